@@ -1,0 +1,124 @@
+//! Ids and newtypes that every layer shares. No I/O, no clock of its own.
+
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+/// SHA-256 of a body's exact bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BodyDigest(pub [u8; 32]);
+
+impl BodyDigest {
+    pub fn of(body: &[u8]) -> Self {
+        Self(Sha256::digest(body).into())
+    }
+}
+
+impl std::fmt::Debug for BodyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// The distribution key: the first 16 bytes of SHA-256 over a domain, the source and the value.
+pub type Key = Uuid;
+
+/// The key of (source, event key).
+pub fn key_of(source: &str, event_key: &str) -> Key {
+    domain_key(b"key", source, event_key.as_bytes())
+}
+
+/// The key of (source, body digest): what finds a signed body again under a new, unsigned id.
+pub fn body_key_of(source: &str, digest: &BodyDigest) -> Key {
+    domain_key(b"body", source, &digest.0)
+}
+
+fn domain_key(domain: &[u8], source: &str, value: &[u8]) -> Key {
+    let digest = Sha256::new().chain_update(domain).chain_update([0]).chain_update(source).chain_update([0]).chain_update(value).finalize();
+    let mut key = [0; 16];
+    key.copy_from_slice(&digest[..16]);
+    Uuid::from_bytes(key)
+}
+
+/// A pattern of event types: `*` stands for any run of characters, all else for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeGlob(String);
+
+impl TypeGlob {
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn matches(&self, event_type: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = event_type.strip_prefix(first) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+
+    /// The same pattern for SQL's LIKE with its default escape.
+    pub fn to_like(&self) -> String {
+        let mut like = String::with_capacity(self.0.len() + 8);
+        for c in self.0.chars() {
+            match c {
+                '*' => like.push('%'),
+                '%' | '_' | '\\' => like.extend(['\\', c]),
+                c => like.push(c),
+            }
+        }
+        like
+    }
+}
+
+/// The smallest id that a UUIDv7 made at this time (unix milliseconds) can have: the bound between two days.
+pub fn id_floor(unix_ms: u64) -> Uuid {
+    Uuid::from_u128(u128::from(unix_ms) << 80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_whole_types() {
+        for (pattern, event_type, expected) in [
+            ("invoice.*", "invoice.paid", true),
+            ("invoice.*", "invoice", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*c", "abcd", false),
+            ("ab*b", "ab", false),
+            ("*.paid", "invoice.paid", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("push", "push", true),
+            ("push", "pushed", false),
+        ] {
+            assert_eq!(TypeGlob::new(pattern).matches(event_type), expected, "{pattern} {event_type}");
+        }
+    }
+
+    #[test]
+    fn like_escapes_what_like_treats_specially() {
+        assert_eq!(TypeGlob::new("a_b%*").to_like(), "a\\_b\\%%");
+    }
+
+    #[test]
+    fn keys_of_two_sources_or_two_domains_differ() {
+        let digest = BodyDigest::of(b"x");
+        assert_ne!(key_of("a", "bc"), key_of("ab", "c"));
+        assert_ne!(body_key_of("a", &digest), body_key_of("b", &digest));
+    }
+}

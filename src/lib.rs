@@ -1,0 +1,6 @@
+//! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
+
+pub mod clock;
+pub mod event;
+pub mod provider;
+pub mod settings;

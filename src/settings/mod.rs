@@ -1,0 +1,201 @@
+//! The typed settings: what config/default.toml documents key by key. Reading and checking them is `load.rs`; nothing here opens a
+//! connection or knows a provider.
+
+pub mod load;
+pub mod scheme;
+pub mod value;
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Problem, Problems};
+pub use scheme::SchemeSpec;
+pub use value::{ByteSize, Period, SecretRef};
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Settings {
+    pub ingress: Ingress,
+    pub admin: Admin,
+    pub database: Database,
+    pub relay: Relay,
+    pub retention: Retention,
+    pub log: Log,
+    #[serde(default)]
+    pub sources: BTreeMap<String, Source>,
+    #[serde(default)]
+    pub destinations: BTreeMap<String, Destination>,
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    #[serde(default)]
+    pub providers: BTreeMap<String, SchemeSpec>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ingress {
+    pub bind: SocketAddr,
+    pub public_url: Option<String>,
+    pub workers: usize,
+    pub connections_max: usize,
+    pub body_max: ByteSize,
+    pub head_timeout: Period,
+    pub body_timeout: Period,
+    pub ack_budget: Period,
+    pub queue_rows_max: usize,
+    pub queue_bytes_max: ByteSize,
+    pub recent_keys_max: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Admin {
+    pub bind: SocketAddr,
+    /// The bearer token of the admin API; without it one is made and kept in the data folder.
+    pub token: Option<SecretRef>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Database {
+    /// A postgres:// URL; without it a managed Postgres in the data folder.
+    pub url: Option<SecretRef>,
+    pub connections_max: u32,
+    pub batch_connections: usize,
+    pub batch_rows_max: usize,
+    pub allow_fsync_off: bool,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Relay {
+    pub timeout: Period,
+    pub lease: Period,
+    pub concurrency: usize,
+    pub response_max: ByteSize,
+    pub retry: Retry,
+    pub breaker: Breaker,
+    pub handoff_rows_max: usize,
+    pub handoff_bytes_max: ByteSize,
+    pub poll_interval: Period,
+    pub finish_linger: Period,
+    pub finish_rows_max: usize,
+    pub drain_timeout: Period,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Retry {
+    pub base: Period,
+    pub factor: f64,
+    pub cap: Period,
+    pub attempts_max: u32,
+    pub age_max: Period,
+    /// An explicit list of delays instead of the exponential schedule.
+    pub schedule: Option<Vec<Period>>,
+    pub retry_after_max: Period,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Breaker {
+    /// Attempts in a row that must fail for the breaker to open; 0 switches it off.
+    pub failures: u32,
+    /// How long it stays open before one probe is let through.
+    pub open: Period,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Retention {
+    pub events: Period,
+    pub deliveries: Period,
+    pub keys: Period,
+    pub conflicts: Period,
+    pub interval: Period,
+    pub delete_rows_max: i64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Source {
+    pub provider: String,
+    pub secret: Option<SecretRef>,
+    #[serde(default)]
+    pub secrets: Vec<SecretRef>,
+    /// Where the event key is, in the grammar of a provider's `key`; default: the provider's.
+    pub key: Option<String>,
+    pub window: Option<Period>,
+    pub body_max: Option<ByteSize>,
+    pub ack_budget: Option<Period>,
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+    /// Fields of the provider's scheme that this source sets itself (the generic `hmac` and `token` need some).
+    #[serde(default)]
+    pub scheme: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// What becomes of a verified request with the key of an earlier event but another body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Kept as a conflict, counted, not relayed.
+    #[default]
+    Keep,
+    /// Counted alone: the body is not kept.
+    Drop,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Destination {
+    pub url: String,
+    pub signing_secret: Option<SecretRef>,
+    /// Several while rotating: each attempt is signed with all.
+    #[serde(default)]
+    pub signing_secrets: Vec<SecretRef>,
+    pub timeout: Option<Period>,
+    pub concurrency: Option<usize>,
+    /// Attempts a second at most; default: no limit.
+    pub rate: Option<u32>,
+    pub retry: Option<RetryOverride>,
+}
+
+/// The parts of `relay.retry` that a destination sets for itself.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RetryOverride {
+    pub base: Option<Period>,
+    pub factor: Option<f64>,
+    pub cap: Option<Period>,
+    pub attempts_max: Option<u32>,
+    pub age_max: Option<Period>,
+    pub schedule: Option<Vec<Period>>,
+    pub retry_after_max: Option<Period>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Route {
+    pub source: String,
+    /// Patterns of event types, `*` for any run of characters; without it every event.
+    #[serde(default)]
+    pub types: Vec<String>,
+    pub destination: String,
+}

@@ -1,0 +1,222 @@
+//! Values as people write them: "15s", "1MiB", a secret by value, variable or file.
+
+use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A length of time, written "250ms", "15s", "3days" or "1h 30m".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+impl Period {
+    pub fn as_secs_f64(self) -> f64 {
+        self.0.as_secs_f64()
+    }
+}
+
+impl std::ops::Deref for Period {
+    type Target = Duration;
+    fn deref(&self) -> &Duration {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl std::str::FromStr for Period {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a length of time: write a number with its unit, such as \"250ms\", \"15s\", \"2h\" or \"30d\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        written::<D>(deserializer, "a length of time such as \"15s\"")?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Period {
+    fn schema_name() -> Cow<'static, str> {
+        "Period".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A length of time with its unit: \"250ms\", \"15s\", \"2h\", \"30d\"", "examples": ["15s", "30d"] })
+    }
+}
+
+/// A number of bytes, written "64KiB" or "1MiB".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const SIZE_UNITS: [(&str, u64); 7] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
+
+impl ByteSize {
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, bytes) = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+            .into_iter()
+            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
+            .unwrap_or(("B", 1));
+        write!(f, "{}{unit}", self.0 / bytes)
+    }
+}
+
+impl std::str::FromStr for ByteSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a size: write a number with its unit, such as \"64KiB\" or \"1MiB\"");
+        let (digits, bytes) =
+            SIZE_UNITS.iter().find_map(|(unit, bytes)| text.strip_suffix(unit).map(|digits| (digits.trim(), *bytes))).unwrap_or((text, 1));
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        number.checked_mul(bytes).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        written::<D>(deserializer, "a size such as \"1MiB\"")?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "A number of bytes with its unit: \"64KiB\", \"1MiB\"", "examples": ["1MiB"] })
+    }
+}
+
+/// A string, or the error that tells how the value should have been written.
+fn written<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<String, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(text),
+        other => Err(D::Error::custom(format!("{other} has no unit: write {expected}"))),
+    }
+}
+
+/// Where a secret is: its value, an environment variable, or a file. Never shown: Debug and Serialize mask the value.
+#[derive(Clone)]
+pub enum SecretRef {
+    Value(SecretString),
+    Env(String),
+    File(PathBuf),
+}
+
+impl SecretRef {
+    /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the variable or file, never the value.
+    pub fn read(&self) -> Result<SecretString, String> {
+        use secrecy::ExposeSecret as _;
+        let secret = match self {
+            Self::Value(secret) => secret.clone(),
+            Self::Env(name) => std::env::var(name).map(SecretString::from).map_err(|_| format!("the environment variable {name} is not set"))?,
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                SecretString::from(text.strip_suffix('\r').unwrap_or(text))
+            }
+        };
+        if secret.expose_secret().is_empty() {
+            return Err(match self {
+                Self::Value(_) => "the secret is empty: an empty secret would accept anybody".into(),
+                Self::Env(name) => format!("the environment variable {name} is empty: an empty secret would accept anybody"),
+                Self::File(path) => format!("{} is empty: an empty secret would accept anybody", path.display()),
+            });
+        }
+        Ok(secret)
+    }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("***"),
+            Self::Env(name) => write!(f, "{{ env = {name:?} }}"),
+            Self::File(path) => write!(f, "{{ file = {path:?} }}"),
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Written {
+    Value(String),
+    Env {
+        #[schemars(description = "The environment variable that holds the secret")]
+        env: String,
+    },
+    File {
+        #[schemars(description = "The file that holds the secret")]
+        file: PathBuf,
+    },
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Written::deserialize(deserializer) {
+            Ok(Written::Value(value)) => Ok(Self::Value(value.into())),
+            Ok(Written::Env { env }) => Ok(Self::Env(env)),
+            Ok(Written::File { file }) => Ok(Self::File(file)),
+            Err(_) => Err(D::Error::custom("a secret is written \"…\", { env = \"NAME\" } or { file = \"/path\" }")),
+        }
+    }
+}
+
+impl Serialize for SecretRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(_) => Written::Value("***".into()),
+            Self::Env(env) => Written::Env { env: env.clone() },
+            Self::File(file) => Written::File { file: file.clone() },
+        }
+        .serialize(serializer)
+    }
+}
+
+impl JsonSchema for SecretRef {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Written::json_schema(generator)
+    }
+}
