@@ -1,0 +1,162 @@
+//! The bounded hand-off: deliveries born leased go from the request that made them to the workers of their destination in memory. Bounded in
+//! rows a destination and in bytes altogether; what finds no place is born due instead and any node claims it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use uuid::Uuid;
+
+use crate::event::Key;
+
+/// What a destination gets of an event.
+#[derive(Debug)]
+pub struct RelayEvent {
+    pub id: Uuid,
+    pub source: Arc<str>,
+    pub event_key: String,
+    pub event_type: Option<String>,
+    /// A JSON array of [name, value] pairs.
+    pub headers: String,
+    pub body: Bytes,
+}
+
+/// A delivery that this node holds the lease of.
+#[derive(Debug)]
+pub struct Leased {
+    pub id: Uuid,
+    pub key: Key,
+    pub epoch: i64,
+    /// Attempts that ended before this one.
+    pub attempts: i32,
+    pub replay_id: Option<Uuid>,
+    /// How old the delivery was when it was leased, in seconds.
+    pub age_seconds: f64,
+    /// Taken before the leasing statement was sent: the lease ends no earlier than this plus its length.
+    pub leased_at: Instant,
+    /// None where retention has dropped the event.
+    pub event: Option<Arc<RelayEvent>>,
+}
+
+/// One delivery on its way to a worker; its place is free again when it is dropped.
+#[derive(Debug)]
+pub struct Handed {
+    pub leased: Leased,
+    place: Place,
+}
+
+impl Handed {
+    pub fn into_parts(self) -> (Leased, Place) {
+        (self.leased, self.place)
+    }
+}
+
+/// A place among the rows that a destination holds, until the delivery is finished.
+#[derive(Debug)]
+pub struct Place {
+    rows: Arc<AtomicUsize>,
+    _bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.rows.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The in-memory side of one destination.
+#[derive(Debug)]
+pub struct Lane {
+    rows: Arc<AtomicUsize>,
+    /// Closed while the destination is paused, its breaker is open, or the node is stopping.
+    open: AtomicBool,
+    sender: mpsc::UnboundedSender<Handed>,
+}
+
+impl Lane {
+    pub fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
+    pub fn push(&self, leased: Leased) {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        let place = Place { rows: self.rows.clone(), _bytes: None };
+        let _ = self.sender.send(Handed { leased, place });
+    }
+}
+
+/// All destinations of this node.
+#[derive(Debug)]
+pub struct Handoff {
+    lanes: arc_swap::ArcSwap<HashMap<Arc<str>, Arc<Lane>>>,
+    bytes: Arc<Semaphore>,
+    rows_max: usize,
+}
+
+/// A reserved place; `send` fills it once the delivery's row is committed.
+pub struct Reserved {
+    lane: Arc<Lane>,
+    place: Place,
+}
+
+impl Reserved {
+    pub fn send(self, leased: Leased) {
+        let _ = self.lane.sender.send(Handed { leased, place: self.place });
+    }
+}
+
+impl Handoff {
+    pub fn new(rows_max: usize, bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
+        Self { lanes: arc_swap::ArcSwap::default(), bytes: Arc::new(Semaphore::new(bytes_max)), rows_max }
+    }
+
+    /// Adds a destination; the receiver is its worker's.
+    pub fn add(&self, destination: Arc<str>) -> (Arc<Lane>, mpsc::UnboundedReceiver<Handed>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let lane = Arc::new(Lane { rows: Arc::default(), open: AtomicBool::new(true), sender });
+        self.lanes.rcu(|lanes| {
+            let mut lanes = HashMap::clone(lanes);
+            lanes.insert(destination.clone(), lane.clone());
+            lanes
+        });
+        (lane, receiver)
+    }
+
+    pub fn remove(&self, destination: &str) {
+        self.lanes.rcu(|lanes| {
+            let mut lanes = HashMap::clone(lanes);
+            lanes.remove(destination);
+            lanes
+        });
+    }
+
+    pub fn lane(&self, destination: &str) -> Option<Arc<Lane>> {
+        self.lanes.load().get(destination).cloned()
+    }
+
+    /// A place for one delivery of this size, or None: then it is born due.
+    pub fn reserve(&self, destination: &str, body_bytes: usize) -> Option<Reserved> {
+        let lane = self.lane(destination)?;
+        if !lane.open.load(Ordering::Relaxed) || lane.rows() >= self.rows_max {
+            return None;
+        }
+        let permits = u32::try_from(body_bytes.max(1)).ok()?;
+        let bytes = self.bytes.clone().try_acquire_many_owned(permits).ok()?;
+        lane.rows.fetch_add(1, Ordering::Relaxed);
+        let place = Place { rows: lane.rows.clone(), _bytes: Some(bytes) };
+        Some(Reserved { lane, place })
+    }
+}

@@ -1,0 +1,170 @@
+//! Records events: what is new is decided by the database, in the statement that also writes the event and its deliveries.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    event::{BodyDigest, Key},
+    provider::VerifiedRequest,
+};
+
+/// A verified request on its way into the inbox.
+#[derive(Debug)]
+pub struct NewEvent {
+    pub id: Uuid,
+    pub key: Key,
+    /// Set where the signature does not cover the event key: then the body, too, must be new.
+    pub body_key: Option<Key>,
+    pub source: Arc<str>,
+    pub window_seconds: f64,
+    /// A JSON array of [name, value] pairs.
+    pub headers: String,
+    pub request: VerifiedRequest,
+}
+
+/// A delivery to be born with its event.
+#[derive(Debug)]
+pub struct NewDelivery {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub key: Key,
+    pub source: Arc<str>,
+    pub destination: Arc<str>,
+    pub body_bytes: i32,
+    /// Born leased to this node; otherwise due at once for any.
+    pub leased: bool,
+}
+
+/// A row of `event_key`.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenKey {
+    pub key: Key,
+    pub event_id: Uuid,
+    pub digest: BodyDigest,
+}
+
+/// Records a batch in one statement and returns the ids of those that are new. `events` must be sorted by key, without repeats: two
+/// overlapping batches in different orders would deadlock.
+pub async fn record(
+    connection: &mut PgConnection,
+    node: Uuid,
+    lease_seconds: f64,
+    events: &[&NewEvent],
+    deliveries: &[NewDelivery],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let keys: Vec<Uuid> = events.iter().map(|event| event.key).collect();
+    let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+    let digests: Vec<&[u8]> = events.iter().map(|event| &event.request.digest().0[..]).collect();
+    let windows: Vec<f64> = events.iter().map(|event| event.window_seconds).collect();
+    let body_keys: Vec<Option<Uuid>> = events.iter().map(|event| event.body_key).collect();
+    let sources: Vec<&str> = events.iter().map(|event| &*event.source).collect();
+    let event_keys: Vec<&str> = events.iter().map(|event| event.request.event_key()).collect();
+    let types: Vec<Option<&str>> = events.iter().map(|event| event.request.event_type()).collect();
+    let headers: Vec<&str> = events.iter().map(|event| event.headers.as_str()).collect();
+    let bodies: Vec<&[u8]> = events.iter().map(|event| &event.request.body()[..]).collect();
+    let delivery_ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id).collect();
+    let delivery_events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id).collect();
+    let delivery_keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key).collect();
+    let delivery_sources: Vec<&str> = deliveries.iter().map(|delivery| &*delivery.source).collect();
+    let destinations: Vec<&str> = deliveries.iter().map(|delivery| &*delivery.destination).collect();
+    let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
+    let leased: Vec<bool> = deliveries.iter().map(|delivery| delivery.leased).collect();
+    sqlx::query_scalar!(
+        r#"
+        with k as (
+            insert into event_key (key, event_id, body_digest, expires_at)
+            select key, id, digest, now() + seconds * interval '1 second'
+              from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::float8[]) as u (key, id, digest, seconds)
+            on conflict (key) do nothing
+            returning event_id
+        ), b as (
+            insert into event_key (key, event_id, body_digest, expires_at)
+            select u.body_key, u.id, u.digest, now() + u.seconds * interval '1 second'
+              from unnest($5::uuid[], $2::uuid[], $3::bytea[], $4::float8[]) as u (body_key, id, digest, seconds)
+              join k on k.event_id = u.id
+             where u.body_key is not null
+             order by u.body_key
+            on conflict (key) do nothing
+            returning event_id
+        ), e as (
+            insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
+            select u.id, u.key, u.source, u.event_key, u.event_type, u.headers, u.body, u.digest
+              from unnest($2::uuid[], $1::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], $3::bytea[])
+                   as u (id, key, body_key, source, event_key, event_type, headers, body, digest)
+              join k on k.event_id = u.id
+             where u.body_key is null or exists (select from b where b.event_id = u.id)
+            returning id
+        ), o as (
+            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
+            select d.id, d.key, d.event_id, d.source, d.destination, d.body_bytes,
+                   case when d.leased then 'leased' else 'pending' end,
+                   case when d.leased then 1 else 0 end,
+                   case when d.leased then now() + $18 * interval '1 second' end,
+                   case when d.leased then $19::uuid end
+              from unnest($11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::int[], $17::bool[])
+                   as d (id, event_id, key, source, destination, body_bytes, leased)
+              join e on e.id = d.event_id
+        )
+        select id as "id!" from e
+        "#,
+        &keys,
+        &ids,
+        &digests as &[&[u8]],
+        &windows,
+        &body_keys as &[Option<Uuid>],
+        &sources as &[&str],
+        &event_keys as &[&str],
+        &types as &[Option<&str>],
+        &headers as &[&str],
+        &bodies as &[&[u8]],
+        &delivery_ids,
+        &delivery_events,
+        &delivery_keys,
+        &delivery_sources as &[&str],
+        &destinations as &[&str],
+        &sizes,
+        &leased,
+        lease_seconds,
+        node,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The rows that these keys have.
+pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<SeenKey>, sqlx::Error> {
+    let rows =
+        sqlx::query!("select key, event_id, body_digest from event_key where key = any($1)", keys).fetch_all(connection).await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some(SeenKey { key: row.key, event_id: row.event_id, digest: BodyDigest(row.body_digest.try_into().ok()?) }))
+        .collect())
+}
+
+/// Keeps a request that is not the event of its key, once per key and body, and points a key that was taken for nothing at the first event.
+pub async fn keep_conflict(connection: &mut PgConnection, event: &NewEvent, first: Uuid, same_body: bool) -> Result<(), sqlx::Error> {
+    let body: &[u8] = if same_body { b"" } else { event.request.body() };
+    sqlx::query!(
+        r#"
+        with repointed as (update event_key set event_id = $4 where key = $1 and event_id = $3)
+        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (key, body_digest) do nothing
+        "#,
+        event.key,
+        &event.request.digest().0[..],
+        event.id,
+        first,
+        if same_body { "same_body_new_id" } else { "other_body" },
+        &*event.source,
+        event.request.event_key(),
+        event.request.event_type(),
+        event.headers,
+        body,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! All SQL, and nothing else: each function is one statement, or a few that need no transaction. Who calls it and how often is not decided here.
+
+pub mod handoff;
+pub mod inbox;
+pub mod outbox;
+pub mod retention;
+pub mod schema;

@@ -1,0 +1,116 @@
+//! Makes the partitions of the days to come and drops those past their time; deletes keys whose window is over, in batches.
+
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use time::{Date, OffsetDateTime, macros::format_description};
+use uuid::Uuid;
+
+use crate::{event::id_floor, settings::Retention};
+
+/// Partitions are kept ready for so many days, and for the day before today.
+const DAYS_AHEAD: i64 = 7;
+const PARTITIONED: [&str; 3] = ["event", "delivery_ended", "attempt"];
+
+/// What a pruning did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pruned {
+    pub partitions: Vec<String>,
+    /// Partitions past their time that open deliveries still need.
+    pub held: Vec<String>,
+    pub keys: u64,
+    pub conflicts: u64,
+}
+
+fn day_floor(day: Date) -> Uuid {
+    let ms = day.midnight().assume_utc().unix_timestamp() * 1000;
+    id_floor(u64::try_from(ms).unwrap_or(0))
+}
+
+fn partition_name(table: &str, day: Date) -> String {
+    let day = day.format(format_description!("[year][month][day]")).unwrap_or_default();
+    format!("{table}_{day}")
+}
+
+/// Makes the partitions around today; those that exist stay as they are. Safe to run on several nodes at once.
+pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let now: OffsetDateTime = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await?;
+    let today = now.to_offset(time::UtcOffset::UTC).date();
+    for table in PARTITIONED {
+        for offset in -1..=DAYS_AHEAD {
+            let day = today + time::Duration::days(offset);
+            let (name, from, to) = (partition_name(table, day), day_floor(day), day_floor(day + time::Duration::days(1)));
+            let exists = sqlx::query_scalar!(r#"select to_regclass($1) is not null as "exists!""#, name).fetch_one(pool).await?;
+            if exists {
+                continue;
+            }
+            let sql = format!("create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')");
+            if let Err(error) = sqlx::query(AssertSqlSafe(sql)).execute(pool).await {
+                // Another node made it, or rows of that day are in the default partition, which serves as well.
+                tracing::debug!(%name, %error, "the partition was not made");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes all that is past its time.
+pub async fn prune(pool: &PgPool, retention: &Retention) -> Result<Pruned, sqlx::Error> {
+    let mut pruned = Pruned::default();
+    for (table, keep) in [("event", retention.events), ("delivery_ended", retention.deliveries), ("attempt", retention.deliveries)] {
+        let before: OffsetDateTime =
+            sqlx::query_scalar!(r#"select now() - $1 * interval '1 second' as "before!""#, keep.as_secs_f64()).fetch_one(pool).await?;
+        drop_days(pool, table, before.to_offset(time::UtcOffset::UTC).date(), &mut pruned).await?;
+    }
+    pruned.keys = delete_keys(pool, retention.delete_rows_max).await?;
+    pruned.conflicts =
+        sqlx::query!("delete from conflict where received_at < now() - $1 * interval '1 second'", retention.conflicts.as_secs_f64())
+            .execute(pool)
+            .await?
+            .rows_affected();
+    Ok(pruned)
+}
+
+async fn drop_days(pool: &PgPool, table: &str, first_kept: Date, pruned: &mut Pruned) -> Result<(), sqlx::Error> {
+    let names: Vec<String> = sqlx::query("select inhrelid::regclass::text from pg_inherits where inhparent = $1::regclass order by 1")
+        .bind(table)
+        .fetch_all(pool)
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    for name in names {
+        let suffix = name.rsplit('_').next().unwrap_or_default();
+        let Ok(day) = Date::parse(suffix, format_description!("[year][month][day]")) else { continue };
+        if day >= first_kept {
+            continue;
+        }
+        let (from, to) = (day_floor(day), day_floor(day + time::Duration::days(1)));
+        let open = table == "event"
+            && sqlx::query_scalar!(r#"select exists(select from outbox where event_id >= $1 and event_id < $2) as "open!""#, from, to)
+                .fetch_one(pool)
+                .await?;
+        if open {
+            pruned.held.push(name);
+            continue;
+        }
+        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
+        pruned.partitions.push(name);
+    }
+    Ok(())
+}
+
+async fn delete_keys(pool: &PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
+    loop {
+        let rows = sqlx::query!(
+            "delete from event_key where key = any(array(select key from event_key where expires_at < now() limit $1)) and expires_at < now()",
+            rows_max
+        )
+        .execute(pool)
+        .await?
+        .rows_affected();
+        deleted += rows;
+        if rows < u64::try_from(rows_max).unwrap_or(u64::MAX) {
+            return Ok(deleted);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Connects, migrates, and refuses a database that can't keep hookonce's promises.
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("the database's schema is newer than this hookonce (it has migration {0}): run the newer version, or restore the older database")]
+    Newer(i64),
+    #[error("the migration failed")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    #[error(
+        "the database runs with fsync = off: a power cut would lose acknowledged events. Switch it on, or set database.allow_fsync_off = true where losing them is fine"
+    )]
+    FsyncOff,
+    #[error("PostgreSQL {0} is too old: hookonce needs 15 or later")]
+    TooOld(i32),
+    #[error("the database did not answer")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The options of every connection. Commits are synchronous whatever the server's default is.
+pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    Ok(options.application_name("hookonce").options([("synchronous_commit", "on"), ("statement_timeout", "30s")]))
+}
+
+pub async fn pool(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(std::time::Duration::from_secs(5))
+        .connect_with(options)
+        .await
+}
+
+/// Refuses servers that are too old or don't sync to disk.
+pub async fn check(pool: &PgPool, allow_fsync_off: bool) -> Result<(), SchemaError> {
+    let server =
+        sqlx::query!(r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!""#)
+            .fetch_one(pool)
+            .await?;
+    if server.version < 150_000 {
+        return Err(SchemaError::TooOld(server.version / 10_000));
+    }
+    if server.fsync == "off" && !allow_fsync_off {
+        return Err(SchemaError::FsyncOff);
+    }
+    Ok(())
+}
+
+/// Brings the schema up to this version. Several nodes at once are safe: the migrator takes an advisory lock.
+pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
+    MIGRATOR.run(pool).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::VersionMissing(version) => SchemaError::Newer(version),
+        other => SchemaError::Migrate(other),
+    })
+}
