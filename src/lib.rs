@@ -5,3 +5,6 @@ pub mod event;
 pub mod provider;
 pub mod settings;
 pub mod store;
+pub mod http;
+pub mod routing;
+pub mod tail;

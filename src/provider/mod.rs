@@ -69,5 +69,7 @@ impl Verifier {
     /// `key` and scheme fields of the source override the scheme's own.
     pub fn new(_catalog: &Catalog, _source: &Source, _secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> { todo!() }
     pub fn scheme(&self) -> &Scheme { todo!() }
+    /// The header that is itself the secret (a shared token), lower-case.
+    pub fn secret_header(&self) -> Option<&str> { todo!() }
     pub fn verify(&self, _request: &Request<'_>, _now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> { todo!() }
 }

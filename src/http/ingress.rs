@@ -1,0 +1,261 @@
+//! The public door: reads a bounded body, verifies it, has it recorded, answers. A refused request costs no query, and its answer never tells
+//! which check failed.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::HeaderMap},
+    web::{self, Bytes, BytesMut},
+};
+use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    event::{body_key_of, key_of},
+    http::{
+        recorder::{Incoming, RecordError, Recorded, Recorder},
+        sources::{Source, Sources},
+    },
+    provider::{Reason, Rejection, Request, VerifiedRequest},
+    store::inbox::NewEvent,
+    tail::{RequestStatus, Tail, TailLine},
+};
+
+/// What every request needs.
+pub struct Ingress {
+    pub sources: ArcSwap<Sources>,
+    pub recorder: Arc<Recorder>,
+    pub clock: Clock,
+    pub tail: Tail,
+    pub public_url: Option<String>,
+    pub body_timeout: Duration,
+}
+
+/// Why a request gets no 200.
+#[derive(Debug)]
+enum Refusal {
+    UnknownSource,
+    TooLarge,
+    BodyTimeout,
+    BodyBroken,
+    Encoding,
+    Rejected(Rejection),
+    Record(RecordError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Rejected(Rejection { reason: Reason::MalformedRequest, .. }) => StatusCode::BAD_REQUEST,
+            Self::Rejected(_) => StatusCode::UNAUTHORIZED,
+            Self::Record(RecordError::Refused) => StatusCode::BAD_REQUEST,
+            Self::Record(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownSource => "unknown_source",
+            Self::TooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyBroken => "body_broken",
+            Self::Encoding => "content_encoding",
+            Self::Rejected(rejection) => rejection.reason.code(),
+            Self::Record(RecordError::Busy) => "busy",
+            Self::Record(RecordError::Unavailable) => "database_unavailable",
+            Self::Record(RecordError::Refused) => "unstorable",
+        }
+    }
+
+    fn response(&self) -> HttpResponse {
+        let status = self.status();
+        let mut response = HttpResponse::build(status);
+        response.content_type("application/problem+json").insert_header(("Hookonce-Status", "refused"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header(("Retry-After", "5"));
+        }
+        if matches!(self, Self::TooLarge | Self::BodyTimeout | Self::BodyBroken) {
+            response.force_close();
+        }
+        let title = status.canonical_reason().unwrap_or("Refused");
+        response.body(serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }).to_string())
+    }
+}
+
+/// `POST /hooks/{source}`.
+pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+    let started = Instant::now();
+    let name = request.match_info().get("source").unwrap_or_default();
+    let source = ingress.sources.load().get(name).cloned();
+    let Some(source) = source else { return refuse(&ingress, "", started, &Refusal::UnknownSource) };
+    match handle(&request, payload, &ingress, &source, started).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(&ingress, &source.name, started, &refusal),
+    }
+}
+
+fn refuse(ingress: &Ingress, source: &str, started: Instant, refusal: &Refusal) -> HttpResponse {
+    let detail = if let Refusal::Rejected(rejection) = refusal { rejection.detail.as_str() } else { "" };
+    tracing::debug!(source, reason = refusal.code(), detail, "refused");
+    ingress.tail.send(|| TailLine::Request {
+        at: ingress.clock.unix_ms(),
+        source: source.to_owned(),
+        event_type: None,
+        event_key: None,
+        status: RequestStatus::Rejected,
+        reason: Some(refusal.code().to_owned()),
+        ack_ms: started.elapsed().as_secs_f64() * 1000.0,
+        event: None,
+    });
+    refusal.response()
+}
+
+async fn handle(
+    request: &HttpRequest,
+    payload: web::Payload,
+    ingress: &Ingress,
+    source: &Arc<Source>,
+    started: Instant,
+) -> Result<HttpResponse, Refusal> {
+    let encoding = request.headers().get("content-encoding");
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::Encoding);
+    }
+    let body = read_body(request, payload, source.body_max, ingress.body_timeout).await?;
+    let verified = verify(request, ingress, source, &body).map_err(Refusal::Rejected)?;
+    if let Some(challenge) = verified.challenge() {
+        report(ingress, source, &verified, started, RequestStatus::Handshake, None);
+        return Ok(HttpResponse::Ok()
+            .content_type(challenge.content_type)
+            .insert_header(("Hookonce-Status", "handshake"))
+            .body(challenge.body.clone()));
+    }
+    let recorded = record(request.headers(), ingress, source, &verified).await.map_err(Refusal::Record)?;
+    let (event, status, word) = match recorded {
+        Recorded::New(event) => (event, RequestStatus::New, "accepted"),
+        Recorded::Duplicate(event) => (event, RequestStatus::Duplicate, "duplicate"),
+        Recorded::Conflict(event) => (event, RequestStatus::Conflict, "conflict"),
+    };
+    report(ingress, source, &verified, started, status, Some(event));
+    Ok(HttpResponse::Ok()
+        .insert_header(("Hookonce-Event", event.to_string()))
+        .insert_header(("Hookonce-Status", word))
+        .content_type("application/json")
+        .body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
+}
+
+async fn read_body(request: &HttpRequest, mut payload: web::Payload, body_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
+    let announced = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > body_max) {
+        return Err(Refusal::TooLarge);
+    }
+    let read = async {
+        let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Refusal::BodyBroken)?;
+            if body.len() + chunk.len() > body_max {
+                return Err(Refusal::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    tokio::time::timeout(timeout, read).await.unwrap_or(Err(Refusal::BodyTimeout))
+}
+
+fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Rejection> {
+    let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let url = ingress.public_url.as_deref().map(|base| format!("{}{}", base.trim_end_matches('/'), request.uri()));
+    let view = Request { method: request.method().as_str(), url: url.as_deref(), headers: &headers, body };
+    source.verifier.verify(&view, ingress.clock.unix_ms())
+}
+
+async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, verified: &VerifiedRequest) -> Result<Recorded, RecordError> {
+    let key = key_of(&source.name, verified.event_key());
+    if let Some(event) = ingress.recorder.recent(key, verified.digest()) {
+        return Ok(Recorded::Duplicate(event));
+    }
+    let event = NewEvent {
+        id: Uuid::now_v7(),
+        key,
+        body_key: (!verified.key_is_signed()).then(|| body_key_of(&source.name, verified.digest())),
+        source: source.name.clone(),
+        window_seconds: source.window.as_secs_f64(),
+        headers: stored_headers(headers, source.verifier.secret_header()),
+        request: verified.clone(),
+    };
+    let destinations = source.routes.destinations(verified.event_type()).into_iter().cloned().collect();
+    let answer = ingress.recorder.queue(Incoming { event, destinations, on_conflict: source.on_conflict })?;
+    match tokio::time::timeout(source.ack_budget, answer).await {
+        Ok(Ok(answer)) => answer,
+        _ => Err(RecordError::Unavailable),
+    }
+}
+
+fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, started: Instant, status: RequestStatus, event: Option<Uuid>) {
+    ingress.tail.send(|| TailLine::Request {
+        at: ingress.clock.unix_ms(),
+        source: source.name.to_string(),
+        event_type: verified.event_type().map(str::to_owned),
+        event_key: Some(verified.event_key().to_owned()),
+        status,
+        reason: None,
+        ack_ms: started.elapsed().as_secs_f64() * 1000.0,
+        event,
+    });
+}
+
+/// Hop-by-hop headers (RFC 9110, section 7.6.1), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor
+/// passed on.
+const DROPPED: [&str; 20] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "traceparent",
+    "tracestate",
+    "upgrade",
+];
+
+/// The headers that a handler may see, as the JSON array that is kept. Standard Webhooks' own three are kept under another name, as the relay
+/// signs anew; a header that is itself the secret is left out.
+fn stored_headers(headers: &HeaderMap, secret: Option<&str>) -> String {
+    let mut kept: Vec<(String, String)> = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = name.as_str();
+        let ours = name.starts_with("hookonce-") || name.starts_with("x-forwarded-");
+        if ours || DROPPED.contains(&name) || secret.is_some_and(|secret| secret.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let name = match name {
+            "webhook-id" | "webhook-timestamp" | "webhook-signature" => format!("hookonce-original-{name}"),
+            name => name.to_owned(),
+        };
+        kept.push((name, value.as_bytes().iter().map(|byte| char::from(*byte)).collect()));
+    }
+    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
+}

@@ -1,0 +1,19 @@
+//! The whole route table: the public port and the admin port.
+
+pub mod health;
+pub mod ingress;
+pub mod recorder;
+pub mod sources;
+
+use actix_web::{HttpResponse, web};
+
+/// The public port: hooks and health, nothing else.
+pub fn public(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/hooks/{source}")
+                .route(web::post().to(ingress::receive))
+                .default_service(web::to(|| async { HttpResponse::MethodNotAllowed().insert_header(("Allow", "POST")).finish() })),
+        )
+        .configure(health::configure);
+}

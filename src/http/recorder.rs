@@ -1,0 +1,377 @@
+//! Group commit: requests queue here, a few writers each take what waits and record it in one statement, and every request is answered after
+//! its commit. No timer: a lone request is a batch of one. The queue is bounded in rows and bytes; beyond that the answer is "busy".
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use quick_cache::sync::Cache;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{
+    event::{BodyDigest, Key},
+    settings::OnConflict,
+    store::{
+        handoff::{Handoff, Leased, RelayEvent, Reserved},
+        inbox::{self, NewDelivery, NewEvent, SeenKey},
+    },
+};
+
+/// Bodies of one statement add up to at most this, but one row is always taken.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+
+/// What recording a request came to. The id is the event's: for all but `New` that of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    New(Uuid),
+    Duplicate(Uuid),
+    Conflict(Uuid),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the queue is full")]
+    Busy,
+    #[error("the database did not take the event in time")]
+    Unavailable,
+    #[error("the database refuses this event")]
+    Refused,
+}
+
+/// A request as the ingress hands it over.
+#[derive(Debug)]
+pub struct Incoming {
+    pub event: NewEvent,
+    pub destinations: Vec<Arc<str>>,
+    pub on_conflict: OnConflict,
+}
+
+struct Waiting {
+    incoming: Incoming,
+    answer: oneshot::Sender<Result<Recorded, RecordError>>,
+    _room: Room,
+}
+
+/// A row's room in the queue, free again when it is dropped.
+struct Room {
+    queue: Arc<Queue>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.queue.rows.fetch_sub(1, Ordering::Relaxed);
+        self.queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Recent {
+    event: Uuid,
+    digest: BodyDigest,
+    until: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub struct RecorderOptions {
+    pub node: Uuid,
+    pub lease_seconds: f64,
+    pub rows_max: usize,
+    pub bytes_max: usize,
+    pub batch_rows_max: usize,
+    pub recent_keys_max: usize,
+    pub writers: usize,
+}
+
+/// The ingress' side of the group commit.
+pub struct Recorder {
+    sender: std::sync::RwLock<Option<mpsc::UnboundedSender<Waiting>>>,
+    queue: Arc<Queue>,
+    recent: Arc<Cache<Key, Recent>>,
+    options: RecorderOptions,
+}
+
+impl Recorder {
+    /// Starts the writers; they end, all answered, after `close`.
+    pub fn start(connect: &PgConnectOptions, handoff: &Arc<Handoff>, options: RecorderOptions) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let recent = Arc::new(Cache::new(options.recent_keys_max));
+        let writers = (0..options.writers.max(1))
+            .map(|_| {
+                let writer = Writer {
+                    receiver: receiver.clone(),
+                    connect: connect.clone(),
+                    connection: None,
+                    handoff: handoff.clone(),
+                    recent: recent.clone(),
+                    options: options.clone(),
+                };
+                tokio::spawn(writer.run())
+            })
+            .collect();
+        let recorder = Self { sender: std::sync::RwLock::new(Some(sender)), queue: Arc::default(), recent, options };
+        (Arc::new(recorder), writers)
+    }
+
+    /// No more requests: the writers flush what waits and end.
+    pub fn close(&self) {
+        if let Ok(mut sender) = self.sender.write() {
+            *sender = None;
+        }
+    }
+
+    /// The event of a key that was recorded lately with this very body: a duplicate that needs no query.
+    pub fn recent(&self, key: Key, digest: &BodyDigest) -> Option<Uuid> {
+        let recent = self.recent.get(&key)?;
+        (recent.digest == *digest && Instant::now() < recent.until).then_some(recent.event)
+    }
+
+    /// Queues a request. The receiver gets its answer after the commit.
+    pub fn queue(&self, incoming: Incoming) -> Result<oneshot::Receiver<Result<Recorded, RecordError>>, RecordError> {
+        let bytes = incoming.event.request.body().len() + incoming.event.headers.len();
+        let rows = self.queue.rows.fetch_add(1, Ordering::Relaxed);
+        let queued = self.queue.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room { queue: self.queue.clone(), bytes };
+        if rows >= self.options.rows_max || (queued > 0 && queued + bytes > self.options.bytes_max) {
+            return Err(RecordError::Busy);
+        }
+        let (answer, receiver) = oneshot::channel();
+        let sender = self.sender.read().map_err(|_| RecordError::Unavailable)?;
+        let sender = sender.as_ref().ok_or(RecordError::Unavailable)?;
+        sender.send(Waiting { incoming, answer, _room: room }).map_err(|_| RecordError::Unavailable)?;
+        Ok(receiver)
+    }
+}
+
+struct Writer {
+    receiver: Arc<Mutex<mpsc::UnboundedReceiver<Waiting>>>,
+    connect: PgConnectOptions,
+    connection: Option<PgConnection>,
+    handoff: Arc<Handoff>,
+    recent: Arc<Cache<Key, Recent>>,
+    options: RecorderOptions,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
+            self.write(batch).await;
+        }
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.close().await;
+        }
+    }
+
+    /// What waits now, at least one request; None when no more can come.
+    async fn next_batch(&self) -> Option<Vec<Waiting>> {
+        let mut receiver = self.receiver.lock().await;
+        let first = receiver.recv().await?;
+        let mut bytes = first.incoming.event.request.body().len();
+        let mut batch = vec![first];
+        while batch.len() < self.options.batch_rows_max && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = receiver.try_recv() else { break };
+            bytes += next.incoming.event.request.body().len();
+            batch.push(next);
+        }
+        Some(batch)
+    }
+
+    /// Writes a batch until the database takes it or nobody waits any longer. A row that it refuses does not take the others with it.
+    async fn write(&mut self, batch: Vec<Waiting>) {
+        let mut parts = vec![batch];
+        let mut delay = RETRY_FIRST;
+        while let Some(mut part) = parts.pop() {
+            part.retain(|waiting| !waiting.answer.is_closed());
+            if part.is_empty() {
+                continue;
+            }
+            match self.record(&part).await {
+                Ok(answers) => {
+                    for (waiting, answer) in part.into_iter().zip(answers) {
+                        let _ = waiting.answer.send(Ok(answer));
+                    }
+                    delay = RETRY_FIRST;
+                }
+                Err(error) if is_refusal(&error) && part.len() > 1 => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
+                Err(error) if is_refusal(&error) => {
+                    tracing::error!(%error, "the database refuses an event");
+                    for waiting in part {
+                        let _ = waiting.answer.send(Err(RecordError::Refused));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, rows = part.len(), delay_ms = delay.as_millis(), "a batch was not written and is tried again");
+                    self.connection = None;
+                    parts.push(part);
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(RETRY_CAP);
+                }
+            }
+        }
+    }
+
+    async fn record(&mut self, batch: &[Waiting]) -> Result<Vec<Recorded>, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.connect.connect().await?),
+        };
+        let firsts = first_of_each_key(batch);
+        let events: Vec<&NewEvent> = firsts.iter().map(|index| &batch[*index].incoming.event).collect();
+        let (deliveries, places) = plan_deliveries(&self.handoff, firsts.iter().map(|index| &batch[*index].incoming));
+        let leased_at = Instant::now();
+        let new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
+        let mut found: HashMap<Key, Recent> = HashMap::with_capacity(events.len());
+        for event in events.iter().filter(|event| new.contains(&event.id)) {
+            found.insert(event.key, recent_of(event, event.id, *event.request.digest()));
+        }
+        hand_over(&events, &found, deliveries, places, leased_at);
+        let others: Vec<&Waiting> = firsts.iter().map(|index| &batch[*index]).filter(|w| !found.contains_key(&w.incoming.event.key)).collect();
+        if !others.is_empty() {
+            resolve(connection, &others, &mut found).await?;
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            answers.push(answer(connection, waiting, &found).await?);
+        }
+        for event in &events {
+            if let Some(recent) = found.get(&event.key) {
+                self.recent.insert(event.key, *recent);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn recent_of(event: &NewEvent, first: Uuid, digest: BodyDigest) -> Recent {
+    Recent { event: first, digest, until: Instant::now() + Duration::try_from_secs_f64(event.window_seconds).unwrap_or(Duration::ZERO) }
+}
+
+/// The indexes of the first request of each key, sorted by key.
+fn first_of_each_key(batch: &[Waiting]) -> Vec<usize> {
+    let mut indexes: Vec<usize> = (0..batch.len()).collect();
+    indexes.sort_by_key(|index| (batch[*index].incoming.event.key, *index));
+    indexes.dedup_by_key(|index| batch[*index].incoming.event.key);
+    indexes
+}
+
+fn plan_deliveries<'a>(handoff: &Handoff, incoming: impl Iterator<Item = &'a Incoming>) -> (Vec<NewDelivery>, Vec<Option<Reserved>>) {
+    let mut deliveries = Vec::new();
+    let mut places = Vec::new();
+    for Incoming { event, destinations, .. } in incoming {
+        let bytes = event.request.body().len();
+        for destination in destinations {
+            let place = handoff.reserve(destination, bytes);
+            deliveries.push(NewDelivery {
+                id: Uuid::now_v7(),
+                event_id: event.id,
+                key: event.key,
+                source: event.source.clone(),
+                destination: destination.clone(),
+                body_bytes: i32::try_from(bytes).unwrap_or(i32::MAX),
+                leased: place.is_some(),
+            });
+            places.push(place);
+        }
+    }
+    (deliveries, places)
+}
+
+/// Gives the committed, leased deliveries of new events to their workers.
+fn hand_over(
+    events: &[&NewEvent],
+    new: &HashMap<Key, Recent>,
+    deliveries: Vec<NewDelivery>,
+    places: Vec<Option<Reserved>>,
+    leased_at: Instant,
+) {
+    let mut shared: HashMap<Uuid, Arc<RelayEvent>> = HashMap::new();
+    for (delivery, place) in deliveries.into_iter().zip(places) {
+        let Some(place) = place else { continue };
+        if !new.contains_key(&delivery.key) {
+            continue;
+        }
+        let Ok(at) = events.binary_search_by_key(&delivery.key, |event| event.key) else { continue };
+        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(events[at])).clone();
+        let (id, key) = (delivery.id, delivery.key);
+        place.send(Leased { id, key, epoch: 1, attempts: 0, replay_id: None, age_seconds: 0.0, leased_at, event: Some(event) });
+    }
+}
+
+fn relay_event(event: &NewEvent) -> Arc<RelayEvent> {
+    Arc::new(RelayEvent {
+        id: event.id,
+        source: event.source.clone(),
+        event_key: event.request.event_key().to_owned(),
+        event_type: event.request.event_type().map(str::to_owned),
+        headers: event.headers.clone(),
+        body: event.request.body().clone(),
+    })
+}
+
+/// Finds the first events of keys that were not new, and keeps what shares a body with an event of another, unsigned id.
+async fn resolve(connection: &mut PgConnection, others: &[&Waiting], found: &mut HashMap<Key, Recent>) -> Result<(), sqlx::Error> {
+    let keys: Vec<Key> =
+        others.iter().flat_map(|waiting| [Some(waiting.incoming.event.key), waiting.incoming.event.body_key]).flatten().collect();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    for waiting in others {
+        let event = &waiting.incoming.event;
+        // Forgotten between the two statements: the sender's next try is a first one again.
+        let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+        let mut recent = recent_of(event, by_key.event_id, by_key.digest);
+        if by_key.event_id == event.id
+            && let Some(by_body) = event.body_key.and_then(|key| seen.get(&key))
+            && by_body.event_id != event.id
+        {
+            tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %by_body.event_id,
+                "a signed body came again under a new id that is not signed: taken as a duplicate");
+            inbox::keep_conflict(connection, event, by_body.event_id, true).await?;
+            recent.event = by_body.event_id;
+        }
+        found.insert(event.key, recent);
+    }
+    Ok(())
+}
+
+async fn answer(connection: &mut PgConnection, waiting: &Waiting, found: &HashMap<Key, Recent>) -> Result<Recorded, sqlx::Error> {
+    let event = &waiting.incoming.event;
+    let Some(first) = found.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+    if first.event == event.id {
+        return Ok(Recorded::New(event.id));
+    }
+    if first.digest == *event.request.digest() {
+        return Ok(Recorded::Duplicate(first.event));
+    }
+    if waiting.incoming.on_conflict == OnConflict::Keep {
+        inbox::keep_conflict(connection, event, first.event, false).await?;
+    }
+    tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %first.event, "a key came again with another body");
+    Ok(Recorded::Conflict(first.event))
+}
+
+/// Whether the database refuses the data itself: then trying again is no use, and another row may be at fault.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54")),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
