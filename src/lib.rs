@@ -1,10 +1,12 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
 pub mod clock;
+pub mod delivery;
 pub mod event;
+pub mod http;
+pub mod maintenance;
 pub mod provider;
+pub mod routing;
 pub mod settings;
 pub mod store;
-pub mod http;
-pub mod routing;
 pub mod tail;

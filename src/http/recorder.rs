@@ -108,7 +108,11 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the writers; they end, all answered, after `close`.
-    pub fn start(connect: &PgConnectOptions, handoff: &Arc<Handoff>, options: RecorderOptions) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
+    pub fn start(
+        connect: &PgConnectOptions,
+        handoff: &Arc<Handoff>,
+        options: RecorderOptions,
+    ) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let recent = Arc::new(Cache::new(options.recent_keys_max));
@@ -244,7 +248,8 @@ impl Writer {
             found.insert(event.key, recent_of(event, event.id, *event.request.digest()));
         }
         hand_over(&events, &found, deliveries, places, leased_at);
-        let others: Vec<&Waiting> = firsts.iter().map(|index| &batch[*index]).filter(|w| !found.contains_key(&w.incoming.event.key)).collect();
+        let others: Vec<&Waiting> =
+            firsts.iter().map(|index| &batch[*index]).filter(|w| !found.contains_key(&w.incoming.event.key)).collect();
         if !others.is_empty() {
             resolve(connection, &others, &mut found).await?;
         }

@@ -38,9 +38,9 @@ impl fmt::Display for Period {
 impl std::str::FromStr for Period {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| format!("{text:?} is not a length of time: write a number with its unit, such as \"250ms\", \"15s\", \"2h\" or \"30d\""))
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            format!("{text:?} is not a length of time: write a number with its unit, such as \"250ms\", \"15s\", \"2h\" or \"30d\"")
+        })
     }
 }
 
@@ -148,7 +148,9 @@ impl SecretRef {
         use secrecy::ExposeSecret as _;
         let secret = match self {
             Self::Value(secret) => secret.clone(),
-            Self::Env(name) => std::env::var(name).map(SecretString::from).map_err(|_| format!("the environment variable {name} is not set"))?,
+            Self::Env(name) => {
+                std::env::var(name).map(SecretString::from).map_err(|_| format!("the environment variable {name} is not set"))?
+            }
             Self::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);

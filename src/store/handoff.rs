@@ -53,6 +53,10 @@ pub struct Handed {
 }
 
 impl Handed {
+    pub fn leased(&self) -> &Leased {
+        &self.leased
+    }
+
     pub fn into_parts(self) -> (Leased, Place) {
         (self.leased, self.place)
     }

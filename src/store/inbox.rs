@@ -135,8 +135,7 @@ pub async fn record(
 
 /// The rows that these keys have.
 pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<SeenKey>, sqlx::Error> {
-    let rows =
-        sqlx::query!("select key, event_id, body_digest from event_key where key = any($1)", keys).fetch_all(connection).await?;
+    let rows = sqlx::query!("select key, event_id, body_digest from event_key where key = any($1)", keys).fetch_all(connection).await?;
     Ok(rows
         .into_iter()
         .filter_map(|row| Some(SeenKey { key: row.key, event_id: row.event_id, digest: BodyDigest(row.body_digest.try_into().ok()?) }))

@@ -9,7 +9,9 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    #[error("the database's schema is newer than this hookonce (it has migration {0}): run the newer version, or restore the older database")]
+    #[error(
+        "the database's schema is newer than this hookonce (it has migration {0}): run the newer version, or restore the older database"
+    )]
     Newer(i64),
     #[error("the migration failed")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -30,19 +32,14 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 }
 
 pub async fn pool(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
-    PgPoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(std::time::Duration::from_secs(5))
-        .connect_with(options)
-        .await
+    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(std::time::Duration::from_secs(5)).connect_with(options).await
 }
 
 /// Refuses servers that are too old or don't sync to disk.
 pub async fn check(pool: &PgPool, allow_fsync_off: bool) -> Result<(), SchemaError> {
-    let server =
-        sqlx::query!(r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!""#)
-            .fetch_one(pool)
-            .await?;
+    let server = sqlx::query!(r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!""#)
+        .fetch_one(pool)
+        .await?;
     if server.version < 150_000 {
         return Err(SchemaError::TooOld(server.version / 10_000));
     }

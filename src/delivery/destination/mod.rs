@@ -1,0 +1,3 @@
+//! The kinds of destinations, one file each.
+
+pub mod http;

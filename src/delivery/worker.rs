@@ -1,0 +1,426 @@
+//! Workers: one a destination takes what is handed over, within its own concurrency, rate and breaker, so that a slow one delays no other; one
+//! claimer polls for what is due. The database is the authority; the hand-off and hints only save time.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use sqlx::PgPool;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    delivery::{
+        destination::http::HttpDestination,
+        finisher::{Entry, Finisher},
+        outcome::{Answer, Failure, Verdict},
+        retry::{Next, Schedule},
+    },
+    settings::{Destination, Relay, SecretRef, Settings},
+    store::{
+        handoff::{Handed, Handoff, Lane, Leased},
+        outbox::{self, Attempt, Finish, Finished},
+    },
+    tail::{Tail, TailLine},
+};
+
+/// A lease must outlast the attempt by this much.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// A claim takes at most this many rows of one destination, and bodies of so many bytes.
+const CLAIM_ROWS_MAX: usize = 256;
+const CLAIM_BYTES_MAX: i64 = 32 << 20;
+/// Destinations given as a URL, at most so many at once.
+const URLS_MAX: i64 = 16;
+
+/// What all destinations of a node share.
+pub struct Context {
+    pub node: Uuid,
+    pub pool: PgPool,
+    pub handoff: Arc<Handoff>,
+    pub clock: Clock,
+    pub tail: Tail,
+    pub client: reqwest::Client,
+    pub finisher: Finisher,
+    /// Rung where something may have become due; polling finds it anyway.
+    pub hint: Arc<Notify>,
+    /// No more claims and no new attempts.
+    pub stopping: CancellationToken,
+    /// Attempts still on their way end now; their deliveries are given back.
+    pub cut: CancellationToken,
+}
+
+/// The relay of one node.
+pub struct Relays {
+    context: Arc<Context>,
+    settings: std::sync::RwLock<Relay>,
+    running: Mutex<HashMap<Arc<str>, Running>>,
+    sends: TaskTracker,
+}
+
+struct Running {
+    target: Arc<Target>,
+    lane: Arc<Lane>,
+    /// Ends the worker of a destination that was changed or removed; what it holds is given back.
+    retired: CancellationToken,
+}
+
+/// One destination as it is now.
+struct Target {
+    name: Arc<str>,
+    http: HttpDestination,
+    schedule: Schedule,
+    lease: Duration,
+    concurrency: usize,
+    rate: Option<(NonZeroU32, DefaultDirectRateLimiter)>,
+    breaker: Breaker,
+    settings: (Destination, Relay),
+    paused: AtomicBool,
+}
+
+/// Opens after so many failures in a row; then one probe at a time until one succeeds.
+struct Breaker {
+    failures_max: u32,
+    open_for: Duration,
+    failures: AtomicU32,
+    opened_at: Mutex<Option<Instant>>,
+}
+
+impl Breaker {
+    /// How many deliveries may be held now: all, one probe, or none.
+    fn allowed(&self, most: usize) -> usize {
+        match *self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => most,
+            Some(at) if at.elapsed() >= self.open_for => 1,
+            Some(_) => 0,
+        }
+    }
+
+    fn record(&self, failed: bool) {
+        let mut opened_at = self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !failed {
+            self.failures.store(0, Ordering::Relaxed);
+            *opened_at = None;
+        } else if self.failures_max > 0 && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
+            *opened_at = Some(Instant::now());
+        }
+    }
+}
+
+impl Target {
+    fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
+        let url = destination.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", destination.url))?;
+        let secrets: Result<Vec<_>, _> =
+            destination.signing_secret.iter().chain(&destination.signing_secrets).map(SecretRef::read).collect();
+        let timeout = destination.timeout.unwrap_or(relay.timeout).0;
+        Ok(Self {
+            name: name.clone(),
+            http: HttpDestination { url, signing_secrets: secrets?, timeout, response_max: relay.response_max.bytes() },
+            schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
+            lease: relay.lease.0,
+            concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
+            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(Quota::per_second(rate)))),
+            breaker: Breaker {
+                failures_max: relay.breaker.failures,
+                open_for: relay.breaker.open.0,
+                failures: AtomicU32::new(0),
+                opened_at: Mutex::new(None),
+            },
+            settings: (destination.clone(), relay.clone()),
+            paused: AtomicBool::new(false),
+        })
+    }
+
+    fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
+        // Secrets are masked in the debug form, so values are compared as read.
+        format!("{:?}", self.settings) == format!("{:?}", (destination, relay))
+            && Self::secrets(destination) == Self::secrets(&self.settings.0)
+    }
+
+    fn secrets(destination: &Destination) -> Vec<Option<String>> {
+        use secrecy::ExposeSecret as _;
+        let secrets = destination.signing_secret.iter().chain(&destination.signing_secrets);
+        secrets.map(|secret| secret.read().ok().map(|secret| secret.expose_secret().to_owned())).collect()
+    }
+
+    /// How many deliveries this node may hold for it.
+    fn held_max(&self) -> usize {
+        if self.paused.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let most = (self.concurrency * 4).min(CLAIM_ROWS_MAX);
+        self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
+    }
+}
+
+impl Relays {
+    pub fn new(context: Context, relay: Relay) -> Arc<Self> {
+        Arc::new(Self {
+            context: Arc::new(context),
+            settings: std::sync::RwLock::new(relay),
+            running: Mutex::default(),
+            sends: TaskTracker::new(),
+        })
+    }
+
+    /// Starts, changes and retires workers so that they are those of the settings.
+    pub fn apply(&self, settings: &Settings) -> Result<(), String> {
+        if let Ok(mut relay) = self.settings.write() {
+            *relay = settings.relay.clone();
+        }
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (name, destination) in &settings.destinations {
+            let name: Arc<str> = name.as_str().into();
+            if running.get(&name).is_some_and(|running| running.target.same_as(destination, &settings.relay)) {
+                continue;
+            }
+            let target = Target::new(&name, destination, &settings.relay).map_err(|error| format!("destination {name}: {error}"))?;
+            self.spawn(&mut running, target);
+        }
+        let gone: Vec<Arc<str>> =
+            running.keys().filter(|name| !is_url(name) && !settings.destinations.contains_key(&***name)).cloned().collect();
+        for name in gone {
+            self.context.handoff.remove(&name);
+            if let Some(running) = running.remove(&name) {
+                running.retired.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, running: &mut HashMap<Arc<str>, Running>, target: Target) {
+        let target = Arc::new(target);
+        let (lane, receiver) = self.context.handoff.add(target.name.clone());
+        let retired = CancellationToken::new();
+        let worker = Worker { context: self.context.clone(), target: target.clone(), lane: lane.clone(), sends: self.sends.clone() };
+        self.sends.spawn(worker.run(receiver, retired.clone()));
+        if let Some(old) = running.insert(target.name.clone(), Running { target, lane, retired }) {
+            old.retired.cancel();
+        }
+    }
+
+    /// Polls for due deliveries until the node stops.
+    pub async fn claim_until_stopped(self: Arc<Self>) {
+        let context = self.context.clone();
+        while !context.stopping.is_cancelled() {
+            let again = match self.claim_once().await {
+                Ok(full) => full,
+                Err(error) => {
+                    tracing::warn!(%error, "due deliveries could not be claimed");
+                    false
+                }
+            };
+            let interval = self.settings.read().map_or(Duration::from_secs(1), |relay| relay.poll_interval.0);
+            let pause = if again { Duration::from_millis(1) } else { interval.mul_f64(0.5 + rand::random::<f64>()) };
+            tokio::select! {
+                () = context.stopping.cancelled() => {}
+                () = context.hint.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Claims what is due, as far as destinations have room. True where there may be more at once.
+    pub async fn claim_once(&self) -> Result<bool, sqlx::Error> {
+        self.learn_pauses().await?;
+        self.open_urls().await?;
+        let (wants, lanes): (Vec<(Arc<str>, i64)>, HashMap<Arc<str>, Arc<Lane>>) = {
+            let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let wants = running.values().filter_map(|running| {
+                let held_max = running.target.held_max();
+                running.lane.set_open(held_max > 1);
+                let free = held_max.saturating_sub(running.lane.rows());
+                (free > 0).then(|| (running.target.name.clone(), i64::try_from(free).unwrap_or(i64::MAX)))
+            });
+            (wants.collect(), running.iter().map(|(name, running)| (name.clone(), running.lane.clone())).collect())
+        };
+        if wants.is_empty() {
+            return Ok(false);
+        }
+        let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
+        let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free)| (&**name, *free)).collect();
+        let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, CLAIM_BYTES_MAX).await?;
+        let full = asked.iter().any(|(name, free)| *free > 1 && claimed.iter().filter(|(to, _)| to == name).count() as i64 >= *free);
+        for (destination, leased) in claimed {
+            if let Some(lane) = lanes.get(destination.as_str()) {
+                lane.push(leased);
+            }
+        }
+        Ok(full)
+    }
+
+    async fn learn_pauses(&self) -> Result<(), sqlx::Error> {
+        let paused = outbox::paused(&self.context.pool).await?;
+        let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (name, running) in running.iter() {
+            running.target.paused.store(paused.iter().any(|paused| **paused == **name), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Destinations that a replay gave as a URL get a worker while they have due deliveries.
+    async fn open_urls(&self) -> Result<(), sqlx::Error> {
+        let due = outbox::due_urls(&self.context.pool, URLS_MAX).await?;
+        let Ok(relay) = self.settings.read().map(|relay| relay.clone()) else { return Ok(()) };
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for url in due {
+            let name: Arc<str> = url.as_str().into();
+            if running.contains_key(&name) || running.keys().filter(|name| is_url(name)).count() >= URLS_MAX as usize {
+                continue;
+            }
+            match Target::new(&name, &Destination { url, ..Destination::default() }, &relay) {
+                Ok(target) => self.spawn(&mut running, target),
+                Err(error) => tracing::warn!(destination = &*name, error, "a replay's destination can't be called"),
+            }
+        }
+        let idle: Vec<Arc<str>> =
+            running.iter().filter(|(name, running)| is_url(name) && running.lane.rows() == 0).map(|(name, _)| name.clone()).collect();
+        for name in idle.into_iter().skip(URLS_MAX as usize / 2) {
+            self.context.handoff.remove(&name);
+            if let Some(running) = running.remove(&name) {
+                running.retired.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the attempts on their way, at most so long, then cuts them; what is left is given back.
+    pub async fn drain(&self, at_most: Duration) {
+        self.context.stopping.cancel();
+        self.sends.close();
+        if tokio::time::timeout(at_most, self.sends.wait()).await.is_err() {
+            self.context.cut.cancel();
+            self.sends.wait().await;
+        }
+    }
+}
+
+fn is_url(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
+}
+
+struct Worker {
+    context: Arc<Context>,
+    target: Arc<Target>,
+    lane: Arc<Lane>,
+    sends: TaskTracker,
+}
+
+impl Worker {
+    async fn run(self, mut receiver: mpsc::UnboundedReceiver<Handed>, retired: CancellationToken) {
+        let worker = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(worker.target.concurrency));
+        loop {
+            let slot = tokio::select! {
+                biased;
+                () = worker.context.stopping.cancelled() => break,
+                () = retired.cancelled() => break,
+                Ok(slot) = slots.clone().acquire_owned() => slot,
+            };
+            let handed = tokio::select! {
+                biased;
+                () = worker.context.stopping.cancelled() => break,
+                () = retired.cancelled() => break,
+                Some(handed) = receiver.recv() => handed,
+                else => break,
+            };
+            if let Some((_, limiter)) = &worker.target.rate {
+                tokio::select! {
+                    () = worker.context.stopping.cancelled() => { worker.release(handed, 0.0); break },
+                    () = limiter.until_ready() => {}
+                }
+            }
+            let worker = worker.clone();
+            worker.sends.clone().spawn(async move {
+                worker.deliver(handed).await;
+                drop(slot);
+            });
+        }
+        worker.lane.set_open(false);
+        receiver.close();
+        while let Some(handed) = receiver.recv().await {
+            worker.release(handed, 0.0);
+        }
+    }
+
+    /// Gives a delivery back untried.
+    fn release(&self, handed: Handed, delay_seconds: f64) {
+        let (leased, place) = handed.into_parts();
+        let finish = Finish::Release(delay_seconds);
+        let finished = Finished { id: leased.id, key: leased.key, epoch: leased.epoch, number: leased.attempts, finish };
+        self.context.finisher.finish(Entry { finished, place });
+    }
+
+    async fn deliver(&self, handed: Handed) {
+        let held = handed.leased().leased_at.elapsed();
+        if held + self.target.http.timeout + LEASE_MARGIN > self.target.lease {
+            return self.release(handed, 0.0);
+        }
+        if self.target.paused.load(Ordering::Relaxed) || self.target.breaker.allowed(2) == 0 {
+            return self.release(handed, self.target.breaker.open_for.as_secs_f64() * rand::random::<f64>());
+        }
+        let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
+        let answer = tokio::select! {
+            answer = self.attempt(handed.leased()) => answer,
+            // Interrupted by shutdown is not an attempt.
+            () = self.context.cut.cancelled() => return self.release(handed, 0.0),
+        };
+        self.finish(handed, &answer, started_at, started.elapsed());
+    }
+
+    async fn attempt(&self, leased: &Leased) -> Answer {
+        let Some(event) = &leased.event else {
+            return Answer::failed(Failure::EventGone, "retention has dropped the event");
+        };
+        self.target.http.send(&self.context.client, leased, event, self.context.clock.unix_ms().div_euclid(1000)).await
+    }
+
+    fn finish(&self, handed: Handed, answer: &Answer, started_at: time::OffsetDateTime, latency: Duration) {
+        let (leased, place) = handed.into_parts();
+        let number = leased.attempts + 1;
+        let verdict = answer.verdict();
+        let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone));
+        self.target.breaker.record(failed_to_answer);
+        let attempt = Attempt {
+            id: Uuid::now_v7(),
+            started_at,
+            latency_ms: i32::try_from(latency.as_millis()).unwrap_or(i32::MAX),
+            status: answer.status.ok().and_then(|status| i16::try_from(status).ok()),
+            error: answer.error(),
+            detail: answer.detail.clone(),
+            response: (!answer.response.is_empty()).then(|| answer.response.clone()),
+        };
+        let age = Duration::try_from_secs_f64(leased.age_seconds).unwrap_or_default() + leased.leased_at.elapsed();
+        let next = self.target.schedule.next(number.unsigned_abs(), age, answer.retry_after, rand::random());
+        let (outcome, finish) = match (verdict, next) {
+            (Verdict::Delivered, _) => ("delivered", Finish::Delivered(attempt)),
+            (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => ("dead", Finish::Dead(attempt)),
+            (Verdict::Retry, Next::After(delay)) => ("retry", Finish::Retry(attempt, delay.as_secs_f64())),
+        };
+        self.report(&leased, answer, outcome, latency);
+        let finished = Finished { id: leased.id, key: leased.key, epoch: leased.epoch, number, finish };
+        self.context.finisher.finish(Entry { finished, place });
+    }
+
+    fn report(&self, leased: &Leased, answer: &Answer, outcome: &str, latency: Duration) {
+        self.context.tail.send(|| TailLine::Attempt {
+            at: self.context.clock.unix_ms(),
+            event: leased.event.as_ref().map_or_else(Uuid::nil, |event| event.id),
+            delivery: leased.id,
+            destination: self.target.name.to_string(),
+            number: leased.attempts + 1,
+            status: answer.status.ok().and_then(|status| i16::try_from(status).ok()),
+            outcome: outcome.to_owned(),
+            error: answer.error().map(str::to_owned),
+            latency_ms: i32::try_from(latency.as_millis()).unwrap_or(i32::MAX),
+        });
+    }
+}

@@ -1,0 +1,32 @@
+//! Keeps retention: prepares the partitions of the days to come and removes what is past its time.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::{settings::Retention, store::retention};
+
+/// `current` gives the settings in force: a reload counts from the next round.
+pub async fn run(pool: PgPool, current: impl Fn() -> Arc<Retention>, stopping: CancellationToken) {
+    while !stopping.is_cancelled() {
+        let settings = current();
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(settings.interval.0.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
+        }
+        let done = match retention::prepare(&pool).await {
+            Ok(()) => retention::prune(&pool, &settings).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(pruned) => {
+                if !pruned.held.is_empty() {
+                    tracing::warn!(held = ?pruned.held, "days past their retention are kept: open deliveries need their events");
+                }
+                tracing::debug!(?pruned, "pruned");
+            }
+            Err(error) => tracing::warn!(%error, "pruning failed and is tried again"),
+        }
+    }
+}
