@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod event;
 pub mod http;
 pub mod maintenance;
+pub mod postgres;
 pub mod provider;
 pub mod routing;
 pub mod settings;

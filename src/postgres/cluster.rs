@@ -1,0 +1,74 @@
+//! The cluster's files: makes one where there is none, refuses another major version. Starts nothing.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Binaries, PostgresError,
+    account::{self, Account},
+};
+
+/// The superuser, whose only way in is the private socket.
+pub(super) const SUPERUSER: &str = "hookonce";
+
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("pgdata")
+}
+
+/// The major version that made the cluster, if there is one.
+pub(super) fn made_by(cluster: &Path) -> Option<String> {
+    fs::read_to_string(cluster.join("PG_VERSION")).ok().map(|text| text.trim().to_string())
+}
+
+/// Makes the cluster if there is none; refuses one that these binaries cannot run. The caller holds the data folder's lock.
+pub(super) async fn ensure(data_dir: &Path, binaries: &Binaries, account: Option<&Account>) -> Result<(), PostgresError> {
+    let cluster = path(data_dir);
+    if let Some(made_by) = made_by(&cluster) {
+        if made_by == binaries.version().major.to_string() {
+            return Ok(());
+        }
+        return Err(PostgresError::OtherMajor { cluster, made_by, folder: binaries.folder().to_path_buf(), found: binaries.version() });
+    }
+    // An empty folder is in nobody's way; one with other files is not ours to remove.
+    if cluster.exists() && fs::remove_dir(&cluster).is_err() {
+        return Err(PostgresError::NotACluster { cluster });
+    }
+    // Made aside and renamed: a process killed in the middle leaves no half cluster that the next start would take for a whole one.
+    let aside = data_dir.join("pgdata.new");
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(|error| PostgresError::io("remove an unfinished cluster", &aside, error))?;
+    }
+    account::private_dir(&aside, account)?;
+    initdb(&aside, binaries, account).await?;
+    fs::rename(&aside, &cluster).map_err(|error| PostgresError::io("move the new cluster", &cluster, error))?;
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|error| PostgresError::io("sync the data folder", data_dir, error))
+}
+
+async fn initdb(target: &Path, binaries: &Binaries, account: Option<&Account>) -> Result<(), PostgresError> {
+    let failed = |output: String| PostgresError::InitdbFailed { cluster: target.to_path_buf(), output };
+    let output = account::command(&binaries.program("initdb"), account)
+        .arg("-D")
+        .arg(target)
+        .args(["--auth-local=trust", "--auth-host=reject", "--data-checksums", "--encoding=UTF8", "--no-instructions"])
+        .arg(format!("--username={SUPERUSER}"))
+        .args(locale(binaries.version().major))
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)).trim().to_string()))
+}
+
+/// C.UTF-8 everywhere: an index must not depend on the system's collation, which changes with its C library.
+fn locale(major: u32) -> &'static [&'static str] {
+    match major {
+        17.. => &["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"],
+        _ if cfg!(target_os = "macos") => &["--locale=C"],
+        _ => &["--locale=C.UTF-8"],
+    }
+}
