@@ -1,8 +1,15 @@
 //! The typed settings: what config/default.toml documents key by key. Reading and checking them is `load.rs`; nothing here opens a
 //! connection or knows a provider.
 
+mod check;
+mod environment;
+mod key_path;
 pub mod load;
 pub mod scheme;
+mod show;
+#[cfg(test)]
+mod tests;
+mod typed;
 pub mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -10,8 +17,10 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use load::{Problem, Problems};
+pub use check::LEASE_MARGIN;
+pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::SchemeSpec;
+pub use show::{schema, shown};
 pub use value::{ByteSize, Period, SecretRef};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -145,12 +145,15 @@ pub enum SecretRef {
 impl SecretRef {
     /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the variable or file, never the value.
     pub fn read(&self) -> Result<SecretString, String> {
+        self.read_with(&|name| std::env::var(name).ok())
+    }
+
+    /// The same with the environment given.
+    pub fn read_with(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, String> {
         use secrecy::ExposeSecret as _;
         let secret = match self {
             Self::Value(secret) => secret.clone(),
-            Self::Env(name) => {
-                std::env::var(name).map(SecretString::from).map_err(|_| format!("the environment variable {name} is not set"))?
-            }
+            Self::Env(name) => lookup(name).map(SecretString::from).ok_or_else(|| format!("the environment variable {name} is not set"))?,
             Self::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -179,7 +182,7 @@ impl fmt::Debug for SecretRef {
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum Written {
     Value(String),
     Env {

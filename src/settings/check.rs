@@ -1,0 +1,342 @@
+//! What single values cannot tell: bounds, secrets that can be read, names that exist, periods that fit each other. Pure but for reading
+//! the files that secrets are kept in; providers are not known here.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use url::Url;
+
+use super::{Destination, Period, Retry, SecretRef, Settings, Source, show::nearest};
+
+/// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+
+const NAME_BYTES_MAX: usize = 63;
+const PERIOD_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const MIB: u64 = 1 << 20;
+
+/// The names as written, also of entries that are too broken to be settings, so that a route to one is not reported as well.
+pub(super) struct Names {
+    sources: BTreeSet<String>,
+    destinations: BTreeSet<String>,
+    providers: BTreeSet<String>,
+}
+
+impl Names {
+    pub fn of(tree: &Value) -> Self {
+        let keys =
+            |table: &str| tree.get(table).and_then(Value::as_object).map(|table| table.keys().cloned().collect()).unwrap_or_default();
+        Self { sources: keys("sources"), destinations: keys("destinations"), providers: keys("providers") }
+    }
+}
+
+/// Every problem, as key and message. `broken` are the keys that are reported already: nothing more is said of them.
+pub(super) fn check(
+    settings: &Settings,
+    names: &Names,
+    broken: &BTreeSet<String>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
+    let mut check = Check { broken, lookup, problems: Vec::new() };
+    check.ingress(settings);
+    check.admin_and_database(settings);
+    check.relay(settings);
+    check.retention(settings);
+    for (table, names) in [("sources", &names.sources), ("destinations", &names.destinations), ("providers", &names.providers)] {
+        names.iter().for_each(|name| check.name(table, name));
+    }
+    settings.sources.iter().for_each(|(name, source)| check.source(name, source));
+    settings.destinations.iter().for_each(|(name, destination)| check.destination(name, destination, settings.relay.lease));
+    check.routes(settings, names);
+    check.problems
+}
+
+struct Check<'a> {
+    broken: &'a BTreeSet<String>,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<(String, String)>,
+}
+
+impl Check<'_> {
+    fn problem(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        let key = key.into();
+        if !self.is_broken(&key) {
+            self.problems.push((key, message.into()));
+        }
+    }
+
+    /// Whether the key, something in it, or something it is in is reported already.
+    fn is_broken(&self, key: &str) -> bool {
+        let within =
+            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.broken.iter().any(|broken| within(broken, key) || within(key, broken))
+    }
+
+    fn between(&mut self, key: impl Into<String>, value: u64, least: u64, most: u64) {
+        if !(least..=most).contains(&value) {
+            self.problem(key, format!("is {value}: must be {least} to {most}"));
+        }
+    }
+
+    fn size_between(&mut self, key: impl Into<String>, value: super::ByteSize, least: u64, most: u64) {
+        if !(least..=most).contains(&value.0) {
+            self.problem(key, format!("is {value}: must be {} to {}", super::ByteSize(least), super::ByteSize(most)));
+        }
+    }
+
+    fn period(&mut self, key: impl Into<String>, value: Period) {
+        if value.is_zero() {
+            self.problem(key, "is no time at all: must be longer than zero");
+        } else {
+            self.period_or_zero(key, value);
+        }
+    }
+
+    fn period_or_zero(&mut self, key: impl Into<String>, value: Period) {
+        if value.0 > PERIOD_MAX {
+            self.problem(key, "is longer than ten years");
+        }
+    }
+
+    fn secret(&mut self, key: impl Into<String>, secret: &SecretRef) {
+        if let Err(message) = secret.read_with(self.lookup) {
+            self.problem(key, message);
+        }
+    }
+
+    fn http_url(&mut self, key: impl Into<String>, url: &str) {
+        match Url::parse(url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
+            Ok(_) => self.problem(key, "must start with http:// or https://"),
+            Err(error) => self.problem(key, format!("is no URL: {error}")),
+        }
+    }
+
+    fn ingress(&mut self, settings: &Settings) {
+        let ingress = &settings.ingress;
+        self.between("ingress.workers", ingress.workers as u64, 1, 256);
+        self.between("ingress.connections_max", ingress.connections_max as u64, 1, 1_000_000);
+        self.size_between("ingress.body_max", ingress.body_max, 1, 256 * MIB);
+        self.period("ingress.head_timeout", ingress.head_timeout);
+        self.period("ingress.body_timeout", ingress.body_timeout);
+        self.period("ingress.ack_budget", ingress.ack_budget);
+        self.between("ingress.queue_rows_max", ingress.queue_rows_max as u64, 1, 1_000_000);
+        self.between("ingress.recent_keys_max", ingress.recent_keys_max as u64, 0, 100_000_000);
+        if ingress.queue_bytes_max < ingress.body_max {
+            self.problem(
+                "ingress.queue_bytes_max",
+                format!("is {}: a body of ingress.body_max, {}, would never fit", ingress.queue_bytes_max, ingress.body_max),
+            );
+        }
+        if let Some(url) = &ingress.public_url {
+            self.http_url("ingress.public_url", url);
+        }
+        if overlap(ingress.bind, settings.admin.bind) && !self.is_broken("ingress.bind") {
+            self.problem(
+                "admin.bind",
+                format!("{} is taken by ingress.bind, {}: the admin port is never the public one", settings.admin.bind, ingress.bind),
+            );
+        }
+    }
+
+    fn admin_and_database(&mut self, settings: &Settings) {
+        if let Some(token) = &settings.admin.token {
+            self.secret("admin.token", token);
+        }
+        if let Some(url) = &settings.database.url {
+            match url.read_with(self.lookup) {
+                Ok(url) if url.expose_secret().starts_with("postgres://") || url.expose_secret().starts_with("postgresql://") => {}
+                Ok(_) => self.problem("database.url", "must start with postgres:// or postgresql://"),
+                Err(message) => self.problem("database.url", message),
+            }
+        }
+        let database = &settings.database;
+        self.between("database.connections_max", database.connections_max.into(), 1, 10_000);
+        self.between("database.batch_connections", database.batch_connections as u64, 1, 32);
+        self.between("database.batch_rows_max", database.batch_rows_max as u64, 1, 1024);
+        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&settings.log.filter) {
+            self.problem("log.filter", format!("is no filter: {error}"));
+        }
+    }
+
+    fn relay(&mut self, settings: &Settings) {
+        let relay = &settings.relay;
+        self.period("relay.timeout", relay.timeout);
+        self.period("relay.lease", relay.lease);
+        self.between("relay.concurrency", relay.concurrency as u64, 1, 10_000);
+        self.size_between("relay.response_max", relay.response_max, 0, 16 * MIB);
+        self.between("relay.handoff_rows_max", relay.handoff_rows_max as u64, 1, 1_000_000);
+        self.size_between("relay.handoff_bytes_max", relay.handoff_bytes_max, 1, 1024 * 1024 * MIB);
+        self.period("relay.poll_interval", relay.poll_interval);
+        self.between("relay.finish_rows_max", relay.finish_rows_max as u64, 1, 1024);
+        self.period("relay.drain_timeout", relay.drain_timeout);
+        if *relay.finish_linger > LEASE_MARGIN / 2 {
+            self.problem("relay.finish_linger", format!("is {}: must be at most {}", relay.finish_linger, Period(LEASE_MARGIN / 2)));
+        }
+        if !relay.timeout.is_zero() && !self.is_broken("relay.timeout") {
+            self.lease("relay.lease", relay.lease, relay.timeout, "relay.timeout");
+        }
+        let Retry { base, factor, cap, attempts_max, age_max, schedule, retry_after_max } = &relay.retry;
+        self.retry("relay.retry", Some(*base), Some(*factor), Some(*cap), Some(*attempts_max), schedule.as_deref());
+        if base > cap && !self.is_broken("relay.retry.base") {
+            self.problem("relay.retry.cap", format!("is {cap}: must be at least base, {base}"));
+        }
+        self.period("relay.retry.age_max", *age_max);
+        self.period_or_zero("relay.retry.retry_after_max", *retry_after_max);
+        self.between("relay.breaker.failures", relay.breaker.failures.into(), 0, 1_000_000);
+        self.period("relay.breaker.open", relay.breaker.open);
+    }
+
+    fn lease(&mut self, key: &str, lease: Period, timeout: Period, timeout_key: &str) {
+        let least = timeout.saturating_add(LEASE_MARGIN);
+        if *lease <= least {
+            let margin = Period(LEASE_MARGIN);
+            self.problem(key, format!("is {lease}: must be longer than {timeout_key}, {timeout}, and {margin} to write down its end"));
+        }
+    }
+
+    fn retry(
+        &mut self,
+        at: &str,
+        base: Option<Period>,
+        factor: Option<f64>,
+        cap: Option<Period>,
+        attempts_max: Option<u32>,
+        schedule: Option<&[Period]>,
+    ) {
+        if let Some(base) = base {
+            self.period(format!("{at}.base"), base);
+        }
+        if let Some(factor) = factor.filter(|factor| !(1.0..=100.0).contains(factor)) {
+            self.problem(format!("{at}.factor"), format!("is {factor}: must be 1 to 100"));
+        }
+        if let Some(cap) = cap {
+            self.period(format!("{at}.cap"), cap);
+        }
+        if let Some(attempts_max) = attempts_max {
+            self.between(format!("{at}.attempts_max"), attempts_max.into(), 1, 1_000_000);
+        }
+        if let Some(schedule) = schedule {
+            if schedule.is_empty() {
+                self.problem(format!("{at}.schedule"), "is empty: leave it out, or list the delays");
+            }
+            schedule.iter().enumerate().for_each(|(index, delay)| self.period_or_zero(format!("{at}.schedule[{index}]"), *delay));
+        }
+    }
+
+    fn retention(&mut self, settings: &Settings) {
+        let retention = &settings.retention;
+        self.period("retention.events", retention.events);
+        self.period("retention.deliveries", retention.deliveries);
+        self.period("retention.keys", retention.keys);
+        self.period("retention.conflicts", retention.conflicts);
+        self.period("retention.interval", retention.interval);
+        self.between("retention.delete_rows_max", u64::try_from(retention.delete_rows_max).unwrap_or(0), 1, 1_000_000);
+    }
+
+    /// A name stands in URLs, headers, logs and variables: plain letters alone.
+    fn name(&mut self, table: &str, name: &str) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let good = name.len() <= NAME_BYTES_MAX
+            && name.bytes().next().is_some_and(plain)
+            && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_');
+        if !good {
+            let key = super::key_path::KeyPath::default().key(table).key(name).to_string();
+            self.problem(key, format!("is no name: a-z, 0-9, - and _, a letter or digit first, at most {NAME_BYTES_MAX}"));
+        }
+    }
+
+    fn source(&mut self, name: &str, source: &Source) {
+        let at = format!("sources.{name}");
+        if source.provider.is_empty() {
+            self.problem(format!("{at}.provider"), "is empty: `hookonce providers list` has them all");
+        }
+        let said = self.is_broken(&format!("{at}.secrets"));
+        if source.secret.is_none() && source.secrets.is_empty() && !said {
+            self.problem(format!("{at}.secret"), "is missing: a source without a secret would accept anybody");
+        }
+        if let Some(secret) = &source.secret {
+            self.secret(format!("{at}.secret"), secret);
+        }
+        source.secrets.iter().enumerate().for_each(|(index, secret)| self.secret(format!("{at}.secrets[{index}]"), secret));
+        if source.key.as_deref() == Some("") {
+            self.problem(format!("{at}.key"), "is empty: leave it out for the provider's own");
+        }
+        if let Some(window) = source.window {
+            self.period(format!("{at}.window"), window);
+        }
+        if let Some(body_max) = source.body_max {
+            self.size_between(format!("{at}.body_max"), body_max, 1, 256 * MIB);
+        }
+        if let Some(ack_budget) = source.ack_budget {
+            self.period(format!("{at}.ack_budget"), ack_budget);
+        }
+    }
+
+    fn destination(&mut self, name: &str, destination: &Destination, lease: Period) {
+        let at = format!("destinations.{name}");
+        self.http_url(format!("{at}.url"), &destination.url);
+        if let Some(secret) = &destination.signing_secret {
+            self.secret(format!("{at}.signing_secret"), secret);
+        }
+        let secrets = destination.signing_secrets.iter().enumerate();
+        secrets.for_each(|(index, secret)| self.secret(format!("{at}.signing_secrets[{index}]"), secret));
+        if let Some(timeout) = destination.timeout {
+            let key = format!("{at}.timeout");
+            self.period(key.clone(), timeout);
+            if timeout.saturating_add(LEASE_MARGIN) >= *lease && !self.is_broken("relay.lease") {
+                let margin = Period(LEASE_MARGIN);
+                self.problem(
+                    key,
+                    format!("is {timeout}: with {margin} to write down its end it must be shorter than relay.lease, {lease}"),
+                );
+            }
+        }
+        if let Some(concurrency) = destination.concurrency {
+            self.between(format!("{at}.concurrency"), concurrency as u64, 1, 10_000);
+        }
+        if let Some(rate) = destination.rate {
+            self.between(format!("{at}.rate"), rate.into(), 1, 1_000_000);
+        }
+        if let Some(retry) = &destination.retry {
+            let key = format!("{at}.retry");
+            self.retry(&key, retry.base, retry.factor, retry.cap, retry.attempts_max, retry.schedule.as_deref());
+            if let Some(age_max) = retry.age_max {
+                self.period(format!("{key}.age_max"), age_max);
+            }
+            if let Some(retry_after_max) = retry.retry_after_max {
+                self.period_or_zero(format!("{key}.retry_after_max"), retry_after_max);
+            }
+        }
+    }
+
+    fn routes(&mut self, settings: &Settings, names: &Names) {
+        for (index, route) in settings.routes.iter().enumerate() {
+            let at = format!("routes[{index}]");
+            self.exists(format!("{at}.source"), "source", &route.source, &names.sources);
+            self.exists(format!("{at}.destination"), "destination", &route.destination, &names.destinations);
+            for (index, pattern) in route.types.iter().enumerate() {
+                if pattern.is_empty() {
+                    self.problem(format!("{at}.types[{index}]"), "is empty: write \"*\" for every event");
+                }
+            }
+        }
+    }
+
+    fn exists(&mut self, key: String, noun: &str, name: &str, names: &BTreeSet<String>) {
+        if names.contains(name) {
+            return;
+        }
+        let message = match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => format!("there is no {noun} {name:?}: did you mean {near:?}?"),
+            None => format!("there is no {noun} {name:?}: add [{noun}s.{name}]"),
+        };
+        self.problem(key, message);
+    }
+}
+
+/// Whether two listeners would fight for one port. Port 0 is any free one.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
