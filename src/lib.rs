@@ -9,5 +9,7 @@ pub mod postgres;
 pub mod provider;
 pub mod routing;
 pub mod settings;
+pub mod shutdown;
 pub mod store;
 pub mod tail;
+pub mod telemetry;
