@@ -1,0 +1,317 @@
+//! The rules that no compiler holds: imports point down, siblings do not know each other, functions and files stay short, and no file
+//! names a package registry's host.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
+const LAYERS: [&[&str]; 5] = [
+    &["settings", "clock", "shutdown", "telemetry", "postgres"],
+    &["provider", "event"],
+    &["store"],
+    &["http", "delivery", "maintenance"],
+    &["cli", "main"],
+];
+
+/// `event` is the vocabulary (ids, digests, globs) that its sibling builds on.
+const ALLOWED: [(&str, &str); 1] = [("provider", "event")];
+
+const FUNCTION_LINES_MAX: usize = 70;
+const FILE_LINES_MAX: usize = 600;
+
+/// Split so that this file does not name them itself.
+const REGISTRY_HOSTS: [(&str, &str); 9] = [
+    ("crates", ".io"),
+    ("registry.npmjs", ".org"),
+    ("npmjs", ".com"),
+    ("pypi", ".org"),
+    ("pythonhosted", ".org"),
+    ("repo.maven", ".apache"),
+    ("maven", ".org/maven2"),
+    ("proxy.golang", ".org"),
+    ("rubygems", ".org"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a folder, as (path from the root, text); what is no text is left out.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![root().join(folder)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            found.push((path.strip_prefix(root()).unwrap().display().to_string(), text));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn rust(folder: &str) -> Vec<(String, String)> {
+    files(folder).into_iter().filter(|(name, _)| name.ends_with(".rs")).collect()
+}
+
+/// The module that a file of src/ belongs to: `src/http/ingress.rs` → `http`.
+fn module(file: &str) -> &str {
+    let rest = file.strip_prefix("src/").unwrap_or(file);
+    rest.split_once('/').map_or_else(|| rest.trim_end_matches(".rs"), |(module, _)| module)
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The code with comments and the contents of strings blanked, line for line: what is left are names, braces and punctuation.
+fn code_only(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < chars.len() {
+        let end = match (chars[at], chars.get(at + 1)) {
+            ('/', Some('/')) => until(&chars, at, |rest| rest[0] == '\n'),
+            ('/', Some('*')) => until(&chars, at, |rest| rest.starts_with(&['*', '/'])) + 2,
+            ('r', Some('"' | '#')) if at == 0 || !is_word(chars[at - 1]) => raw_string_end(&chars, at),
+            ('"', _) => string_end(&chars, at),
+            ('\'', Some('\\')) => until(&chars, at + 3, |rest| rest[0] == '\'') + 1,
+            ('\'', Some(_)) if chars.get(at + 2) == Some(&'\'') => at + 3,
+            _ => at,
+        };
+        if end == at {
+            out.push(chars[at]);
+            at += 1;
+        } else {
+            let end = end.min(chars.len());
+            out.extend(chars[at..end].iter().filter(|c| **c == '\n'));
+            at = end;
+        }
+    }
+    out
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn until(chars: &[char], from: usize, stop: impl Fn(&[char]) -> bool) -> usize {
+    (from..chars.len()).find(|at| stop(&chars[*at..])).unwrap_or(chars.len())
+}
+
+fn string_end(chars: &[char], at: usize) -> usize {
+    let mut end = at + 1;
+    while end < chars.len() && chars[end] != '"' {
+        end += if chars[end] == '\\' { 2 } else { 1 };
+    }
+    end + 1
+}
+
+/// The end of `r#"…"#`; the start where it is no string (a raw identifier).
+fn raw_string_end(chars: &[char], at: usize) -> usize {
+    let hashes = chars[at + 1..].iter().take_while(|c| **c == '#').count();
+    if chars.get(at + 1 + hashes) != Some(&'"') {
+        return at;
+    }
+    let close: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+    until(chars, at + 2 + hashes, |rest| rest.starts_with(&close)) + close.len()
+}
+
+/// The modules that a file names through `crate::` (or `hookonce::` in the binary), in `use` trees as in paths.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for root in ["crate::", "hookonce::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|c| is_word(c) || c == ':') {
+                continue;
+            }
+            let rest = &code[at + root.len()..];
+            match rest.trim_start().strip_prefix('{') {
+                Some(tree) => found.extend(tree_heads(tree)),
+                None => found.extend(head(rest)),
+            }
+        }
+    }
+    found
+}
+
+/// The first names in a `use` tree: `{a::b, c::{d, e}}` → a, c.
+fn tree_heads(tree: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut heads = Vec::new();
+    let mut item = String::new();
+    for c in tree.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => heads.extend(head(&std::mem::take(&mut item))),
+            _ if depth == 0 => item.push(c),
+            _ => {}
+        }
+    }
+    heads.extend(head(&item));
+    heads
+}
+
+fn head(path: &str) -> Option<String> {
+    let name: String = path.trim_start().chars().take_while(|c| is_word(*c)).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// What is wrong with one file's imports.
+fn import_faults(file: &str, text: &str) -> Vec<String> {
+    let from = module(file);
+    if from == "lib" {
+        return Vec::new();
+    }
+    let Some(own) = layer(from) else { return vec![format!("{file}: module {from} is in no layer: add it to LAYERS")] };
+    let fault = |to: String| {
+        let theirs = layer(&to)?;
+        let allowed = to == from || theirs < own || ALLOWED.contains(&(from, to.as_str())) || (from == "main" && to == "cli");
+        let direction = if theirs == own { "its sibling" } else { "the higher" };
+        (!allowed).then(|| format!("{file}: {from} imports {direction} {to}"))
+    };
+    imports(&code_only(text)).into_iter().filter_map(fault).collect()
+}
+
+/// Functions over the limit, as (line, name, lines), from the line of `fn` to the closing brace.
+fn long_functions(text: &str) -> Vec<(usize, String, usize)> {
+    let code = code_only(text);
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else { continue };
+        let length = function_lines(&lines[start..]);
+        if length > FUNCTION_LINES_MAX {
+            found.push((start + 1, name, length));
+        }
+    }
+    found
+}
+
+fn function_name(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    words.by_ref().find(|word| *word == "fn")?;
+    head(words.next()?)
+}
+
+fn function_lines(lines: &[&str]) -> usize {
+    let mut depth = 0_i32;
+    for (at, line) in lines.iter().enumerate() {
+        for c in line.chars() {
+            match c {
+                '{' | '(' | '[' => depth += 1,
+                '}' | ')' | ']' => {
+                    depth -= 1;
+                    if depth == 0 && c == '}' {
+                        return at + 1;
+                    }
+                }
+                ';' if depth == 0 => return at + 1,
+                _ => {}
+            }
+        }
+    }
+    lines.len()
+}
+
+#[test]
+fn imports_point_down_and_siblings_do_not_know_each_other() {
+    let files = rust("src");
+    assert!(files.len() > 5, "src/ was not read");
+    let faults: Vec<String> = files.iter().flat_map(|(file, text)| import_faults(file, text)).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn functions_are_short() {
+    let sources = [rust("src"), rust("tests")].concat();
+    let faults: Vec<String> = sources
+        .iter()
+        .flat_map(|(file, text)| {
+            long_functions(text).into_iter().map(move |(line, name, lines)| format!("{file}:{line}: {name} has {lines} lines"))
+        })
+        .collect();
+    assert!(faults.is_empty(), "over {FUNCTION_LINES_MAX} lines:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn files_are_short() {
+    let long: Vec<String> = rust("src")
+        .into_iter()
+        .map(|(file, text)| (file, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(file, lines)| format!("{file}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "over {FILE_LINES_MAX} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn each_file_says_what_it_is_for() {
+    let silent: Vec<String> = rust("src").into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(file, _)| file).collect();
+    assert!(silent.is_empty(), "no //! at the top of {silent:?}");
+}
+
+#[test]
+fn sql_is_in_the_store_alone() {
+    let outside: Vec<String> = rust("src")
+        .into_iter()
+        .filter(|(file, _)| !matches!(module(file), "store" | "postgres"))
+        .filter(|(_, text)| ["sqlx::query", "query!(", "query_as!(", "query_scalar!("].iter().any(|call| code_only(text).contains(call)))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(outside.is_empty(), "queries outside src/store: {outside:?}");
+}
+
+#[test]
+fn no_file_names_a_registrys_host() {
+    let folders = ["src", "config", "tests", "migrations", ".ci", ".cargo", "docs"];
+    let mut all: Vec<(String, String)> =
+        folders.iter().filter(|folder| root().join(folder).exists()).flat_map(|folder| files(folder)).collect();
+    for entry in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        // The lock file is cargo's: each of its lines names the registry that cargo itself is set to.
+        if name != "Cargo.lock" {
+            all.extend(fs::read_to_string(&entry).ok().map(|text| (name, text)));
+        }
+    }
+    assert!(all.len() > 10, "the project was not read");
+    let named: Vec<String> = all
+        .iter()
+        .flat_map(|(file, text)| {
+            REGISTRY_HOSTS
+                .iter()
+                .map(|(a, b)| format!("{a}{b}"))
+                .filter(|host| text.contains(host))
+                .map(move |host| format!("{file}: {host}"))
+        })
+        .collect();
+    assert!(named.is_empty(), "{}", named.join("\n"));
+}
+
+#[test]
+fn the_test_sees_what_it_is_to_see() {
+    let faults = |file: &str, text: &str| import_faults(file, text).len();
+    assert_eq!(faults("src/store/inbox.rs", "use crate::{event::Key, http::error};"), 1);
+    assert_eq!(faults("src/http/ingress.rs", "fn f() { crate::delivery::go() }"), 1);
+    assert_eq!(
+        faults(
+            "src/http/ingress.rs",
+            "use crate::{\n    event::{Key, TypeGlob},\n    store,\n};\n// crate::delivery\nconst S: &str = \"crate::cli\";"
+        ),
+        0
+    );
+    assert_eq!(faults("src/settings/load.rs", "use crate::clock::Clock;"), 1);
+    assert_eq!(faults("src/provider/mod.rs", "use crate::event::BodyDigest;"), 0);
+    assert_eq!(faults("src/unheard_of.rs", ""), 1);
+    assert_eq!(imports("use crate::{a::{b, c}, d as e, f};").into_iter().collect::<Vec<_>>(), ["a", "d", "f"]);
+    let long = format!("fn short() {{}}\nfn long() {{\n{}}}\n", "    f('{', \"}\");\n".repeat(69));
+    assert_eq!(long_functions(&long), [(2, "long".to_owned(), 71)]);
+    assert_eq!(code_only("a r#\"x \" } y\"# b '\\'' c /* } */ 'x' <'a> \"\\\"\" d"), "a  b  c   <'a>  d");
+}
