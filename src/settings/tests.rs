@@ -331,7 +331,7 @@ fn what_is_shown_can_be_loaded_again() {
 /// default.toml names each key that the types know, and no other: the reference can't fall behind.
 #[test]
 fn the_reference_has_every_key() {
-    let text = include_str!("../../config/default.toml");
+    let (text, _) = include_str!("../../config/default.toml").split_once("# [providers.").unwrap();
     let names: std::collections::BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.trim_start_matches('#').trim().split_once(" = ").map(|(name, _)| name.to_owned()))
@@ -346,6 +346,18 @@ fn the_reference_has_every_key() {
     let missing: Vec<_> = known.difference(&names).collect();
     let unknown: Vec<_> = names.difference(&known).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");
+}
+
+/// The commented examples are settings that load, all together, but for the files that they name.
+#[test]
+fn the_references_examples_are_right() {
+    let is_example = |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+    let line = |line: &'static str| line.strip_prefix("# ").filter(is_example).unwrap_or(line);
+    let text: Vec<&str> = include_str!("../../config/default.toml").lines().map(line).collect();
+    let environment = [("DATABASE_URL", "postgres://localhost/x"), ("STRIPE_WEBHOOK_SECRET", "whsec_a")];
+    let found = problems(&text.join("\n"), &environment);
+    let missing_files: Vec<_> = found.iter().filter(|problem| problem.contains(": can't read /run/secrets/")).collect();
+    assert_eq!((missing_files.len(), found.len()), (3, 3), "{found:#?}");
 }
 
 #[test]
