@@ -1,13 +1,22 @@
-//! Signature schemes: verify, sign, challenge. Pure: no I/O, no clock.
+//! Signature schemes: verify, sign, challenge. Pure: no I/O, no clock. A scheme is data (`config/providers/`); nothing here knows a
+//! provider by name.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod candidates;
+mod catalog;
+mod json;
+mod mac;
+mod selector;
+mod sign;
+pub mod standard;
+mod template;
+mod verify;
 
 use bytes::Bytes;
-use secrecy::SecretString;
 
-use crate::{
-    event::BodyDigest,
-    settings::{SchemeSpec, Source},
+pub use self::{
+    catalog::{Catalog, Scheme},
+    sign::{Draft, generate_secret, sign},
+    verify::{VerifiedRequest, Verifier},
 };
 
 /// One request as it arrived. Header names are lower-case; a repeated header stands as often as it was sent.
@@ -31,15 +40,28 @@ pub enum Reason {
     TimestampInFuture,
     UnknownProvider,
     Unsupported,
+    /// A header that counts stands more than once.
     MalformedRequest,
 }
 
 impl Reason {
     pub fn code(self) -> &'static str {
-        todo!()
+        match self {
+            Self::MissingSignature => "missing_signature",
+            Self::MalformedSignature => "malformed_signature",
+            Self::NoMatch => "no_match",
+            Self::TimestampMissing => "timestamp_missing",
+            Self::TimestampMalformed => "timestamp_malformed",
+            Self::TimestampTooOld => "timestamp_too_old",
+            Self::TimestampInFuture => "timestamp_in_future",
+            Self::UnknownProvider => "unknown_provider",
+            Self::Unsupported => "unsupported",
+            Self::MalformedRequest => "malformed_request",
+        }
     }
 }
 
+/// A refusal. The detail is for the rejection log: it names no secret and repeats nothing long of the request.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     pub reason: Reason,
@@ -52,89 +74,25 @@ pub struct ChallengeAnswer {
     pub body: Bytes,
 }
 
-/// Proof that a request was verified: only `Verifier::verify` makes one, and the store takes nothing else.
-#[derive(Clone, Debug)]
-pub struct VerifiedRequest {
-    _private: (),
-}
-
-impl VerifiedRequest {
-    pub fn body(&self) -> &Bytes {
-        todo!()
-    }
-    pub fn digest(&self) -> &BodyDigest {
-        todo!()
-    }
-    /// Never empty: where the request has none, the hex SHA-256 of the body.
-    pub fn event_key(&self) -> &str {
-        todo!()
-    }
-    pub fn event_type(&self) -> Option<&str> {
-        todo!()
-    }
-    /// Whether the signature covers the event key (always where the body's digest is the key).
-    pub fn key_is_signed(&self) -> bool {
-        todo!()
-    }
-    /// Set where this is a handshake: answer this, record nothing.
-    pub fn challenge(&self) -> Option<&ChallengeAnswer> {
-        todo!()
-    }
-}
-
-#[derive(Clone, Debug, thiserror::Error)]
+/// What is wrong in a scheme or a secret, and under which key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct SchemeError {
     pub key: String,
     pub message: String,
 }
 
-pub struct Scheme {
-    pub name: String,
-    pub spec: SchemeSpec,
-}
+impl SchemeError {
+    fn new(key: &str, message: &str) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
 
-pub struct Catalog {
-    schemes: BTreeMap<String, Arc<Scheme>>,
-}
-
-impl Catalog {
-    /// The built-in schemes and the user's own (`[providers.NAME]`), all errors together.
-    pub fn new(_own: &BTreeMap<String, SchemeSpec>) -> Result<Self, Vec<SchemeError>> {
-        todo!()
-    }
-    pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
-        self.schemes.get(name)
-    }
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Scheme>> {
-        self.schemes.values()
-    }
-}
-
-pub struct Verifier {
-    _scheme: Arc<Scheme>,
-}
-
-impl Verifier {
-    /// `key` and scheme fields of the source override the scheme's own.
-    pub fn new(_catalog: &Catalog, _source: &Source, _secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
-        todo!()
-    }
-    pub fn scheme(&self) -> &Scheme {
-        todo!()
-    }
-    /// The header that is itself the secret (a shared token), lower-case.
-    pub fn secret_header(&self) -> Option<&str> {
-        todo!()
-    }
-    pub fn verify(&self, _request: &Request<'_>, _now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
-        todo!()
-    }
-}
-
-pub mod standard {
-    //! Signs as Standard Webhooks does.
-    pub fn sign(_secret: &secrecy::SecretString, _id: &str, _unix_seconds: i64, _body: &[u8]) -> Result<String, super::SchemeError> {
-        todo!()
+    /// The same, seen from the table around it.
+    fn within(self, table: &str) -> Self {
+        let key = match self.key.as_str() {
+            "" => table.into(),
+            key => format!("{table}.{key}"),
+        };
+        Self { key, ..self }
     }
 }

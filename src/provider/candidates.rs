@@ -1,0 +1,264 @@
+//! The signature header's grammar: from its text to a bounded number of digests of the right width. Compares nothing.
+
+use base64::{
+    Engine as _,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::selector::Repeated;
+use crate::settings::scheme::{Encoding, SignatureSpec};
+
+const CANDIDATES_MAX: usize = 32;
+/// Longer than any digest's text; what is longer is not even decoded.
+const TEXT_BYTES_MAX: usize = 256;
+
+const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
+pub const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
+
+#[derive(Clone, Debug)]
+pub struct Grammar {
+    pub separator: Option<String>,
+    pub pair: Option<String>,
+    pub take: Vec<String>,
+    pub prefix: Option<String>,
+    prefix_optional: bool,
+    skip: usize,
+    max: usize,
+    pub encoding: Encoding,
+}
+
+/// Digests of one width, one after the other.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    pub bytes: Vec<u8>,
+    /// Items that could be read, also of a wrong width.
+    pub readable: usize,
+    items: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+impl Grammar {
+    /// Errors name the key within `signature`.
+    pub fn new(spec: &SignatureSpec, encoding: Encoding) -> Result<Self, (&'static str, String)> {
+        for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix)] {
+            if value.as_deref() == Some("") {
+                return Err((key, "is empty: leave the key out".into()));
+            }
+        }
+        if spec.pair.is_some() == spec.take.is_empty() {
+            return Err(("take", "`pair` and `take` belong together: which names of the pairs are signatures?".into()));
+        }
+        let max = spec.candidates_max.unwrap_or(CANDIDATES_MAX);
+        if !(1..=1024).contains(&max) {
+            return Err(("candidates_max", "must be from 1 to 1024".into()));
+        }
+        Ok(Self {
+            separator: spec.separator.clone(),
+            pair: spec.pair.clone(),
+            take: spec.take.clone(),
+            prefix: spec.prefix.clone(),
+            prefix_optional: spec.prefix_optional,
+            skip: spec.skip,
+            max,
+            encoding,
+        })
+    }
+
+    fn items<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let (item, next) = match &self.separator {
+                Some(separator) => text.split_once(separator.as_str()).map_or((text, None), |(item, next)| (item, Some(next))),
+                None => (text, None),
+            };
+            rest = next;
+            Some(item.trim_ascii())
+        })
+    }
+
+    /// A named member of the pairs, or by its index where there are none. Looks no further than the bound on items.
+    pub fn member<'t>(&self, text: &'t str, name: &str) -> Result<Option<&'t str>, Repeated> {
+        let Some(pair) = &self.pair else {
+            return Ok(name.parse().ok().filter(|index| *index < self.max).and_then(|index| self.items(text).nth(index)));
+        };
+        let mut values = self
+            .items(text)
+            .take(self.max)
+            .filter_map(|item| item.split_once(pair.as_str()))
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value);
+        let first = values.next();
+        if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first) }
+    }
+
+    /// Adds the digests of `text` that have the width.
+    pub fn collect(&self, text: &str, width: usize, into: &mut Candidates) -> Result<(), TooMany> {
+        for (index, item) in self.items(text).enumerate() {
+            into.items += 1;
+            if into.items > self.max {
+                return Err(TooMany);
+            }
+            if index < self.skip {
+                continue;
+            }
+            let Some(digest) = self.digest_of(item) else { continue };
+            if self.decode(digest, width, &mut into.bytes) {
+                into.readable += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn digest_of<'t>(&self, item: &'t str) -> Option<&'t str> {
+        let digest = match &self.pair {
+            Some(pair) => item.split_once(pair.as_str()).filter(|(key, _)| self.take.iter().any(|name| name == key))?.1,
+            None => item,
+        };
+        let digest = match &self.prefix {
+            Some(prefix) => digest.strip_prefix(prefix.as_str()).or(self.prefix_optional.then_some(digest))?,
+            None => digest,
+        };
+        (!digest.is_empty()).then_some(digest)
+    }
+
+    /// Appends the digest where it has the width; whether its text could be read at all.
+    fn decode(&self, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
+        if self.encoding == Encoding::Plain {
+            // A token is compared by its hash: equal width for all, and nothing to learn from the time it takes.
+            into.extend_from_slice(&Sha256::digest(text));
+            return true;
+        }
+        let mut buffer = [0; TEXT_BYTES_MAX];
+        if text.len() > TEXT_BYTES_MAX {
+            return false;
+        }
+        let decoded = match self.encoding {
+            Encoding::Base64 => BASE64.decode_slice(text, &mut buffer).ok(),
+            Encoding::Base64url => BASE64_URL.decode_slice(text, &mut buffer).ok(),
+            Encoding::Hex | Encoding::Plain => hex::decode_to_slice(text, &mut buffer[..text.len() / 2]).ok().map(|()| text.len() / 2),
+        };
+        if decoded == Some(width) {
+            into.extend_from_slice(&buffer[..width]);
+        }
+        decoded.is_some()
+    }
+
+    /// The header's value as the provider would write it: `leading` are the named members that come before the digest.
+    pub fn write(&self, leading: &[(&str, &str)], digest: &[u8]) -> String {
+        let digest = match self.encoding {
+            Encoding::Hex => hex::encode(digest),
+            Encoding::Base64 => base64::engine::general_purpose::STANDARD.encode(digest),
+            Encoding::Base64url => BASE64_URL.encode(digest),
+            Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
+        };
+        let mut items = Vec::new();
+        for (name, value) in leading {
+            items.push(self.pair.as_ref().map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")));
+        }
+        let digest = format!("{}{digest}", self.prefix.as_deref().unwrap_or_default());
+        items.push(match (&self.pair, self.take.first()) {
+            (Some(pair), Some(name)) => format!("{name}{pair}{digest}"),
+            _ => digest,
+        });
+        items.join(self.separator.as_deref().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grammar(toml: &str, encoding: Encoding) -> Grammar {
+        Grammar::new(&toml::from_str(toml).unwrap(), encoding).unwrap()
+    }
+
+    fn stripe() -> Grammar {
+        grammar("from = 'x'\nseparator = ','\npair = '='\ntake = ['v1']", Encoding::Hex)
+    }
+
+    #[test]
+    fn digests_are_taken_out_of_every_form() {
+        let standard = grammar("from = 'x'\nseparator = ' '\npair = ','\ntake = ['v1']", Encoding::Base64);
+        let github = grammar("from = 'x'\nprefix = 'sha256='", Encoding::Hex);
+        let bearer = grammar("from = 'x'\nprefix = 'Bearer '\nprefix_optional = true", Encoding::Hex);
+        let positional = grammar("from = 'x'\nseparator = ','\nskip = 1", Encoding::Hex);
+        for (grammar, text, readable, bytes) in [
+            (&stripe(), "t=1,v1=AABB,v1=ccdd,v0=eeff", 2, "aabbccdd"),
+            (&stripe(), "t=1, v1=aabb", 1, "aabb"),
+            (&stripe(), "t=1,v1=aa,v1=zz,v1=", 1, ""),
+            (&stripe(), "t=1,v0=aabb", 0, ""),
+            (&stripe(), "", 0, ""),
+            (&standard, "v1,qrs= v1a,qrs= v1,qrs", 2, "aabbaabb"),
+            (&standard, "v1,", 0, ""),
+            (&github, "sha256=aabb", 1, "aabb"),
+            (&github, "sha1=aabb", 0, ""),
+            (&github, "aabb", 0, ""),
+            (&github, "sha256=aab", 0, ""),
+            (&bearer, "Bearer aabb", 1, "aabb"),
+            (&bearer, "aabb", 1, "aabb"),
+            (&positional, "1234,aabb,ccdd", 2, "aabbccdd"),
+        ] {
+            let mut found = Candidates::default();
+            grammar.collect(text, 2, &mut found).unwrap();
+            assert_eq!((found.readable, hex::encode(&found.bytes).as_str()), (readable, bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_items_than_the_bound_are_refused() {
+        let mut found = Candidates::default();
+        assert_eq!(stripe().collect(&"v1=aabb,".repeat(10_000), 2, &mut found), Err(TooMany));
+        assert!(found.bytes.len() <= 64, "no more than the bound is ever decoded");
+        assert_eq!(stripe().collect(&"v0=aabb,".repeat(10_000), 2, &mut Candidates::default()), Err(TooMany));
+    }
+
+    #[test]
+    fn members_are_found_once_or_refused() {
+        assert_eq!(stripe().member("t=12,v1=aa", "t"), Ok(Some("12")));
+        assert_eq!(stripe().member("v1=aa", "t"), Ok(None));
+        assert_eq!(stripe().member("t=1,t=2", "t"), Err(Repeated("t".into())));
+    }
+
+    #[test]
+    fn a_grammar_without_sense_is_refused() {
+        for toml in ["separator = ''", "pair = '='", "take = ['v1']", "candidates_max = 0"] {
+            let spec: SignatureSpec = toml::from_str(&format!("from = 'x'\n{toml}")).unwrap();
+            assert!(Grammar::new(&spec, Encoding::Hex).is_err(), "{toml}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in any::<String>(), separator in proptest::option::of("\\PC{1,2}"), pair in proptest::option::of("\\PC{1,2}")) {
+            for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Base64url, Encoding::Plain] {
+                let spec = SignatureSpec {
+                    from: "header:x".into(), every: false, separator: separator.clone(), pair: pair.clone(),
+                    take: pair.iter().map(|_| "v1".into()).collect(), prefix: None, prefix_optional: false, skip: 0, candidates_max: None,
+                };
+                let grammar = Grammar::new(&spec, encoding).unwrap();
+                let _ = grammar.collect(&text, 32, &mut Candidates::default());
+                let _ = grammar.member(&text, "t");
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(digest in proptest::collection::vec(any::<u8>(), 32), time in 0u32..) {
+            for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Base64url] {
+                let grammar = Grammar { encoding, ..stripe() };
+                let time = time.to_string();
+                let text = grammar.write(&[("t", &time)], &digest);
+                let mut found = Candidates::default();
+                grammar.collect(&text, 32, &mut found).unwrap();
+                prop_assert_eq!(&found.bytes, &digest);
+                prop_assert_eq!(grammar.member(&text, "t").unwrap(), Some(time.as_str()));
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Finds a few values in a JSON text in one pass, without building a tree or copying what it skips. Strict (RFC 8259) and capped in
+//! depth: what is no JSON, or nested too deep, has no values. Numbers keep their text. The last of repeated members counts, as in most
+//! parsers. Deliberately not a parser: nothing is ever encoded again.
+
+use std::borrow::Cow;
+
+/// Containers inside containers; what is deeper is opaque.
+const DEPTH_MAX: usize = 64;
+/// Paths in one set: one bit of the active mask each.
+const PATHS_MAX: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Member(String),
+    Index(usize),
+    Each,
+}
+
+/// A set of places to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Pointers {
+    paths: Vec<Vec<Step>>,
+}
+
+/// What was found, by the index that `Pointers::add` gave.
+pub type Found<'a> = Vec<Option<Cow<'a, str>>>;
+
+impl Pointers {
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Adds `a.b[0].c` or `a[].b`; equal paths share an index.
+    pub fn add(&mut self, text: &str) -> Result<usize, String> {
+        let path = parse(text)?;
+        if let Some(index) = self.paths.iter().position(|known| *known == path) {
+            return Ok(index);
+        }
+        if self.paths.len() == PATHS_MAX {
+            return Err(format!("more than {PATHS_MAX} places in one body"));
+        }
+        self.paths.push(path);
+        Ok(self.paths.len() - 1)
+    }
+
+    /// None where the body is no JSON or is nested too deep.
+    pub fn find<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
+        let text = std::str::from_utf8(body).ok()?;
+        let all = u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0);
+        let mut scan = Scan { text, at: 0, paths: &self.paths, found: vec![None; self.paths.len()] };
+        scan.space();
+        scan.value(0, all)?;
+        scan.space();
+        (scan.at == body.len()).then_some(scan.found)
+    }
+}
+
+fn parse(text: &str) -> Result<Vec<Step>, String> {
+    let mut path = Vec::new();
+    for segment in text.split('.') {
+        let (name, mut brackets) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
+        if !name.is_empty() {
+            path.push(Step::Member(name.into()));
+        } else if brackets.is_empty() || !path.is_empty() {
+            return Err(format!("body:{text} has an empty name"));
+        }
+        while !brackets.is_empty() {
+            let (inside, rest) = brackets
+                .strip_prefix('[')
+                .and_then(|rest| rest.split_once(']'))
+                .ok_or_else(|| format!("body:{text}: write [] for each element or [0] for one"))?;
+            path.push(match inside {
+                "" => Step::Each,
+                index => Step::Index(index.parse().map_err(|_| format!("body:{text}: [{index}] is no index"))?),
+            });
+            brackets = rest;
+        }
+    }
+    if path.len() >= DEPTH_MAX {
+        return Err(format!("body:{text} is deeper than {DEPTH_MAX}"));
+    }
+    Ok(path)
+}
+
+struct Scan<'a, 'p> {
+    text: &'a str,
+    at: usize,
+    paths: &'p [Vec<Step>],
+    found: Found<'a>,
+}
+
+impl<'a> Scan<'a, '_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
+    }
+
+    /// Reads one value. `active` has the paths whose first `depth` steps lead here.
+    fn value(&mut self, depth: usize, active: u32) -> Option<()> {
+        let start = self.at;
+        match self.peek()? {
+            b'{' => self.object(depth, active),
+            b'[' => self.array(depth, active),
+            b'"' => {
+                let plain = self.string()?;
+                if active != 0 {
+                    let raw = &self.text[start..self.at];
+                    self.record(depth, active, || decode(raw, plain));
+                }
+                Some(())
+            }
+            b'n' => self.word("null"),
+            first => {
+                match first {
+                    b't' => self.word("true")?,
+                    b'f' => self.word("false")?,
+                    _ => self.number()?,
+                }
+                if active != 0 {
+                    let raw = &self.text[start..self.at];
+                    self.record(depth, active, || Some(raw.into()));
+                }
+                Some(())
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize, active: u32) -> Option<()> {
+        self.open(depth)?;
+        if self.expect(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let start = self.at;
+            let plain = self.string()?;
+            let inside = if active == 0 { 0 } else { self.member(depth, active, start, plain) };
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            self.value(depth + 1, inside)?;
+            self.space();
+            if self.expect(b',').is_none() {
+                return self.expect(b'}');
+            }
+            self.space();
+        }
+    }
+
+    fn array(&mut self, depth: usize, active: u32) -> Option<()> {
+        self.open(depth)?;
+        if self.expect(b']').is_some() {
+            return Some(());
+        }
+        for index in 0usize.. {
+            let inside = self.narrow(active, depth, |step| match step {
+                Step::Index(wanted) => *wanted == index,
+                Step::Each => true,
+                Step::Member(_) => false,
+            });
+            self.value(depth + 1, inside)?;
+            self.space();
+            if self.expect(b',').is_none() {
+                break;
+            }
+            self.space();
+        }
+        self.expect(b']')
+    }
+
+    fn open(&mut self, depth: usize) -> Option<()> {
+        if depth >= DEPTH_MAX {
+            return None;
+        }
+        self.at += 1;
+        self.space();
+        Some(())
+    }
+
+    /// The paths that go on through this member. What an earlier member of the same name gave is forgotten.
+    fn member(&mut self, depth: usize, active: u32, start: usize, plain: bool) -> u32 {
+        let Some(name) = decode(&self.text[start..self.at], plain) else { return 0 };
+        let inside = self.narrow(active, depth, |step| matches!(step, Step::Member(wanted) if *wanted == name));
+        for path in bits(inside) {
+            if !self.paths[path][..=depth].contains(&Step::Each) {
+                self.found[path] = None;
+            }
+        }
+        inside
+    }
+
+    fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
+        bits(active).filter(|path| self.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
+    }
+
+    fn record(&mut self, depth: usize, active: u32, value: impl Fn() -> Option<Cow<'a, str>>) {
+        for path in bits(active).filter(|path| self.paths[*path].len() == depth) {
+            match &mut self.found[path] {
+                Some(all) if self.paths[path].contains(&Step::Each) => {
+                    let all = all.to_mut();
+                    all.push(',');
+                    all.push_str(&value().unwrap_or_default());
+                }
+                slot => *slot = value(),
+            }
+        }
+    }
+
+    /// Passes over a string; whether it is free of escapes.
+    fn string(&mut self) -> Option<bool> {
+        self.expect(b'"')?;
+        let bytes = self.text.as_bytes();
+        let mut plain = true;
+        loop {
+            self.at += plain_run(&bytes[self.at..]);
+            match *bytes.get(self.at)? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(plain);
+                }
+                b'\\' => {
+                    plain = false;
+                    self.at += match *bytes.get(self.at + 1)? {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                        b'u' if bytes.get(self.at + 2..self.at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                        _ => return None,
+                    };
+                }
+                0..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let _ = self.expect(b'-');
+        if self.expect(b'0').is_none() {
+            self.digits()?;
+        }
+        if self.expect(b'.').is_some() {
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+}
+
+/// How many bytes from the start are neither a quote, a backslash nor a control character; eight at a time, as most of a body is text.
+fn plain_run(bytes: &[u8]) -> usize {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero_in = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let control = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
+        let stop = control | zero_in(word ^ (LOW * u64::from(b'"'))) | zero_in(word ^ (LOW * u64::from(b'\\')));
+        if stop != 0 {
+            // The lowest flag is exact; a borrow can only set flags above a true one.
+            return at + stop.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
+}
+
+fn bits(mask: u32) -> impl Iterator<Item = usize> {
+    (0..PATHS_MAX).filter(move |bit| mask & 1 << bit != 0)
+}
+
+/// The text of a raw string with its quotes. None where its escapes are no Unicode.
+fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
+    if plain { Some(Cow::Borrowed(&raw[1..raw.len() - 1])) } else { serde_json::from_str::<String>(raw).ok().map(Cow::Owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(path: &str, body: &str) -> Option<String> {
+        let mut pointers = Pointers::default();
+        pointers.add(path).unwrap();
+        pointers.find(body.as_bytes())?.remove(0).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn values_are_found_as_they_stand() {
+        for (path, body, expected) in [
+            ("id", r#"{"id":"evt_1"}"#, Some("evt_1")),
+            ("id", r#" { "a" : [1, {"id": "x"}], "id" : 12345678901234567890.0 } "#, Some("12345678901234567890.0")),
+            ("a.b", r#"{"a":{"b":true}}"#, Some("true")),
+            ("a.b", r#"{"a.b":"x","a":{"c":1}}"#, None),
+            ("id", r#"{"id":null}"#, None),
+            ("id", r#"{"id":{"id":"x"}}"#, None),
+            ("id", r#"{"id":"a","id":"b"}"#, Some("b")),
+            ("a.id", r#"{"a":{"id":"a"},"a":{}}"#, None),
+            ("id", r#"{"\u0069d":"q\"\ud83d\ude00\n"}"#, Some("q\"😀\n")),
+            ("a[1].b", r#"{"a":[{"b":1},{"b":2},{"b":3}]}"#, Some("2")),
+            ("a[].b", r#"{"a":[{"b":1},{"c":0},{"b":"x"}]}"#, Some("1,x")),
+            ("[].id", r#"[{"id":1},{"id":2}]"#, Some("1,2")),
+            ("[0].id", r#"[{"id":1},{"id":2}]"#, Some("1")),
+            ("id", r#"{"id":"ü – é","long text before":"…………………………………………………………"}"#, Some("ü – é")),
+        ] {
+            assert_eq!(one(path, body).as_deref(), expected, "{path} in {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_has_no_values() {
+        for body in [
+            "",
+            "id",
+            r#"{"id":"x""#,
+            r#"{"id":"x"} x"#,
+            r#"{"id":"x",}"#,
+            r#"{"id":01}"#,
+            r#"{"id":1.}"#,
+            r#"{"id":"x","b":+1}"#,
+            r#"{'id':'x'}"#,
+            "{\"id\":\"x\",\"b\":\"\u{1}\"}",
+            r#"{"id":"x","b":"\x"}"#,
+            r#"{"id":"x","b":"\u12g4"}"#,
+            r#"{"id":"x","b":nul}"#,
+        ] {
+            assert_eq!(one("id", body), None, "{body}");
+        }
+        let mut pointers = Pointers::default();
+        pointers.add("id").unwrap();
+        assert!(pointers.find(b"{\"id\":\"\xff\"}").is_none());
+    }
+
+    #[test]
+    fn depth_is_capped_and_never_overflows_the_stack() {
+        let nested = |depth: usize| format!(r#"{{"id":"x","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(one("id", &nested(DEPTH_MAX - 1)).as_deref(), Some("x"));
+        assert_eq!(one("id", &nested(DEPTH_MAX)), None);
+        assert_eq!(one("id", &nested(100_000)), None);
+        assert_eq!(one("id", &"[".repeat(100_000)), None);
+        assert_eq!(one("id", &"{\"a\":".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn several_paths_take_one_pass() {
+        let mut pointers = Pointers::default();
+        assert_eq!((pointers.add("id"), pointers.add("event.type"), pointers.add("id")), (Ok(0), Ok(1), Ok(0)));
+        assert_eq!(pointers.find(br#"{"event":{"type":"t"},"id":"i"}"#), Some(vec![Some("i".into()), Some("t".into())]));
+        for wrong in ["", "a..b", "a[", "a[x]", ".a"] {
+            assert!(pointers.add(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut pointers = Pointers::default();
+            pointers.add("a.b").unwrap();
+            let _ = pointers.find(&body);
+        }
+
+        #[test]
+        fn accepts_what_serde_json_accepts(body in r#"[\[\]{}",:0-9eE+\-.ntrufalse\\ ]{0,24}"#) {
+            let pointers = Pointers::default();
+            let expected = serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok();
+            prop_assert_eq!(pointers.find(body.as_bytes()).is_some(), expected);
+        }
+
+        #[test]
+        fn strings_come_out_as_they_went_in(id in "\\PC*", filler in any::<String>()) {
+            let body = serde_json::to_string(&serde_json::json!({"filler": filler, "id": id, "z": [filler]})).unwrap();
+            prop_assert_eq!(one("id", &body), Some(id));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Keys and the comparison of digests. A key is prepared once per secret; every candidate is compared with every secret in constant
+//! time, so that neither the time nor the order tells which one matched.
+
+use base64::Engine as _;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use hmac::{Hmac, Mac};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::{
+    candidates::{BASE64, BASE64_URL},
+    template::Chunk,
+};
+use crate::settings::scheme::Algorithm;
+
+/// One prepared secret.
+pub enum Key {
+    HmacSha1(Box<Hmac<Sha1>>),
+    HmacSha256(Box<Hmac<Sha256>>),
+    HmacSha384(Box<Hmac<Sha384>>),
+    HmacSha512(Box<Hmac<Sha512>>),
+    Sha1(SecretSlice<u8>),
+    Sha256(SecretSlice<u8>),
+    /// The token's hash.
+    Token([u8; 32]),
+    Ed25519(Box<VerifyingKey>),
+}
+
+/// Bytes of one candidate, as compared.
+pub fn width(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HmacSha1 | Algorithm::Sha1 => 20,
+        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Token => 32,
+        Algorithm::HmacSha384 => 48,
+        Algorithm::HmacSha512 | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => 64,
+        Algorithm::RsaSha256 => 256,
+    }
+}
+
+impl Key {
+    pub fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Self, String> {
+        if secret.is_empty() {
+            return Err("is empty: an empty secret would accept anybody".into());
+        }
+        Ok(match algorithm {
+            Algorithm::HmacSha1 => Self::HmacSha1(Box::new(keyed(secret)?)),
+            Algorithm::HmacSha256 => Self::HmacSha256(Box::new(keyed(secret)?)),
+            Algorithm::HmacSha384 => Self::HmacSha384(Box::new(keyed(secret)?)),
+            Algorithm::HmacSha512 => Self::HmacSha512(Box::new(keyed(secret)?)),
+            Algorithm::Sha1 => Self::Sha1(secret.to_vec().into()),
+            Algorithm::Sha256 => Self::Sha256(secret.to_vec().into()),
+            Algorithm::Token => Self::Token(Sha256::digest(secret).into()),
+            Algorithm::Ed25519 => {
+                let bytes = secret.try_into().map_err(|_| "is not an Ed25519 public key of 32 bytes".to_owned())?;
+                let key = VerifyingKey::from_bytes(bytes).map_err(|_| "is not an Ed25519 public key".to_owned())?;
+                if key.is_weak() {
+                    return Err("is a weak Ed25519 public key: it would accept anybody".into());
+                }
+                Self::Ed25519(Box::new(key))
+            }
+            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => return Err("needs an algorithm that is not built yet".into()),
+        })
+    }
+
+    /// Whether any candidate (all of the algorithm's width, one after the other) is right for this content.
+    pub fn matches(&self, content: &[Chunk<'_>], candidates: &[u8]) -> Choice {
+        match self {
+            Self::HmacSha1(state) => any_equal(&mac(&**state, content), candidates),
+            Self::HmacSha256(state) => any_equal(&mac(&**state, content), candidates),
+            Self::HmacSha384(state) => any_equal(&mac(&**state, content), candidates),
+            Self::HmacSha512(state) => any_equal(&mac(&**state, content), candidates),
+            Self::Sha1(secret) => any_equal(&hash::<Sha1>(secret.expose_secret(), content), candidates),
+            Self::Sha256(secret) => any_equal(&hash::<Sha256>(secret.expose_secret(), content), candidates),
+            Self::Token(hash) => any_equal(hash, candidates),
+            Self::Ed25519(key) => {
+                // The key is public: there is nothing that the time could tell.
+                let message = joined(content);
+                let (signatures, _) = candidates.as_chunks::<64>();
+                let right = signatures.iter().any(|bytes| key.verify_strict(&message, &Signature::from_bytes(bytes)).is_ok());
+                Choice::from(u8::from(right))
+            }
+        }
+    }
+}
+
+/// The digest that the provider would send; for Ed25519 the secret is the private seed.
+pub fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>]) -> Result<Vec<u8>, String> {
+    if algorithm == Algorithm::Ed25519 {
+        let seed = secret.first_chunk::<32>().ok_or("is not an Ed25519 private seed of 32 bytes")?;
+        return Ok(SigningKey::from_bytes(seed).sign(&joined(content)).to_bytes().to_vec());
+    }
+    Ok(match Key::new(algorithm, secret)? {
+        Key::HmacSha1(state) => mac(&*state, content).to_vec(),
+        Key::HmacSha256(state) => mac(&*state, content).to_vec(),
+        Key::HmacSha384(state) => mac(&*state, content).to_vec(),
+        Key::HmacSha512(state) => mac(&*state, content).to_vec(),
+        Key::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
+        Key::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
+        Key::Token(_) | Key::Ed25519(_) => secret.to_vec(),
+    })
+}
+
+fn keyed<M: hmac::KeyInit>(secret: &[u8]) -> Result<M, String> {
+    M::new_from_slice(secret).map_err(|_| "has a length that the algorithm does not take".into())
+}
+
+fn mac<M: Mac + Clone>(state: &M, content: &[Chunk<'_>]) -> hmac::digest::Output<M> {
+    let mut state = state.clone();
+    for chunk in content {
+        if let Chunk::Bytes(bytes) = chunk {
+            state.update(bytes);
+        }
+    }
+    state.finalize().into_bytes()
+}
+
+fn hash<D: Digest>(secret: &[u8], content: &[Chunk<'_>]) -> hmac::digest::Output<D> {
+    let mut hash = D::new();
+    for chunk in content {
+        match chunk {
+            Chunk::Bytes(bytes) => hash.update(bytes),
+            Chunk::Secret => hash.update(secret),
+        }
+    }
+    hash.finalize()
+}
+
+fn any_equal(expected: &[u8], candidates: &[u8]) -> Choice {
+    candidates.chunks_exact(expected.len()).fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
+}
+
+fn joined(content: &[Chunk<'_>]) -> Vec<u8> {
+    content.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect()
+}
+
+/// A step from the secret as the provider's page shows it to the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Taken off where it is there; `*` stands for any run.
+    Strip(String),
+    Base64,
+    Hex,
+    Text,
+}
+
+impl Step {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("strip", prefix)) if !prefix.is_empty() && prefix != "*" => Ok(Self::Strip(prefix.into())),
+            None if text == "base64" => Ok(Self::Base64),
+            None if text == "hex" => Ok(Self::Hex),
+            None if text == "text" => Ok(Self::Text),
+            _ => Err(format!("{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\" or \"text\"")),
+        }
+    }
+
+    fn apply(&self, secret: Vec<u8>) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Strip(prefix) => Ok(without_prefix(&secret, prefix).map_or(secret.clone(), <[u8]>::to_vec)),
+            Self::Base64 => {
+                let text = secret.trim_ascii();
+                BASE64.decode(text).or_else(|_| BASE64_URL.decode(text)).map_err(|_| "is not base64".into())
+            }
+            Self::Hex => hex::decode(secret.trim_ascii()).map_err(|_| "is not hex".into()),
+            Self::Text => Ok(secret),
+        }
+    }
+}
+
+fn without_prefix<'s>(secret: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
+    let mut parts = prefix.split('*');
+    let mut rest = secret.strip_prefix(parts.next().unwrap_or_default().as_bytes())?;
+    for part in parts {
+        rest = &rest[memchr::memmem::find(rest, part.as_bytes())? + part.len()..];
+    }
+    Some(rest)
+}
+
+/// The key's bytes of a secret as it is written in the settings.
+pub fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
+    steps.iter().try_fold(secret.as_bytes().to_vec(), |secret, step| step.apply(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_lead_from_what_is_shown_to_the_key() {
+        for (steps, secret, expected) in [
+            (&["strip:whsec_", "base64"][..], "whsec_AAEC", Ok(vec![0, 1, 2])),
+            (&["strip:whsec_", "base64"], "AAEC", Ok(vec![0, 1, 2])),
+            (&["strip:whsec_", "base64"], "whsec_A-_A", Ok(vec![3, 239, 192])),
+            (&["strip:signkey-*-"], "signkey-prod-12ab", Ok(b"12ab".to_vec())),
+            (&["hex"], "00fF", Ok(vec![0, 255])),
+            (&[], "whsec_x", Ok(b"whsec_x".to_vec())),
+            (&["hex"], "0g", Err("is not hex".into())),
+            (&["base64"], "!", Err("is not base64".into())),
+        ] {
+            let steps: Vec<Step> = steps.iter().map(|step| Step::parse(step).unwrap()).collect();
+            assert_eq!(key_bytes(&steps, secret), expected, "{secret}");
+        }
+        assert!(Step::parse("strip:").is_err() && Step::parse("rot13").is_err());
+    }
+
+    #[test]
+    fn an_empty_or_a_weak_key_is_refused() {
+        assert!(Key::new(Algorithm::HmacSha256, b"").is_err());
+        assert!(Key::new(Algorithm::Token, b"").is_err());
+        assert!(Key::new(Algorithm::Ed25519, &[0; 32]).is_err());
+        assert!(Key::new(Algorithm::Ed25519, b"short").is_err());
+    }
+}

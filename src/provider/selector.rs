@@ -1,0 +1,151 @@
+//! Selectors: the small language that names places in a request (`header:X`, `body:a.b`, `|`, `+`, `?`). Parsed once; resolving one
+//! borrows from the request. It does not know what a value is for.
+
+use std::borrow::Cow;
+
+use super::{
+    Request,
+    candidates::Grammar,
+    json::{Found, Pointers},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A lower-case name.
+    Header(String),
+    /// An index into the found values.
+    Body(usize),
+    Query(String),
+    Form(String),
+    /// A member of the signature's text.
+    Signature(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub place: Place,
+    pub optional: bool,
+}
+
+/// Alternatives, each a join of parts.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    pub alternatives: Vec<Vec<Part>>,
+}
+
+/// What selectors are resolved against.
+pub struct Inputs<'a> {
+    pub request: &'a Request<'a>,
+    pub found: Option<Found<'a>>,
+    pub signature: Option<(&'a Grammar, &'a str)>,
+}
+
+/// A header, or a member of the signature, that stands more than once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repeated(pub String);
+
+/// A resolved value and the alternative that gave it.
+pub type Resolved<'a> = Option<(usize, Cow<'a, [u8]>)>;
+
+impl Selector {
+    pub fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
+        let mut alternatives = Vec::new();
+        for alternative in text.split('|') {
+            let parts: Vec<Part> = alternative.split('+').map(|part| parse_part(part.trim(), pointers)).collect::<Result<_, _>>()?;
+            if parts.iter().all(|part| part.optional) {
+                return Err(format!("{alternative:?}: one part at least must not be optional"));
+            }
+            alternatives.push(parts);
+        }
+        Ok(Self { alternatives })
+    }
+
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.alternatives.iter().flatten().map(|part| &part.place)
+    }
+
+    /// The first alternative whose parts are there and not empty.
+    pub fn resolve<'a>(&self, inputs: &Inputs<'a>) -> Result<Resolved<'a>, Repeated> {
+        for (index, parts) in self.alternatives.iter().enumerate() {
+            if let Some(value) = join(parts, inputs)? {
+                return Ok(Some((index, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every alternative that is there.
+    pub fn resolve_each<'a>(&self, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Repeated> {
+        self.alternatives.iter().filter_map(|parts| join(parts, inputs).transpose()).collect()
+    }
+}
+
+fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
+    let (text, optional) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
+    let wrong = || format!("{text:?} names no place: write header:NAME, body:PATH, query:NAME, form:NAME or signature:MEMBER");
+    let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+    let place = match kind {
+        "header" if name.bytes().all(is_token) => Place::Header(name.to_ascii_lowercase()),
+        "header" => return Err(format!("{name:?} is no header name")),
+        "body" => Place::Body(pointers.add(name)?),
+        "query" => Place::Query(name.into()),
+        "form" => Place::Form(name.into()),
+        "signature" => Place::Signature(name.into()),
+        _ => return Err(wrong()),
+    };
+    Ok(Part { place, optional })
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
+    let mut joined: Option<Cow<'a, [u8]>> = None;
+    for part in parts {
+        let value = value_at(&part.place, inputs)?.filter(|value| !value.is_empty());
+        match (value, &mut joined) {
+            (None, _) if part.optional => {}
+            (None, _) => return Ok(None),
+            (Some(value), None) => joined = Some(value),
+            (Some(value), Some(joined)) => {
+                let joined = joined.to_mut();
+                joined.push(b'.');
+                joined.extend_from_slice(&value);
+            }
+        }
+    }
+    Ok(joined)
+}
+
+fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
+    Ok(match place {
+        Place::Header(name) => header(inputs.request, name)?.map(Cow::Borrowed),
+        Place::Body(index) => inputs.found.as_ref().and_then(|found| found.get(*index)?.clone()).map(bytes_of),
+        Place::Query(name) => inputs.request.url.and_then(|url| url.split_once('?')).and_then(|(_, query)| pair(query.as_bytes(), name)),
+        Place::Form(name) => pair(inputs.request.body, name),
+        Place::Signature(name) => match inputs.signature {
+            Some((grammar, text)) => grammar.member(text, name)?.map(|value| Cow::Borrowed(value.as_bytes())),
+            None => None,
+        },
+    })
+}
+
+fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+fn pair<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+    url::form_urlencoded::parse(form).find(|(key, _)| key == name).map(|(_, value)| bytes_of(value))
+}
+
+/// The one value of a header.
+fn header<'a>(request: &Request<'a>, name: &str) -> Result<Option<&'a [u8]>, Repeated> {
+    let mut values = request.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value);
+    let first = values.next();
+    if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first) }
+}

@@ -1,0 +1,364 @@
+//! Verification as providers and attackers see it: published vectors, what each scheme signs, and what is nearly that.
+
+use std::collections::BTreeMap;
+
+use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::json;
+
+use super::*;
+use crate::provider::{Draft, generate_secret, sign};
+
+const NOW: i64 = 1_800_000_000;
+
+fn catalog() -> Catalog {
+    Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+fn source(provider: &str) -> Source {
+    Source { provider: provider.into(), ..Source::default() }
+}
+
+fn with_scheme(provider: &str, scheme: Value) -> Source {
+    Source { scheme: scheme.as_object().cloned(), ..source(provider) }
+}
+
+/// A request as it would come, open to be spoilt.
+#[derive(Clone)]
+struct Sent {
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl Sent {
+    fn new(headers: &[(&str, &str)], body: &str) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Self { headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    fn signed(verifier: &Verifier, secret: &SecretString, event_type: &str, at: i64, body: &str) -> Self {
+        let draft = Draft { id: "id_1", event_type: Some(event_type), unix_seconds: at, body: body.as_bytes(), url: None, method: "POST" };
+        Self { headers: sign(verifier.scheme(), secret, &draft).unwrap(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    fn set(mut self, name: &str, change: impl Fn(&str) -> String) -> Self {
+        let (_, value) = self.headers.iter_mut().find(|(known, _)| known == name).unwrap();
+        *value = change(value);
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
+    fn plus(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    fn body(mut self, body: &str) -> Self {
+        self.body = Bytes::copy_from_slice(body.as_bytes());
+        self
+    }
+
+    fn verify(&self, verifier: &Verifier, now: i64) -> Result<VerifiedRequest, &'static str> {
+        let headers: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = Request { method: "POST", url: None, headers: &headers, body: &self.body };
+        verifier.verify(&request, now * 1000).map_err(|rejection| rejection.reason.code())
+    }
+
+    fn reason(&self, verifier: &Verifier) -> &'static str {
+        self.verify(verifier, NOW).err().unwrap_or("accepted")
+    }
+}
+
+fn verifier(source: &Source, secrets: &[&str]) -> Verifier {
+    let secrets: Vec<SecretString> = secrets.iter().map(|secret| (*secret).into()).collect();
+    Verifier::new(&catalog(), source, &secrets).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+#[test]
+fn published_vectors_are_accepted() {
+    let github = verifier(&source("github"), &["It's a Secret to Everybody"]);
+    let digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let signature = format!("sha256={digest}");
+    let sent = Sent::new(&[("x-hub-signature-256", &signature), ("x-github-delivery", "d1"), ("x-github-event", "ping")], "Hello, World!");
+    let verified = sent.verify(&github, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.event_type(), verified.key_is_signed()), ("d1", Some("ping"), false));
+    assert!(sent.clone().set("x-hub-signature-256", |_| format!("sha256={}", digest.to_uppercase())).verify(&github, NOW).is_ok());
+
+    let body = r#"{"event_type":"ping","data":{"success":true}}"#;
+    for provider in ["standard-webhooks", "svix"] {
+        let standard = verifier(&source(provider), &["whsec_plJ3nmyCDGBKInavdOK15jsl"]);
+        for names in [["webhook-id", "webhook-timestamp", "webhook-signature"], ["svix-id", "svix-timestamp", "svix-signature"]] {
+            let values = ["msg_loFOjxBNrRLzqYUf", "1731705121", "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="];
+            let headers: Vec<(&str, &str)> = names.into_iter().zip(values).collect();
+            let verified = Sent::new(&headers, body).verify(&standard, 1_731_705_121).unwrap();
+            let seen = (verified.event_key(), verified.event_type(), verified.key_is_signed());
+            assert_eq!(seen, ("msg_loFOjxBNrRLzqYUf", Some("ping"), true));
+        }
+    }
+    // Slack's documentation, "Verifying requests from Slack".
+    let slack = verifier(&source("slack"), &["8f742231b10e8888abcd99yyyzzz85a5"]);
+    let body = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c";
+    let signature = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
+    let sent = Sent::new(&[("x-slack-request-timestamp", "1531420618"), ("x-slack-signature", signature)], body);
+    let verified = sent.verify(&slack, 1_531_420_618).unwrap();
+    assert_eq!((verified.event_key().len(), verified.event_type()), (64, Some("/webhook-collect")));
+}
+
+#[test]
+fn every_built_in_scheme_accepts_what_it_signs_and_nothing_near_it() {
+    let catalog = catalog();
+    let mut rng = StdRng::seed_from_u64(7);
+    for scheme in catalog.iter() {
+        let secret = generate_secret(scheme, &mut rng);
+        let other = generate_secret(scheme, &mut rng);
+        let with = |secrets: &[SecretString]| {
+            Verifier::new(&catalog, &source(&scheme.name), secrets).unwrap_or_else(|errors| panic!("{errors:?}"))
+        };
+        let rotating = with(&[other.clone(), secret.clone()]);
+        let body = r#"{"id":"evt_1","event_id":"evt_1","type":"a.b","event":{"type":"c"}}"#;
+        let sent = Sent::signed(&rotating, &secret, "a.b", NOW, body);
+        let verified = sent.verify(&rotating, NOW).unwrap_or_else(|reason| panic!("{}: {reason}", scheme.name));
+        assert!(["evt_1", "id_1"].contains(&verified.event_key()), "{}", scheme.name);
+        assert_eq!((&verified.body()[..], *verified.digest()), (body.as_bytes(), BodyDigest::of(body.as_bytes())));
+        assert_eq!(sent.verify(&with(&[other]), NOW).err(), Some("no_match"), "{}: another secret", scheme.name);
+        if scheme.name != "token" {
+            assert_eq!(sent.clone().body("{}").reason(&rotating), "no_match", "{}: another body", scheme.name);
+        }
+        let Place::Header(header) = &scheme.plan.signature.alternatives[0][0].place else { panic!("a header") };
+        assert_eq!(sent.clone().without(header).reason(&rotating), "missing_signature", "{}", scheme.name);
+        assert_eq!(sent.clone().set(header, |_| String::new()).reason(&rotating), "missing_signature", "{}", scheme.name);
+        assert_eq!(sent.clone().plus(header, "x").reason(&rotating), "malformed_request", "{}", scheme.name);
+        assert_ne!(sent.clone().set(header, |value| value[..value.len() - 5].into()).reason(&rotating), "accepted", "{}", scheme.name);
+        assert_ne!(sent.clone().set(header, |_| "é 😀".into()).reason(&rotating), "accepted", "{}", scheme.name);
+        if scheme.plan.time.is_some() {
+            for (at, reason) in
+                [(NOW - 300, "accepted"), (NOW - 301, "timestamp_too_old"), (NOW + 300, "accepted"), (NOW + 301, "timestamp_in_future")]
+            {
+                let sent = Sent::signed(&rotating, &secret, "a.b", at, body);
+                assert_eq!(sent.reason(&rotating), reason, "{}: {at}", scheme.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn stripe_counts_v1_alone() {
+    let stripe = verifier(&source("stripe"), &["whsec_old", "whsec_new"]);
+    let sent = Sent::signed(&stripe, &"whsec_new".into(), "charge.refunded", NOW, r#"{"id":"evt_1","type":"charge.refunded"}"#);
+    let right = sent.headers.iter().find(|(name, _)| name == "stripe-signature").unwrap().1.clone();
+    let digest = right.split_once("v1=").unwrap().1.to_owned();
+    let zeros = "0".repeat(64);
+    for (header, reason) in [
+        (format!("t={NOW},v1={digest}"), "accepted"),
+        (format!("t={NOW},v1={zeros},v1={digest},v0={zeros}"), "accepted"),
+        (format!("v1={digest},t={NOW}"), "accepted"),
+        (format!("t={NOW},v1={}", digest.to_uppercase()), "accepted"),
+        (format!("t={NOW},v0={digest}"), "malformed_signature"),
+        (format!("t={NOW},v1={zeros}"), "no_match"),
+        (format!("t={NOW},v1="), "malformed_signature"),
+        (format!("t={NOW},v1={}", "zz".repeat(32)), "malformed_signature"),
+        (format!("t={NOW},v1={}", &digest[..62]), "no_match"),
+        (format!("v1={digest}"), "timestamp_missing"),
+        (format!("t=,v1={digest}"), "timestamp_missing"),
+        (format!("t=+{NOW},v1={digest}"), "timestamp_malformed"),
+        (format!("t=99999999999999999999,v1={digest}"), "timestamp_malformed"),
+        (format!("t={NOW},t={NOW},v1={digest}"), "malformed_signature"),
+        (format!("t={},v1={digest}", NOW + 1), "no_match"),
+        (format!("t={NOW},v1={digest},{}", format!("v1={zeros},").repeat(10_000)), "malformed_signature"),
+        (digest.clone(), "malformed_signature"),
+        (",,,===".into(), "malformed_signature"),
+    ] {
+        assert_eq!(
+            sent.clone().set("stripe-signature", |_| header.clone()).reason(&stripe),
+            reason,
+            "{}",
+            &header[..header.len().min(200)]
+        );
+    }
+    let verified = sent.verify(&stripe, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.event_type(), verified.key_is_signed()), ("evt_1", Some("charge.refunded"), true));
+}
+
+#[test]
+fn github_takes_no_weaker_algorithm() {
+    let github = verifier(&source("github"), &["s"]);
+    let sent = Sent::signed(&github, &"s".into(), "pull_request.opened", NOW, r#"{"action":"opened"}"#);
+    let verified = sent.verify(&github, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.event_type()), ("id_1", Some("pull_request.opened")));
+    let name = "x-hub-signature-256";
+    assert_eq!(sent.clone().set(name, |value| value.replace("sha256=", "sha1=")).reason(&github), "malformed_signature");
+    assert_eq!(sent.clone().set(name, |value| value.replace("sha256=", "")).reason(&github), "malformed_signature");
+    assert_eq!(sent.clone().without(name).plus("x-hub-signature", "sha1=00").reason(&github), "missing_signature");
+    assert_eq!(sent.clone().plus("x-github-delivery", "id_2").reason(&github), "malformed_request");
+    let plain = Sent::signed(&github, &"s".into(), "push", NOW, r#"{"ref":"refs/heads/main"}"#);
+    assert_eq!(plain.verify(&github, NOW).unwrap().event_type(), Some("push"));
+}
+
+#[test]
+fn standard_webhooks_agrees_with_the_official_library() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let standard = verifier(&source("standard-webhooks"), &[secret]);
+    let oracle = standardwebhooks::Webhook::new(secret).unwrap();
+    for body in ["{}", "", r#"{"type":"x","emoji":"😀"}"#] {
+        let signature = oracle.sign("id_1", NOW, body.as_bytes()).unwrap();
+        let sent = Sent::signed(&standard, &secret.into(), "x", NOW, body);
+        assert!(sent.headers.contains(&("webhook-signature".into(), signature.clone())), "{body}");
+        let zeros = format!("v1,{}=", "A".repeat(43));
+        let several = sent.clone().set("webhook-signature", |value| format!("v1a,AAAA {zeros} {value}"));
+        assert!(several.verify(&standard, NOW).is_ok());
+        for (changed, reason) in
+            [("v1,", "malformed_signature"), (&signature.replace("v1,", "v2,"), "malformed_signature"), (&zeros, "no_match")]
+        {
+            assert_eq!(sent.clone().set("webhook-signature", |_| changed.into()).reason(&standard), reason, "{changed}");
+        }
+        assert_eq!(sent.clone().without("webhook-id").reason(&standard), "missing_signature");
+        assert_eq!(sent.clone().set("webhook-id", |_| "id_2".into()).reason(&standard), "no_match");
+        assert_eq!(sent.clone().without("webhook-timestamp").reason(&standard), "timestamp_missing");
+        assert_eq!(sent.clone().set("webhook-timestamp", |_| "soon".into()).reason(&standard), "timestamp_malformed");
+        assert_eq!(sent.clone().plus("webhook-timestamp", "1").reason(&standard), "malformed_request");
+    }
+}
+
+#[test]
+fn slack_answers_its_handshake_only_when_signed() {
+    let slack = verifier(&source("slack"), &["s"]);
+    let body = r#"{"type":"url_verification","challenge":"3eZbrw1aB10","token":"x"}"#;
+    let sent = Sent::signed(&slack, &"s".into(), "", NOW, body);
+    let answer = ChallengeAnswer { content_type: "text/plain", body: Bytes::from_static(b"3eZbrw1aB10") };
+    assert_eq!(sent.verify(&slack, NOW).unwrap().challenge(), Some(&answer));
+    assert_eq!(sent.clone().set("x-slack-signature", |_| format!("v0={}", "0".repeat(64))).reason(&slack), "no_match");
+    let event = Sent::signed(&slack, &"s".into(), "", NOW, r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}"#);
+    let verified = event.verify(&slack, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.event_type(), verified.challenge()), ("Ev1", Some("message"), None));
+}
+
+#[test]
+fn a_source_sets_what_differs() {
+    let scheme = json!({"header": "X-Acme-Signature", "prefix": "sha512=", "algorithm": "hmac-sha512", "encoding": "base64"});
+    let source = Source { key: Some("header:x-acme-id|body:data.id".into()), ..with_scheme("hmac", scheme) };
+    let acme = verifier(&source, &["s"]);
+    let sent = Sent::signed(&acme, &"s".into(), "x", NOW, r#"{"data":{"id":42}}"#);
+    assert!(sent.headers.iter().any(|(name, value)| name == "x-acme-signature" && value.starts_with("sha512=")));
+    let verified = sent.verify(&acme, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.key_is_signed()), ("id_1", false));
+    let verified = sent.without("x-acme-id").verify(&acme, NOW).unwrap();
+    assert_eq!((verified.event_key(), verified.key_is_signed()), ("42", true));
+    let token = verifier(&with_scheme("token", json!({"header": "x-token"})), &["open sesame"]);
+    for (value, reason) in
+        [("open sesame", "accepted"), ("Bearer open sesame", "accepted"), ("open", "no_match"), ("open sesame!", "no_match")]
+    {
+        assert_eq!(Sent::new(&[("x-token", value)], "{}").reason(&token), reason, "{value}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_source_are_named_with_their_key() {
+    let keys = |source: &Source, secrets: &[&str]| {
+        let secrets: Vec<SecretString> = secrets.iter().map(|secret| (*secret).into()).collect();
+        let errors = Verifier::new(&catalog(), source, &secrets).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&source("nobody"), &["s"]), ["provider"]);
+    assert_eq!(keys(&source("github"), &["s", ""]), ["secrets[1]"]);
+    assert_eq!(keys(&source("github"), &[]), ["secrets"]);
+    assert_eq!(keys(&source("standard-webhooks"), &["whsec_", "no base64", "whsec_AAEC"]), ["secrets[0]", "secrets[1]"]);
+    assert_eq!(keys(&with_scheme("hmac", json!({"hedaer": "x"})), &["s"]), ["scheme.hedaer"]);
+    assert_eq!(keys(&with_scheme("hmac", json!({"algorithm": "md5"})), &["s"]), ["scheme.algorithm"]);
+    assert_eq!(keys(&Source { key: Some("id".into()), ..source("stripe") }, &["s"]), ["key"]);
+}
+
+#[test]
+fn a_key_is_never_empty_long_or_dirty() {
+    let hmac = verifier(&source("hmac"), &["s"]);
+    let key_of = |body: &str| {
+        let verified = Sent::signed(&hmac, &"s".into(), "", NOW, body).verify(&hmac, NOW).unwrap();
+        (verified.event_key().to_owned(), verified.key_is_signed())
+    };
+    let digest = |text: &str| (hex::encode(BodyDigest::of(text.as_bytes()).0), true);
+    assert_eq!(key_of(r#"{"id":7.50}"#), ("7.50".into(), true));
+    let deep = format!(r#"{{"id":"x","a":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    for body in ["", "no json", r#"{"id":""}"#, r#"{"id":"  "}"#, r#"{"id":null}"#, r#"{"id":{}}"#, r#"{"id":"x""#, &deep] {
+        assert_eq!(key_of(body), digest(body), "{}", &body[..body.len().min(40)]);
+    }
+    let long = "é".repeat(128);
+    assert_eq!(key_of(&format!(r#"{{"id":"{long}"}}"#)), digest(&long));
+    assert_eq!(key_of(r#"{"id":"a\r\nb"}"#), digest("a\r\nb"));
+}
+
+#[test]
+fn grammars_for_other_providers_work_as_data() {
+    let own =
+        |toml: &str| Catalog::new(&BTreeMap::from([("own".to_owned(), toml::from_str(toml).unwrap())])).unwrap_or_else(|e| panic!("{e:?}"));
+    for toml in [
+        // Twitch, Zoom, HubSpot, Webflow and Cloudinary's kinds.
+        "algorithm = 'hmac-sha256'\ncontent = '{header:x-id}{timestamp}{body}'\nkey = 'header:x-id'\n[signature]\nfrom = 'header:x-sig'\nprefix = 'sha256='\n[time]\nfrom = 'header:x-time'\nunit = 'rfc3339'\ntolerance = '10m'",
+        "algorithm = 'hmac-sha1'\nencoding = 'base64url'\ncontent = '{method}{body}{timestamp}'\n[signature]\nfrom = 'header:x-sig'\n[time]\nfrom = 'header:x-time'\nunit = 'ms'\ntolerance = '5m'\ndirection = 'past'",
+        "algorithm = 'sha1'\ncontent = '{body}{timestamp}{secret}'\n[signature]\nfrom = 'header:x-sig'\n[time]\nfrom = 'header:x-time'\ntolerance = '2h'",
+        "algorithm = 'hmac-sha384'\nsecret = ['hex']\n[signature]\nfrom = 'header:x-sig|header:y-sig'\nevery = true\nseparator = ';'\npair = '='\ntake = ['h1', 'h2']",
+        "algorithm = 'hmac-sha512'\ncontent = '[{timestamp};{body}]'\n[signature]\nfrom = 'header:x-sig'\nseparator = '&'\npair = '='\ntake = ['s']\n[time]\nfrom = 'signature:t'",
+        "algorithm = 'hmac-sha256'\ncontent = '{timestamp}:{body}'\n[signature]\nfrom = 'header:x-sig'\n[time]\nfrom = 'body:at'\nunit = 'ms'\ntolerance = '1m'",
+    ] {
+        let catalog = own(toml);
+        let secret = generate_secret(catalog.get("own").unwrap(), &mut StdRng::seed_from_u64(3));
+        let verifier = Verifier::new(&catalog, &source("own"), std::slice::from_ref(&secret)).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let sent = Sent::signed(&verifier, &secret, "t", NOW, &format!(r#"{{"at":{}}}"#, NOW * 1000));
+        assert_eq!(sent.reason(&verifier), "accepted", "{toml}");
+        assert_eq!(sent.clone().body(&format!(r#"{{"at":{},"b":1}}"#, NOW * 1000)).reason(&verifier), "no_match", "{toml}");
+        let stale = toml.contains("tolerance");
+        assert_eq!(sent.verify(&verifier, NOW + 10_000).err(), stale.then_some("timestamp_too_old"), "{toml}");
+    }
+}
+
+#[test]
+fn ed25519_is_verified_strictly() {
+    let toml = "algorithm = 'ed25519'\nsecret = ['hex']\ncontent = '{timestamp}{body}'\n[signature]\nfrom = 'header:x-sig'\n[time]\nfrom = 'header:x-time'";
+    let catalog = Catalog::new(&BTreeMap::from([("own".to_owned(), toml::from_str(toml).unwrap())])).unwrap_or_else(|e| panic!("{e:?}"));
+    let seed = [7; 32];
+    let public = hex::encode(ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes());
+    let verifier = Verifier::new(&catalog, &source("own"), &[public.as_str().into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let sent = Sent::signed(&verifier, &hex::encode(seed).into(), "t", NOW, "{}");
+    assert_eq!(sent.reason(&verifier), "accepted");
+    assert_eq!(sent.clone().set("x-time", |_| "1".into()).reason(&verifier), "no_match");
+}
+
+#[test]
+fn an_unsigned_handshake_is_answered_and_nothing_else() {
+    let toml = "algorithm = 'hmac-sha256'\n[signature]\nfrom = 'header:x-sig'\n[challenge]\nmethod = 'GET'\nwhen = 'query:challenge'\nanswer = 'query:challenge'\nmember = 'echo'\nunsigned = true";
+    let catalog = Catalog::new(&BTreeMap::from([("own".to_owned(), toml::from_str(toml).unwrap())])).unwrap_or_else(|e| panic!("{e:?}"));
+    let verifier = Verifier::new(&catalog, &source("own"), &["s".into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let verify = |method, url| verifier.verify(&Request { method, url: Some(url), headers: &[], body: &Bytes::new() }, NOW * 1000);
+    let verified = verify("GET", "/hooks/own?challenge=a%22b").unwrap();
+    let answer = ChallengeAnswer { content_type: "application/json", body: Bytes::from_static(br#"{"echo":"a\"b"}"#) };
+    assert_eq!(verified.challenge(), Some(&answer));
+    assert_eq!(verify("POST", "/hooks/own?challenge=x").unwrap_err().reason, Reason::MissingSignature);
+    assert_eq!(verify("GET", "/hooks/own").unwrap_err().reason, Reason::MissingSignature);
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_header_or_body_makes_it_panic_or_accept(signature in any::<String>(), time in any::<String>(), body in any::<String>()) {
+            for (provider, names) in [("stripe", ["stripe-signature", "x"]), ("slack", ["x-slack-signature", "x-slack-request-timestamp"]),
+                ("svix", ["svix-signature", "svix-timestamp"]), ("github", ["x-hub-signature-256", "x-github-delivery"])] {
+                let verifier = verifier(&source(provider), &["whsec_AAEC"]);
+                prop_assert!(Sent::new(&[(names[0], &signature), (names[1], &time)], &body).verify(&verifier, NOW).is_err());
+            }
+        }
+
+        #[test]
+        fn what_is_signed_is_accepted(body in any::<String>(), secret in "[!-~]{1,100}", at in NOW - 300..=NOW + 300) {
+            for provider in ["stripe", "github", "slack", "shopify", "hmac"] {
+                let verifier = verifier(&source(provider), &[&secret]);
+                let sent = Sent::signed(&verifier, &secret.as_str().into(), "t", at, &body);
+                prop_assert_eq!(sent.reason(&verifier), "accepted");
+            }
+        }
+    }
+}
