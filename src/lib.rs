@@ -1,5 +1,6 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
+pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod event;

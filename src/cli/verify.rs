@@ -1,0 +1,296 @@
+//! `hookonce verify`: accept or reject, and why; for one request, or for one JSON object a line. Prints no secret.
+
+use std::io::{BufRead, Write};
+
+use anyhow::Context as _;
+use base64::{
+    Engine as _,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    clock::Clock,
+    provider::{Catalog, Reason, Rejection, Request, Verifier},
+    settings::Source,
+};
+
+/// Base64 as tools of all kinds write it: padded or not.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
+/// One request to verify, and with what.
+#[derive(Default)]
+pub struct Case {
+    pub provider: String,
+    pub secrets: Vec<SecretString>,
+    /// As a source's fields of the same names.
+    pub key: Option<String>,
+    pub scheme: Option<Map<String, Value>>,
+    pub method: String,
+    pub url: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// What `verify` says; one line of `--jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    pub id: Value,
+    pub verdict: &'static str,
+    pub reason: Option<&'static str>,
+    pub event_key: Option<String>,
+    pub event_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub challenge_answer: Option<String>,
+    /// For people; not part of the line format.
+    #[serde(skip)]
+    pub detail: Option<String>,
+}
+
+impl Verdict {
+    pub fn is_accepted(&self) -> bool {
+        self.reason.is_none()
+    }
+
+    fn rejected(rejection: Rejection) -> Self {
+        Self {
+            id: Value::Null,
+            verdict: "reject",
+            reason: Some(rejection.reason.code()),
+            event_key: None,
+            event_type: None,
+            challenge_answer: None,
+            detail: Some(rejection.detail),
+        }
+    }
+}
+
+/// Verifies one request at a time in unix milliseconds.
+pub fn verify_one(case: &Case, now_unix_ms: i64, catalog: &Catalog) -> Verdict {
+    let reject = |reason, detail: &str| Verdict::rejected(Rejection { reason, detail: detail.into() });
+    if catalog.get(&case.provider).is_none() {
+        return reject(
+            Reason::UnknownProvider,
+            &format!("no provider is called {:?}: `hookonce providers list` shows them", case.provider),
+        );
+    }
+    let source = Source { provider: case.provider.clone(), key: case.key.clone(), scheme: case.scheme.clone(), ..Source::default() };
+    let verifier = match Verifier::with_usable(catalog, &source, &case.secrets) {
+        Ok(verifier) => verifier,
+        Err(errors) => return reject(Reason::Unsupported, &errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    };
+    let names: Vec<String> = case.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let values = case.headers.iter().map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
+    let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values).collect();
+    let request = Request { method: &case.method, url: case.url.as_deref(), headers: &headers, body: &case.body };
+    match verifier.verify(&request, now_unix_ms) {
+        Ok(verified) => Verdict {
+            id: Value::Null,
+            verdict: "accept",
+            reason: None,
+            event_key: Some(verified.event_key().to_owned()),
+            event_type: verified.event_type().map(str::to_owned),
+            challenge_answer: verified.challenge().map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
+            detail: None,
+        },
+        Err(rejection) => Verdict::rejected(rejection),
+    }
+}
+
+/// One JSON object a line in, one verdict a line out, in the same order. A line that can't be read is a verdict too.
+pub fn verify_jsonl(mut input: impl BufRead, output: impl Write, catalog: &Catalog) -> anyhow::Result<()> {
+    let mut output = std::io::BufWriter::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line).context("can't read the requests")? == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        serde_json::to_writer(&mut output, &verdict_of(&line, catalog))?;
+        output.write_all(b"\n").context("can't write the verdicts")?;
+    }
+    output.flush().context("can't write the verdicts")
+}
+
+/// The line as the contract has it.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    provider: String,
+    #[serde(default)]
+    secrets: Vec<String>,
+    method: Option<String>,
+    url: Option<String>,
+    #[serde(default)]
+    headers: Value,
+    #[serde(default)]
+    body_base64: String,
+    now: Option<f64>,
+    key: Option<String>,
+    scheme: Option<Map<String, Value>>,
+}
+
+fn verdict_of(line: &[u8], catalog: &Catalog) -> Verdict {
+    let malformed = |id: Value, detail: String| Verdict { id, ..Verdict::rejected(Rejection { reason: Reason::MalformedRequest, detail }) };
+    let line: Line = match serde_json::from_slice(line) {
+        Ok(line) => line,
+        Err(error) => {
+            let id = serde_json::from_slice::<Value>(line).ok().and_then(|mut value| value.get_mut("id").map(Value::take));
+            return malformed(id.unwrap_or_default(), error.to_string());
+        }
+    };
+    let Some(headers) = headers_of(&line.headers) else { return malformed(line.id, "`headers` is no object and no list of pairs".into()) };
+    let body = match BASE64.decode(&line.body_base64) {
+        Ok(body) => body.into(),
+        Err(error) => return malformed(line.id, format!("`body_base64`: {error}")),
+    };
+    let now_unix_ms = line.now.map_or_else(|| Clock::System.unix_ms(), |seconds| (seconds * 1000.0) as i64);
+    let case = Case {
+        provider: line.provider,
+        secrets: line.secrets.into_iter().map(SecretString::from).collect(),
+        key: line.key,
+        scheme: line.scheme,
+        method: line.method.unwrap_or_else(|| "POST".into()),
+        url: line.url,
+        headers,
+        body,
+    };
+    Verdict { id: line.id, ..verify_one(&case, now_unix_ms, catalog) }
+}
+
+/// `{name: value}`, `{name: [value, …]}` or `[[name, value], …]`.
+fn headers_of(value: &Value) -> Option<Vec<(String, String)>> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let mut headers = Vec::new();
+    match value {
+        Value::Null => {}
+        Value::Object(object) => {
+            for (name, value) in object {
+                match value {
+                    Value::Array(values) => {
+                        for value in values {
+                            headers.push((name.clone(), text(value)?));
+                        }
+                    }
+                    value => headers.push((name.clone(), text(value)?)),
+                }
+            }
+        }
+        Value::Array(pairs) => {
+            for pair in pairs {
+                let [name, value] = pair.as_array()?.as_slice() else { return None };
+                headers.push((text(name)?, text(value)?));
+            }
+        }
+        _ => return None,
+    }
+    Some(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::{Draft, sign};
+
+    fn catalog() -> Catalog {
+        Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    fn run(lines: &[String]) -> Vec<Value> {
+        let mut output = Vec::new();
+        verify_jsonl(lines.join("\n").as_bytes(), &mut output, &catalog()).unwrap();
+        output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_every_provider_signs_is_accepted_and_the_rest_told_why() {
+        let catalog = catalog();
+        let secret = "whsec_plJ3nmyCDGBKInavdOK15jsl";
+        let body = br#"{"id":"evt_1","event_id":"evt_1","type":"a.b"}"#;
+        let mut lines = Vec::new();
+        for name in catalog.names() {
+            let draft = Draft { id: "evt_1", event_type: Some("a.b"), unix_seconds: 1000, body, url: None, method: "POST" };
+            let headers = sign(catalog.get(name).unwrap(), &secret.into(), &draft).unwrap();
+            let line = |id: &str, secret: &str, headers: Value| {
+                json!({"id": id, "provider": name, "secrets": ["", secret], "method": "POST", "url": "https://x.example/", "headers": headers,
+                       "body_base64": BASE64.encode(body), "now": 1000})
+                .to_string()
+            };
+            lines.push(line("pairs", secret, json!(headers)));
+            lines.push(line(
+                "object",
+                secret,
+                headers.iter().map(|(name, value)| (name.to_uppercase(), json!(value))).collect::<Map<_, _>>().into(),
+            ));
+            lines.push(line("other", "whsec_AAEC", json!(headers)));
+            lines.push(line("bare", secret, json!({})));
+            lines.push(line("empty", "", json!(headers)));
+        }
+        for (line, verdict) in lines.iter().zip(run(&lines)) {
+            let expected = match verdict["id"].as_str().unwrap() {
+                "pairs" | "object" => json!(["accept", null, "evt_1"]),
+                "bare" => json!(["reject", "missing_signature", null]),
+                _ => json!(["reject", "no_match", null]),
+            };
+            assert_eq!(json!([verdict["verdict"], verdict["reason"], verdict["event_key"]]), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_a_verdict_too() {
+        let lines = [
+            "{",
+            r#"{"id":1,"provider":"nobody"}"#,
+            r#"{"id":2,"provider":"stripe","body_base64":"!"}"#,
+            r#"{"id":3,"headers":7}"#,
+            "",
+            r#"{"id":[4],"secrets":7}"#,
+        ];
+        let reasons: Vec<Value> = run(&lines.map(str::to_owned)).iter().map(|verdict| json!([verdict["id"], verdict["reason"]])).collect();
+        let expected = json!([
+            [null, "malformed_request"],
+            [1, "unknown_provider"],
+            [2, "malformed_request"],
+            [3, "malformed_request"],
+            [[4], "malformed_request"]
+        ]);
+        assert_eq!(json!(reasons), expected);
+    }
+
+    #[test]
+    fn a_handshake_shows_its_answer_and_a_repeated_header_is_refused() {
+        let catalog = catalog();
+        let body = br#"{"type":"url_verification","challenge":"abc"}"#;
+        let draft = Draft { id: "", event_type: None, unix_seconds: 1000, body, url: None, method: "POST" };
+        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft).unwrap();
+        let line = |headers: &[(String, String)]| {
+            json!({"id": 1, "provider": "slack", "secrets": ["s"], "headers": headers, "body_base64": BASE64.encode(body), "now": 1000})
+                .to_string()
+        };
+        let good = line(&headers);
+        headers.push(headers.last().unwrap().clone());
+        let verdicts = run(&[good, line(&headers)]);
+        assert_eq!((&verdicts[0]["verdict"], &verdicts[0]["challenge_answer"]), (&json!("accept"), &json!("abc")));
+        assert_eq!(
+            verdicts[1],
+            json!({"id": 1, "verdict": "reject", "reason": "malformed_request", "event_key": null, "event_type": null})
+        );
+    }
+}
