@@ -13,6 +13,9 @@ use super::{
 /// The superuser, whose only way in is the private socket.
 pub(super) const SUPERUSER: &str = "hookonce";
 
+/// Begins the names of clusters in the making.
+const UNFINISHED: &str = "pgdata.new";
+
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("pgdata")
 }
@@ -36,14 +39,22 @@ pub(super) async fn ensure(data_dir: &Path, binaries: &Binaries, account: Option
         return Err(PostgresError::NotACluster { cluster });
     }
     // Made aside and renamed: a process killed in the middle leaves no half cluster that the next start would take for a whole one.
-    let aside = data_dir.join("pgdata.new");
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(|error| PostgresError::io("remove an unfinished cluster", &aside, error))?;
-    }
+    // Its name is ours alone, because the initdb of a killed process may still be writing into another.
+    remove_unfinished(data_dir);
+    let aside = data_dir.join(format!("{UNFINISHED}-{}", std::process::id()));
     account::private_dir(&aside, account)?;
     initdb(&aside, binaries, account).await?;
     fs::rename(&aside, &cluster).map_err(|error| PostgresError::io("move the new cluster", &cluster, error))?;
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|error| PostgresError::io("sync the data folder", data_dir, error))
+}
+
+fn remove_unfinished(data_dir: &Path) {
+    let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes())) {
+        if let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "an unfinished cluster could not be removed; it does no harm");
+        }
+    }
 }
 
 async fn initdb(target: &Path, binaries: &Binaries, account: Option<&Account>) -> Result<(), PostgresError> {

@@ -15,7 +15,7 @@ pub enum PostgresError {
     NotFound { data_dir: PathBuf },
     #[error("{folder} (from {origin}) is not usable: {why}; it must be the bin folder of PostgreSQL {OLDEST_MAJOR} or later", folder = .folder.display())]
     UnusableBinaries { folder: PathBuf, origin: &'static str, why: String },
-    #[error("PostgreSQL could not be downloaded:{tried}\nInstall it yourself: {PASTE}", tried = list_tried(.tried))]
+    #[error("PostgreSQL could not be downloaded:{tried}\nInstall it yourself, then run the same command again: {PASTE}", tried = list_tried(.tried))]
     InstallFailed { tried: Vec<(&'static str, String)> },
     #[error("cannot {what} at {path}", path = .path.display())]
     Io {
@@ -24,6 +24,14 @@ pub enum PostgresError {
         #[source]
         source: io::Error,
     },
+    #[error("the data folder {path} cannot be made or used; set HOOKONCE_DATA_DIR to a folder that can be written", path = .path.display())]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{data_dir} is not empty, and a private server's folder is removed in the end; give it one of its own", data_dir = .data_dir.display())]
+    NotEmpty { data_dir: PathBuf },
     #[error(
         "PostgreSQL refuses to run as root, and there is no user postgres, nobody or daemon to run it as; \
          run hookonce as a normal user, or add one: useradd --system postgres"
@@ -55,7 +63,7 @@ pub enum PostgresError {
          or start afresh with another HOOKONCE_DATA_DIR", cluster = .cluster.display(), folder = .folder.display()
     )]
     OtherMajor { cluster: PathBuf, made_by: String, folder: PathBuf, found: Version },
-    #[error("initdb failed for {cluster}: {output}", cluster = .cluster.display())]
+    #[error("initdb could not make a cluster in {cluster}; nothing was kept, so start again once this is mended: {output}", cluster = .cluster.display())]
     InitdbFailed { cluster: PathBuf, output: String },
     #[error("PostgreSQL stopped while starting ({reason}); its log {log} ends with:\n{tail}", log = .log.display())]
     Died { reason: String, log: PathBuf, tail: String },

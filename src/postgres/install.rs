@@ -109,8 +109,8 @@ fn open_to_all(folder: &Path) -> std::io::Result<()> {
 /// A folder beside the target, so that a rename finishes the work; removed with whatever is left in it.
 struct Workshop(PathBuf);
 
-/// Older than this, a workshop's owner is gone.
-const WORKSHOP_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Older than this, a workshop's owner is gone: its downloads end sooner.
+const WORKSHOP_AGE_MAX: Duration = Duration::from_secs(3600);
 
 impl Workshop {
     fn new(root: &Path) -> std::io::Result<Self> {

@@ -72,7 +72,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the cluster if there is none, starts or adopts its server, and makes the database `hookonce`.
+    /// Makes the cluster if there is none, starts or adopts its server, and makes the database `hookonce`. Dropped half way, it may
+    /// leave a server running, which the next start adopts.
     pub async fn start(options: ServerOptions) -> Result<Self, PostgresError> {
         let ground = Ground::prepare(&options)?;
         if let Some(left) = postmaster::running_on(&ground.cluster) {
@@ -86,7 +87,7 @@ impl Server {
                 Ok(end) => return ground.serve(left.pid, left.socket_dir, end, true).await,
             }
         }
-        cluster::ensure(&options.data_dir, &options.binaries, ground.account.as_ref()).await?;
+        cluster::ensure(&ground.data_dir, &options.binaries, ground.account.as_ref()).await?;
         postmaster::remove_stale_pid_file(&ground.cluster)?;
         let (pid, end) = ground.spawn(&options).await?;
         ground.wait_until_ready(&ground.socket_dir, &end).await?;
@@ -95,11 +96,15 @@ impl Server {
 
     /// A throw-away server for a test run: stopped, and `data_dir` removed, when `stop` is called or this process ends in whatever way.
     pub async fn start_private(binaries: Binaries, data_dir: &Path) -> Result<Self, PostgresError> {
-        make_data_dir(data_dir)?;
-        let watchdog = Watchdog::over(data_dir)?;
+        let data_dir = make_data_dir(data_dir)?;
+        // All of it is removed in the end, so nothing may be in it that is not ours.
+        if fs::read_dir(&data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(PostgresError::NotEmpty { data_dir });
+        }
+        let watchdog = Watchdog::over(&data_dir)?;
         // A test run keeps one small pool for each of its databases.
         let settings = vec![("max_connections".to_string(), "300".to_string())];
-        let mut server = Self::start(ServerOptions { binaries, data_dir: data_dir.to_path_buf(), adopt: false, settings }).await?;
+        let mut server = Self::start(ServerOptions { binaries, data_dir, adopt: false, settings }).await?;
         server.watchdog = Some(watchdog);
         Ok(server)
     }
@@ -182,6 +187,7 @@ fn url(socket_dir: &Path, database: &str) -> String {
 
 /// What a start stands on: checked folders, the account, the lock.
 struct Ground {
+    data_dir: PathBuf,
     cluster: PathBuf,
     socket_dir: PathBuf,
     log: PathBuf,
@@ -192,9 +198,7 @@ struct Ground {
 
 impl Ground {
     fn prepare(options: &ServerOptions) -> Result<Self, PostgresError> {
-        make_data_dir(&options.data_dir)?;
-        let data_dir =
-            fs::canonicalize(&options.data_dir).map_err(|error| PostgresError::io("resolve the data folder", &options.data_dir, error))?;
+        let data_dir = make_data_dir(&options.data_dir)?;
         let cluster = cluster::path(&data_dir);
         let account = Account::for_cluster(&cluster)?;
         if let Some(account) = &account {
@@ -205,7 +209,7 @@ impl Ground {
         let socket_dir = make_socket_dir(&data_dir, account.as_ref())?;
         let log = data_dir.join("postgres.log");
         let log_start = rotate_log(&log);
-        Ok(Self { cluster, socket_dir, log, log_start, account, lock })
+        Ok(Self { data_dir, cluster, socket_dir, log, log_start, account, lock })
     }
 
     async fn spawn(&self, options: &ServerOptions) -> Result<(i32, watch::Receiver<Option<String>>), PostgresError> {
@@ -291,19 +295,17 @@ impl Ground {
     }
 }
 
-fn make_data_dir(data_dir: &Path) -> Result<(), PostgresError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(data_dir)
-        .map_err(|error| PostgresError::io("make the data folder", data_dir, error))?;
-    let metadata = fs::metadata(data_dir).map_err(|error| PostgresError::io("look at the data folder", data_dir, error))?;
+/// Makes the data folder where it is missing, and gives its absolute path (our programs work elsewhere).
+fn make_data_dir(data_dir: &Path) -> Result<PathBuf, PostgresError> {
+    let failed = |source| PostgresError::DataDir { path: data_dir.to_path_buf(), source };
+    let root = geteuid().is_root();
+    fs::DirBuilder::new().recursive(true).mode(if root { 0o755 } else { 0o700 }).create(data_dir).map_err(failed)?;
+    let metadata = fs::metadata(data_dir).map_err(failed)?;
     // PostgreSQL runs as another account under root and has to pass through; what is private in here has modes of its own.
-    if geteuid().is_root() && metadata.uid() == 0 && metadata.mode() & 0o011 != 0o011 {
-        fs::set_permissions(data_dir, fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o011))
-            .map_err(|error| PostgresError::io("open the data folder to PostgreSQL's account", data_dir, error))?;
+    if root && metadata.uid() == 0 && metadata.mode() & 0o011 != 0o011 {
+        fs::set_permissions(data_dir, fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o011)).map_err(failed)?;
     }
-    Ok(())
+    fs::canonicalize(data_dir).map_err(failed)
 }
 
 fn lock(data_dir: &Path) -> Result<File, PostgresError> {

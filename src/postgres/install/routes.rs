@@ -113,14 +113,14 @@ impl Route {
             Self::Npm { pin, .. } => {
                 let mut command = Command::new("npm");
                 command.args(["pack", "--silent", "--ignore-scripts", &self.package()]).env("npm_config_cache", workshop.join("cache"));
-                run(command.env("npm_config_update_notifier", "false"), "npm", workshop, Some(pin.bytes), progress).await?;
+                run(command.env("npm_config_update_notifier", "false"), "npm", workshop, pin.bytes, progress).await?;
                 (check::<Sha512>(only_file(&download)?, pin)?, tree.to_path_buf())
             }
             Self::Pip { pin } => {
                 let mut command = Command::new("python3");
                 command.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--no-cache-dir", "--only-binary=:all:"]);
                 command.args(["--disable-pip-version-check", &self.package()]).env("TMPDIR", workshop);
-                run(&mut command, "python3", workshop, Some(pin.bytes), progress).await?;
+                run(&mut command, "python3", workshop, pin.bytes, progress).await?;
                 (check::<Sha256>(only_file(&download)?, pin)?, tree.to_path_buf())
             }
             Self::Crate => return fetch_by_crate(tree, progress).await,
@@ -135,12 +135,12 @@ impl Route {
     }
 }
 
-/// Runs a package client in the workshop's `download` folder, reporting how much is on disk.
+/// Runs a package client in the workshop's `download` folder, reporting how much is on disk (up to the total: clients keep copies).
 async fn run(
     command: &mut Command,
     program: &str,
     workshop: &Path,
-    total: Option<u64>,
+    total: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), String> {
     command.current_dir(workshop.join("download")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -153,7 +153,7 @@ async fn run(
     let output = loop {
         tokio::select! {
             output = &mut finished => break output,
-            () = tokio::time::sleep(PROGRESS_EVERY) => progress(Progress::Downloading { bytes: size_of(workshop), total }),
+            () = tokio::time::sleep(PROGRESS_EVERY) => progress(Progress::Downloading { bytes: size_of(workshop).min(total), total: Some(total) }),
         }
     };
     let output = output.map_err(|_| format!("not done after {} s", FETCH_WITHIN.as_secs()))?.map_err(|error| error.to_string())?;

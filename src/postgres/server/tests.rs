@@ -133,9 +133,10 @@ async fn a_cluster_of_another_major_version_is_refused_with_advice() {
 #[tokio::test]
 async fn a_half_made_cluster_is_replaced_and_foreign_files_are_not() {
     let home = Home::new();
-    fs::create_dir_all(home.path.join("pgdata.new/base")).unwrap();
+    fs::create_dir_all(home.path.join("pgdata.new-1/base")).unwrap();
     Server::start(home.options().await).await.unwrap().stop().await.unwrap();
-    assert!(!home.path.join("pgdata.new").exists());
+    let left: Vec<_> = fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("pgdata.new")), "{left:?}");
 
     let other = Home::new();
     fs::create_dir(other.path.join("pgdata")).unwrap();
@@ -171,6 +172,11 @@ async fn a_private_server_goes_with_its_folder_when_its_process_ends() {
     let home = tempfile::tempdir().unwrap();
     let data_dir = home.path().join("private");
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mine = home.path().join("mine");
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("letter"), "").unwrap();
+    let refused = Server::start_private(binaries().await, &mine).await;
+    assert!(matches!(refused, Err(PostgresError::NotEmpty { .. })), "{refused:?}");
     let mut server = Server::start_private(binaries().await, &data_dir).await.unwrap();
     assert_eq!(query(&server.url_of("postgres"), "select 'here'").await, "here");
     // What the end of the process does: the pipe closes, nothing of ours runs.
