@@ -5,13 +5,17 @@ use sqlx::Row;
 use super::*;
 use crate::postgres::{Binaries, PostgresError, Progress, default_data_dir, install, watchdog::Watchdog};
 
-/// The machine's PostgreSQL, else one that is installed for the data folder, as `dev` would.
+/// The machine's PostgreSQL, else one that is installed for the data folder, as `dev` would: once for all tests.
 async fn binaries() -> Binaries {
-    let data_dir = default_data_dir().unwrap();
-    match Binaries::find(None, &data_dir) {
-        Ok(binaries) => binaries,
-        Err(_) => install(&data_dir, &mut |progress: Progress| eprintln!("{progress:?}")).await.unwrap(),
-    }
+    static FOUND: tokio::sync::OnceCell<Binaries> = tokio::sync::OnceCell::const_new();
+    let find = || async {
+        let data_dir = default_data_dir().unwrap();
+        match Binaries::find(None, &data_dir) {
+            Ok(binaries) => binaries,
+            Err(_) => install(&data_dir, &mut |progress: Progress| eprintln!("{progress:?}")).await.unwrap(),
+        }
+    };
+    FOUND.get_or_init(find).await.clone()
 }
 
 /// A data folder that is cleaned up with whatever runs in it.
