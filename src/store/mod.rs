@@ -3,5 +3,7 @@
 pub mod handoff;
 pub mod inbox;
 pub mod outbox;
+pub mod replay;
 pub mod retention;
 pub mod schema;
+pub mod search;

@@ -1,0 +1,258 @@
+//! Replays: new deliveries of stored events, a page at a time, oldest first. Each replay is a row whose cursor moves in the statement that
+//! makes the deliveries, so an interrupted one goes on where it stood and two that advance it at once make no delivery twice. Where events go
+//! is not decided here.
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::event::Key;
+
+/// Which events; None is no limit. Ids lie between `after` and `before`, both exclusive.
+#[derive(Clone, Debug, Default)]
+pub struct ReplayFilter {
+    pub ids: Option<Vec<Uuid>>,
+    pub source: Option<String>,
+    /// A LIKE pattern: `TypeGlob::to_like`.
+    pub type_like: Option<String>,
+    /// `dead` (and not delivered since to the same destination) or `delivered`.
+    pub status: Option<&'static str>,
+    pub after: Uuid,
+    pub before: Uuid,
+}
+
+/// An event to replay.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub id: Uuid,
+    pub key: Key,
+    pub source: String,
+    pub event_type: Option<String>,
+    pub body_bytes: i32,
+    /// Destinations where a delivery of it ended as the filter's `status` says; empty without one.
+    pub ended_at: Vec<String>,
+}
+
+/// The next events, by id.
+pub async fn candidates(executor: impl PgExecutor<'_>, filter: &ReplayFilter, limit: i64) -> Result<Vec<Candidate>, sqlx::Error> {
+    sqlx::query_as!(
+        Candidate,
+        r#"
+        select e.id, e.key, e.source, e.event_type, octet_length(e.body) as "body_bytes!",
+               coalesce(ended.destinations, '{}') as "ended_at!"
+          from event e
+          left join lateral (
+               select array_agg(distinct d.destination) as destinations from delivery_ended d
+                where $5::text is not null and d.event_id = e.id and d.state = $5
+                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
+                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))) as ended on true
+         where e.id > $1 and e.id < $2
+           and ($3::text is null or e.source = $3)
+           and ($4::text is null or e.event_type like $4)
+           and ($6::uuid[] is null or e.id = any($6))
+           and ($5::text is null or ended.destinations is not null)
+         order by e.id
+         limit $7
+        "#,
+        filter.after,
+        filter.before,
+        filter.source.as_deref(),
+        filter.type_like.as_deref(),
+        filter.status,
+        filter.ids.as_deref(),
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// The id of the event in the given place (from 0), or None if there are fewer.
+pub async fn nth(executor: impl PgExecutor<'_>, filter: &ReplayFilter, place: i64) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select e.id
+          from event e
+         where e.id > $1 and e.id < $2
+           and ($3::text is null or e.source = $3)
+           and ($4::text is null or e.event_type like $4)
+           and ($6::uuid[] is null or e.id = any($6))
+           and ($5::text is null or exists (
+               select from delivery_ended d where d.event_id = e.id and d.state = $5
+                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
+                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))))
+         order by e.id
+        offset $7 limit 1
+        "#,
+        filter.after,
+        filter.before,
+        filter.source.as_deref(),
+        filter.type_like.as_deref(),
+        filter.status,
+        filter.ids.as_deref(),
+        place,
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// How many events of one source and type ended at the same destinations.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub source: String,
+    pub event_type: Option<String>,
+    /// As `Candidate::ended_at`.
+    pub ended_at: Vec<String>,
+    pub events: i64,
+}
+
+/// All events of the filter, counted by what decides where they go.
+pub async fn groups(executor: impl PgExecutor<'_>, filter: &ReplayFilter) -> Result<Vec<Group>, sqlx::Error> {
+    sqlx::query_as!(
+        Group,
+        r#"
+        select e.source, e.event_type, coalesce(ended.destinations, '{}') as "ended_at!", count(*) as "events!"
+          from event e
+          left join lateral (
+               select array_agg(distinct d.destination) as destinations from delivery_ended d
+                where $5::text is not null and d.event_id = e.id and d.state = $5
+                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
+                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))) as ended on true
+         where e.id > $1 and e.id < $2
+           and ($3::text is null or e.source = $3)
+           and ($4::text is null or e.event_type like $4)
+           and ($6::uuid[] is null or e.id = any($6))
+           and ($5::text is null or ended.destinations is not null)
+         group by e.source, e.event_type, coalesce(ended.destinations, '{}')
+        "#,
+        filter.after,
+        filter.before,
+        filter.source.as_deref(),
+        filter.type_like.as_deref(),
+        filter.status,
+        filter.ids.as_deref(),
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// Those of the ids that are stored.
+pub async fn known(executor: impl PgExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select id from event where id = any($1)", ids).fetch_all(executor).await
+}
+
+/// A replay as it is kept. `filter` is what was asked for, as JSON.
+#[derive(Clone, Debug)]
+pub struct ReplayRow {
+    pub id: Uuid,
+    pub filter: serde_json::Value,
+    pub created_at: OffsetDateTime,
+    pub after: Uuid,
+    pub before: Uuid,
+    pub deliveries: i64,
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+pub async fn create(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+    filter: &serde_json::Value,
+    after: Uuid,
+    before: Uuid,
+) -> Result<ReplayRow, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        r#"
+        insert into replay (id, filter, after, before) values ($1, $2, $3, $4)
+        returning id, filter, created_at, after, before, deliveries, ended_at
+        "#,
+        id,
+        filter,
+        after,
+        before
+    )
+    .fetch_one(executor)
+    .await
+}
+
+pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(ReplayRow, "select id, filter, created_at, after, before, deliveries, ended_at from replay where id = $1", id)
+        .fetch_optional(executor)
+        .await
+}
+
+/// Newest first.
+pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        r#"
+        select id, filter, created_at, after, before, deliveries, ended_at
+          from replay where ($1::uuid is null or id < $1) order by id desc limit $2
+        "#,
+        below,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// A delivery to be made by a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayDelivery {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub key: Key,
+    pub source: String,
+    pub destination: String,
+    pub body_bytes: i32,
+}
+
+/// Where a replay's cursor stands, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub replay: Uuid,
+    pub from: Uuid,
+    pub to: Uuid,
+    /// Whether this is the last page.
+    pub last: bool,
+}
+
+/// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the cursor still stands at `step.from`. False if
+/// it does not, or the replay has ended: then nothing was made.
+pub async fn advance(executor: impl PgExecutor<'_>, step: Step, deliveries: &[ReplayDelivery]) -> Result<bool, sqlx::Error> {
+    let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id).collect();
+    let keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key).collect();
+    let events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id).collect();
+    let sources: Vec<&str> = deliveries.iter().map(|delivery| delivery.source.as_str()).collect();
+    let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
+    let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
+    let moved = sqlx::query_scalar!(
+        r#"
+        with moved as (
+            update replay
+               set after = $3, deliveries = deliveries + cardinality($5::uuid[]), ended_at = case when $4 then now() end
+             where id = $1 and after = $2 and ended_at is null
+            returning id
+        ), made as (
+            insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch)
+            select d.id, d.key, d.event_id, d.source, d.destination, moved.id, d.body_bytes, 'pending', 0
+              from moved,
+                   unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::int[])
+                       as d (id, key, event_id, source, destination, body_bytes)
+        )
+        select count(*) as "count!" from moved
+        "#,
+        step.replay,
+        step.from,
+        step.to,
+        step.last,
+        &ids,
+        &keys,
+        &events,
+        &sources as &[&str],
+        &destinations as &[&str],
+        &sizes,
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(moved > 0)
+}

@@ -1,0 +1,369 @@
+//! What people ask for: events, conflicts, deliveries, attempts, destinations, totals. Newest first, a page at a time, with the last id of a
+//! page as the cursor to the next. Reads only, but for what an operator does to one delivery or destination (`retry`, `cancel`, `pause`).
+//!
+//! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that hour.
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// What a search of events looks for; None is no limit.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub source: Option<String>,
+    /// A LIKE pattern: `TypeGlob::to_like`.
+    pub type_like: Option<String>,
+    /// The lowest id, from the lower bound of time.
+    pub from: Option<Uuid>,
+    /// The id that all must be below: the cursor, or the upper bound of time.
+    pub below: Option<Uuid>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EventRow {
+    pub id: Uuid,
+    pub source: String,
+    pub event_type: Option<String>,
+    pub event_key: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub received_at: OffsetDateTime,
+    pub body_bytes: i32,
+}
+
+pub async fn events(executor: impl PgExecutor<'_>, filter: &EventFilter, limit: i64) -> Result<Vec<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"
+        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!"
+          from event
+         where ($1::text is null or source = $1)
+           and ($2::text is null or event_type like $2)
+           and ($3::uuid is null or id >= $3)
+           and ($4::uuid is null or id < $4)
+         order by id desc
+         limit $5
+        "#,
+        filter.source.as_deref(),
+        filter.type_like.as_deref(),
+        filter.from,
+        filter.below,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// An event with all that was received.
+#[derive(Clone, Debug)]
+pub struct WholeEvent {
+    pub id: Uuid,
+    pub source: String,
+    pub event_type: Option<String>,
+    pub event_key: String,
+    pub received_at: OffsetDateTime,
+    /// A JSON array of [name, value] pairs.
+    pub headers: String,
+    pub body: Vec<u8>,
+    pub body_digest: Vec<u8>,
+}
+
+pub async fn event(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeEvent>, sqlx::Error> {
+    sqlx::query_as!(
+        WholeEvent,
+        "select id, source, event_type, event_key, received_at, headers, body, body_digest from event where id = $1",
+        id
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ConflictRow {
+    pub id: Uuid,
+    /// `other_body` or `same_body_new_id`.
+    pub kind: String,
+    pub event_key: String,
+    pub event_type: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub received_at: OffsetDateTime,
+    /// SHA-256 in hex.
+    pub body_digest: String,
+    pub body_bytes: i32,
+}
+
+/// The conflicts of an event, oldest first, at most `limit`.
+pub async fn conflicts(executor: impl PgExecutor<'_>, event_id: Uuid, limit: i64) -> Result<Vec<ConflictRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ConflictRow,
+        r#"
+        select id, kind, event_key, event_type, received_at, encode(body_digest, 'hex') as "body_digest!", octet_length(body) as "body_bytes!"
+          from conflict where event_id = $1 order by id limit $2
+        "#,
+        event_id,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// What a search of deliveries looks for; None is no limit.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// `pending`, `paused`, `leased`, `delivered`, `dead` or `cancelled`.
+    pub state: Option<String>,
+    pub destination: Option<String>,
+    pub source: Option<String>,
+    pub event: Option<Uuid>,
+    pub below: Option<Uuid>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DeliveryRow {
+    pub id: Uuid,
+    pub event: Uuid,
+    pub source: String,
+    pub destination: String,
+    pub state: String,
+    pub attempts: i32,
+    pub replay: Option<Uuid>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub due_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// Each arm has its own limit, so that neither a long backlog nor a long history is read whole for one page.
+pub async fn deliveries(executor: impl PgExecutor<'_>, filter: &DeliveryFilter, limit: i64) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"
+        select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!",
+               attempts as "attempts!", replay_id as "replay?", created_at as "created_at!", due_at as "due_at?", ended_at as "ended_at?"
+          from ((select o.id, o.event_id, o.source, o.destination, o.replay_id, o.attempts, o.created_at, o.due_at,
+                        null::timestamptz as ended_at,
+                        case when o.state = 'pending' and p.destination is not null then 'paused' else o.state end as state
+                   from outbox o left join destination_pause p on p.destination = o.destination
+                  where ($1::text is null
+                         or $1 = case when o.state = 'pending' and p.destination is not null then 'paused' else o.state end)
+                    and ($2::text is null or o.destination = $2)
+                    and ($3::text is null or o.source = $3)
+                    and ($4::uuid is null or o.event_id = $4)
+                    and ($5::uuid is null or o.id < $5)
+                  order by o.id desc limit $6)
+                union all
+                (select e.id, e.event_id, e.source, e.destination, e.replay_id, e.attempts, e.created_at, null, e.ended_at, e.state
+                   from delivery_ended e
+                  where ($1::text is null or e.state = $1)
+                    and ($2::text is null or e.destination = $2)
+                    and ($3::text is null or e.source = $3)
+                    and ($4::uuid is null or e.event_id = $4)
+                    and ($5::uuid is null or e.id < $5)
+                  order by e.id desc limit $6)) d
+         order by id desc
+         limit $6
+        "#,
+        filter.state.as_deref(),
+        filter.destination.as_deref(),
+        filter.source.as_deref(),
+        filter.event,
+        filter.below,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}
+
+pub async fn delivery(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<DeliveryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"
+        select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!",
+               attempts as "attempts!", replay_id as "replay?", created_at as "created_at!", due_at as "due_at?", ended_at as "ended_at?"
+          from delivery where id = $1
+        "#,
+        id
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+#[derive(Clone, Debug)]
+pub struct AttemptRow {
+    pub number: i32,
+    pub started_at: OffsetDateTime,
+    pub latency_ms: i32,
+    pub outcome: String,
+    pub status: Option<i16>,
+    pub error: Option<String>,
+    pub detail: Option<String>,
+    pub response: Option<Vec<u8>>,
+}
+
+/// The attempts of a delivery, oldest first, at most `limit`.
+pub async fn attempts(executor: impl PgExecutor<'_>, delivery_id: Uuid, limit: i64) -> Result<Vec<AttemptRow>, sqlx::Error> {
+    sqlx::query_as!(
+        AttemptRow,
+        r#"
+        select number, started_at, latency_ms, outcome, status, error, detail, response
+          from attempt where delivery_id = $1 order by id limit $2
+        "#,
+        delivery_id,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// Makes a delivery due now: one that ended goes back into the outbox with a fresh budget of attempts and age, unless its event is gone; one
+/// that waits is no longer made to wait. One that is leased is left alone. True if something was changed.
+///
+/// The epoch goes up with the move, so that a completion from before it is refused.
+pub async fn delivery_retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query_scalar!(
+        r#"
+        with ended as (
+            delete from delivery_ended d
+             where d.id = $1 and exists (select from event e where e.id = d.event_id and e.key = d.key)
+            returning d.*
+        ), back as (
+            insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch)
+            select id, key, event_id, source, destination, replay_id, body_bytes, 'pending', epoch + 1 from ended
+            returning id
+        ), sooner as (
+            update outbox set due_at = now() where id = $1 and state = 'pending' returning id
+        )
+        select count(*) as "count!" from (select id from back union all select id from sooner) as changed
+        "#,
+        id
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(changed > 0)
+}
+
+/// Ends an open delivery without delivering it. The epoch goes up with it: an attempt that is under way ends without effect. True if it was
+/// open.
+pub async fn delivery_cancel(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!(
+        r#"
+        with open as (delete from outbox where id = $1 returning *)
+        insert into delivery_ended (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch, attempts, created_at)
+        select id, key, event_id, source, destination, replay_id, body_bytes, 'cancelled', epoch + 1, attempts, created_at from open
+        "#,
+        id
+    )
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// What is open for a destination, and what became of the deliveries made since a given id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DestinationCounts {
+    pub destination: String,
+    pub paused: bool,
+    pub pending: i64,
+    pub leased: i64,
+    pub delivered: i64,
+    pub dead: i64,
+}
+
+/// Counts of each destination that has an open delivery, one that ended since `since`, or a pause.
+pub async fn destination_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result<Vec<DestinationCounts>, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationCounts,
+        r#"
+        with counted as (
+            select destination, state, count(*) as n from outbox group by 1, 2
+            union all
+            select destination, state, count(*) from delivery_ended where id >= $1 group by 1, 2
+            union all
+            select destination, 'paused', 1 from destination_pause
+        )
+        select destination as "destination!",
+               bool_or(state = 'paused') as "paused!",
+               coalesce(sum(n) filter (where state = 'pending'), 0)::bigint as "pending!",
+               coalesce(sum(n) filter (where state = 'leased'), 0)::bigint as "leased!",
+               coalesce(sum(n) filter (where state = 'delivered'), 0)::bigint as "delivered!",
+               coalesce(sum(n) filter (where state = 'dead'), 0)::bigint as "dead!"
+          from counted group by destination order by destination
+        "#,
+        since
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// True if it was not paused before.
+pub async fn destination_pause(executor: impl PgExecutor<'_>, destination: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!("insert into destination_pause (destination) values ($1) on conflict (destination) do nothing", destination)
+        .execute(executor)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// True if it was paused before.
+pub async fn destination_resume(executor: impl PgExecutor<'_>, destination: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!("delete from destination_pause where destination = $1", destination).execute(executor).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Events received since a given id, by source.
+#[derive(Clone, Debug)]
+pub struct SourceCount {
+    pub source: String,
+    pub events: i64,
+    pub last_at: OffsetDateTime,
+}
+
+pub async fn source_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result<Vec<SourceCount>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceCount,
+        r#"
+        select source, count(*) as "events!", max(received_at) as "last_at!"
+          from event where id >= $1 group by source order by source
+        "#,
+        since
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// The state of the database. Counts of big tables are the planner's estimates: exact ones would read them whole.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DatabaseStatus {
+    pub server_version: String,
+    pub database: String,
+    pub size_bytes: i64,
+    pub events_estimate: i64,
+    pub keys_estimate: i64,
+    pub open_deliveries: i64,
+    pub partitions: i64,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub oldest_event_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub oldest_open_delivery_at: Option<OffsetDateTime>,
+}
+
+pub async fn database_status(executor: impl PgExecutor<'_>) -> Result<DatabaseStatus, sqlx::Error> {
+    sqlx::query_as!(
+        DatabaseStatus,
+        r#"
+        select current_setting('server_version') as "server_version!",
+               current_database()::text as "database!",
+               pg_database_size(current_database()) as "size_bytes!",
+               (select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+                  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'event'::regclass) as "events_estimate!",
+               (select greatest(reltuples, 0)::bigint from pg_class where oid = 'event_key'::regclass) as "keys_estimate!",
+               (select count(*) from outbox) as "open_deliveries!",
+               (select count(*) from pg_inherits
+                 where inhparent in ('event'::regclass, 'delivery_ended'::regclass, 'attempt'::regclass)) as "partitions!",
+               (select received_at from event order by id limit 1) as oldest_event_at,
+               (select created_at from outbox order by id limit 1) as oldest_open_delivery_at
+        "#
+    )
+    .fetch_one(executor)
+    .await
+}
