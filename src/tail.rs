@@ -1,14 +1,14 @@
-//! The live tail: one line per request and per attempt, for whoever listens. Lines that nobody takes in time are dropped, never waited for.
+//! The live tail: what happens to requests and deliveries, as it happens, for whoever looks at the moment. Nothing waits for a reader and
+//! nothing is kept: a reader that is too slow misses lines and is told how many.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-/// How many lines a slow listener may be behind.
-const LINES_MAX: usize = 1024;
-
+/// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestStatus {
@@ -19,54 +19,105 @@ pub enum RequestStatus {
     Handshake,
 }
 
-/// One line. Times are Unix milliseconds, lengths of time milliseconds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+impl RequestStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Duplicate => "duplicate",
+            Self::Conflict => "conflict",
+            Self::Rejected => "rejected",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// One line of the tail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TailLine {
     Request {
-        at: i64,
+        #[serde(with = "time::serde::rfc3339")]
+        at: OffsetDateTime,
         source: String,
         event_type: Option<String>,
         event_key: Option<String>,
         status: RequestStatus,
-        /// The stable code of why it was refused.
+        /// Why it was rejected: a stable code.
         reason: Option<String>,
         ack_ms: f64,
+        /// The event; of a duplicate or conflict, the first one.
         event: Option<Uuid>,
     },
     Attempt {
-        at: i64,
+        #[serde(with = "time::serde::rfc3339")]
+        at: OffsetDateTime,
         event: Uuid,
         delivery: Uuid,
         destination: String,
-        number: i32,
-        /// The handler's HTTP status, where it answered.
-        status: Option<i16>,
+        number: u32,
+        /// The HTTP status, where there was an answer.
+        status: Option<u16>,
         /// `delivered`, `retry` or `dead`.
         outcome: String,
+        /// A stable class of error.
         error: Option<String>,
-        latency_ms: i32,
+        latency_ms: u64,
     },
 }
 
+/// Where lines are written. Cheap to clone; without a reader, writing costs one load.
 #[derive(Clone, Debug)]
 pub struct Tail(broadcast::Sender<Arc<TailLine>>);
 
-impl Default for Tail {
-    fn default() -> Self {
-        Self(broadcast::channel(LINES_MAX).0)
-    }
-}
-
 impl Tail {
-    /// Makes the line only where somebody listens.
-    pub fn send(&self, line: impl FnOnce() -> TailLine) {
+    /// `lines_max`: how many lines a reader may be behind before it misses some.
+    pub fn new(lines_max: usize) -> Self {
+        Self(broadcast::Sender::new(lines_max))
+    }
+
+    /// Writes the line that `line` makes; it is made only if somebody reads.
+    pub fn write(&self, line: impl FnOnce() -> TailLine) {
         if self.0.receiver_count() > 0 {
+            // An error means that the last reader left meanwhile.
             let _ = self.0.send(Arc::new(line()));
         }
     }
 
-    pub fn listen(&self) -> broadcast::Receiver<Arc<TailLine>> {
+    pub fn read(&self) -> broadcast::Receiver<Arc<TailLine>> {
         self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> TailLine {
+        TailLine::Request {
+            at: OffsetDateTime::UNIX_EPOCH,
+            source: "stripe".into(),
+            event_type: Some("invoice.paid".into()),
+            event_key: Some("evt_1".into()),
+            status: RequestStatus::New,
+            reason: None,
+            ack_ms: 1.5,
+            event: Some(Uuid::nil()),
+        }
+    }
+
+    #[test]
+    fn a_line_is_made_only_for_a_reader() {
+        let tail = Tail::new(4);
+        tail.write(|| panic!("nobody reads"));
+        let mut reader = tail.read();
+        tail.write(line);
+        assert_eq!(*reader.try_recv().unwrap(), line());
+    }
+
+    #[test]
+    fn lines_name_their_kind() {
+        let text = serde_json::to_string(&line()).unwrap();
+        assert!(text.starts_with(r#"{"kind":"request","at":"1970-01-01T00:00:00Z","#), "{text}");
+        assert_eq!(serde_json::from_str::<TailLine>(&text).unwrap(), line());
     }
 }

@@ -411,16 +411,16 @@ impl Worker {
     }
 
     fn report(&self, leased: &Leased, answer: &Answer, outcome: &str, latency: Duration) {
-        self.context.tail.send(|| TailLine::Attempt {
-            at: self.context.clock.unix_ms(),
+        self.context.tail.write(|| TailLine::Attempt {
+            at: time::OffsetDateTime::now_utc(),
             event: leased.event.as_ref().map_or_else(Uuid::nil, |event| event.id),
             delivery: leased.id,
             destination: self.target.name.to_string(),
-            number: leased.attempts + 1,
-            status: answer.status.ok().and_then(|status| i16::try_from(status).ok()),
+            number: leased.attempts.unsigned_abs() + 1,
+            status: answer.status.ok(),
             outcome: outcome.to_owned(),
             error: answer.error().map(str::to_owned),
-            latency_ms: i32::try_from(latency.as_millis()).unwrap_or(i32::MAX),
+            latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
         });
     }
 }

@@ -13,6 +13,7 @@ use actix_web::{
 };
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -108,8 +109,8 @@ pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::
 fn refuse(ingress: &Ingress, source: &str, started: Instant, refusal: &Refusal) -> HttpResponse {
     let detail = if let Refusal::Rejected(rejection) = refusal { rejection.detail.as_str() } else { "" };
     tracing::debug!(source, reason = refusal.code(), detail, "refused");
-    ingress.tail.send(|| TailLine::Request {
-        at: ingress.clock.unix_ms(),
+    ingress.tail.write(|| TailLine::Request {
+        at: OffsetDateTime::now_utc(),
         source: source.to_owned(),
         event_type: None,
         event_key: None,
@@ -204,8 +205,8 @@ async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, ve
 }
 
 fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, started: Instant, status: RequestStatus, event: Option<Uuid>) {
-    ingress.tail.send(|| TailLine::Request {
-        at: ingress.clock.unix_ms(),
+    ingress.tail.write(|| TailLine::Request {
+        at: OffsetDateTime::now_utc(),
         source: source.name.to_string(),
         event_type: verified.event_type().map(str::to_owned),
         event_key: Some(verified.event_key().to_owned()),

@@ -1,9 +1,13 @@
 //! The whole route table: the public port and the admin port.
 
+pub mod api;
+pub mod auth;
+pub mod error;
 pub mod health;
 pub mod ingress;
 pub mod recorder;
 pub mod sources;
+pub mod state;
 
 use actix_web::{HttpResponse, web};
 
@@ -16,4 +20,9 @@ pub fn public(config: &mut web::ServiceConfig) {
                 .default_service(web::to(|| async { HttpResponse::MethodNotAllowed().insert_header(("Allow", "POST")).finish() })),
         )
         .configure(health::configure);
+}
+
+/// The admin port: the API and health.
+pub fn admin(config: &mut web::ServiceConfig) {
+    config.configure(api::configure).configure(health::configure);
 }

@@ -367,3 +367,9 @@ pub async fn database_status(executor: impl PgExecutor<'_>) -> Result<DatabaseSt
     .fetch_one(executor)
     .await
 }
+
+/// The newest migration that was applied; None in a database that hookonce did not migrate. Not a checked query: the migrator's own table
+/// is not part of our schema.
+pub async fn schema_version(executor: impl PgExecutor<'_>) -> Option<i64> {
+    sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(executor).await.ok().flatten()
+}

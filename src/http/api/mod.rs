@@ -1,0 +1,76 @@
+//! The admin API's route table: `/api/v1`, JSON, a bearer token, problem+json for errors.
+
+mod deliveries;
+mod destinations;
+mod events;
+mod parameters;
+mod replays;
+mod sources;
+mod stream;
+
+use actix_web::{
+    HttpRequest, Resource,
+    error::{JsonPayloadError, PathError, QueryPayloadError},
+    middleware::from_fn,
+    web,
+};
+
+use super::{auth, error::ApiError};
+
+/// A body of the API: ten thousand ids fit.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Adds the API. The application needs `web::Data<AdminState>`.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        web::scope("/api/v1")
+            .wrap(from_fn(auth::guard))
+            .app_data(web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(body_error))
+            .app_data(web::QueryConfig::default().error_handler(query_error))
+            .app_data(web::PathConfig::default().error_handler(path_error))
+            .service(at("/events").route(web::get().to(events::list)))
+            .service(at("/events/{id}").route(web::get().to(events::show)))
+            .service(at("/events/{id}/body").route(web::get().to(events::body)))
+            .service(at("/deliveries").route(web::get().to(deliveries::list)))
+            .service(at("/deliveries/{id}").route(web::get().to(deliveries::show)))
+            .service(at("/deliveries/{id}/retry").route(web::post().to(deliveries::retry)))
+            .service(at("/deliveries/{id}/cancel").route(web::post().to(deliveries::cancel)))
+            .service(at("/destinations").route(web::get().to(destinations::list)))
+            .service(at("/destinations/{name}/pause").route(web::post().to(destinations::pause)))
+            .service(at("/destinations/{name}/resume").route(web::post().to(destinations::resume)))
+            .service(at("/replays").route(web::get().to(replays::list)).route(web::post().to(replays::create)))
+            .service(at("/replays/{id}").route(web::get().to(replays::show)))
+            .service(at("/replays/{id}/advance").route(web::post().to(replays::advance)))
+            .service(at("/sources").route(web::get().to(sources::list)))
+            .service(at("/status").route(web::get().to(sources::status)))
+            .service(at("/stream").route(web::get().to(stream::stream)))
+            .default_service(web::to(no_such_path)),
+    );
+}
+
+fn at(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(no_such_method))
+}
+
+async fn no_such_method() -> Result<&'static str, ApiError> {
+    Err(ApiError::MethodNotAllowed)
+}
+
+async fn no_such_path(request: HttpRequest) -> Result<&'static str, ApiError> {
+    Err(ApiError::NotFound(format!("the API has no {}", request.path())))
+}
+
+fn body_error(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
+    match error {
+        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => ApiError::TooLarge.into(),
+        error => ApiError::MalformedBody(error.to_string()).into(),
+    }
+}
+
+fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+    ApiError::InvalidParameter(error.to_string()).into()
+}
+
+fn path_error(error: PathError, request: &HttpRequest) -> actix_web::Error {
+    ApiError::InvalidParameter(format!("{}: an id is a UUID ({error})", request.path())).into()
+}

@@ -1,0 +1,93 @@
+//! Parameters that several resources share: times, page sizes, cursors.
+
+use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use uuid::Uuid;
+
+use crate::{event::id_floor, http::error::ApiError};
+
+const PAGE_ROWS: u32 = 50;
+const PAGE_ROWS_MAX: u32 = 1000;
+
+/// Rows of a page: as asked for, or the default.
+pub fn page_rows(limit: Option<u32>) -> Result<i64, ApiError> {
+    match limit.unwrap_or(PAGE_ROWS) {
+        rows @ 1..=PAGE_ROWS_MAX => Ok(i64::from(rows)),
+        rows => Err(ApiError::InvalidParameter(format!("limit: {rows} is not between 1 and {PAGE_ROWS_MAX}"))),
+    }
+}
+
+/// The cursor to the next page: the last id of a full page.
+pub fn next<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> Uuid) -> Option<Uuid> {
+    rows.last().filter(|_| i64::try_from(rows.len()) == Ok(limit)).map(id)
+}
+
+/// The lowest id of a point in time: RFC 3339, a date, or how long ago ("2h", "30d").
+pub fn id_at(name: &str, text: &str, now_unix_ms: i64) -> Result<Uuid, ApiError> {
+    let ms = unix_ms_of(text, now_unix_ms).ok_or_else(|| {
+        ApiError::InvalidParameter(format!(
+            "{name}: {text:?} is not a time: write RFC 3339 (\"2026-01-31T12:00:00Z\"), a date (\"2026-01-31\"), or how long ago (\"2h\", \"30d\")"
+        ))
+    })?;
+    Ok(id_floor(u64::try_from(ms).unwrap_or(0)))
+}
+
+fn unix_ms_of(text: &str, now_unix_ms: i64) -> Option<i64> {
+    let text = text.trim();
+    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
+        return i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok();
+    }
+    if let Ok(date) = Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        return Some(date.midnight().assume_utc().unix_timestamp() * 1000);
+    }
+    let ago = humantime::parse_duration(text.strip_suffix("ago").unwrap_or(text).trim()).ok()?;
+    Some(now_unix_ms.saturating_sub(i64::try_from(ago.as_millis()).ok()?))
+}
+
+/// A new id: UUIDv7 of this time.
+pub fn new_id(now_unix_ms: i64) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_unix_ms).unwrap_or(0), &rand::random()).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let now = 1_700_000_000_000;
+        for (text, expected) in [
+            ("2023-11-14T22:13:20Z", Some(now)),
+            ("2023-11-14T23:13:20+01:00", Some(now)),
+            ("2023-11-14T22:13:20.5Z", Some(now + 500)),
+            ("2023-11-14", Some(1_699_920_000_000)),
+            ("2h", Some(now - 7_200_000)),
+            ("90s ago", Some(now - 90_000)),
+            ("30d", Some(now - 30 * 86_400_000)),
+            ("yesterday", None),
+            ("", None),
+            ("7", None),
+        ] {
+            assert_eq!(unix_ms_of(text, now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_the_lowest_id() {
+        assert_eq!(id_at("since", "1960-01-01", 0).unwrap(), Uuid::nil());
+    }
+
+    #[test]
+    fn only_a_full_page_has_a_next() {
+        let ids = [Uuid::from_u128(2), Uuid::from_u128(1)];
+        assert_eq!(next(&ids, 2, |id| *id), Some(ids[1]));
+        assert_eq!(next(&ids, 3, |id| *id), None);
+        assert_eq!(next(&[], 2, |id: &Uuid| *id), None);
+    }
+
+    #[test]
+    fn ids_are_uuids_of_version_7_in_order_of_time() {
+        let (a, b) = (new_id(1000), new_id(1001));
+        assert_eq!(a.get_version_num(), 7);
+        assert!(a < b && a >= id_floor(1000) && a < id_floor(1001));
+    }
+}

@@ -1,0 +1,61 @@
+//! Sources, without their secrets; the state of the service and its database.
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+
+use super::parameters::id_at;
+use crate::{
+    http::{error::ApiError, state::AdminState},
+    settings::Settings,
+    store::search::{self, SourceCount},
+};
+
+pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+    let since = id_at("since", "24h", state.clock.unix_ms())?;
+    let counts = search::source_counts(&state.pool, since).await?;
+    let settings = state.settings.load();
+    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": sources, "next": null })))
+}
+
+fn source_json(settings: &Settings, name: &str, counts: &[SourceCount]) -> Value {
+    let source = &settings.sources[name];
+    let count = counts.iter().find(|count| count.source == name);
+    let mut destinations: Vec<&str> =
+        settings.routes.iter().filter(|route| route.source == name).map(|route| route.destination.as_str()).collect();
+    destinations.sort_unstable();
+    destinations.dedup();
+    json!({
+        "name": name,
+        "provider": source.provider,
+        "url": hook_url(settings, name),
+        "secrets": source.secrets.len() + usize::from(source.secret.is_some()),
+        "destinations": destinations,
+        "events_24h": count.map_or(0, |count| count.events),
+        "last_event_at": count.and_then(|count| count.last_at.format(&Rfc3339).ok()),
+    })
+}
+
+/// Where the provider posts to.
+fn hook_url(settings: &Settings, name: &str) -> String {
+    let base = match &settings.ingress.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", settings.ingress.bind),
+    };
+    format!("{base}/hooks/{name}")
+}
+
+pub async fn status(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+    let database = search::database_status(&state.pool).await?;
+    let schema_version = search::schema_version(&state.pool).await;
+    let settings = state.settings.load();
+    Ok(HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "sources": settings.sources.len(),
+        "destinations": settings.destinations.len(),
+        "paused": *state.paused.load_full(),
+        "schema_version": schema_version,
+        "database": database,
+    })))
+}

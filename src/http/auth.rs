@@ -1,0 +1,112 @@
+//! Who may use the admin port's API: the holder of the bearer token, from a page of this machine or none. A rebound name or another site's
+//! page is refused before the token is looked at. Scopes are not its concern yet: there is one token.
+
+use std::net::IpAddr;
+
+use actix_web::{
+    Error, ResponseError as _,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::Next,
+    web,
+};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{error::ApiError, state::AdminState};
+
+/// The digest that `AdminState` keeps of a token.
+pub fn token_digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// This machine's own name, lower-case, if it has one.
+pub fn own_names() -> Vec<String> {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).map(|name| name.to_ascii_lowercase()).into_iter().collect()
+}
+
+/// Middleware: refuses whoever may not use the API.
+pub async fn guard<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    match check(&request) {
+        Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
+        Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
+    }
+}
+
+fn check(request: &ServiceRequest) -> Result<(), ApiError> {
+    let state = request.app_data::<web::Data<AdminState>>().ok_or(ApiError::Unauthorized)?;
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
+    check_place(host, text(header::ORIGIN), &state.own_names)?;
+    let token = text(header::AUTHORIZATION).and_then(bearer).ok_or(ApiError::Unauthorized)?;
+    if bool::from(token_digest(token).ct_eq(&state.token_digest)) { Ok(()) } else { Err(ApiError::Unauthorized) }
+}
+
+/// The token of an Authorization header; the scheme's case does not matter (RFC 9110, 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+/// A Host that is an address, localhost or our own name can't be another site's rebound name. An Origin, which browsers send, must be the
+/// page of that same host.
+fn check_place(host: &str, origin: Option<&str>, own_names: &[String]) -> Result<(), ApiError> {
+    let name = host_name(host).to_ascii_lowercase();
+    let is_ours = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || own_names.contains(&name);
+    if !is_ours {
+        return Err(ApiError::ForbiddenOrigin("the Host header is not a name of this machine: call it by its address or as localhost"));
+    }
+    let Some(origin) = origin else { return Ok(()) };
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    if authority.eq_ignore_ascii_case(host) {
+        Ok(())
+    } else {
+        Err(ApiError::ForbiddenOrigin("the Origin header names another site than the Host header"))
+    }
+}
+
+/// The host without its port; an IPv6 address without its brackets.
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').map_or("", |(address, _)| address);
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_hosts_and_pages_pass() {
+        let own = ["box.example".to_owned()];
+        for (host, origin, expected) in [
+            ("127.0.0.1:8081", None, true),
+            ("[::1]:8081", None, true),
+            ("10.0.0.7", None, true),
+            ("localhost:8081", None, true),
+            ("LOCALHOST", None, true),
+            ("box.example:8081", None, true),
+            ("evil.example:8081", None, false),
+            ("localhost.evil.example", None, false),
+            ("", None, false),
+            ("127.0.0.1.evil.example", None, false),
+            ("localhost:8081", Some("http://localhost:8081"), true),
+            ("localhost:8081", Some("http://localhost:3000"), false),
+            ("localhost:8081", Some("https://evil.example"), false),
+            ("localhost:8081", Some("null"), false),
+        ] {
+            assert_eq!(check_place(host, origin, &own).is_ok(), expected, "{host} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_as_the_rfc_has_it() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer abc"), Some("abc"));
+        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(bearer("Bearer "), None);
+        assert_eq!(bearer("abc"), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! What the admin port's handlers share. Built once by the wiring; nothing here opens a connection.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arc_swap::ArcSwap;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, provider::Catalog, settings::Settings, tail::Tail};
+
+pub struct AdminState {
+    pub pool: PgPool,
+    pub clock: Clock,
+    /// SHA-256 of the bearer token: the token itself is not kept.
+    pub token_digest: [u8; 32],
+    /// Names by which this machine is called in a Host header, beside IP addresses and localhost. Lower-case.
+    pub own_names: Vec<String>,
+    /// Swapped by a reload.
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    pub tail: Tail,
+    /// Destinations that are paused, as far as this process knows; the database has the last word.
+    pub paused: Arc<ArcSwap<BTreeSet<String>>>,
+    /// Tells this process's relay that something may be due.
+    pub hint: Arc<Notify>,
+    /// Cancelled when the service stops: streams end.
+    pub closing: CancellationToken,
+}
+
+impl AdminState {
+    /// Notes a pause or its end in this process; other processes see it in the database.
+    pub fn set_paused(&self, destination: &str, paused: bool) {
+        self.paused.rcu(|old| {
+            let mut new = BTreeSet::clone(old);
+            if paused {
+                new.insert(destination.to_owned());
+            } else {
+                new.remove(destination);
+            }
+            new
+        });
+    }
+}
