@@ -16,6 +16,7 @@ use super::{Progress, unpack};
 
 /// A download that takes longer has hung; the next route may not.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
+const COMPLAINT_CHARS_MAX: usize = 400;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 const NPM_VERSION: &str = "18.4.0-beta.17";
@@ -112,14 +113,18 @@ impl Route {
         let (archive, tree) = match self {
             Self::Npm { pin, .. } => {
                 let mut command = Command::new("npm");
-                command.args(["pack", "--silent", "--ignore-scripts", &self.package()]).env("npm_config_cache", workshop.join("cache"));
+                command
+                    .args(["pack", "--loglevel=error", "--ignore-scripts", &self.package()])
+                    .env("npm_config_cache", workshop.join("cache"));
+                // Its own patience with a dead network is over a minute, in which the next route could be done.
+                command.envs([("npm_config_fetch_retries", "1"), ("npm_config_fetch_retry_mintimeout", "1000")]);
                 run(command.env("npm_config_update_notifier", "false"), "npm", workshop, pin.bytes, progress).await?;
                 (check::<Sha512>(only_file(&download)?, pin)?, tree.to_path_buf())
             }
             Self::Pip { pin } => {
                 let mut command = Command::new("python3");
                 command.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--no-cache-dir", "--only-binary=:all:"]);
-                command.args(["--disable-pip-version-check", &self.package()]).env("TMPDIR", workshop);
+                command.args(["--disable-pip-version-check", "--retries=1", &self.package()]).env("TMPDIR", workshop);
                 run(&mut command, "python3", workshop, pin.bytes, progress).await?;
                 (check::<Sha256>(only_file(&download)?, pin)?, tree.to_path_buf())
             }
@@ -165,8 +170,9 @@ async fn run(
 
 /// Enough of a client's complaint to act upon.
 fn first_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains("npm warn")).take(3).collect();
-    if lines.is_empty() { "no message".to_string() } else { lines.join("; ") }
+    let told = |line: &&str| !line.is_empty() && !line.contains("npm warn") && !line.starts_with("WARNING:");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(told).take(3).collect();
+    if lines.is_empty() { "no message".to_string() } else { lines.join("; ").chars().take(COMPLAINT_CHARS_MAX).collect() }
 }
 
 fn size_of(folder: &Path) -> u64 {
