@@ -27,6 +27,8 @@ pub struct Grammar {
     skip: usize,
     max: usize,
     pub encoding: Encoding,
+    /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn from the time it takes.
+    hashed: bool,
 }
 
 /// Digests of one width, one after the other.
@@ -43,7 +45,7 @@ pub struct TooMany;
 
 impl Grammar {
     /// Errors name the key within `signature`.
-    pub fn new(spec: &SignatureSpec, encoding: Encoding) -> Result<Self, (&'static str, String)> {
+    pub fn new(spec: &SignatureSpec, encoding: Encoding, hashed: bool) -> Result<Self, (&'static str, String)> {
         for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix)] {
             if value.as_deref() == Some("") {
                 return Err((key, "is empty: leave the key out".into()));
@@ -65,6 +67,7 @@ impl Grammar {
             skip: spec.skip,
             max,
             encoding,
+            hashed,
         })
     }
 
@@ -128,22 +131,23 @@ impl Grammar {
 
     /// Appends the digest where it has the width; whether its text could be read at all.
     fn decode(&self, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
-        if self.encoding == Encoding::Plain {
-            // A token is compared by its hash: equal width for all, and nothing to learn from the time it takes.
-            into.extend_from_slice(&Sha256::digest(text));
-            return true;
-        }
         let mut buffer = [0; TEXT_BYTES_MAX];
-        if text.len() > TEXT_BYTES_MAX {
+        if self.encoding != Encoding::Plain && text.len() > TEXT_BYTES_MAX {
             return false;
         }
         let decoded = match self.encoding {
-            Encoding::Base64 => BASE64.decode_slice(text, &mut buffer).ok(),
-            Encoding::Base64url => BASE64_URL.decode_slice(text, &mut buffer).ok(),
-            Encoding::Hex | Encoding::Plain => hex::decode_to_slice(text, &mut buffer[..text.len() / 2]).ok().map(|()| text.len() / 2),
+            Encoding::Base64 => BASE64.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
+            Encoding::Base64url => BASE64_URL.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
+            Encoding::Hex => {
+                let bytes = &mut buffer[..text.len() / 2];
+                hex::decode_to_slice(text, bytes).ok().map(|()| &*bytes)
+            }
+            Encoding::Plain => Some(text.as_bytes()),
         };
-        if decoded == Some(width) {
-            into.extend_from_slice(&buffer[..width]);
+        match decoded {
+            Some(token) if self.hashed => into.extend_from_slice(&Sha256::digest(token)),
+            Some(digest) if digest.len() == width => into.extend_from_slice(digest),
+            _ => {}
         }
         decoded.is_some()
     }
@@ -176,7 +180,7 @@ mod tests {
     use super::*;
 
     fn grammar(toml: &str, encoding: Encoding) -> Grammar {
-        Grammar::new(&toml::from_str(toml).unwrap(), encoding).unwrap()
+        Grammar::new(&toml::from_str(toml).unwrap(), encoding, false).unwrap()
     }
 
     fn stripe() -> Grammar {
@@ -230,7 +234,7 @@ mod tests {
     fn a_grammar_without_sense_is_refused() {
         for toml in ["separator = ''", "pair = '='", "take = ['v1']", "candidates_max = 0"] {
             let spec: SignatureSpec = toml::from_str(&format!("from = 'x'\n{toml}")).unwrap();
-            assert!(Grammar::new(&spec, Encoding::Hex).is_err(), "{toml}");
+            assert!(Grammar::new(&spec, Encoding::Hex, false).is_err(), "{toml}");
         }
     }
 
@@ -242,7 +246,7 @@ mod tests {
                     from: "header:x".into(), every: false, separator: separator.clone(), pair: pair.clone(),
                     take: pair.iter().map(|_| "v1".into()).collect(), prefix: None, prefix_optional: false, skip: 0, candidates_max: None,
                 };
-                let grammar = Grammar::new(&spec, encoding).unwrap();
+                let grammar = Grammar::new(&spec, encoding, encoding == Encoding::Plain).unwrap();
                 let _ = grammar.collect(&text, 32, &mut Candidates::default());
                 let _ = grammar.member(&text, "t");
             }

@@ -22,6 +22,9 @@ macro_rules! built_in {
 
 const BUILT_IN: [(&str, &str); 8] = built_in!("github" "hmac" "shopify" "slack" "standard-webhooks" "stripe" "svix" "token");
 
+/// One bit each while a request's headers are counted.
+const HEADERS_MAX: usize = u64::BITS as usize;
+
 /// A provider's scheme: as it was written, and as it is run.
 pub struct Scheme {
     pub name: String,
@@ -47,6 +50,8 @@ pub(super) struct Plan {
     pub key: Option<Selector>,
     pub event_type: Option<Selector>,
     pub challenge: Option<Challenge>,
+    /// Headers that a request may have once: whoever reads the other one would see another request.
+    pub once: Vec<String>,
     /// Places in the body that verifying needs, and those read once it is done.
     pub before: Pointers,
     pub after: Pointers,
@@ -205,7 +210,7 @@ impl Plan {
         let (mut before, mut after) = (Pointers::default(), Pointers::default());
         let token = spec.algorithm == Algorithm::Token;
         let encoding = spec.encoding.unwrap_or(if token { Encoding::Plain } else { Encoding::Hex });
-        let grammar = Grammar::new(&spec.signature, encoding)
+        let grammar = Grammar::new(&spec.signature, encoding, token)
             .map_err(|(key, message)| compiler.errors.push(SchemeError::new(&format!("signature.{key}"), &message)))
             .ok();
         let signature = compiler.selector("signature.from", &spec.signature.from, &mut before);
@@ -221,14 +226,31 @@ impl Plan {
         let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
         let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
         let challenge = spec.challenge.as_ref().and_then(|challenge| compiler.challenge(challenge, &mut after));
+        let read = [signature.as_ref(), time.as_ref().map(|time| &time.from), id.as_ref(), key.as_ref(), event_type.as_ref()];
+        let once = headers_of(read.into_iter().flatten());
+        if once.len() > HEADERS_MAX {
+            compiler.errors.push(SchemeError::new("", &format!("names more than {HEADERS_MAX} headers")));
+        }
         match (grammar, signature, steps, compiler.errors.is_empty()) {
             (Some(grammar), Some(signature), Some(steps), true) => {
                 let (algorithm, every) = (spec.algorithm, spec.signature.every);
-                Ok(Self { algorithm, steps, grammar, signature, every, content, time, id, key, event_type, challenge, before, after })
+                Ok(Self { algorithm, steps, grammar, signature, every, content, time, id, key, event_type, challenge, once, before, after })
             }
             _ => Err(compiler.errors),
         }
     }
+}
+
+fn headers_of<'s>(selectors: impl Iterator<Item = &'s Selector>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for place in selectors.flat_map(Selector::places) {
+        if let Place::Header(name) = place
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -272,6 +294,10 @@ mod tests {
             (format!("{base}window = 3"), "window: 3 has no unit"),
             (format!("{base}encoding = 'plain'"), "encoding: \"plain\" is for tokens"),
             (format!("{base}key = 'header:a?'"), "key: \"header:a?\""),
+            (
+                format!("{base}key = '{}'", (0..70).map(|i| format!("header:h{i}")).collect::<Vec<_>>().join("|")),
+                "names more than 64 headers",
+            ),
             ("algorithm = 'hmac-sha256'".into(), "missing field `signature`"),
         ] {
             let errors = errors_of(&toml);

@@ -21,6 +21,18 @@ pub enum Place {
     Signature(String),
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "the header {name}"),
+            Self::Body(_) => f.write_str("a member of the body"),
+            Self::Query(name) => write!(f, "the query parameter {name}"),
+            Self::Form(name) => write!(f, "the form field {name}"),
+            Self::Signature(name) => write!(f, "the signature's {name}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Part {
     pub place: Place,

@@ -102,12 +102,11 @@ impl Template {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Secret))
     }
 
-    /// Whether this place of a request is signed by itself.
+    /// Whether this header or query parameter is signed by itself.
     pub fn covers(&self, place: &Place) -> bool {
         self.pieces.iter().any(|piece| match piece {
             Piece::Value(selector) => selector.alternatives.len() == 1 && selector.places().any(|covered| covered == place),
             Piece::Url => matches!(place, Place::Query(_)),
-            Piece::Body => matches!(place, Place::Body(_) | Place::Form(_)),
             _ => false,
         })
     }
@@ -121,13 +120,13 @@ impl Template {
                     Piece::Literal(text) => Cow::Borrowed(&text[..]),
                     Piece::Body => Cow::Borrowed(&request.body[..]),
                     Piece::Timestamp => Cow::Borrowed(values.timestamp.unwrap_or_default().as_bytes()),
-                    Piece::Id => Cow::Borrowed(values.id.ok_or_else(|| Absent::Piece("id".into()))?),
+                    Piece::Id => Cow::Borrowed(values.id.ok_or_else(|| Absent::Piece("the id".into()))?),
                     Piece::Url => Cow::Borrowed(request.url.ok_or(Absent::Url)?.as_bytes()),
                     Piece::Method => Cow::Borrowed(request.method.as_bytes()),
                     Piece::Secret => return Ok(Chunk::Secret),
                     Piece::Value(selector) => {
                         let value = selector.resolve(values.inputs).map_err(|Repeated(name)| Absent::Repeated(name))?;
-                        value.ok_or_else(|| Absent::Piece(format!("{:?}", selector.alternatives[0][0].place)))?.1
+                        value.ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?.1
                     }
                 }))
             })

@@ -77,6 +77,12 @@ pub struct Verifier {
     keys: Vec<Key>,
 }
 
+impl Challenge {
+    fn comes_by(&self, method: &str) -> bool {
+        method == self.method.as_deref().unwrap_or("POST")
+    }
+}
+
 impl Verifier {
     /// `key` and scheme fields of the source override the scheme's own. Errors' keys are those of the source's table.
     pub fn new(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
@@ -109,6 +115,7 @@ impl Verifier {
     /// Verifies one request at this time (unix milliseconds).
     pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
         let plan = &self.scheme.plan;
+        once(&plan.once, request)?;
         if let Some(answer) = self.unsigned_challenge(request)? {
             return Ok(accepted(request, None, None, false, Some(answer)));
         }
@@ -176,7 +183,7 @@ impl Verifier {
 
     fn unsigned_challenge(&self, request: &Request<'_>) -> Result<Option<ChallengeAnswer>, Rejection> {
         match &self.scheme.plan.challenge {
-            Some(challenge) if challenge.unsigned => {
+            Some(challenge) if challenge.unsigned && challenge.comes_by(request.method) => {
                 let inputs = Inputs { request, found: self.scheme.plan.after.find(request.body), signature: None };
                 answer(challenge, &inputs)
             }
@@ -203,6 +210,20 @@ fn rejection(reason: Reason, detail: &str) -> Rejection {
 
 fn repeated(Repeated(name): Repeated) -> Rejection {
     rejection(Reason::MalformedRequest, &format!("{name} stands more than once"))
+}
+
+/// Refuses a request that has one of these headers twice, before any of them is read.
+fn once(names: &[String], request: &Request<'_>) -> Result<(), Rejection> {
+    let mut seen = 0_u64;
+    for (name, _) in request.headers {
+        if let Some(index) = names.iter().position(|known| known == name) {
+            if seen & 1 << index != 0 {
+                return Err(repeated(Repeated((*name).into())));
+            }
+            seen |= 1 << index;
+        }
+    }
+    Ok(())
 }
 
 fn absent(absent: Absent) -> Rejection {
@@ -293,7 +314,7 @@ fn is_signed(content: Option<&Template>, place: &Place, value: &[u8], id: Option
 }
 
 fn answer(challenge: &Challenge, inputs: &Inputs<'_>) -> Result<Option<ChallengeAnswer>, Rejection> {
-    if inputs.request.method != challenge.method.as_deref().unwrap_or("POST") {
+    if !challenge.comes_by(inputs.request.method) {
         return Ok(None);
     }
     let Some((_, mark)) = resolve(&challenge.when, inputs)? else { return Ok(None) };
@@ -349,7 +370,7 @@ fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<Sche
 fn without_shorthand(mut fields: Map<String, Value>) -> Map<String, Value> {
     let mut signature = Map::new();
     if let Some(header) = fields.remove("header") {
-        let from = header.as_str().map_or(header.clone(), |name| Value::from(format!("header:{name}")));
+        let from = header.as_str().map_or(header.clone(), |names| Value::from(format!("header:{}", names.replace('|', "|header:"))));
         signature.insert("from".into(), from);
     }
     if let Some(prefix) = fields.remove("prefix") {

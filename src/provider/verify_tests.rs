@@ -193,6 +193,7 @@ fn github_takes_no_weaker_algorithm() {
     assert_eq!(sent.clone().set(name, |value| value.replace("sha256=", "")).reason(&github), "malformed_signature");
     assert_eq!(sent.clone().without(name).plus("x-hub-signature", "sha1=00").reason(&github), "missing_signature");
     assert_eq!(sent.clone().plus("x-github-delivery", "id_2").reason(&github), "malformed_request");
+    assert_eq!(sent.clone().plus("x-github-delivery", "id_2").body("forged").reason(&github), "malformed_request");
     let plain = Sent::signed(&github, &"s".into(), "push", NOW, r#"{"ref":"refs/heads/main"}"#);
     assert_eq!(plain.verify(&github, NOW).unwrap().event_type(), Some("push"));
 }
@@ -293,6 +294,8 @@ fn grammars_for_other_providers_work_as_data() {
     let own =
         |toml: &str| Catalog::new(&BTreeMap::from([("own".to_owned(), toml::from_str(toml).unwrap())])).unwrap_or_else(|e| panic!("{e:?}"));
     for toml in [
+        // Basic authentication: the header is the secret, in base64.
+        "algorithm = 'token'\nencoding = 'base64'\n[signature]\nfrom = 'header:authorization'\nprefix = 'Basic '",
         // Twitch, Zoom, HubSpot, Webflow and Cloudinary's kinds.
         "algorithm = 'hmac-sha256'\ncontent = '{header:x-id}{timestamp}{body}'\nkey = 'header:x-id'\n[signature]\nfrom = 'header:x-sig'\nprefix = 'sha256='\n[time]\nfrom = 'header:x-time'\nunit = 'rfc3339'\ntolerance = '10m'",
         "algorithm = 'hmac-sha1'\nencoding = 'base64url'\ncontent = '{method}{body}{timestamp}'\n[signature]\nfrom = 'header:x-sig'\n[time]\nfrom = 'header:x-time'\nunit = 'ms'\ntolerance = '5m'\ndirection = 'past'",
@@ -306,9 +309,40 @@ fn grammars_for_other_providers_work_as_data() {
         let verifier = Verifier::new(&catalog, &source("own"), std::slice::from_ref(&secret)).unwrap_or_else(|errors| panic!("{errors:?}"));
         let sent = Sent::signed(&verifier, &secret, "t", NOW, &format!(r#"{{"at":{}}}"#, NOW * 1000));
         assert_eq!(sent.reason(&verifier), "accepted", "{toml}");
-        assert_eq!(sent.clone().body(&format!(r#"{{"at":{},"b":1}}"#, NOW * 1000)).reason(&verifier), "no_match", "{toml}");
+        let token = toml.contains("token");
+        assert_eq!(sent.verify(&verifier, NOW).is_ok_and(|verified| verified.event_key().len() == 64), !toml.contains("key ="), "{toml}");
+        assert_eq!(
+            sent.clone().body(&format!(r#"{{"at":{},"b":1}}"#, NOW * 1000)).reason(&verifier),
+            if token { "accepted" } else { "no_match" },
+            "{toml}"
+        );
         let stale = toml.contains("tolerance");
         assert_eq!(sent.verify(&verifier, NOW + 10_000).err(), stale.then_some("timestamp_too_old"), "{toml}");
+    }
+}
+
+#[test]
+fn a_key_is_signed_only_where_the_content_has_it() {
+    for (content, key, signed) in [
+        ("{body}", "body:id", true),
+        ("{body}", "header:x-id", false),
+        ("{header:x-id}.{body}", "header:x-id", true),
+        ("{header:x-id}.{body}", "header:x-id+body:id", true),
+        ("{body}", "header:x-id+body:id", false),
+        ("{header:x-id|header:y-id}.{body}", "header:x-id", false),
+        ("{id}.{body}", "header:x-id", true),
+        ("{id}.{body}", "header:y-id", false),
+        ("{body:token}", "body:id", false),
+    ] {
+        let toml = format!(
+            "algorithm = 'hmac-sha256'\nid = 'header:x-id'\nkey = '{key}'\ncontent = '{content}'\n[signature]\nfrom = 'header:x-sig'"
+        );
+        let catalog =
+            Catalog::new(&BTreeMap::from([("own".to_owned(), toml::from_str(&toml).unwrap())])).unwrap_or_else(|e| panic!("{e:?}"));
+        let verifier = Verifier::new(&catalog, &source("own"), &["s".into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let sent = Sent::signed(&verifier, &"s".into(), "t", NOW, r#"{"id":"b1","token":"t1"}"#).without("y-id").plus("y-id", "other");
+        let verified = sent.verify(&verifier, NOW).unwrap_or_else(|reason| panic!("{content} {key}: {reason}"));
+        assert_eq!(verified.key_is_signed(), signed, "{content} {key} {}", verified.event_key());
     }
 }
 
