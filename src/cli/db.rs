@@ -1,0 +1,108 @@
+//! `db`: install, migrate, status, prune.
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use super::{
+    Exit, Globals,
+    client::Client,
+    config,
+    database::{self, Database},
+    output::{self, Column},
+};
+use crate::{postgres, settings::Settings, store::schema};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Get PostgreSQL into the data folder
+    Install,
+    /// Bring the schema up to this version
+    Migrate,
+    /// What the running service's database holds
+    Status,
+    /// Remove what is past its time, now
+    Prune,
+}
+
+const FIELDS: [Column; 9] = [
+    ("server", "server_version"),
+    ("database", "database"),
+    ("bytes", "size_bytes"),
+    ("partitions", "partitions"),
+    ("events (estimate)", "events_estimate"),
+    ("keys (estimate)", "keys_estimate"),
+    ("open deliveries", "open_deliveries"),
+    ("oldest event", "oldest_event_at"),
+    ("oldest open delivery", "oldest_open_delivery_at"),
+];
+
+pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Install => {
+            let binaries = database::fetch(&globals.data_dir).await?;
+            let folder = binaries.folder().display().to_string();
+            output::one(globals, &json!({ "folder": folder }), |_| format!("PostgreSQL is in {folder}"))?;
+        }
+        Command::Migrate => {
+            migrate(globals).await?;
+            output::one(globals, &json!({ "migrated": true }), |_| "the schema is up to date".into())?;
+        }
+        Command::Status => {
+            let status = Client::find(globals)?.get("/api/v1/status").await?;
+            output::one(globals, &status, |status| {
+                let version = format!(
+                    "hookonce {}, schema {}\n",
+                    output::printable(status["version"].as_str().unwrap_or("?")),
+                    status["schema_version"]
+                );
+                version + &output::fields(&status["database"], &FIELDS)
+            })?;
+        }
+        Command::Prune => {
+            let pruned = Client::find(globals)?.post("/api/v1/prune", None).await?;
+            output::one(globals, &pruned, prune_text)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn prune_text(pruned: &Value) -> String {
+    let columns: [Column; 4] =
+        [("partitions dropped", "partitions"), ("partitions held", "held"), ("keys removed", "keys"), ("conflicts removed", "conflicts")];
+    output::fields(pruned, &columns)
+}
+
+/// Works beside a running node, and starts the managed server for as long as it takes where none runs.
+async fn migrate(globals: &Globals) -> anyhow::Result<()> {
+    let settings = config::load(globals)?.settings;
+    let running = if settings.database.url.is_none() { postgres::running_url(&globals.data_dir) } else { None };
+    let Database { url, server } = match running {
+        Some(url) => Database { url, server: None },
+        None => open(&settings, globals).await?,
+    };
+    let migrated = migrate_at(&url, &settings).await;
+    if let Some(server) = server {
+        server.stop().await.context("the managed PostgreSQL was not stopped")?;
+    }
+    migrated
+}
+
+async fn open(settings: &Settings, globals: &Globals) -> anyhow::Result<Database> {
+    match &settings.database.url {
+        Some(url) => {
+            let url = url.read().map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
+            Ok(Database { url: url.expose_secret().to_owned(), server: None })
+        }
+        None => database::open(settings, &globals.data_dir, false).await,
+    }
+}
+
+async fn migrate_at(url: &str, settings: &Settings) -> anyhow::Result<()> {
+    let pool = schema::pool(schema::connect_options(url)?, 2).await.context("can't connect to the database")?;
+    schema::check(&pool, settings.database.allow_fsync_off).await?;
+    schema::migrate(&pool).await?;
+    pool.close().await;
+    Ok(())
+}

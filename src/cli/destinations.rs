@@ -1,0 +1,50 @@
+//! `destinations`: list, pause, resume.
+
+use clap::Subcommand;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    Exit, Globals,
+    client::Client,
+    output::{self, Column},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// With what waits for each, and what became of the last day's
+    List,
+    /// Keep what comes in, deliver nothing
+    Pause { name: String },
+    /// Deliver again
+    Resume { name: String },
+}
+
+const COLUMNS: [Column; 7] = [
+    ("DESTINATION", "name"),
+    ("URL", "url"),
+    ("PAUSED", "paused"),
+    ("PENDING", "pending"),
+    ("LEASED", "leased"),
+    ("DELIVERED 24H", "delivered_24h"),
+    ("DEAD 24H", "dead_24h"),
+];
+
+pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
+    let client = Client::find(globals)?;
+    let (name, action) = match &command {
+        Command::List => {
+            let destinations = client.get("/api/v1/destinations").await?;
+            output::list(globals, destinations["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &COLUMNS)?;
+            return Ok(Exit::Done);
+        }
+        Command::Pause { name } => (name, "pause"),
+        Command::Resume { name } => (name, "resume"),
+    };
+    let answer = client.post(&format!("/api/v1/destinations/{}/{action}", utf8_percent_encode(name, NON_ALPHANUMERIC)), None).await?;
+    output::one(globals, &answer, |answer| {
+        let state = if answer["paused"] == true { "paused" } else { "not paused" };
+        let before = if answer["changed"] == true { "now" } else { "already" };
+        format!("{} is {before} {state}", output::printable(name))
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,51 @@
+//! `man`: one page, every command in it.
+
+use clap::CommandFactory as _;
+
+use super::{Cli, Exit, output};
+
+pub fn run() -> anyhow::Result<Exit> {
+    output::print(&String::from_utf8_lossy(&page()?))?;
+    Ok(Exit::Done)
+}
+
+fn page() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    commands(&command, &mut page)?;
+    Ok(page)
+}
+
+/// The synopsis, description and options of each command below this one.
+fn commands(parent: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for command in parent.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = command.get_bin_name().unwrap_or(command.get_name()).to_uppercase();
+        page.extend(format!(".SH \"{name}\"\n").into_bytes());
+        let own = command.clone().mut_args(|arg| {
+            let is_global = arg.is_global_set();
+            arg.hide(is_global)
+        });
+        let man = clap_mangen::Man::new(own);
+        let mut section = Vec::new();
+        man.render_description_section(&mut section)?;
+        man.render_synopsis_section(&mut section)?;
+        man.render_options_section(&mut section)?;
+        // Below a command's own heading they are subsections.
+        page.extend(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").into_bytes());
+        commands(command, page)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_has_every_command() {
+        let page = String::from_utf8(super::page().unwrap()).unwrap();
+        for heading in ["HOOKONCE SEND", "HOOKONCE EVENTS TAIL", "HOOKONCE DB PRUNE"] {
+            assert!(page.contains(&format!(".SH \"{heading}\"")), "{heading}");
+        }
+    }
+}
