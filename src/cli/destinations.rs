@@ -42,9 +42,13 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     };
     let answer = client.post(&format!("/api/v1/destinations/{}/{action}", utf8_percent_encode(name, NON_ALPHANUMERIC)), None).await?;
     output::one(globals, &answer, |answer| {
-        let state = if answer["paused"] == true { "paused" } else { "not paused" };
-        let before = if answer["changed"] == true { "now" } else { "already" };
-        format!("{} is {before} {state}", output::printable(name))
+        let what = match (answer["paused"] == true, answer["changed"] == true) {
+            (true, true) => "is paused: what comes in for it is kept",
+            (true, false) => "was paused already",
+            (false, true) => "is resumed",
+            (false, false) => "was not paused",
+        };
+        format!("{} {what}", output::printable(name))
     })?;
     Ok(Exit::Done)
 }

@@ -88,6 +88,7 @@ fn cell(key: &str, value: &Value) -> String {
         Value::Bool(false) => "no".into(),
         Value::String(text) if key.ends_with("_at") => to_the_second(text),
         Value::String(text) => printable(text),
+        Value::Array(values) if values.is_empty() => "-".into(),
         Value::Array(values) => values.iter().map(|value| cell(key, value)).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

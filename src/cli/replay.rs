@@ -97,7 +97,7 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
     let deliveries = counts["deliveries"].as_u64().unwrap_or_default();
     if deliveries == 0 {
         globals.note("nothing to replay: no event that matches has a destination");
-        return Ok(Exit::NotFound);
+        return Ok(Exit::Done);
     }
     if !arguments.yes && !confirmed(&counts)? {
         globals.note("nothing was replayed");

@@ -95,7 +95,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// "name: value" lines, as curl and browsers show them; a request line before them is passed over. The error is the line that is none.
 fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
-    let lines = text.lines().enumerate().filter(|(at, line)| !line.trim().is_empty() && !(*at == 0 && line.contains(" HTTP/")));
+    let is_passed_over = |at: usize, line: &str| line.trim().is_empty() || (at == 0 && line.contains(" HTTP/"));
+    let lines = text.lines().enumerate().filter(|(at, line)| !is_passed_over(*at, line));
     lines
         .map(|(_, line)| match line.split_once(':') {
             Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
