@@ -1,5 +1,6 @@
 //! The commands, one a file: arguments in, exit code out. Here is the whole tree, what is global to it, and the dispatch.
 
+pub mod application;
 mod client;
 pub mod completions;
 pub mod config;

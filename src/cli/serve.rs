@@ -1,7 +1,124 @@
-//! `serve`: not here yet.
+//! `serve`: reads the settings, runs one node until it is told to stop, reloads at SIGHUP.
 
-use super::Globals;
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
 
-pub async fn run(_globals: &Globals) -> anyhow::Result<()> {
-    anyhow::bail!("serve is not built in yet")
+use crate::{
+    cli::{
+        Globals,
+        application::{Application, Parts},
+        data_dir::DataDir,
+        database::{self, Database},
+    },
+    clock::Clock,
+    postgres::Server,
+    settings::{
+        LogFormat, Settings,
+        load::{self, Inputs, Loaded},
+    },
+    shutdown::Shutdown,
+    tail::Tail,
+    telemetry,
+};
+
+pub async fn run(globals: &Globals) -> anyhow::Result<()> {
+    let inputs = Inputs { file: globals.config.clone(), environment: std::env::vars().collect(), overlay: None };
+    let loaded = read(&inputs)?;
+    let log = &loaded.settings.log;
+    let format = if log.format == LogFormat::Json { telemetry::Format::Json } else { telemetry::Format::Text };
+    telemetry::init(&log.filter, format, None)?;
+    let data_dir = DataDir::new(globals.data_dir.clone());
+    let node = Node::start(loaded.settings, data_dir, Tail::new(1024), false).await?;
+    tracing::info!(public = %node.application.public, admin = %node.application.admin, "ready");
+    node.run_until_stopped(Some(inputs)).await
+}
+
+/// The settings with everything in them checked, providers and schemes too.
+pub fn read(inputs: &Inputs) -> anyhow::Result<Loaded> {
+    let loaded = load::load(inputs)?;
+    let problems = crate::cli::config::scheme_problems(&loaded);
+    if problems.0.is_empty() { Ok(loaded) } else { Err(problems.into()) }
+}
+
+/// A node with its database and what it left in the data folder.
+pub struct Node {
+    pub application: Application,
+    pub shutdown: Shutdown,
+    server: Option<Server>,
+    data_dir: DataDir,
+}
+
+impl Node {
+    /// `install` lets a missing PostgreSQL be downloaded.
+    pub async fn start(settings: Settings, data_dir: DataDir, tail: Tail, install: bool) -> anyhow::Result<Self> {
+        // The handlers come first: a signal during the start is not lost.
+        let shutdown = Shutdown::new();
+        shutdown.on_signals().context("can't listen for signals")?;
+        let Database { url, server } = database::open(&settings, data_dir.path(), install).await?;
+        let token = match &settings.admin.token {
+            Some(token) => token.read().map_err(|error| anyhow::anyhow!("admin.token: {error}"))?,
+            None => data_dir.admin_token()?,
+        };
+        let parts =
+            Parts { settings, database_url: url, token: token.expose_secret().to_owned(), clock: Clock::System, tail, background: true };
+        let application = match Application::start(parts).await {
+            Ok(application) => application,
+            Err(error) => {
+                stop_server(server).await;
+                return Err(error);
+            }
+        };
+        data_dir.write_admin_address(application.admin);
+        Ok(Self { application, shutdown, server, data_dir })
+    }
+
+    /// Runs until a signal or the end of the managed server, then stops in order. `inputs` is what SIGHUP reads anew.
+    pub async fn run_until_stopped(self, inputs: Option<Inputs>) -> anyhow::Result<()> {
+        let Self { application, shutdown, server, data_dir } = self;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let ends = server.as_ref().map(Server::exited);
+        let died = async {
+            match ends {
+                Some(ends) => ends.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(died);
+        let failure = loop {
+            tokio::select! {
+                () = shutdown.soft().cancelled() => break None,
+                how = &mut died => break Some(anyhow::anyhow!("the managed PostgreSQL ended by itself: {how}")),
+                Some(()) = hang_up.recv() => reload(&application, inputs.as_ref()),
+            }
+        };
+        tracing::info!("stopping");
+        data_dir.remove_admin_address(application.admin);
+        tokio::select! {
+            () = application.stop() => {}
+            () = shutdown.hard().cancelled() => tracing::warn!("stopped at once: leases end by themselves"),
+        }
+        if shutdown.hard().is_cancelled() {
+            Err(anyhow::anyhow!("stopped at once"))
+        } else {
+            stop_server(server).await;
+            failure.map_or(Ok(()), Err)
+        }
+    }
+}
+
+async fn stop_server(server: Option<Server>) {
+    if let Some(server) = server
+        && let Err(error) = server.stop().await
+    {
+        tracing::error!(%error, "the managed PostgreSQL was not stopped");
+    }
+}
+
+fn reload(application: &Application, inputs: Option<&Inputs>) {
+    let Some(inputs) = inputs else { return };
+    match read(inputs).and_then(|loaded| application.reload(loaded.settings)) {
+        Ok(()) => tracing::info!("the configuration was read again and is in force"),
+        Err(error) => tracing::error!("the configuration was read again and is refused, the old one stays in force: {error:#}"),
+    }
 }

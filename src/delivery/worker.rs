@@ -2,15 +2,16 @@
 //! claimer polls for what is due. The database is the authority; the hand-off and hints only save time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     num::NonZeroU32,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -25,7 +26,8 @@ use crate::{
         outcome::{Answer, Failure, Verdict},
         retry::{Next, Schedule},
     },
-    settings::{Destination, Relay, SecretRef, Settings},
+    provider::standard::Signer,
+    settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
         handoff::{Handed, Handoff, Lane, Leased},
         outbox::{self, Attempt, Finish, Finished},
@@ -33,8 +35,6 @@ use crate::{
     tail::{Tail, TailLine},
 };
 
-/// A lease must outlast the attempt by this much.
-const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// A claim takes at most this many rows of one destination, and bodies of so many bytes.
 const CLAIM_ROWS_MAX: usize = 256;
 const CLAIM_BYTES_MAX: i64 = 32 << 20;
@@ -50,12 +50,20 @@ pub struct Context {
     pub tail: Tail,
     pub client: reqwest::Client,
     pub finisher: Finisher,
+    /// As the database had it at the last poll, and as this process was told since.
+    pub paused: Arc<ArcSwap<BTreeSet<String>>>,
     /// Rung where something may have become due; polling finds it anyway.
     pub hint: Arc<Notify>,
     /// No more claims and no new attempts.
     pub stopping: CancellationToken,
     /// Attempts still on their way end now; their deliveries are given back.
     pub cut: CancellationToken,
+}
+
+impl Context {
+    fn is_paused(&self, destination: &str) -> bool {
+        self.paused.load().contains(destination)
+    }
 }
 
 /// The relay of one node.
@@ -83,7 +91,6 @@ struct Target {
     rate: Option<(NonZeroU32, DefaultDirectRateLimiter)>,
     breaker: Breaker,
     settings: (Destination, Relay),
-    paused: AtomicBool,
 }
 
 /// Opens after so many failures in a row; then one probe at a time until one succeeds.
@@ -118,12 +125,13 @@ impl Breaker {
 impl Target {
     fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
         let url = destination.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", destination.url))?;
-        let secrets: Result<Vec<_>, _> =
-            destination.signing_secret.iter().chain(&destination.signing_secrets).map(SecretRef::read).collect();
+        let secrets = destination.signing_secret.iter().chain(&destination.signing_secrets);
+        let signers =
+            secrets.map(|secret| Signer::new(&secret.read()?).map_err(|error| error.to_string())).collect::<Result<_, String>>()?;
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
-            http: HttpDestination { url, signing_secrets: secrets?, timeout, response_max: relay.response_max.bytes() },
+            http: HttpDestination { url, signers, timeout, response_max: relay.response_max.bytes() },
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
@@ -135,7 +143,6 @@ impl Target {
                 opened_at: Mutex::new(None),
             },
             settings: (destination.clone(), relay.clone()),
-            paused: AtomicBool::new(false),
         })
     }
 
@@ -151,11 +158,8 @@ impl Target {
         secrets.map(|secret| secret.read().ok().map(|secret| secret.expose_secret().to_owned())).collect()
     }
 
-    /// How many deliveries this node may hold for it.
+    /// How many deliveries this node may hold for it while it is not paused.
     fn held_max(&self) -> usize {
-        if self.paused.load(Ordering::Relaxed) {
-            return 0;
-        }
         let most = (self.concurrency * 4).min(CLAIM_ROWS_MAX);
         self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
     }
@@ -232,36 +236,40 @@ impl Relays {
     pub async fn claim_once(&self) -> Result<bool, sqlx::Error> {
         self.learn_pauses().await?;
         self.open_urls().await?;
-        let (wants, lanes): (Vec<(Arc<str>, i64)>, HashMap<Arc<str>, Arc<Lane>>) = {
-            let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let wants = running.values().filter_map(|running| {
-                let held_max = running.target.held_max();
-                running.lane.set_open(held_max > 1);
-                let free = held_max.saturating_sub(running.lane.rows());
-                (free > 0).then(|| (running.target.name.clone(), i64::try_from(free).unwrap_or(i64::MAX)))
-            });
-            (wants.collect(), running.iter().map(|(name, running)| (name.clone(), running.lane.clone())).collect())
-        };
+        let wants = self.wants();
         if wants.is_empty() {
             return Ok(false);
         }
         let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
-        let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free)| (&**name, *free)).collect();
+        let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
         let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, CLAIM_BYTES_MAX).await?;
         let full = asked.iter().any(|(name, free)| *free > 1 && claimed.iter().filter(|(to, _)| to == name).count() as i64 >= *free);
         for (destination, leased) in claimed {
-            if let Some(lane) = lanes.get(destination.as_str()) {
+            if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {
                 lane.push(leased);
             }
         }
         Ok(full)
     }
 
-    async fn learn_pauses(&self) -> Result<(), sqlx::Error> {
-        let paused = outbox::paused(&self.context.pool).await?;
+    /// The destinations that have room: how many rows each may get, and its lane.
+    fn wants(&self) -> Vec<(Arc<str>, i64, Arc<Lane>)> {
         let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (name, running) in running.iter() {
-            running.target.paused.store(paused.iter().any(|paused| **paused == **name), Ordering::Relaxed);
+        let wants = running.values().filter_map(|running| {
+            let paused = self.context.is_paused(&running.target.name);
+            let held_max = if paused { 0 } else { running.target.held_max() };
+            // While the breaker lets only a probe through, nothing is handed over past it.
+            running.lane.set_open(held_max > 1);
+            let free = held_max.saturating_sub(running.lane.rows());
+            (free > 0).then(|| (running.target.name.clone(), i64::try_from(free).unwrap_or(i64::MAX), running.lane.clone()))
+        });
+        wants.collect()
+    }
+
+    async fn learn_pauses(&self) -> Result<(), sqlx::Error> {
+        let paused = outbox::paused(&self.context.pool).await?.into_iter().collect();
+        if **self.context.paused.load() != paused {
+            self.context.paused.store(Arc::new(paused));
         }
         Ok(())
     }
@@ -364,7 +372,7 @@ impl Worker {
         if held + self.target.http.timeout + LEASE_MARGIN > self.target.lease {
             return self.release(handed, 0.0);
         }
-        if self.target.paused.load(Ordering::Relaxed) || self.target.breaker.allowed(2) == 0 {
+        if self.context.is_paused(&self.target.name) || self.target.breaker.allowed(2) == 0 {
             return self.release(handed, self.target.breaker.open_for.as_secs_f64() * rand::random::<f64>());
         }
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());

@@ -193,7 +193,7 @@ async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, ve
         body_key: (!verified.key_is_signed()).then(|| body_key_of(&source.name, verified.digest())),
         source: source.name.clone(),
         window_seconds: source.window.as_secs_f64(),
-        headers: stored_headers(headers, source.verifier.secret_header()),
+        headers: stored_headers(headers, source.secret_header.as_deref()),
         request: verified.clone(),
     };
     let destinations = source.routes.destinations(verified.event_type()).into_iter().cloned().collect();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
-    settings::{OnConflict, Settings},
+    settings::{self, OnConflict, Settings},
 };
 
 pub struct Source {
@@ -16,6 +16,8 @@ pub struct Source {
     pub body_max: usize,
     pub ack_budget: Duration,
     pub on_conflict: OnConflict,
+    /// The header that is itself the secret (a shared token), lower-case: never kept, never passed on.
+    pub secret_header: Option<String>,
 }
 
 #[derive(Default)]
@@ -36,12 +38,13 @@ impl Sources {
                 Ok(verifier) => {
                     let source = Source {
                         name: name.as_str().into(),
-                        verifier,
                         routes: Routes::of(settings, name),
                         window: source.window.unwrap_or(settings.retention.keys).0,
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
-                        ack_budget: source.ack_budget.unwrap_or(settings.ingress.ack_budget).0,
+                        ack_budget: ack_budget(settings, source, &verifier),
                         on_conflict: source.on_conflict,
+                        secret_header: verifier.secret_header().map(str::to_owned),
+                        verifier,
                     };
                     sources.insert(name.clone(), Arc::new(source));
                 }
@@ -49,5 +52,14 @@ impl Sources {
             }
         }
         if errors.is_empty() { Ok(Self(sources)) } else { Err(errors) }
+    }
+}
+
+/// The source's own, else the shorter of the provider's and the general one.
+fn ack_budget(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
+    let general = settings.ingress.ack_budget.0;
+    match source.ack_budget {
+        Some(own) => own.0,
+        None => verifier.scheme().spec.ack_budget.map_or(general, |provider| general.min(provider.0)),
     }
 }

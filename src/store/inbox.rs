@@ -45,6 +45,61 @@ pub struct SeenKey {
     pub digest: BodyDigest,
 }
 
+/// Events column by column, as the statement takes them.
+struct EventColumns<'a> {
+    keys: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    digests: Vec<&'a [u8]>,
+    windows: Vec<f64>,
+    body_keys: Vec<Option<Uuid>>,
+    sources: Vec<&'a str>,
+    event_keys: Vec<&'a str>,
+    types: Vec<Option<&'a str>>,
+    headers: Vec<&'a str>,
+    bodies: Vec<&'a [u8]>,
+}
+
+impl<'a> EventColumns<'a> {
+    fn of(events: &[&'a NewEvent]) -> Self {
+        Self {
+            keys: events.iter().map(|event| event.key).collect(),
+            ids: events.iter().map(|event| event.id).collect(),
+            digests: events.iter().map(|event| &event.request.digest().0[..]).collect(),
+            windows: events.iter().map(|event| event.window_seconds).collect(),
+            body_keys: events.iter().map(|event| event.body_key).collect(),
+            sources: events.iter().map(|event| &*event.source).collect(),
+            event_keys: events.iter().map(|event| event.request.event_key()).collect(),
+            types: events.iter().map(|event| event.request.event_type()).collect(),
+            headers: events.iter().map(|event| event.headers.as_str()).collect(),
+            bodies: events.iter().map(|event| &event.request.body()[..]).collect(),
+        }
+    }
+}
+
+struct DeliveryColumns<'a> {
+    ids: Vec<Uuid>,
+    events: Vec<Uuid>,
+    keys: Vec<Uuid>,
+    sources: Vec<&'a str>,
+    destinations: Vec<&'a str>,
+    sizes: Vec<i32>,
+    leased: Vec<bool>,
+}
+
+impl<'a> DeliveryColumns<'a> {
+    fn of(deliveries: &'a [NewDelivery]) -> Self {
+        Self {
+            ids: deliveries.iter().map(|delivery| delivery.id).collect(),
+            events: deliveries.iter().map(|delivery| delivery.event_id).collect(),
+            keys: deliveries.iter().map(|delivery| delivery.key).collect(),
+            sources: deliveries.iter().map(|delivery| &*delivery.source).collect(),
+            destinations: deliveries.iter().map(|delivery| &*delivery.destination).collect(),
+            sizes: deliveries.iter().map(|delivery| delivery.body_bytes).collect(),
+            leased: deliveries.iter().map(|delivery| delivery.leased).collect(),
+        }
+    }
+}
+
 /// Records a batch in one statement and returns the ids of those that are new. `events` must be sorted by key, without repeats: two
 /// overlapping batches in different orders would deadlock.
 pub async fn record(
@@ -54,23 +109,8 @@ pub async fn record(
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let keys: Vec<Uuid> = events.iter().map(|event| event.key).collect();
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-    let digests: Vec<&[u8]> = events.iter().map(|event| &event.request.digest().0[..]).collect();
-    let windows: Vec<f64> = events.iter().map(|event| event.window_seconds).collect();
-    let body_keys: Vec<Option<Uuid>> = events.iter().map(|event| event.body_key).collect();
-    let sources: Vec<&str> = events.iter().map(|event| &*event.source).collect();
-    let event_keys: Vec<&str> = events.iter().map(|event| event.request.event_key()).collect();
-    let types: Vec<Option<&str>> = events.iter().map(|event| event.request.event_type()).collect();
-    let headers: Vec<&str> = events.iter().map(|event| event.headers.as_str()).collect();
-    let bodies: Vec<&[u8]> = events.iter().map(|event| &event.request.body()[..]).collect();
-    let delivery_ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id).collect();
-    let delivery_events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id).collect();
-    let delivery_keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key).collect();
-    let delivery_sources: Vec<&str> = deliveries.iter().map(|delivery| &*delivery.source).collect();
-    let destinations: Vec<&str> = deliveries.iter().map(|delivery| &*delivery.destination).collect();
-    let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
-    let leased: Vec<bool> = deliveries.iter().map(|delivery| delivery.leased).collect();
+    let e = EventColumns::of(events);
+    let d = DeliveryColumns::of(deliveries);
     sqlx::query_scalar!(
         r#"
         with k as (
@@ -109,23 +149,23 @@ pub async fn record(
         )
         select id as "id!" from e
         "#,
-        &keys,
-        &ids,
-        &digests as &[&[u8]],
-        &windows,
-        &body_keys as &[Option<Uuid>],
-        &sources as &[&str],
-        &event_keys as &[&str],
-        &types as &[Option<&str>],
-        &headers as &[&str],
-        &bodies as &[&[u8]],
-        &delivery_ids,
-        &delivery_events,
-        &delivery_keys,
-        &delivery_sources as &[&str],
-        &destinations as &[&str],
-        &sizes,
-        &leased,
+        &e.keys,
+        &e.ids,
+        &e.digests as &[&[u8]],
+        &e.windows,
+        &e.body_keys as &[Option<Uuid>],
+        &e.sources as &[&str],
+        &e.event_keys as &[&str],
+        &e.types as &[Option<&str>],
+        &e.headers as &[&str],
+        &e.bodies as &[&[u8]],
+        &d.ids,
+        &d.events,
+        &d.keys,
+        &d.sources as &[&str],
+        &d.destinations as &[&str],
+        &d.sizes,
+        &d.leased,
         lease_seconds,
         node,
     )

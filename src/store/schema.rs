@@ -56,3 +56,8 @@ pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
         other => SchemaError::Migrate(other),
     })
 }
+
+/// Whether the database answers a trivial query.
+pub async fn answers(pool: &PgPool) -> bool {
+    sqlx::query("select 1").execute(pool).await.is_ok()
+}

@@ -3,20 +3,20 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::{
     delivery::outcome::{Answer, Failure, retry_after},
-    provider::standard,
+    provider::standard::Signer,
     store::handoff::{Leased, RelayEvent},
 };
 
 /// One handler's address and keys.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpDestination {
     pub url: reqwest::Url,
-    pub signing_secrets: Vec<SecretString>,
+    /// Several while rotating: each attempt carries a signature of each.
+    pub signers: Vec<Signer>,
     pub timeout: Duration,
     pub response_max: usize,
 }
@@ -96,9 +96,7 @@ impl HttpDestination {
         }
         set("traceparent", traceparent(event.id));
         set("webhook-timestamp", now_unix.to_string());
-        let signatures: Result<Vec<String>, _> =
-            self.signing_secrets.iter().map(|secret| standard::sign(secret, &id, now_unix, &event.body)).collect();
-        let signatures = signatures.map_err(|error| error.to_string())?;
+        let signatures: Vec<String> = self.signers.iter().map(|signer| signer.sign(&id, now_unix, &event.body)).collect();
         if !signatures.is_empty() {
             set("webhook-signature", signatures.join(" "));
         }

@@ -8,7 +8,10 @@ use super::parameters::id_at;
 use crate::{
     http::{error::ApiError, state::AdminState},
     settings::Settings,
-    store::search::{self, SourceCount},
+    store::{
+        retention,
+        search::{self, SourceCount},
+    },
 };
 
 pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
@@ -58,4 +61,12 @@ pub async fn status(state: web::Data<AdminState>) -> Result<HttpResponse, ApiErr
         "schema_version": schema_version,
         "database": database,
     })))
+}
+
+/// Removes what is past its retention now, and says what that was.
+pub async fn prune(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+    let settings = state.settings.load_full();
+    retention::prepare(&state.pool).await?;
+    let pruned = retention::prune(&state.pool, &settings.retention).await?;
+    Ok(HttpResponse::Ok().json(pruned))
 }

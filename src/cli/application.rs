@@ -1,0 +1,316 @@
+//! One node, built from settings: `start` binds and begins everything, `stop` ends it in the order that loses nothing.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    delivery::{
+        destination::http,
+        finisher::Finisher,
+        worker::{Context, Relays},
+    },
+    http::{
+        auth,
+        health::Readiness,
+        ingress::Ingress,
+        recorder::{Recorder, RecorderOptions},
+        sources::Sources,
+        state::AdminState,
+    },
+    maintenance::{pruner, rescuer},
+    provider::{Catalog, SchemeError},
+    settings::{Retention, Settings},
+    store::{handoff::Handoff, retention, schema},
+    tail::Tail,
+};
+
+/// How long the HTTP servers may take for the requests they have begun.
+const SERVER_STOP_SECONDS: u64 = 5;
+const READINESS_INTERVAL: Duration = Duration::from_millis(500);
+const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a node is built from.
+pub struct Parts {
+    pub settings: Settings,
+    pub database_url: String,
+    /// The bearer token of the admin API.
+    pub token: String,
+    pub clock: Clock,
+    pub tail: Tail,
+    /// Lets tests leave the background roles out and call them step by step.
+    pub background: bool,
+}
+
+/// A running node.
+pub struct Application {
+    /// Where the public port is bound; the port is the real one where 0 was asked for.
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    pub pool: PgPool,
+    pub relays: Arc<Relays>,
+    settings: Arc<ArcSwap<Settings>>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    ingress: web::Data<Ingress>,
+    recorder: Arc<Recorder>,
+    readiness: Readiness,
+    servers: [(ServerHandle, JoinHandle<std::io::Result<()>>); 2],
+    writers: Vec<JoinHandle<()>>,
+    finisher: JoinHandle<()>,
+    background: TaskTracker,
+    stopping: CancellationToken,
+    /// Ends the admin port's streams.
+    closing: CancellationToken,
+}
+
+/// What is wrong with a source or provider, as one text.
+pub fn scheme_errors(errors: &[(String, SchemeError)]) -> String {
+    errors.iter().map(|(source, error)| format!("sources.{source}: {error}")).collect::<Vec<_>>().join("\n")
+}
+
+pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
+    Catalog::new(&settings.providers)
+        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+impl Application {
+    pub async fn start(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { settings, database_url, token, clock, tail, background: run_background } = parts;
+        let catalog = catalog_of(&settings)?;
+        let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
+        let options = schema::connect_options(&database_url).context("database.url is not a postgres:// URL")?;
+        let pool = open_pool(&options, &settings).await?;
+        let shared = Shared::new(pool, clock, tail);
+        let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
+        let (relays, finisher) = shared.start_relays(&handoff, &settings)?;
+        let (recorder, writers) = Recorder::start(&options, &handoff, recorder_options(&settings, shared.node));
+        let ingress = web::Data::new(Ingress {
+            sources: ArcSwap::from_pointee(sources),
+            recorder: recorder.clone(),
+            clock: shared.clock.clone(),
+            tail: shared.tail.clone(),
+            public_url: settings.ingress.public_url.clone(),
+            body_timeout: settings.ingress.body_timeout.0,
+        });
+        let readiness = Readiness::default();
+        readiness.set(true);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let state = shared.admin_state(&token, &settings, &catalog);
+        let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
+        let (admin, admin_server) = serve_admin(&settings.load(), &state, &readiness)?;
+        let background = TaskTracker::new();
+        if run_background {
+            let roles = Roles { shared: &shared, relays: &relays, settings: &settings, readiness: &readiness };
+            roles.spawn_on(&background);
+        }
+        background.close();
+        let servers = [public_server, admin_server];
+        let Shared { pool, stopping, closing, .. } = shared;
+        Ok(Self {
+            public,
+            admin,
+            pool,
+            relays,
+            settings,
+            catalog,
+            ingress,
+            recorder,
+            readiness,
+            servers,
+            writers,
+            finisher,
+            background,
+            stopping,
+            closing,
+        })
+    }
+
+    /// Takes new settings, all or nothing. What is bound stays bound: addresses, database and queue bounds need a restart.
+    pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
+        let catalog = catalog_of(&settings)?;
+        let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
+        self.relays.apply(&settings).map_err(anyhow::Error::msg)?;
+        self.ingress.sources.store(Arc::new(sources));
+        self.catalog.store(Arc::new(catalog));
+        self.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    /// Not ready, stop accepting, flush and answer, stop claiming, drain or give back, close the pool.
+    pub async fn stop(self) {
+        let [public, admin] = self.servers;
+        self.readiness.set(false);
+        public.0.stop(true).await;
+        self.recorder.close();
+        for writer in self.writers {
+            let _ = writer.await;
+        }
+        self.stopping.cancel();
+        let drain = self.settings.load().relay.drain_timeout.0;
+        self.relays.drain(drain).await;
+        self.background.wait().await;
+        drop(self.relays);
+        let _ = self.finisher.await;
+        self.closing.cancel();
+        admin.0.stop(true).await;
+        let _ = tokio::join!(public.1, admin.1);
+        self.pool.close().await;
+    }
+}
+
+fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
+    RecorderOptions {
+        node,
+        lease_seconds: settings.relay.lease.as_secs_f64(),
+        rows_max: settings.ingress.queue_rows_max,
+        bytes_max: settings.ingress.queue_bytes_max.bytes(),
+        batch_rows_max: settings.database.batch_rows_max,
+        recent_keys_max: settings.ingress.recent_keys_max,
+        writers: settings.database.batch_connections,
+    }
+}
+
+/// Connects, checks that the server keeps its promises, and brings the schema up to date.
+async fn open_pool(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<PgPool> {
+    let pool = schema::pool(options.clone(), settings.database.connections_max).await;
+    let pool = pool.context("can't reach the database (database.url)")?;
+    schema::check(&pool, settings.database.allow_fsync_off).await?;
+    schema::migrate(&pool).await?;
+    retention::prepare(&pool).await?;
+    Ok(pool)
+}
+
+/// What the parts of a node have in common.
+struct Shared {
+    node: Uuid,
+    pool: PgPool,
+    clock: Clock,
+    tail: Tail,
+    hint: Arc<Notify>,
+    paused: Arc<ArcSwap<BTreeSet<String>>>,
+    stopping: CancellationToken,
+    closing: CancellationToken,
+}
+
+impl Shared {
+    fn new(pool: PgPool, clock: Clock, tail: Tail) -> Self {
+        let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
+        Self { node: Uuid::now_v7(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
+    }
+
+    fn start_relays(&self, handoff: &Arc<Handoff>, settings: &Settings) -> anyhow::Result<(Arc<Relays>, JoinHandle<()>)> {
+        let (finisher, task) = Finisher::start(self.pool.clone(), settings.relay.finish_rows_max, settings.relay.finish_linger.0);
+        let context = Context {
+            node: self.node,
+            pool: self.pool.clone(),
+            handoff: handoff.clone(),
+            clock: self.clock.clone(),
+            tail: self.tail.clone(),
+            client: http::client()?,
+            finisher,
+            hint: self.hint.clone(),
+            paused: self.paused.clone(),
+            stopping: self.stopping.clone(),
+            cut: CancellationToken::new(),
+        };
+        let relays = Relays::new(context, settings.relay.clone());
+        relays.apply(settings).map_err(anyhow::Error::msg)?;
+        Ok((relays, task))
+    }
+
+    fn admin_state(&self, token: &str, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>) -> web::Data<AdminState> {
+        web::Data::new(AdminState {
+            pool: self.pool.clone(),
+            token_digest: auth::token_digest(token),
+            settings: settings.clone(),
+            catalog: catalog.clone(),
+            tail: self.tail.clone(),
+            paused: self.paused.clone(),
+            hint: self.hint.clone(),
+            clock: self.clock.clone(),
+            own_names: auth::own_names(),
+            closing: self.closing.clone(),
+        })
+    }
+}
+
+/// What runs behind the requests.
+struct Roles<'a> {
+    shared: &'a Shared,
+    relays: &'a Arc<Relays>,
+    settings: &'a Arc<ArcSwap<Settings>>,
+    readiness: &'a Readiness,
+}
+
+impl Roles<'_> {
+    fn spawn_on(&self, tracker: &TaskTracker) {
+        let Shared { pool, stopping, .. } = self.shared;
+        let current = self.settings.clone();
+        let retention = move || Arc::<Retention>::new(current.load().retention.clone());
+        tracker.spawn(self.relays.clone().claim_until_stopped());
+        tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
+        tracker.spawn(pruner::run(pool.clone(), retention, stopping.clone()));
+        tracker.spawn(watch_readiness(pool.clone(), self.readiness.clone(), stopping.clone()));
+    }
+}
+
+type Served = (SocketAddr, (ServerHandle, JoinHandle<std::io::Result<()>>));
+
+fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("can't listen on {address} ({key}): choose another address or port"))
+}
+
+fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &Readiness) -> anyhow::Result<Served> {
+    let listener = bind(settings.ingress.bind, "ingress.bind")?;
+    let address = listener.local_addr()?;
+    let (ingress, readiness) = (ingress.clone(), web::Data::new(readiness.clone()));
+    let server = HttpServer::new(move || App::new().app_data(ingress.clone()).app_data(readiness.clone()).configure(crate::http::public))
+        .workers(settings.ingress.workers.max(1))
+        .max_connections(settings.ingress.connections_max)
+        .client_request_timeout(settings.ingress.head_timeout.0)
+        .shutdown_timeout(SERVER_STOP_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok((address, (server.handle(), tokio::spawn(server))))
+}
+
+fn serve_admin(settings: &Settings, state: &web::Data<AdminState>, readiness: &Readiness) -> anyhow::Result<Served> {
+    let listener = bind(settings.admin.bind, "admin.bind")?;
+    let address = listener.local_addr()?;
+    let (state, readiness) = (state.clone(), web::Data::new(readiness.clone()));
+    let server = HttpServer::new(move || App::new().app_data(state.clone()).app_data(readiness.clone()).configure(crate::http::admin))
+        .workers(1)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok((address, (server.handle(), tokio::spawn(server))))
+}
+
+/// Readiness follows the database: it flips within two seconds, both ways.
+async fn watch_readiness(pool: PgPool, readiness: Readiness, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(READINESS_INTERVAL) => {}
+        }
+        let answers = tokio::time::timeout(READINESS_TIMEOUT, schema::answers(&pool)).await.is_ok_and(|answers| answers);
+        if !stopping.is_cancelled() {
+            readiness.set(answers);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The admin API: who may use it, and what it changes.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::app::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_takes_its_token_alone_and_no_strangers_page() {
+    let app = spawn_app(&config(&[])).await;
+    let url = format!("{}/api/v1/events", app.admin);
+    let status = |request: reqwest::RequestBuilder| async move { request.send().await.expect("an answer").status().as_u16() };
+    assert_eq!(status(app.http.get(&url)).await, 401);
+    assert_eq!(status(app.http.get(&url).bearer_auth("wrong")).await, 401);
+    assert_eq!(status(app.http.get(&url).bearer_auth(TOKEN)).await, 200);
+    assert_eq!(status(app.http.get(&url).bearer_auth(TOKEN).header("origin", "https://evil.example")).await, 403);
+    assert_eq!(status(app.http.get(&url).bearer_auth(TOKEN).header("host", "evil.example")).await, 403);
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(status(app.http.get(format!("{}{path}", app.admin))).await, 200);
+        assert_eq!(status(app.http.get(format!("{}{path}", app.url))).await, 200);
+    }
+    assert_eq!(status(app.http.get(format!("{}/api/v1/events", app.url)).bearer_auth(TOKEN)).await, 404);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
+    let (paused, other) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
+    let app = spawn_app(&config(&[("p", &paused.url(), ""), ("o", &other.url(), "")])).await;
+    assert_eq!(app.api(Method::POST, "/destinations/p/pause", None).await.status, 200);
+    app.stripe("evt_1", "x").await;
+    other.received(1).await;
+    app.until("select count(*) from delivery where destination = 'p' and state = 'paused'", 1).await;
+    assert_eq!(paused.count(), 0);
+    assert_eq!(app.api(Method::POST, "/destinations/p/resume", None).await.status, 200);
+    paused.received(1).await;
+    app.until("select count(*) from delivery where state = 'delivered'", 2).await;
+    assert_eq!(app.api(Method::POST, "/destinations/nobody/pause", None).await.status, 404);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_delivery_is_retried_and_an_open_one_cancelled() {
+    let handler = Handler::start(vec![Reply::Status(410), Reply::Status(200), Reply::Status(500)]).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "concurrency = 1\nretry = { schedule = [\"1h\"] }")])).await;
+    app.stripe("evt_1", "x").await;
+    app.until("select count(*) from delivery where state = 'dead'", 1).await;
+    let list = app.api(Method::GET, "/deliveries?state=dead", None).await.json();
+    let id = list["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned();
+    assert_eq!(app.api(Method::POST, &format!("/deliveries/{id}/retry"), None).await.status, 200);
+    app.until("select count(*) from delivery where state = 'delivered'", 1).await;
+    let shown = app.api(Method::GET, &format!("/deliveries/{id}"), None).await.json();
+    assert_eq!(shown["attempts"].as_array().map_or(shown["attempts"].as_u64(), |list| Some(list.len() as u64)), Some(2), "{shown}");
+    app.stripe("evt_2", "x").await;
+    app.until("select count(*) from delivery where state = 'pending' and attempts = 1", 1).await;
+    let list = app.api(Method::GET, "/deliveries?state=pending", None).await.json();
+    let id = list["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned();
+    assert_eq!(app.api(Method::POST, &format!("/deliveries/{id}/cancel"), None).await.status, 200);
+    app.until("select count(*) from delivery where state = 'cancelled'", 1).await;
+    assert_eq!(app.api(Method::GET, "/deliveries/nonsense", None).await.status, 400);
+    assert_eq!(app.api(Method::GET, &format!("/events/{}", uuid::Uuid::nil()), None).await.status, 404);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_keeps_the_events_id_counts_first_and_goes_on_where_it_stood() {
+    let (handler, other) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    for n in 0..5 {
+        app.stripe(&format!("evt_{n}"), if n < 3 { "invoice.paid" } else { "charge.failed" }).await;
+    }
+    let first = handler.received(5).await;
+    app.until("select count(*) from delivery where state = 'delivered'", 5).await;
+    let dry = app.api(Method::POST, "/replays", Some(json!({ "type": "invoice.*", "dry_run": true }))).await;
+    assert_eq!(dry.status, 200, "{dry:?}");
+    assert_eq!(app.count("select count(*) from replay").await, 0);
+    let replay = app.api(Method::POST, "/replays", Some(json!({ "type": "invoice.*" }))).await.json();
+    let id = replay["id"].as_str().unwrap_or_else(|| panic!("{replay}")).to_owned();
+    let advance = format!("/replays/{id}/advance");
+    assert_eq!(app.api(Method::POST, &advance, Some(json!({ "limit": 2 }))).await.json()["created"], 2);
+    assert_eq!(app.api(Method::POST, &advance, Some(json!({ "limit": 2 }))).await.json()["created"], 1);
+    let received = handler.received(8).await;
+    let replayed = received.iter().filter(|request| request.header("hookonce-replay").is_some()).collect::<Vec<_>>();
+    assert_eq!(replayed.len(), 3);
+    for request in replayed {
+        assert_eq!(request.header("hookonce-replay"), Some(id.as_str()));
+        assert!(first.iter().any(|before| before.header("webhook-id") == request.header("webhook-id") && before.body == request.body));
+    }
+    let to = app.api(Method::POST, "/replays", Some(json!({ "type": "charge.*", "to": other.url() }))).await.json();
+    let advance = format!("/replays/{}/advance", to["id"].as_str().unwrap_or_else(|| panic!("{to}")));
+    app.api(Method::POST, &advance, Some(json!({ "limit": 10 }))).await;
+    assert_eq!(other.received(2).await.len(), 2);
+    app.app.stop().await;
+}

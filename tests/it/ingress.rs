@@ -1,0 +1,258 @@
+//! Receive, verify, record once, acknowledge.
+
+use crate::app::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn githubs_published_vector_is_accepted() {
+    let app = spawn_app(&config(&[])).await;
+    let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let headers = [("x-hub-signature-256", signature), ("x-github-delivery", "d-1"), ("x-github-event", "push")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let said = app.post("/hooks/github", &headers, "Hello, World!").await;
+    assert_eq!(said.word(), "accepted");
+    assert_eq!(said.headers["hookonce-status"], "accepted");
+    assert_eq!(said.headers["hookonce-event"], said.event().to_string().as_str());
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_is_new_the_second_a_duplicate_another_body_a_conflict() {
+    let app = spawn_app(&config(&[])).await;
+    let first = app.github("d-1", r#"{"n":1}"#).await;
+    let second = app.github("d-1", r#"{"n":1}"#).await;
+    let other = app.github("d-1", r#"{"n":2}"#).await;
+    assert_eq!((first.word(), second.word(), other.word()), ("accepted".into(), "duplicate".into(), "conflict".into()));
+    assert_eq!((second.event(), other.event()), (first.event(), first.event()));
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    assert_eq!(app.count("select count(*) from conflict where kind = 'other_body'").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_body_under_a_new_unsigned_id_is_a_flagged_duplicate() {
+    let app = spawn_app(&config(&[])).await;
+    let first = app.github("d-1", r#"{"n":1}"#).await;
+    let again = app.github("d-2", r#"{"n":1}"#).await;
+    let once_more = app.github("d-2", r#"{"n":1}"#).await;
+    assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
+    assert_eq!((once_more.word(), once_more.event()), ("duplicate".into(), first.event()));
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    assert_eq!(app.count("select count(*) from conflict where kind = 'same_body_new_id'").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_at_once_are_one_event_and_one_delivery() {
+    let handler = Handler::start(Vec::new()).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    let tries = (0..500).map(|_| app.stripe("evt_1", "charge.succeeded"));
+    let words: Vec<String> = futures_util::future::join_all(tries).await.iter().map(Said::word).collect();
+    assert_eq!(words.iter().filter(|word| *word == "accepted").count(), 1);
+    assert_eq!(words.iter().filter(|word| *word == "duplicate").count(), 499);
+    app.until("select count(*) from delivery where state = 'delivered'", 1).await;
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    assert_eq!(app.count("select count(*) from delivery").await, 1);
+    assert_eq!(handler.count(), 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_on_one_database_agree_on_what_is_new() {
+    let handler = Handler::start(Vec::new()).await;
+    let config = config(&[("h", &handler.url(), "")]);
+    let one = spawn_app(&config).await;
+    let two = spawn_on(&config, one.database_url.clone()).await;
+    let ids: Vec<String> = (0..50).map(|n| format!("evt_{n}")).collect();
+    let tries = ids.iter().flat_map(|id| [one.stripe(id, "x"), two.stripe(id, "x")]);
+    let words: Vec<String> = futures_util::future::join_all(tries).await.iter().map(Said::word).collect();
+    assert_eq!(words.iter().filter(|word| *word == "accepted").count(), 50);
+    one.until("select count(*) from delivery where state = 'delivered'", 50).await;
+    assert_eq!(handler.count(), 50);
+    one.app.stop().await;
+    two.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_not_recorded_and_says_no_reason() {
+    let app = spawn_app(&config(&[])).await;
+    let body = r#"{"id":"evt_1"}"#;
+    let unix = now_unix();
+    let forged = app.post("/hooks/stripe", &stripe_headers("whsec_other", unix, body.as_bytes()), body).await;
+    let stale = app.post("/hooks/stripe", &stripe_headers(STRIPE_SECRET, unix - 301, body.as_bytes()), body).await;
+    let future = app.post("/hooks/stripe", &stripe_headers(STRIPE_SECRET, unix + 330, body.as_bytes()), body).await;
+    let unsigned = app.post("/hooks/stripe", &[], body).await;
+    for said in [&forged, &stale, &future, &unsigned] {
+        assert_eq!(said.status, 401);
+        assert_eq!(said.headers["content-type"], "application/problem+json");
+        assert_eq!(said.text, forged.text);
+    }
+    let mut twice = stripe_headers(STRIPE_SECRET, unix, body.as_bytes());
+    twice.push(twice[1].clone());
+    assert_eq!(app.post("/hooks/stripe", &twice, body).await.status, 400);
+    assert_eq!(app.post("/hooks/nobody", &[], body).await.status, 404);
+    assert_eq!(app.post("/hooks/%2e%2e%2fstripe", &[], body).await.status, 404);
+    assert_eq!(app.http.get(format!("{}/hooks/stripe", app.url)).send().await.expect("an answer").status(), 405);
+    let mut zipped = stripe_headers(STRIPE_SECRET, unix, body.as_bytes());
+    zipped.push(("content-encoding".into(), "gzip".into()));
+    assert_eq!(app.post("/hooks/stripe", &zipped, body).await.status, 415);
+    assert_eq!(app.count("select count(*) from event_key").await, 0);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_over_the_limit_is_413_also_where_no_length_is_announced() {
+    let config = config(&[]).replace("provider = \"github\"", "provider = \"github\"\nbody_max = \"1KiB\"");
+    let app = spawn_app(&config).await;
+    let body = "x".repeat(1025);
+    assert_eq!(app.post("/hooks/github", &[], body.clone()).await.status, 413);
+    let chunks =
+        futures_util::stream::iter(body.into_bytes().chunks(100).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>());
+    assert_eq!(app.post("/hooks/github", &[], reqwest::Body::wrap_stream(chunks)).await.status, 413);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_id_the_body_is_the_key() {
+    let app = spawn_app(&config(&[])).await;
+    let mut headers = github_headers(GITHUB_SECRET, "", b"opaque");
+    headers.retain(|(name, _)| name != "x-github-delivery");
+    let first = app.post("/hooks/github", &headers, "opaque").await;
+    let second = app.post("/hooks/github", &headers, "opaque").await;
+    assert_eq!((first.word(), second.word()), ("accepted".into(), "duplicate".into()));
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_a_hundred_thousand_deep_is_stored_as_it_is() {
+    let app = spawn_app(&config(&[])).await;
+    let body = "[".repeat(100_000);
+    let said = app.post("/hooks/stripe", &stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes()), body.clone()).await;
+    assert_eq!(said.word(), "accepted");
+    assert_eq!(app.count("select count(*) from event where octet_length(body) = 100000").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_id_at_two_sources_is_two_events() {
+    let config = config(&[]) + "[sources.other]\nprovider = \"stripe\"\nsecret = \"whsec_test_secret\"\n";
+    let app = spawn_app(&config).await;
+    let body = r#"{"id":"evt_1","type":"x"}"#;
+    let headers = stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes());
+    assert_eq!(app.post("/hooks/stripe", &headers, body).await.word(), "accepted");
+    assert_eq!(app.post("/hooks/other", &headers, body).await.word(), "accepted");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_of_a_restarted_node_is_found_in_the_database() {
+    let config = config(&[]);
+    let app = spawn_app(&config).await;
+    let first = app.stripe("evt_1", "x").await;
+    let database = app.database_url.clone();
+    app.app.stop().await;
+    let app = spawn_on(&config, database).await;
+    let second = app.stripe("evt_1", "x").await;
+    assert_eq!((second.word(), second.event()), ("duplicate".into(), first.event()));
+    app.app.stop().await;
+}
+
+/// Holds the writers of a database up until it is dropped.
+struct Held(sqlx::PgTransaction<'static>);
+
+async fn hold(app: &TestApp) -> Held {
+    let mut transaction = app.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table event_key in exclusive mode").execute(&mut *transaction).await.expect("a lock");
+    Held(transaction)
+}
+
+impl Held {
+    async fn release(self) {
+        self.0.rollback().await.expect("a rollback");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_503_with_retry_after_and_loses_nothing() {
+    let config = config(&[]).replace("[ingress]", "[ingress]\nqueue_rows_max = 1");
+    let app = spawn_app(&config).await;
+    let held = hold(&app).await;
+    let mut first = Box::pin(app.stripe("evt_1", "x"));
+    // The first request is sent and has to wait: whatever comes meanwhile finds the queue full.
+    let second = loop {
+        tokio::select! {
+            said = &mut first => panic!("answered before its commit: {said:?}"),
+            said = app.stripe("evt_2", "x") => if said.status == 503 { break said },
+        }
+    };
+    assert!(second.headers.contains_key("retry-after"));
+    held.release().await;
+    assert_eq!((&mut first).await.word(), "accepted");
+    drop(first);
+    assert_eq!(app.stripe("evt_2", "x").await.word(), "accepted");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_does_not_answer_is_503_after_the_sources_budget() {
+    let config = config(&[]).replace("provider = \"stripe\"", "provider = \"stripe\"\nack_budget = \"100ms\"");
+    let app = spawn_app(&config).await;
+    let held = hold(&app).await;
+    let said = app.stripe("evt_1", "x").await;
+    assert_eq!(said.status, 503);
+    assert!(said.headers.contains_key("retry-after"));
+    held.release().await;
+    // The statement that was on its way may have been committed meanwhile: either way the event is there once.
+    assert!(["accepted", "duplicate"].contains(&app.stripe("evt_1", "x").await.word().as_str()));
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeats_within_one_batch_get_an_answer_each() {
+    let config = config(&[]) + "[database]\nbatch_connections = 1\n";
+    let app = spawn_app(&config).await;
+    let held = hold(&app).await;
+    let bodies: Vec<String> = (0..40).map(|n| format!(r#"{{"n":{}}}"#, n % 4)).collect();
+    // Forty requests for twenty ids: each id twice, with the same body or with another.
+    let tries = bodies.iter().enumerate().map(|(n, body)| {
+        let id = format!("d-{}", n % 20);
+        let app = &app;
+        async move { app.github(&id, &format!("{body}{}", " ".repeat(n % 20))).await }
+    });
+    let (said, ()) = tokio::join!(futures_util::future::join_all(tries), held.release());
+    let words: Vec<String> = said.iter().map(Said::word).collect();
+    assert_eq!(words.iter().filter(|word| *word == "accepted").count(), 20);
+    assert_eq!(words.iter().filter(|word| *word == "duplicate").count(), 20);
+    assert_eq!(app.count("select count(*) from event").await, 20);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn terminated_connections_heal() {
+    let app = spawn_app(&config(&[])).await;
+    for n in 0..5 {
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+        )
+        .execute(&app.pool)
+        .await
+        .expect("terminated");
+        assert_eq!(app.stripe(&format!("evt_{n}"), "x").await.word(), "accepted");
+    }
+    assert_eq!(app.count("select count(*) from event").await, 5);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_characters_in_ids_and_types_are_harmless() {
+    let handler = Handler::start(Vec::new()).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    let body = r#"{"id":"a\u0000\r\nx-evil: 1","type":"t\u0000\r\nx-evil: 1"}"#;
+    let headers = stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes());
+    assert_eq!(app.post("/hooks/stripe", &headers, body).await.word(), "accepted");
+    assert_eq!(app.post("/hooks/stripe", &headers, body).await.word(), "duplicate");
+    let received = handler.received(1).await.remove(0);
+    assert_eq!(received.header("x-evil"), None);
+    assert_eq!(received.body, body.as_bytes());
+    app.app.stop().await;
+}
