@@ -92,3 +92,39 @@ async fn a_replay_keeps_the_events_id_counts_first_and_goes_on_where_it_stood() 
     assert_eq!(other.received(2).await.len(), 2);
     app.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruning_drops_old_days_and_forgotten_keys_but_not_what_is_open() {
+    let handler = Handler::start(vec![Reply::Status(500)]).await;
+    let config = config(&[("h", &handler.url(), "retry = { schedule = [\"1h\"] }")]);
+    let app = spawn_app(&config).await;
+    let key = uuid::Uuid::now_v7();
+    for day in ["20240101", "20240102"] {
+        let (from, to) = if day == "20240101" { (1_704_067_200_000, 1_704_153_600_000) } else { (1_704_153_600_000, 1_704_240_000_000) };
+        let (from, to) = (hookonce::event::id_floor(from), hookonce::event::id_floor(to));
+        let sql = format!("create table event_{day} partition of event for values from ('{from}') to ('{to}')");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&app.pool).await.expect("a partition");
+    }
+    let open = hookonce::event::id_floor(1_704_153_600_001);
+    sqlx::query(
+        "insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, due_at) \
+         values ($1, $2, $3, 's', 'nowhere', 0, 'pending', 0, now() + interval '1 day')",
+    )
+    .bind(uuid::Uuid::now_v7())
+    .bind(key)
+    .bind(open)
+    .execute(&app.pool)
+    .await
+    .expect("an open delivery");
+    sqlx::query("insert into event_key (key, event_id, body_digest, expires_at) values ($1, $1, sha256('x'), now() - interval '1 second')")
+        .bind(key)
+        .execute(&app.pool)
+        .await
+        .expect("a key");
+    let pruned = app.api(Method::POST, "/prune", None).await;
+    assert_eq!(pruned.status, 200, "{pruned:?}");
+    let pruned = pruned.json();
+    assert_eq!((&pruned["partitions"], &pruned["held"]), (&json!(["event_20240101"]), &json!(["event_20240102"])));
+    assert_eq!(pruned["keys"], 1);
+    app.app.stop().await;
+}
