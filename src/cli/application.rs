@@ -25,7 +25,7 @@ use crate::{
     http::{
         auth,
         health::Readiness,
-        ingress::Ingress,
+        ingress::{Ingress, Reading},
         recorder::{Recorder, RecorderOptions},
         sources::Sources,
         state::AdminState,
@@ -103,6 +103,7 @@ impl Application {
             tail: shared.tail.clone(),
             public_url: settings.ingress.public_url.clone(),
             body_timeout: settings.ingress.body_timeout.0,
+            reading: Reading::new(settings.ingress.queue_bytes_max.bytes()),
         });
         let readiness = Readiness::default();
         readiness.set(true);

@@ -2,7 +2,10 @@
 //! which check failed.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,6 +39,40 @@ pub struct Ingress {
     pub tail: Tail,
     pub public_url: Option<String>,
     pub body_timeout: Duration,
+    pub reading: Reading,
+}
+
+/// Bodies on their way in, all together: whoever sends them is not known yet, so their sum is bounded before anything is verified.
+pub struct Reading {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Reading {
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), bytes_max }
+    }
+}
+
+/// One body's part of the sum, given back when it has been answered.
+struct Share<'a> {
+    reading: &'a Reading,
+    bytes: usize,
+}
+
+impl Share<'_> {
+    /// False where the sum is used up. A lone body always has room: its own limit bounds it.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let before = self.reading.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        before + bytes <= self.reading.bytes_max || before + bytes == self.bytes
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.reading.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Why a request gets no 200.
@@ -133,7 +170,8 @@ async fn handle(
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::Encoding);
     }
-    let body = read_body(request, payload, source.body_max, ingress.body_timeout).await?;
+    let mut share = Share { reading: &ingress.reading, bytes: 0 };
+    let body = read_body(request, payload, source.body_max, ingress.body_timeout, &mut share).await?;
     let verified = verify(request, ingress, source, &body).map_err(Refusal::Rejected)?;
     if let Some(challenge) = verified.challenge() {
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
@@ -156,17 +194,29 @@ async fn handle(
         .body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
 }
 
-async fn read_body(request: &HttpRequest, mut payload: web::Payload, body_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
+/// An announced length is only a promise: no more than this is set aside for it.
+const PREALLOCATED_MAX: usize = 64 << 10;
+
+async fn read_body(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    body_max: usize,
+    timeout: Duration,
+    share: &mut Share<'_>,
+) -> Result<Bytes, Refusal> {
     let announced = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > body_max) {
         return Err(Refusal::TooLarge);
     }
     let read = async {
-        let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
+        let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(PREALLOCATED_MAX));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| Refusal::BodyBroken)?;
             if body.len() + chunk.len() > body_max {
                 return Err(Refusal::TooLarge);
+            }
+            if !share.grow(chunk.len()) {
+                return Err(Refusal::Record(RecordError::Busy));
             }
             body.extend_from_slice(&chunk);
         }

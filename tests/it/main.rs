@@ -2,5 +2,7 @@
 
 mod admin;
 mod app;
+mod command_line;
 mod ingress;
 mod relay;
+mod schema;

@@ -1,0 +1,235 @@
+//! The binary as a user types it: real processes, real signals.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::app::*;
+
+/// A folder with settings and data, and the commands run in it.
+struct Place {
+    folder: tempfile::TempDir,
+    database_url: String,
+}
+
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Served {
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().expect("kill").success());
+    }
+
+    fn end(mut self) -> std::process::ExitStatus {
+        self.0.wait().expect("the process")
+    }
+}
+
+impl Place {
+    async fn new(config: &str) -> Self {
+        let place = Self { folder: tempfile::tempdir().expect("a folder"), database_url: database().await };
+        place.write(config);
+        place
+    }
+
+    fn write(&self, config: &str) {
+        std::fs::write(self.folder.path().join("hookonce.toml"), config).expect("the settings");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookonce"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear().env("DATABASE_URL", &self.database_url);
+        command.env("HOOKONCE_DATA_DIR", self.folder.path().join("data")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+    }
+
+    /// Runs a command to its end, away from the test's own threads.
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        tokio::task::spawn_blocking(move || command.output().expect("the command")).await.expect("the command")
+    }
+
+    async fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    async fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let text = self.text(&[arguments, &["--output", "json"]].concat()).await;
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+
+    async fn serve(&self) -> Served {
+        let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
+        let served = Served(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().expect("serve"));
+        let ready = self.run(&["ready", "--wait", "30s"]).await;
+        assert!(ready.status.success(), "{ready:?} {}", self.log());
+        served
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(Path::new(self.folder.path()).join("log")).unwrap_or_default()
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+fn served_config(handler: &Handler) -> (String, String) {
+    let port = free_port();
+    let config = config(&[("h", &handler.url(), "retry = { base = \"10ms\" }")])
+        .replacen("bind = \"127.0.0.1:0\"", &format!("bind = \"127.0.0.1:{port}\""), 1)
+        .replacen("[relay]", "[relay]\ntimeout = \"1s\"\nlease = \"4s\"", 1);
+    (config, format!("http://127.0.0.1:{port}/hooks/stripe"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn send_list_show_replay_and_stop() {
+    let handler = Handler::start(Vec::new()).await;
+    let (config, to) = served_config(&handler);
+    let place = Place::new(&config).await;
+    let served = place.serve().await;
+    let sent = place.json(&["send", "stripe", "--type", "invoice.paid", "--count", "3", "--duplicates", "1", "--to", &to]).await;
+    let words: Vec<&str> = sent.as_array().expect("an array").iter().filter_map(|row| row["status"].as_str()).collect();
+    assert_eq!(words.iter().filter(|word| **word == "accepted").count(), 3, "{sent}");
+    assert_eq!(words.iter().filter(|word| **word == "duplicate").count(), 3, "{sent}");
+    handler.received(3).await;
+    let events = place.json(&["events", "list"]).await;
+    assert_eq!(events.as_array().map(Vec::len), Some(3));
+    let id = events[0]["id"].as_str().expect("an id");
+    assert_eq!(place.json(&["events", "show", id]).await["id"], id);
+    assert_eq!(place.run(&["events", "show", "01890000-0000-7000-8000-000000000000"]).await.status.code(), Some(3));
+    assert_eq!(place.run(&["events", "show", "17"]).await.status.code(), Some(2));
+    place.text(&["replay", "--source", "stripe", "--dry-run"]).await;
+    assert_eq!(handler.count(), 3);
+    place.text(&["replay", id, "--yes"]).await;
+    assert!(handler.received(4).await[3].header("hookonce-replay").is_some());
+    served.signal("TERM");
+    assert!(served.end().success(), "{}", place.log());
+    assert!(!place.log().contains("whsec_test_secret"));
+    assert_eq!(place.run(&["events", "list"]).await.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+    let handler = Handler::start(vec![Reply::Hang]).await;
+    let (config, to) = served_config(&handler);
+    let place = Place::new(&config).await;
+    let served = place.serve().await;
+    let sent = place.json(&["send", "stripe", "--count", "20", "--to", &to]).await;
+    assert!(sent.as_array().expect("an array").iter().all(|row| row["status"] == "accepted"), "{sent}");
+    handler.received(1).await;
+    served.signal("KILL");
+    assert!(!served.end().success());
+    // As if the first try had been killed between its commit and its answer: the sender tries again, with the same id.
+    let id = sent[0]["id"].as_str().expect("an id").to_owned();
+    let served = place.serve().await;
+    let again = place.json(&["send", "stripe", "--id", &id, "--to", &to]).await;
+    let word = again.get(0).unwrap_or(&again)["status"].clone();
+    assert!(word == "duplicate" || word == "conflict", "{again}");
+    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
+    let delivered = async {
+        while sqlx::query_scalar::<_, i64>("select count(*) from delivery where state = 'delivered'")
+            .fetch_one(&pool)
+            .await
+            .expect("a count")
+            < 20
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, delivered).await.expect("all delivered after the leases ended");
+    served.signal("TERM");
+    assert!(served.end().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hang_up_reloads_or_keeps_the_old_and_says_why() {
+    let (old, new) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
+    let (config, to) = served_config(&old);
+    let place = Place::new(&config).await;
+    let served = place.serve().await;
+    let says = |text: &'static str| {
+        let place = &place;
+        async move {
+            while !place.log().contains(text) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    place.write(&config.replace("provider = \"stripe\"", "provider = \"strip\""));
+    served.signal("HUP");
+    tokio::time::timeout(LONG, says("the old one stays in force")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.text(&["send", "stripe", "--secret", STRIPE_SECRET, "--to", &to]).await;
+    old.received(1).await;
+    place.write(&config.replace(&old.url(), &new.url()));
+    served.signal("HUP");
+    tokio::time::timeout(LONG, says("is in force\n")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.text(&["send", "stripe", "--to", &to]).await;
+    new.received(1).await;
+    served.signal("TERM");
+    assert!(served.end().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serve_refuses_what_it_must_not_run_with() {
+    let place = Place::new("").await;
+    for (config, expected) in [
+        ("[sources.a]\nprovider = \"stripe\"\nsecret = \"\"\n", "sources.a.secret"),
+        ("[sources.a]\nprovider = \"nobody\"\nsecret = \"x\"\n", "nobody"),
+        ("[ingress]\nbnid = \"127.0.0.1:0\"\n", "ingress.bnid"),
+        (
+            "[sources.a]\nprovider = \"stripe\"\nsecret = \"x\"\n[[routes]]\nsource = \"a\"\ndestination = \"gone\"\n",
+            "routes[0].destination",
+        ),
+    ] {
+        place.write(config);
+        for command in [&["serve"][..], &["config", "check"]] {
+            let output = place.run(command).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains(expected) && said.contains("hookonce.toml"), "{said}");
+        }
+    }
+    place.write("[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n");
+    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'later', true, '', 0)",
+    )
+    .execute(&pool)
+    .await
+    .expect("a later migration");
+    let output = place.run(&["serve"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("newer"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_need_no_service() {
+    let place = Place::new("").await;
+    assert!(place.text(&["providers", "list"]).await.contains("stripe"));
+    assert!(place.text(&["providers", "show", "github"]).await.contains("x-hub-signature-256"));
+    assert!(place.text(&["completions", "bash"]).await.contains("hookonce"));
+    assert!(place.text(&["man"]).await.contains("hookonce"));
+    let schema: serde_json::Value = serde_json::from_str(&place.text(&["config", "schema"]).await).expect("JSON");
+    assert!(schema["properties"]["sources"].is_object());
+    let (headers, body) = (place.folder.path().join("headers"), place.folder.path().join("body"));
+    std::fs::write(&body, "Hello, World!").expect("the body");
+    let signature = "X-Hub-Signature-256: sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17\n";
+    std::fs::write(&headers, signature).expect("the headers");
+    let (headers, body) = (headers.to_string_lossy().into_owned(), body.to_string_lossy().into_owned());
+    let verify = ["verify", "--provider", "github", "--headers", &headers, "--body", &body, "--secret"];
+    assert!(place.text(&[&verify[..], &[GITHUB_SECRET]].concat()).await.contains("accept"));
+    let refused = place.run(&[&verify[..], &["another"]].concat()).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("no_match"), "{refused:?}");
+}

@@ -1,0 +1,117 @@
+table attempt: id uuid not null
+table attempt: key uuid not null
+table attempt: delivery_id uuid not null
+table attempt: number integer not null
+table attempt: epoch bigint not null
+table attempt: started_at timestamp with time zone not null
+table attempt: latency_ms integer not null
+table attempt: outcome text not null
+table attempt: status smallint
+table attempt: error text
+table attempt: detail text
+table attempt: response bytea
+table conflict: key uuid not null
+table conflict: body_digest bytea not null
+table conflict: id uuid not null
+table conflict: event_id uuid not null
+table conflict: kind text not null
+table conflict: source text not null
+table conflict: event_key text not null
+table conflict: event_type text
+table conflict: received_at timestamp with time zone not null default now()
+table conflict: headers text not null
+table conflict: body bytea not null
+table delivery_ended: id uuid not null
+table delivery_ended: key uuid not null
+table delivery_ended: event_id uuid not null
+table delivery_ended: source text not null
+table delivery_ended: destination text not null
+table delivery_ended: replay_id uuid
+table delivery_ended: body_bytes integer not null
+table delivery_ended: state text not null
+table delivery_ended: epoch bigint not null
+table delivery_ended: attempts integer not null
+table delivery_ended: created_at timestamp with time zone not null
+table delivery_ended: ended_at timestamp with time zone not null default now()
+table destination_pause: destination text not null
+table destination_pause: paused_at timestamp with time zone not null default now()
+table event: id uuid not null
+table event: key uuid not null
+table event: source text not null
+table event: event_key text not null
+table event: event_type text
+table event: received_at timestamp with time zone not null default now()
+table event: headers text not null
+table event: body bytea not null
+table event: body_digest bytea not null
+table event_key: key uuid not null
+table event_key: event_id uuid not null
+table event_key: body_digest bytea not null
+table event_key: expires_at timestamp with time zone not null
+table outbox: id uuid not null
+table outbox: key uuid not null
+table outbox: event_id uuid not null
+table outbox: source text not null
+table outbox: destination text not null
+table outbox: replay_id uuid
+table outbox: body_bytes integer not null
+table outbox: state text not null
+table outbox: epoch bigint not null
+table outbox: attempts integer not null default 0
+table outbox: due_at timestamp with time zone not null default now()
+table outbox: lease_until timestamp with time zone
+table outbox: node uuid
+table outbox: created_at timestamp with time zone not null default now()
+table replay: id uuid not null
+table replay: filter jsonb not null
+table replay: created_at timestamp with time zone not null default now()
+table replay: after uuid not null
+table replay: before uuid not null
+table replay: deliveries bigint not null default 0
+table replay: ended_at timestamp with time zone
+
+constraint attempt_check on attempt: CHECK (((outcome = 'delivered'::text) = (error IS NULL)))
+constraint attempt_latency_ms_check on attempt: CHECK ((latency_ms >= 0))
+constraint attempt_number_check on attempt: CHECK ((number > 0))
+constraint attempt_outcome_check on attempt: CHECK ((outcome = ANY (ARRAY['delivered'::text, 'retry'::text, 'dead'::text])))
+constraint attempt_pkey on attempt: PRIMARY KEY (id, key)
+constraint conflict_body_digest_check on conflict: CHECK ((octet_length(body_digest) = 32))
+constraint conflict_kind_check on conflict: CHECK ((kind = ANY (ARRAY['other_body'::text, 'same_body_new_id'::text])))
+constraint conflict_pkey on conflict: PRIMARY KEY (key, body_digest)
+constraint delivery_ended_pkey on delivery_ended: PRIMARY KEY (id, key)
+constraint delivery_ended_state_check on delivery_ended: CHECK ((state = ANY (ARRAY['delivered'::text, 'dead'::text, 'cancelled'::text])))
+constraint destination_pause_pkey on destination_pause: PRIMARY KEY (destination)
+constraint event_body_digest_check on event: CHECK ((octet_length(body_digest) = 32))
+constraint event_event_key_check on event: CHECK ((event_key <> ''::text))
+constraint event_pkey on event: PRIMARY KEY (id, key)
+constraint event_source_check on event: CHECK ((source <> ''::text))
+constraint event_key_body_digest_check on event_key: CHECK ((octet_length(body_digest) = 32))
+constraint event_key_pkey on event_key: PRIMARY KEY (key)
+constraint outbox_attempts_check on outbox: CHECK ((attempts >= 0))
+constraint outbox_body_bytes_check on outbox: CHECK ((body_bytes >= 0))
+constraint outbox_check on outbox: CHECK (((state = 'leased'::text) = (lease_until IS NOT NULL)))
+constraint outbox_check1 on outbox: CHECK (((state = 'leased'::text) = (node IS NOT NULL)))
+constraint outbox_destination_check on outbox: CHECK ((destination <> ''::text))
+constraint outbox_epoch_check on outbox: CHECK ((epoch >= 0))
+constraint outbox_pkey on outbox: PRIMARY KEY (id, key)
+constraint outbox_state_check on outbox: CHECK ((state = ANY (ARRAY['pending'::text, 'leased'::text])))
+constraint replay_pkey on replay: PRIMARY KEY (id)
+
+CREATE INDEX attempt_delivery ON ONLY public.attempt USING btree (delivery_id)
+CREATE UNIQUE INDEX attempt_pkey ON ONLY public.attempt USING btree (id, key)
+CREATE INDEX conflict_id ON public.conflict USING btree (id)
+CREATE UNIQUE INDEX conflict_pkey ON public.conflict USING btree (key, body_digest)
+CREATE INDEX delivery_ended_event ON ONLY public.delivery_ended USING btree (event_id)
+CREATE UNIQUE INDEX delivery_ended_pkey ON ONLY public.delivery_ended USING btree (id, key)
+CREATE UNIQUE INDEX destination_pause_pkey ON public.destination_pause USING btree (destination)
+CREATE UNIQUE INDEX event_pkey ON ONLY public.event USING btree (id, key)
+CREATE INDEX event_key_expires_at ON public.event_key USING brin (expires_at)
+CREATE UNIQUE INDEX event_key_pkey ON public.event_key USING btree (key)
+CREATE INDEX outbox_due ON public.outbox USING btree (destination, due_at) WHERE (state = 'pending'::text)
+CREATE INDEX outbox_event ON public.outbox USING btree (event_id)
+CREATE INDEX outbox_lease ON public.outbox USING btree (lease_until) WHERE (state = 'leased'::text)
+CREATE UNIQUE INDEX outbox_pkey ON public.outbox USING btree (id, key)
+CREATE UNIQUE INDEX replay_pkey ON public.replay USING btree (id)
+
+view delivery:  SELECT o.id, o.key, o.event_id, o.source, o.destination, o.replay_id, CASE WHEN ((o.state = 'pending'::text) AND (p.destination IS NOT NULL)) THEN 'paused'::text ELSE o.state END AS state, o.epoch, o.attempts, o.created_at, o.due_at, o.lease_until, NULL::timestamp with time zone AS ended_at FROM (outbox o LEFT JOIN destination_pause p ON ((p.destination = o.destination))) UNION ALL SELECT delivery_ended.id, delivery_ended.key, delivery_ended.event_id, delivery_ended.source, delivery_ended.destination, delivery_ended.replay_id, delivery_ended.state, delivery_ended.epoch, delivery_ended.attempts, delivery_ended.created_at, NULL::timestamp with time zone AS due_at, NULL::timestamp with time zone AS lease_until, delivery_ended.ended_at FROM delivery_ended;
+
