@@ -87,6 +87,7 @@ pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
 
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
+        raise_open_files();
         let Parts { settings, database_url, token, clock, tail, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
         let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
@@ -169,6 +170,15 @@ impl Application {
         admin.0.stop(true).await;
         let _ = tokio::join!(public.1, admin.1);
         self.pool.close().await;
+    }
+}
+
+/// A connection is an open file, and shells start programs with 1,024: as many as the system allows are taken.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files was not raised");
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     cli::{Globals, data_dir::DataDir, serve},
     provider::{self, Catalog},
-    settings::load::Inputs,
+    settings::{SecretRef, load::Inputs},
     tail::{Tail, TailLine},
     telemetry,
 };
@@ -21,18 +21,18 @@ const TAIL_LINES_MAX: usize = 1024;
 const SOURCES: [(&str, &str); 5] = [
     (
         "stripe",
-        "Stripe Dashboard > Developers > Webhooks > Add endpoint; Stripe makes the secret there: set it as STRIPE_WEBHOOK_SECRET in hookonce.toml",
+        "Developers > Webhooks > Add endpoint; Stripe makes the secret itself: HOOKONCE__SOURCES__STRIPE__SECRET=whsec_… hookonce dev",
     ),
     ("github", "repository Settings > Webhooks > Add webhook, content type application/json"),
     ("standard-webhooks", "any sender that follows the Standard Webhooks specification"),
-    ("slack", "api.slack.com > your app > Event Subscriptions; Slack's signing secret replaces this one"),
-    ("shopify", "your app's webhooks; Shopify signs with the app's client secret"),
+    ("slack", "your app > Event Subscriptions; Slack makes the signing secret itself: HOOKONCE__SOURCES__SLACK__SECRET=… hookonce dev"),
+    ("shopify", "your app's webhooks; the secret is the app's client secret: HOOKONCE__SOURCES__SHOPIFY__SECRET=… hookonce dev"),
 ];
 
 pub async fn run(globals: &Globals, forward_to: Option<&str>, port: u16) -> anyhow::Result<()> {
     telemetry::init("warn,hookonce=warn", telemetry::Format::Text, None)?;
     let data_dir = DataDir::new(globals.data_dir.clone());
-    let secrets = secrets(&data_dir)?;
+    let mut secrets = secrets(&data_dir)?;
     let (printer, handler) = match forward_to {
         Some(_) => (None, None),
         None => printing_handler().map(|(url, server)| (Some(url), Some(server)))?,
@@ -41,6 +41,12 @@ pub async fn run(globals: &Globals, forward_to: Option<&str>, port: u16) -> anyh
     let overlay = overlay(&secrets, destination, port);
     let inputs = Inputs { file: globals.config.clone(), environment: std::env::vars().collect(), overlay: Some(overlay) };
     let loaded = serve::read(&inputs)?;
+    for (name, source) in &loaded.settings.sources {
+        // What the environment or the user's file sets is in force, so it is what is shown.
+        if let (Some(shown), Some(Ok(secret))) = (secrets.get_mut(name), source.secret.as_ref().map(SecretRef::read)) {
+            secret.expose_secret().clone_into(shown);
+        }
+    }
     let tail = Tail::new(TAIL_LINES_MAX);
     let lines = tail.read();
     let node = serve::Node::start(loaded.settings, data_dir, tail, true).await?;

@@ -233,3 +233,71 @@ async fn commands_that_need_no_service() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stdout).contains("no_match"), "{refused:?}");
 }
+
+/// Kills the managed server that a killed `dev` leaves, whatever becomes of the test.
+struct Managed(std::path::PathBuf);
+
+impl Managed {
+    fn pid(&self) -> Option<String> {
+        let file = std::fs::read_to_string(self.0.join("pgdata/postmaster.pid")).ok()?;
+        file.lines().next().map(str::to_owned)
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_runs_on_its_own_postgres_and_survives_kill() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let handler = Handler::start(Vec::new()).await;
+    let place = Place::new("").await;
+    // The server runs as another user where the test is root.
+    std::fs::set_permissions(place.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    let data_dir = place.folder.path().join("data");
+    // Whatever binaries the tests have found or fetched serve here too.
+    let folder = hookonce::postgres::default_data_dir().expect("a data folder");
+    let binaries = hookonce::postgres::Binaries::find(None, &folder).expect("PostgreSQL").folder().to_owned();
+    let managed = Managed(data_dir.clone());
+    let port = free_port().to_string();
+    let start = || {
+        let screen = place.folder.path().join("screen");
+        let mut command = place.command(&["dev", "--forward-to", &handler.url(), "--port", &port]);
+        command.env_remove("DATABASE_URL").env("HOOKONCE__ADMIN__BIND", "127.0.0.1:0").env("HOOKONCE_POSTGRES_BIN", &binaries);
+        let (out, err) =
+            (std::fs::File::create(&screen).expect("a file"), std::fs::File::create(place.folder.path().join("log")).expect("a log"));
+        (Served(command.stdout(out).stderr(err).spawn().expect("dev")), screen)
+    };
+    let ready = async |screen: &Path| {
+        let wait = async {
+            while !std::fs::read_to_string(screen).unwrap_or_default().contains("Ctrl-C stops") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("dev is not ready: {}", place.log()));
+        std::fs::read_to_string(screen).expect("the screen")
+    };
+    let (served, screen) = start();
+    let first = ready(&screen).await;
+    let to = format!("http://127.0.0.1:{port}/hooks/slack");
+    place.text(&["send", "slack", "--to", &to]).await;
+    handler.received(1).await;
+    served.signal("KILL");
+    served.end();
+    let (served, screen) = start();
+    let second = ready(&screen).await;
+    let secrets = |screen: &str| screen.lines().filter(|line| line.starts_with("    secret ")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(secrets(&first).len(), 5, "{first}");
+    assert_eq!(secrets(&first), secrets(&second));
+    let mode = std::fs::metadata(data_dir.join("dev-secrets.toml")).expect("the secrets").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(place.json(&["events", "list"]).await.as_array().map(Vec::len), Some(1));
+    served.signal("INT");
+    assert!(served.end().success(), "{}", place.log());
+    assert_eq!(managed.pid(), None);
+}
