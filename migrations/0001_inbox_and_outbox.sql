@@ -74,6 +74,8 @@ comment on table outbox is 'Open deliveries alone: a delivery that ended is move
 create index outbox_due on outbox (destination, due_at) where state = 'pending';
 create index outbox_lease on outbox (lease_until) where state = 'leased';
 create index outbox_event on outbox (event_id);
+-- Destinations that a replay gave as a URL are no settings' own: they are found by what is due.
+create index outbox_url on outbox (due_at) where state = 'pending' and destination like 'http%://%';
 
 create table delivery_ended (
     id          uuid        not null,

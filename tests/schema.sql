@@ -111,6 +111,7 @@ CREATE INDEX outbox_due ON public.outbox USING btree (destination, due_at) WHERE
 CREATE INDEX outbox_event ON public.outbox USING btree (event_id)
 CREATE INDEX outbox_lease ON public.outbox USING btree (lease_until) WHERE (state = 'leased'::text)
 CREATE UNIQUE INDEX outbox_pkey ON public.outbox USING btree (id, key)
+CREATE INDEX outbox_url ON public.outbox USING btree (due_at) WHERE ((state = 'pending'::text) AND (destination ~~ 'http%://%'::text))
 CREATE UNIQUE INDEX replay_pkey ON public.replay USING btree (id)
 
 view delivery:  SELECT o.id, o.key, o.event_id, o.source, o.destination, o.replay_id, CASE WHEN ((o.state = 'pending'::text) AND (p.destination IS NOT NULL)) THEN 'paused'::text ELSE o.state END AS state, o.epoch, o.attempts, o.created_at, o.due_at, o.lease_until, NULL::timestamp with time zone AS ended_at FROM (outbox o LEFT JOIN destination_pause p ON ((p.destination = o.destination))) UNION ALL SELECT delivery_ended.id, delivery_ended.key, delivery_ended.event_id, delivery_ended.source, delivery_ended.destination, delivery_ended.replay_id, delivery_ended.state, delivery_ended.epoch, delivery_ended.attempts, delivery_ended.created_at, NULL::timestamp with time zone AS due_at, NULL::timestamp with time zone AS lease_until, delivery_ended.ended_at FROM delivery_ended;

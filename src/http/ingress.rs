@@ -11,7 +11,10 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header::HeaderMap},
+    http::{
+        StatusCode,
+        header::{self, HeaderMap, HeaderValue},
+    },
     web::{self, Bytes, BytesMut},
 };
 use arc_swap::ArcSwap;
@@ -79,6 +82,7 @@ impl Drop for Share<'_> {
 #[derive(Debug)]
 enum Refusal {
     UnknownSource,
+    Method,
     TooLarge,
     BodyTimeout,
     BodyBroken,
@@ -91,6 +95,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyBroken => StatusCode::BAD_REQUEST,
@@ -105,6 +110,7 @@ impl Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::UnknownSource => "unknown_source",
+            Self::Method => "method",
             Self::TooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
@@ -141,6 +147,13 @@ pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::
         Ok(response) => response,
         Err(refusal) => refuse(&ingress, &source.name, started, &refusal),
     }
+}
+
+/// Any method but POST.
+pub async fn wrong_method() -> HttpResponse {
+    let mut response = Refusal::Method.response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 fn refuse(ingress: &Ingress, source: &str, started: Instant, refusal: &Refusal) -> HttpResponse {

@@ -9,16 +9,12 @@ pub mod recorder;
 pub mod sources;
 pub mod state;
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 
 /// The public port: hooks and health, nothing else.
 pub fn public(config: &mut web::ServiceConfig) {
     config
-        .service(
-            web::resource("/hooks/{source}")
-                .route(web::post().to(ingress::receive))
-                .default_service(web::to(|| async { HttpResponse::MethodNotAllowed().insert_header(("Allow", "POST")).finish() })),
-        )
+        .service(web::resource("/hooks/{source}").route(web::post().to(ingress::receive)).default_service(web::to(ingress::wrong_method)))
         .configure(health::configure);
 }
 

@@ -239,7 +239,7 @@ pub async fn paused(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::
 /// Destinations given as a URL (by a replay) that have due deliveries.
 pub async fn due_urls(executor: impl PgExecutor<'_>, most: i64) -> Result<Vec<String>, sqlx::Error> {
     let rows: HashMap<String, ()> = sqlx::query_scalar!(
-        "select destination from outbox where destination like 'http%' and state = 'pending' and due_at <= now() order by due_at limit $1",
+        "select destination from outbox where destination like 'http%://%' and state = 'pending' and due_at <= now() order by due_at limit $1",
         most
     )
     .fetch_all(executor)

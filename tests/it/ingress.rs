@@ -1,5 +1,7 @@
 //! Receive, verify, record once, acknowledge.
 
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+
 use crate::app::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +93,11 @@ async fn what_is_refused_is_not_recorded_and_says_no_reason() {
     assert_eq!(app.post("/hooks/stripe", &twice, body).await.status, 400);
     assert_eq!(app.post("/hooks/nobody", &[], body).await.status, 404);
     assert_eq!(app.post("/hooks/%2e%2e%2fstripe", &[], body).await.status, 404);
-    assert_eq!(app.http.get(format!("{}/hooks/stripe", app.url)).send().await.expect("an answer").status(), 405);
+    let wrong = app.http.get(format!("{}/hooks/stripe", app.url)).send().await.expect("an answer");
+    assert_eq!(
+        (wrong.status().as_u16(), &wrong.headers()["allow"], &wrong.headers()["content-type"]),
+        (405, &"POST".parse().expect("a value"), &"application/problem+json".parse().expect("a value"))
+    );
     let mut zipped = stripe_headers(STRIPE_SECRET, unix, body.as_bytes());
     zipped.push(("content-encoding".into(), "gzip".into()));
     assert_eq!(app.post("/hooks/stripe", &zipped, body).await.status, 415);
@@ -176,19 +182,15 @@ async fn a_full_queue_is_503_with_retry_after_and_loses_nothing() {
     let config = config(&[]).replace("[ingress]", "[ingress]\nqueue_rows_max = 1");
     let app = spawn_app(&config).await;
     let held = hold(&app).await;
-    let mut first = Box::pin(app.stripe("evt_1", "x"));
-    // The first request is sent and has to wait: whatever comes meanwhile finds the queue full.
-    let second = loop {
-        tokio::select! {
-            said = &mut first => panic!("answered before its commit: {said:?}"),
-            said = app.stripe("evt_2", "x") => if said.status == 503 { break said },
-        }
-    };
-    assert!(second.headers.contains_key("retry-after"));
+    // One of the two takes the only place and waits for its commit; the other finds the queue full.
+    let mut tries: FuturesUnordered<_> = ["evt_1", "evt_2"].map(|id| app.stripe(id, "x").map(move |said| (id, said))).into_iter().collect();
+    let (refused, said) = tries.next().await.expect("an answer");
+    assert_eq!(said.status, 503);
+    assert!(said.headers.contains_key("retry-after"));
     held.release().await;
-    assert_eq!((&mut first).await.word(), "accepted");
-    drop(first);
-    assert_eq!(app.stripe("evt_2", "x").await.word(), "accepted");
+    assert_eq!(tries.next().await.expect("an answer").1.word(), "accepted");
+    drop(tries);
+    assert_eq!(app.stripe(refused, "x").await.word(), "accepted");
     app.app.stop().await;
 }
 
@@ -254,5 +256,25 @@ async fn control_characters_in_ids_and_types_are_harmless() {
     let received = handler.received(1).await.remove(0);
     assert_eq!(received.header("x-evil"), None);
     assert_eq!(received.body, body.as_bytes());
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slacks_handshake_is_answered_and_not_recorded() {
+    use hmac::{KeyInit as _, Mac as _};
+    let config = config(&[]) + "[sources.slack]\nprovider = \"slack\"\nsecret = \"8f742231b10e8888abcd99yyyzzz85a5\"\n";
+    let app = spawn_app(&config).await;
+    let body = r#"{"token":"t","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P","type":"url_verification"}"#;
+    let unix = now_unix();
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(b"8f742231b10e8888abcd99yyyzzz85a5").expect("a key");
+    mac.update(format!("v0:{unix}:{body}").as_bytes());
+    let signature = format!("v0={}", hex::encode(mac.finalize().into_bytes()));
+    let headers =
+        [("x-slack-signature", signature), ("x-slack-request-timestamp", unix.to_string())].map(|(name, value)| (name.to_owned(), value));
+    let said = app.post("/hooks/slack", &headers, body).await;
+    assert_eq!(said.status, 200);
+    assert!(said.text.contains("3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"), "{said:?}");
+    assert_eq!(app.post("/hooks/slack", &[], body).await.status, 401);
+    assert_eq!(app.count("select count(*) from event_key").await, 0);
     app.app.stop().await;
 }
