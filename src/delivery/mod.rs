@@ -4,4 +4,5 @@ pub mod destination;
 pub mod finisher;
 pub mod outcome;
 pub mod retry;
+mod target;
 pub mod worker;

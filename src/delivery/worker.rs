@@ -3,16 +3,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    num::NonZeroU32,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,12 +16,11 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     delivery::{
-        destination::http::HttpDestination,
         finisher::{Entry, Finisher},
         outcome::{Answer, Failure, Verdict},
-        retry::{Next, Schedule},
+        retry::Next,
+        target::Target,
     },
-    provider::standard::Signer,
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
         handoff::{Handed, Handoff, Lane, Leased},
@@ -35,8 +29,7 @@ use crate::{
     tail::{Tail, TailLine},
 };
 
-/// A claim takes at most this many rows of one destination, and bodies of so many bytes.
-const CLAIM_ROWS_MAX: usize = 256;
+/// The bodies of one claim add up to at most this.
 const CLAIM_BYTES_MAX: i64 = 32 << 20;
 /// Destinations given as a URL, at most so many at once.
 const URLS_MAX: i64 = 16;
@@ -79,90 +72,6 @@ struct Running {
     lane: Arc<Lane>,
     /// Ends the worker of a destination that was changed or removed; what it holds is given back.
     retired: CancellationToken,
-}
-
-/// One destination as it is now.
-struct Target {
-    name: Arc<str>,
-    http: HttpDestination,
-    schedule: Schedule,
-    lease: Duration,
-    concurrency: usize,
-    rate: Option<(NonZeroU32, DefaultDirectRateLimiter)>,
-    breaker: Breaker,
-    settings: (Destination, Relay),
-}
-
-/// Opens after so many failures in a row; then one probe at a time until one succeeds.
-struct Breaker {
-    failures_max: u32,
-    open_for: Duration,
-    failures: AtomicU32,
-    opened_at: Mutex<Option<Instant>>,
-}
-
-impl Breaker {
-    /// How many deliveries may be held now: all, one probe, or none.
-    fn allowed(&self, most: usize) -> usize {
-        match *self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            None => most,
-            Some(at) if at.elapsed() >= self.open_for => 1,
-            Some(_) => 0,
-        }
-    }
-
-    fn record(&self, failed: bool) {
-        let mut opened_at = self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !failed {
-            self.failures.store(0, Ordering::Relaxed);
-            *opened_at = None;
-        } else if self.failures_max > 0 && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
-            *opened_at = Some(Instant::now());
-        }
-    }
-}
-
-impl Target {
-    fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
-        let url = destination.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", destination.url))?;
-        let secrets = destination.signing_secret.iter().chain(&destination.signing_secrets);
-        let signers =
-            secrets.map(|secret| Signer::new(&secret.read()?).map_err(|error| error.to_string())).collect::<Result<_, String>>()?;
-        let timeout = destination.timeout.unwrap_or(relay.timeout).0;
-        Ok(Self {
-            name: name.clone(),
-            http: HttpDestination { url, signers, timeout, response_max: relay.response_max.bytes() },
-            schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
-            lease: relay.lease.0,
-            concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
-            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(Quota::per_second(rate)))),
-            breaker: Breaker {
-                failures_max: relay.breaker.failures,
-                open_for: relay.breaker.open.0,
-                failures: AtomicU32::new(0),
-                opened_at: Mutex::new(None),
-            },
-            settings: (destination.clone(), relay.clone()),
-        })
-    }
-
-    fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
-        // Secrets are masked in the debug form, so values are compared as read.
-        format!("{:?}", self.settings) == format!("{:?}", (destination, relay))
-            && Self::secrets(destination) == Self::secrets(&self.settings.0)
-    }
-
-    fn secrets(destination: &Destination) -> Vec<Option<String>> {
-        use secrecy::ExposeSecret as _;
-        let secrets = destination.signing_secret.iter().chain(&destination.signing_secrets);
-        secrets.map(|secret| secret.read().ok().map(|secret| secret.expose_secret().to_owned())).collect()
-    }
-
-    /// How many deliveries this node may hold for it while it is not paused.
-    fn held_max(&self) -> usize {
-        let most = (self.concurrency * 4).min(CLAIM_ROWS_MAX);
-        self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
-    }
 }
 
 impl Relays {

@@ -1,0 +1,127 @@
+//! One destination as it is now: its address, schedule, bounds and breaker. It sends nothing and claims nothing.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    delivery::{destination::http::HttpDestination, retry::Schedule},
+    provider::standard::Signer,
+    settings::{Destination, Relay, SecretRef},
+};
+
+/// A node holds at most this many rows of one destination.
+const HELD_ROWS_MAX: usize = 256;
+
+/// One destination as it is now.
+pub struct Target {
+    pub name: Arc<str>,
+    pub http: HttpDestination,
+    pub schedule: Schedule,
+    pub lease: Duration,
+    pub concurrency: usize,
+    pub rate: Option<(NonZeroU32, DefaultDirectRateLimiter)>,
+    pub breaker: Breaker,
+    settings: (Destination, Relay),
+    secrets: Vec<SecretString>,
+}
+
+/// Opens after so many failures in a row; then one probe at a time until one succeeds.
+pub struct Breaker {
+    failures_max: u32,
+    pub open_for: Duration,
+    failures: AtomicU32,
+    opened_at: Mutex<Option<Instant>>,
+}
+
+impl Breaker {
+    /// How many deliveries may be held now: all, one probe, or none.
+    pub fn allowed(&self, most: usize) -> usize {
+        match *self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => most,
+            Some(at) if at.elapsed() >= self.open_for => 1,
+            Some(_) => 0,
+        }
+    }
+
+    pub fn record(&self, failed: bool) {
+        let mut opened_at = self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !failed {
+            self.failures.store(0, Ordering::Relaxed);
+            *opened_at = None;
+        } else if self.failures_max > 0 && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
+            *opened_at = Some(Instant::now());
+        }
+    }
+}
+
+impl Target {
+    pub fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
+        let url = destination.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", destination.url))?;
+        let secrets = secrets(destination)?;
+        let signers = secrets.iter().map(Signer::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let timeout = destination.timeout.unwrap_or(relay.timeout).0;
+        Ok(Self {
+            name: name.clone(),
+            http: HttpDestination { url, signers, timeout, response_max: relay.response_max.bytes() },
+            schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
+            lease: relay.lease.0,
+            concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
+            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(Quota::per_second(rate)))),
+            breaker: Breaker {
+                failures_max: relay.breaker.failures,
+                open_for: relay.breaker.open.0,
+                failures: AtomicU32::new(0),
+                opened_at: Mutex::new(None),
+            },
+            settings: (destination.clone(), relay.clone()),
+            secrets,
+        })
+    }
+
+    /// Whether these settings would make the same target. Secrets are compared as they can be read now with as they were read then: a file
+    /// whose content was rotated is a change.
+    pub fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
+        format!("{:?}", self.settings) == format!("{:?}", (destination, relay))
+            && secrets(destination).is_ok_and(|secrets| {
+                let exposed = |secrets: &[SecretString]| secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>();
+                exposed(&secrets) == exposed(&self.secrets)
+            })
+    }
+
+    /// How many deliveries this node may hold for it while it is not paused.
+    pub fn held_max(&self) -> usize {
+        let most = (self.concurrency * 4).min(HELD_ROWS_MAX);
+        self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
+    }
+}
+
+fn secrets(destination: &Destination) -> Result<Vec<SecretString>, String> {
+    destination.signing_secret.iter().chain(&destination.signing_secrets).map(SecretRef::read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotated_secret_file_is_a_change() {
+        let relay = crate::settings::load(&crate::settings::Inputs::default()).unwrap().settings.relay;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signing_secret = Some(SecretRef::File(file.path().into()));
+        let destination = Destination { url: "http://127.0.0.1:1/".into(), signing_secret, ..Destination::default() };
+        let target = Target::new(&"d".into(), &destination, &relay).unwrap();
+        assert!(target.same_as(&destination, &relay));
+        std::fs::write(file.path(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
+        assert!(!target.same_as(&destination, &relay));
+    }
+}
