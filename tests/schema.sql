@@ -99,6 +99,7 @@ constraint replay_pkey on replay: PRIMARY KEY (id)
 
 CREATE INDEX attempt_delivery ON ONLY public.attempt USING btree (delivery_id)
 CREATE UNIQUE INDEX attempt_pkey ON ONLY public.attempt USING btree (id, key)
+CREATE INDEX conflict_event ON public.conflict USING btree (event_id)
 CREATE INDEX conflict_id ON public.conflict USING btree (id)
 CREATE UNIQUE INDEX conflict_pkey ON public.conflict USING btree (key, body_digest)
 CREATE INDEX delivery_ended_event ON ONLY public.delivery_ended USING btree (event_id)

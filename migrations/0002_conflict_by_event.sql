@@ -1,0 +1,2 @@
+-- An event's conflicts are looked up by the event.
+create index conflict_event on conflict (event_id);
