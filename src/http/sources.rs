@@ -39,7 +39,7 @@ impl Sources {
                     let source = Source {
                         name: name.as_str().into(),
                         routes: Routes::of(settings, name),
-                        window: source.window.unwrap_or(settings.retention.keys).0,
+                        window: window(settings, source, &verifier),
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
                         ack_budget: ack_budget(settings, source, &verifier),
                         on_conflict: source.on_conflict,
@@ -52,6 +52,15 @@ impl Sources {
             }
         }
         if errors.is_empty() { Ok(Self(sources)) } else { Err(errors) }
+    }
+}
+
+/// The source's own, else the general one; never shorter than the provider goes on sending, where that is known.
+fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
+    let general = settings.retention.keys.0;
+    match source.window {
+        Some(own) => own.0,
+        None => verifier.scheme().spec.window.map_or(general, |provider| general.max(provider.0)),
     }
 }
 

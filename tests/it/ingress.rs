@@ -44,6 +44,20 @@ async fn a_signed_body_under_a_new_unsigned_id_is_a_flagged_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_remembered_for_its_sources_window_and_no_shorter_than_the_provider_sends() {
+    let own = "[sources.brief]\nprovider = \"github\"\nsecret = \"It's a Secret to Everybody\"\nwindow = \"2h\"\n";
+    let app = spawn_app(&format!("{}{own}[retention]\nkeys = \"1d\"\n", config(&[]))).await;
+    app.github("d-1", "{}").await;
+    app.stripe("evt_1", "charge.succeeded").await;
+    app.post("/hooks/brief", &github_headers(GITHUB_SECRET, "d-1", b"{}"), "{}").await;
+    let hours = "select string_agg(distinct hours::text, ' ' order by hours::text) from \
+                 (select round(extract(epoch from expires_at - now()) / 3600) as hours from event_key) as key";
+    let hours: String = sqlx::query_scalar(hours).fetch_one(&app.pool).await.expect("hours");
+    assert_eq!(hours, "2 72", "the source's own; the three days that GitHub and Stripe go on sending");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_at_once_are_one_event_and_one_delivery() {
     let handler = Handler::start(Vec::new()).await;
     let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
