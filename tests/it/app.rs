@@ -41,7 +41,10 @@ async fn server() -> &'static str {
     SERVER
         .get_or_init(|| async {
             let url = match std::env::var("DATABASE_URL") {
-                Ok(url) if !url.is_empty() => url,
+                Ok(url) if !url.is_empty() => {
+                    drop_databases_at_exit(&url);
+                    url
+                }
                 _ => private_server().await,
             };
             let template = with_database(&url, &template_name());
@@ -101,6 +104,31 @@ pub async fn database() -> String {
     let mut connection = PgConnection::connect(server).await.expect("the tests' server");
     run(&mut connection, format!("create database {name} template {}", template_name())).await;
     with_database(server, &name)
+}
+
+/// A server that the run did not start keeps nothing of it: its databases go when the process ends.
+fn drop_databases_at_exit(url: &str) {
+    static URL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    extern "C" fn drop_databases() {
+        let url = URL.get().expect("set before");
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(url).await.expect("the tests' server");
+                let made = (0..DATABASES.load(Ordering::Relaxed)).map(|n| format!("hookonce_test_{}_{n}", std::process::id()));
+                for name in made.chain([template_name()]) {
+                    run(&mut connection, format!("drop database if exists {name} with (force)")).await;
+                }
+            });
+        });
+        if dropped.join().is_err() {
+            eprintln!("databases hookonce_test_{}_* were left behind", std::process::id());
+        }
+    }
+    if URL.set(url.to_owned()).is_ok() {
+        // SAFETY: the handler takes no arguments and does not unwind.
+        assert_eq!(unsafe { libc::atexit(drop_databases) }, 0);
+    }
 }
 
 /// One request as the handler got it.
