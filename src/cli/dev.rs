@@ -71,7 +71,9 @@ fn secrets(data_dir: &DataDir) -> anyhow::Result<BTreeMap<String, String>> {
     let before = secrets.len();
     for name in SOURCES.iter().map(|(name, _)| *name).chain(["forward"]) {
         let scheme = catalog.get(if name == "forward" { "standard-webhooks" } else { name }).context("a built-in provider is missing")?;
-        secrets.entry(name.to_owned()).or_insert_with(|| provider::generate_secret(scheme, &mut rand::rng()).expose_secret().to_owned());
+        if !secrets.contains_key(name) {
+            secrets.insert(name.to_owned(), provider::generate_secret(scheme, &mut rand::rng())?.expose_secret().to_owned());
+        }
     }
     if secrets.len() > before {
         data_dir.write_dev_secrets(&secrets)?;

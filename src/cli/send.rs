@@ -63,6 +63,7 @@ struct Signed {
     event_type: Option<String>,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    url: Url,
 }
 
 pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
@@ -87,7 +88,7 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
     for number in 1..=arguments.count {
         let signed = signed(&arguments, scheme, &secret, &url, data.as_deref(), number)?;
         for _ in 0..=arguments.duplicates {
-            let row = post(&http, &url, &signed).await;
+            let row = post(&http, &signed).await;
             accepted += u64::from(row["http"].as_u64().is_some_and(|status| (200..300).contains(&status)));
             bar.inc(1);
             if globals.output == Format::Ndjson { output::line(&row)? } else { rows.push(row) }
@@ -125,7 +126,8 @@ fn signed(
     let (event_type, body) = match data {
         Some(body) => (arguments.r#type.clone(), body.to_vec()),
         None => {
-            let (event_type, body) = sample(&arguments.provider, arguments.r#type.as_deref(), &id);
+            let (event_type, body) = sample(scheme, arguments.r#type.as_deref(), &id)
+                .map_err(|error| anyhow::anyhow!("can't make a sample of {}: {error}", arguments.provider))?;
             (Some(event_type), distinct(body, &id))
         }
     };
@@ -137,8 +139,9 @@ fn signed(
         url: Some(url.as_str()),
         method: "POST",
     };
-    let headers = sign(scheme, secret, &draft).map_err(|error| anyhow::anyhow!("can't sign as {}: {error}", arguments.provider))?;
-    Ok(Signed { id, event_type, headers, body })
+    let signed = sign(scheme, secret, &draft).map_err(|error| anyhow::anyhow!("can't sign as {}: {error}", arguments.provider))?;
+    let url = signed.url.and_then(|url| Url::parse(&url).ok()).unwrap_or_else(|| url.clone());
+    Ok(Signed { id, event_type, headers: signed.headers, body: signed.body, url })
 }
 
 /// An id in the form of the provider's own.
@@ -167,8 +170,8 @@ fn distinct(body: Vec<u8>, id: &str) -> Vec<u8> {
     }
 }
 
-async fn post(http: &reqwest::Client, url: &Url, signed: &Signed) -> Value {
-    let mut request = http.post(url.clone()).body(signed.body.clone());
+async fn post(http: &reqwest::Client, signed: &Signed) -> Value {
+    let mut request = http.post(signed.url.clone()).body(signed.body.clone());
     for (name, value) in &signed.headers {
         request = request.header(name, value);
     }
@@ -204,12 +207,17 @@ fn find_secret(globals: &Globals, provider: &str, url: &Url) -> anyhow::Result<S
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::provider::Catalog;
 
     #[test]
     fn samples_of_two_ids_differ() {
-        for provider in ["stripe", "github", "slack", "shopify", "standard-webhooks"] {
-            let body = |id: &str| distinct(sample(provider, None, id).1, id);
+        let catalog = Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
+        for provider in ["stripe", "github", "slack", "shopify", "standard-webhooks", "zoom", "telegram"] {
+            let scheme = catalog.get(provider).unwrap();
+            let body = |id: &str| distinct(sample(scheme, None, id).unwrap().1, id);
             assert_ne!(body("id-one"), body("id-two"), "{provider}");
             assert_eq!(body("id-one"), body("id-one"), "{provider}");
         }

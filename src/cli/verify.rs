@@ -1,6 +1,9 @@
 //! `hookonce verify`: accept or reject, and why; for one request, or for one JSON object a line. Prints no secret.
 
-use std::io::{BufRead, Write};
+use std::{
+    collections::HashMap,
+    io::{BufRead, Write},
+};
 
 use anyhow::Context as _;
 use base64::{
@@ -8,13 +11,13 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
     clock::Clock,
-    provider::{Catalog, Reason, Rejection, Request, Verifier},
+    provider::{Catalog, ChallengeAnswer, Reason, Rejection, Request, Verifier},
     settings::Source,
 };
 
@@ -22,11 +25,15 @@ use crate::{
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
+/// As many are kept; then they are made anew.
+const VERIFIERS_MAX: usize = 1024;
+
 /// One request to verify, and with what.
 #[derive(Default)]
 pub struct Case {
     pub provider: String,
     pub secrets: Vec<SecretString>,
+    pub verify_token: Option<SecretString>,
     /// As a source's fields of the same names.
     pub key: Option<String>,
     pub scheme: Option<Map<String, Value>>,
@@ -69,19 +76,58 @@ impl Verdict {
     }
 }
 
-/// Verifies one request at a time in unix milliseconds.
-pub fn verify_one(case: &Case, now_unix_ms: i64, catalog: &Catalog) -> Verdict {
-    let reject = |reason, detail: &str| Verdict::rejected(Rejection { reason, detail: detail.into() });
+/// Verifiers by what they are made of, so that many requests to a few sources prepare each scheme and secret once.
+pub struct Verifiers<'a> {
+    catalog: &'a Catalog,
+    made: HashMap<Made, Result<Verifier, (Reason, String)>>,
+}
+
+/// What a verifier is made of. The own scheme as its JSON text.
+#[derive(PartialEq, Eq, Hash)]
+struct Made {
+    provider: String,
+    secrets: Vec<String>,
+    verify_token: Option<String>,
+    key: Option<String>,
+    scheme: Option<String>,
+}
+
+impl<'a> Verifiers<'a> {
+    pub fn new(catalog: &'a Catalog) -> Self {
+        Self { catalog, made: HashMap::new() }
+    }
+
+    fn get(&mut self, case: &Case) -> &Result<Verifier, (Reason, String)> {
+        let made = Made {
+            provider: case.provider.clone(),
+            secrets: case.secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
+            verify_token: case.verify_token.as_ref().map(|token| token.expose_secret().to_owned()),
+            key: case.key.clone(),
+            scheme: case.scheme.as_ref().map(|scheme| Value::Object(scheme.clone()).to_string()),
+        };
+        if self.made.len() >= VERIFIERS_MAX && !self.made.contains_key(&made) {
+            self.made.clear();
+        }
+        self.made.entry(made).or_insert_with(|| build(self.catalog, case))
+    }
+}
+
+fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
     if catalog.get(&case.provider).is_none() {
-        return reject(
-            Reason::UnknownProvider,
-            &format!("no provider is called {:?}: `hookonce providers list` shows them", case.provider),
-        );
+        let detail = format!("no provider is called {:?}: `hookonce providers list` shows them", case.provider);
+        return Err((Reason::UnknownProvider, detail));
     }
     let source = Source { provider: case.provider.clone(), key: case.key.clone(), scheme: case.scheme.clone(), ..Source::default() };
-    let verifier = match Verifier::with_usable(catalog, &source, &case.secrets) {
+    Verifier::with_usable(catalog, &source, &case.secrets)
+        .map(|verifier| verifier.with_verify_token(case.verify_token.as_ref()))
+        .map_err(|errors| (Reason::Unsupported, errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+}
+
+/// Verifies one request at a time in unix milliseconds.
+pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) -> Verdict {
+    let verifier = match verifiers.get(case) {
         Ok(verifier) => verifier,
-        Err(errors) => return reject(Reason::Unsupported, &errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        Err((reason, detail)) => return Verdict::rejected(Rejection { reason: *reason, detail: detail.clone() }),
     };
     let names: Vec<String> = case.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let values = case.headers.iter().map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
@@ -94,10 +140,18 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, catalog: &Catalog) -> Verdict {
             reason: None,
             event_key: Some(verified.event_key().to_owned()),
             event_type: verified.event_type().map(str::to_owned),
-            challenge_answer: verified.challenge().map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
+            challenge_answer: verified.challenge().map(shown),
             detail: None,
         },
         Err(rejection) => Verdict::rejected(rejection),
+    }
+}
+
+/// The answer's body, or where it has none, what its first header says.
+fn shown(answer: &ChallengeAnswer) -> String {
+    match answer.headers.first() {
+        Some((_, value)) if answer.body.is_empty() => value.clone(),
+        _ => String::from_utf8_lossy(&answer.body).into_owned(),
     }
 }
 
@@ -105,6 +159,7 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, catalog: &Catalog) -> Verdict {
 pub fn verify_jsonl(mut input: impl BufRead, output: impl Write, catalog: &Catalog) -> anyhow::Result<()> {
     let mut output = std::io::BufWriter::new(output);
     let mut line = Vec::new();
+    let mut verifiers = Verifiers::new(catalog);
     loop {
         line.clear();
         if input.read_until(b'\n', &mut line).context("can't read the requests")? == 0 {
@@ -113,7 +168,7 @@ pub fn verify_jsonl(mut input: impl BufRead, output: impl Write, catalog: &Catal
         if line.trim_ascii().is_empty() {
             continue;
         }
-        serde_json::to_writer(&mut output, &verdict_of(&line, catalog))?;
+        serde_json::to_writer(&mut output, &verdict_of(&line, &mut verifiers))?;
         output.write_all(b"\n").context("can't write the verdicts")?;
     }
     output.flush().context("can't write the verdicts")
@@ -128,6 +183,7 @@ struct Line {
     provider: String,
     #[serde(default)]
     secrets: Vec<String>,
+    verify_token: Option<String>,
     method: Option<String>,
     url: Option<String>,
     #[serde(default)]
@@ -139,7 +195,7 @@ struct Line {
     scheme: Option<Map<String, Value>>,
 }
 
-fn verdict_of(line: &[u8], catalog: &Catalog) -> Verdict {
+fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
     let malformed = |id: Value, detail: String| Verdict { id, ..Verdict::rejected(Rejection { reason: Reason::MalformedRequest, detail }) };
     let line: Line = match serde_json::from_slice(line) {
         Ok(line) => line,
@@ -157,6 +213,7 @@ fn verdict_of(line: &[u8], catalog: &Catalog) -> Verdict {
     let case = Case {
         provider: line.provider,
         secrets: line.secrets.into_iter().map(SecretString::from).collect(),
+        verify_token: line.verify_token.map(SecretString::from),
         key: line.key,
         scheme: line.scheme,
         method: line.method.unwrap_or_else(|| "POST".into()),
@@ -164,7 +221,7 @@ fn verdict_of(line: &[u8], catalog: &Catalog) -> Verdict {
         headers,
         body,
     };
-    Verdict { id: line.id, ..verify_one(&case, now_unix_ms, catalog) }
+    Verdict { id: line.id, ..verify_one(&case, now_unix_ms, verifiers) }
 }
 
 /// `{name: value}`, `{name: [value, …]}` or `[[name, value], …]`.
@@ -206,8 +263,10 @@ mod tests {
 
     use serde_json::json;
 
+    use rand::{SeedableRng as _, rngs::StdRng};
+
     use super::*;
-    use crate::provider::{Draft, sign};
+    use crate::provider::{Draft, generate_secret, sample_body, sign};
 
     fn catalog() -> Catalog {
         Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
@@ -222,34 +281,40 @@ mod tests {
     #[test]
     fn what_every_provider_signs_is_accepted_and_the_rest_told_why() {
         let catalog = catalog();
-        let secret = "whsec_plJ3nmyCDGBKInavdOK15jsl";
-        let body = br#"{"id":"evt_1","event_id":"evt_1","type":"a.b"}"#;
+        let mut rng = StdRng::seed_from_u64(3);
         let mut lines = Vec::new();
-        for name in catalog.names() {
-            let draft = Draft { id: "evt_1", event_type: Some("a.b"), unix_seconds: 1000, body, url: None, method: "POST" };
-            let headers = sign(catalog.get(name).unwrap(), &secret.into(), &draft).unwrap();
-            let line = |id: &str, secret: &str, headers: Value| {
-                json!({"id": id, "provider": name, "secrets": ["", secret], "method": "POST", "url": "https://x.example/", "headers": headers,
+        for scheme in catalog.iter() {
+            let name = &scheme.name;
+            let line = |id: &str, secret: &str, headers: Value, url: Option<&str>, body: &[u8]| {
+                json!({"id": id, "provider": name, "secrets": ["", secret], "method": "POST", "url": url, "headers": headers,
                        "body_base64": BASE64.encode(body), "now": 1000})
                 .to_string()
             };
-            lines.push(line("pairs", secret, json!(headers)));
-            lines.push(line(
-                "object",
-                secret,
-                headers.iter().map(|(name, value)| (name.to_uppercase(), json!(value))).collect::<Map<_, _>>().into(),
-            ));
-            lines.push(line("other", "whsec_AAEC", json!(headers)));
-            lines.push(line("bare", secret, json!({})));
-            lines.push(line("empty", "", json!(headers)));
+            let Ok(secret) = generate_secret(scheme, &mut rng) else {
+                lines.push(line("later", "s", json!({}), None, b"{}"));
+                continue;
+            };
+            let (secret, other) = (secret.expose_secret(), generate_secret(scheme, &mut rng).unwrap());
+            let body = sample_body(scheme, "a.b", "evt_1").unwrap();
+            let url = Some("https://x.example/");
+            let draft = Draft { id: "evt_1", event_type: Some("a.b"), unix_seconds: 1000, body: &body, url, method: "POST" };
+            let signed = sign(scheme, &secret.into(), &draft).unwrap();
+            let object: Map<String, Value> = signed.headers.iter().map(|(name, value)| (name.to_uppercase(), json!(value))).collect();
+            let (headers, url, body) = (json!(signed.headers), signed.url.as_deref(), &signed.body[..]);
+            lines.push(line("pairs", secret, headers.clone(), url, body));
+            lines.push(line("object", secret, object.into(), url, body));
+            lines.push(line("other", other.expose_secret(), headers.clone(), url, body));
+            lines.push(line("bare", secret, json!({}), None, b"{}"));
+            lines.push(line("empty", "", headers, url, body));
         }
         for (line, verdict) in lines.iter().zip(run(&lines)) {
             let expected = match verdict["id"].as_str().unwrap() {
-                "pairs" | "object" => json!(["accept", null, "evt_1"]),
-                "bare" => json!(["reject", "missing_signature", null]),
-                _ => json!(["reject", "no_match", null]),
+                "pairs" | "object" => json!(["accept", null]),
+                "bare" => json!(["reject", "missing_signature"]),
+                "later" => json!(["reject", "unsupported"]),
+                _ => json!(["reject", "no_match"]),
             };
-            assert_eq!(json!([verdict["verdict"], verdict["reason"], verdict["event_key"]]), expected, "{line}");
+            assert_eq!(json!([verdict["verdict"], verdict["reason"]]), expected, "{line}");
         }
     }
 
@@ -279,7 +344,7 @@ mod tests {
         let catalog = catalog();
         let body = br#"{"type":"url_verification","challenge":"abc"}"#;
         let draft = Draft { id: "", event_type: None, unix_seconds: 1000, body, url: None, method: "POST" };
-        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft).unwrap();
+        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft).unwrap().headers;
         let line = |headers: &[(String, String)]| {
             json!({"id": 1, "provider": "slack", "secrets": ["s"], "headers": headers, "body_base64": BASE64.encode(body), "now": 1000})
                 .to_string()

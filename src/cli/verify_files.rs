@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use super::{
     Exit, Failure, Globals, config, output,
-    verify::{Case, verify_jsonl, verify_one},
+    verify::{Case, Verifiers, verify_jsonl, verify_one},
 };
 use crate::clock::Clock;
 
@@ -26,6 +26,9 @@ pub struct Arguments {
     /// As the provider's page shows it; again for several
     #[arg(long, env = "HOOKONCE_SECRET", hide_env_values = true)]
     secret: Vec<SecretString>,
+    /// What the handshake is asked for, where the provider has one (Meta)
+    #[arg(long, env = "HOOKONCE_VERIFY_TOKEN", hide_env_values = true)]
+    verify_token: Option<SecretString>,
     /// The headers, as "name: value" lines
     #[arg(long, value_name = "FILE")]
     headers: Option<PathBuf>,
@@ -56,6 +59,7 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     let case = Case {
         provider,
         secrets: arguments.secret,
+        verify_token: arguments.verify_token,
         method: arguments.method,
         url: arguments.url,
         headers: parse_headers(&headers).map_err(|line| Failure::usage(format!("--headers: {line:?} is no \"name: value\" line")))?,
@@ -63,7 +67,7 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
         ..Case::default()
     };
     let now_unix_ms = arguments.now.map_or_else(|| Clock::System.unix_ms(), |seconds| seconds.saturating_mul(1000));
-    let verdict = verify_one(&case, now_unix_ms, &catalog);
+    let verdict = verify_one(&case, now_unix_ms, &mut Verifiers::new(&catalog));
     output::one(globals, &serde_json::to_value(&verdict)?, |_| {
         let reason = verdict.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let detail = verdict.detail.as_deref().map(|detail| format!("\n{}", output::printable(detail))).unwrap_or_default();

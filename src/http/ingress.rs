@@ -13,7 +13,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{self, HeaderMap, HeaderValue},
+        header::{self, HeaderMap},
     },
     web::{self, Bytes, BytesMut},
 };
@@ -29,7 +29,7 @@ use crate::{
         recorder::{Incoming, RecordError, Recorded, Recorder},
         sources::{Source, Sources},
     },
-    provider::{Reason, Rejection, Request, VerifiedRequest},
+    provider::{ChallengeAnswer, Reason, Rejection, Request, VerifiedRequest},
     store::inbox::NewEvent,
     tail::{RequestStatus, Tail, TailLine},
 };
@@ -122,7 +122,8 @@ impl Refusal {
         }
     }
 
-    fn response(&self) -> HttpResponse {
+    /// `source` where there is one: its provider may insist on how a refusal looks.
+    fn response(&self, source: Option<&Source>) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
         response.content_type("application/problem+json").insert_header(("Hookonce-Status", "refused"));
@@ -132,36 +133,45 @@ impl Refusal {
         if matches!(self, Self::TooLarge | Self::BodyTimeout | Self::BodyBroken) {
             response.force_close();
         }
-        let title = status.canonical_reason().unwrap_or("Refused");
-        response.body(serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }).to_string())
+        if matches!(self, Self::Method) {
+            response.insert_header((header::ALLOW, "POST"));
+        }
+        let Some(source) = source else { return response.body(problem(status)) };
+        if status == StatusCode::UNAUTHORIZED && source.secret_headers.iter().any(|name| name == "authorization") {
+            // RFC 9110, section 15.5.2; some senders show their credentials only when asked so.
+            response.insert_header((header::WWW_AUTHENTICATE, source.asks_for()));
+        }
+        if source.bare_answers {
+            return response.finish();
+        }
+        response.body(problem(status))
     }
 }
 
-/// `POST /hooks/{source}`.
+fn problem(status: StatusCode) -> String {
+    let title = status.canonical_reason().unwrap_or("Refused");
+    serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }).to_string()
+}
+
+/// `POST /hooks/{source}`; by other methods only what the provider's handshake needs.
 pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
     let started = Instant::now();
     let name = request.match_info().get("source").unwrap_or_default();
     let source = ingress.sources.load().get(name).cloned();
-    let Some(source) = source else { return refuse(&ingress, "", started, &Refusal::UnknownSource) };
+    let Some(source) = source else { return refuse(&ingress, None, started, &Refusal::UnknownSource) };
     match handle(&request, payload, &ingress, &source, started).await {
         Ok(response) => response,
-        Err(refusal) => refuse(&ingress, &source.name, started, &refusal),
+        Err(refusal) => refuse(&ingress, Some(&source), started, &refusal),
     }
 }
 
-/// Any method but POST.
-pub async fn wrong_method() -> HttpResponse {
-    let mut response = Refusal::Method.response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    response
-}
-
-fn refuse(ingress: &Ingress, source: &str, started: Instant, refusal: &Refusal) -> HttpResponse {
+fn refuse(ingress: &Ingress, source: Option<&Source>, started: Instant, refusal: &Refusal) -> HttpResponse {
     let detail = if let Refusal::Rejected(rejection) = refusal { rejection.detail.as_str() } else { "" };
-    tracing::debug!(source, reason = refusal.code(), detail, "refused");
+    let name: &str = source.map_or("", |source| &source.name);
+    tracing::debug!(source = name, reason = refusal.code(), detail, "refused");
     ingress.tail.write(|| TailLine::Request {
         at: OffsetDateTime::now_utc(),
-        source: source.to_owned(),
+        source: name.to_owned(),
         event_type: None,
         event_key: None,
         status: RequestStatus::Rejected,
@@ -169,7 +179,7 @@ fn refuse(ingress: &Ingress, source: &str, started: Instant, refusal: &Refusal) 
         ack_ms: started.elapsed().as_secs_f64() * 1000.0,
         event: None,
     });
-    refusal.response()
+    refusal.response(source)
 }
 
 async fn handle(
@@ -179,8 +189,11 @@ async fn handle(
     source: &Arc<Source>,
     started: Instant,
 ) -> Result<HttpResponse, Refusal> {
-    let encoding = request.headers().get("content-encoding");
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if !source.verifier.takes_method(request.method().as_str()) {
+        return Err(Refusal::Method);
+    }
+    let encoding = request.headers().get("content-encoding").map(|encoding| encoding.as_bytes().to_ascii_lowercase());
+    if encoding.is_some_and(|encoding| encoding != b"identity" && !(source.takes_gzip && encoding == b"gzip")) {
         return Err(Refusal::Encoding);
     }
     let mut share = Share { reading: &ingress.reading, bytes: 0 };
@@ -188,10 +201,7 @@ async fn handle(
     let verified = verify(request, ingress, source, &body).map_err(Refusal::Rejected)?;
     if let Some(challenge) = verified.challenge() {
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
-        return Ok(HttpResponse::Ok()
-            .content_type(challenge.content_type)
-            .insert_header(("Hookonce-Status", "handshake"))
-            .body(challenge.body.clone()));
+        return Ok(handshake(challenge));
     }
     let recorded = record(request.headers(), ingress, source, &verified).await.map_err(Refusal::Record)?;
     let (event, status, word) = match recorded {
@@ -200,11 +210,25 @@ async fn handle(
         Recorded::Conflict(event) => (event, RequestStatus::Conflict, "conflict"),
     };
     report(ingress, source, &verified, started, status, Some(event));
-    Ok(HttpResponse::Ok()
-        .insert_header(("Hookonce-Event", event.to_string()))
-        .insert_header(("Hookonce-Status", word))
-        .content_type("application/json")
-        .body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("Hookonce-Event", event.to_string())).insert_header(("Hookonce-Status", word));
+    if source.bare_answers {
+        return Ok(response.finish());
+    }
+    Ok(response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
+}
+
+/// What a sender asked to hear comes back as plain data, never as something that a browser would run.
+fn handshake(answer: &ChallengeAnswer) -> HttpResponse {
+    let mut response = HttpResponse::build(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK));
+    response
+        .insert_header(("Hookonce-Status", "handshake"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .content_type(answer.content_type);
+    for (name, value) in &answer.headers {
+        response.insert_header((name.as_str(), value.as_str()));
+    }
+    response.body(answer.body.clone())
 }
 
 /// An announced length is only a promise: no more than this is set aside for it.
@@ -240,9 +264,15 @@ async fn read_body(
 
 fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Rejection> {
     let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let url = ingress.public_url.as_deref().map(|base| format!("{}{}", base.trim_end_matches('/'), request.uri()));
+    let seen = || ingress.public_url.as_deref().map(|base| format!("{}{}", base.trim_end_matches('/'), request.uri()));
+    let url = source.url.clone().map(|url| with_query(url, request.query_string())).or_else(seen);
     let view = Request { method: request.method().as_str(), url: url.as_deref(), headers: &headers, body };
     source.verifier.verify(&view, ingress.clock.unix_ms())
+}
+
+/// The registered URL has the query that came, where it has none of its own.
+fn with_query(url: String, query: &str) -> String {
+    if query.is_empty() || url.contains('?') { url } else { format!("{url}?{query}") }
 }
 
 async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, verified: &VerifiedRequest) -> Result<Recorded, RecordError> {
@@ -256,7 +286,7 @@ async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, ve
         body_key: (!verified.key_is_signed()).then(|| body_key_of(&source.name, verified.digest())),
         source: source.name.clone(),
         window_seconds: source.window.as_secs_f64(),
-        headers: stored_headers(headers, source.secret_header.as_deref()),
+        headers: stored_headers(headers, &source.secret_headers),
         request: verified.clone(),
     };
     let destinations = source.routes.destinations(verified.event_type()).into_iter().cloned().collect();
@@ -307,12 +337,12 @@ const DROPPED: [&str; 20] = [
 
 /// The headers that a handler may see, as the JSON array that is kept. Standard Webhooks' own three are kept under another name, as the relay
 /// signs anew; a header that is itself the secret is left out.
-fn stored_headers(headers: &HeaderMap, secret: Option<&str>) -> String {
+fn stored_headers(headers: &HeaderMap, secret: &[String]) -> String {
     let mut kept: Vec<(String, String)> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         let name = name.as_str();
         let ours = name.starts_with("hookonce-") || name.starts_with("x-forwarded-");
-        if ours || DROPPED.contains(&name) || secret.is_some_and(|secret| secret.eq_ignore_ascii_case(name)) {
+        if ours || DROPPED.contains(&name) || secret.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
             continue;
         }
         let name = match name {

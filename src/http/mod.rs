@@ -13,9 +13,7 @@ use actix_web::web;
 
 /// The public port: hooks and health, nothing else.
 pub fn public(config: &mut web::ServiceConfig) {
-    config
-        .service(web::resource("/hooks/{source}").route(web::post().to(ingress::receive)).default_service(web::to(ingress::wrong_method)))
-        .configure(health::configure);
+    config.service(web::resource("/hooks/{source}").default_service(web::to(ingress::receive))).configure(health::configure);
 }
 
 /// The admin port: the API and health.

@@ -16,8 +16,22 @@ pub struct Source {
     pub body_max: usize,
     pub ack_budget: Duration,
     pub on_conflict: OnConflict,
-    /// The header that is itself the secret (a shared token), lower-case: never kept, never passed on.
-    pub secret_header: Option<String>,
+    /// The headers that are themselves the secret (a shared token), lower-case: never kept, never passed on.
+    pub secret_headers: Vec<String>,
+    /// The URL as the provider knows it, where it is not the public one with our path.
+    pub url: Option<String>,
+    /// Bodies may come gzipped.
+    pub takes_gzip: bool,
+    /// Answers have no body.
+    pub bare_answers: bool,
+}
+
+impl Source {
+    /// The kind of credentials, for `WWW-Authenticate`.
+    pub fn asks_for(&self) -> &'static str {
+        let prefix = self.verifier.scheme().spec.signature.prefix.as_deref();
+        if prefix.is_some_and(|prefix| prefix.starts_with("Basic")) { "Basic realm=\"hookonce\"" } else { "Bearer" }
+    }
 }
 
 #[derive(Default)]
@@ -34,7 +48,8 @@ impl Sources {
         let mut errors = Vec::new();
         for (name, source) in &settings.sources {
             let secrets: Vec<_> = source.secret.iter().chain(&source.secrets).filter_map(|secret| secret.read().ok()).collect();
-            match Verifier::new(catalog, source, &secrets) {
+            let token = source.verify_token.as_ref().and_then(|token| token.read().ok());
+            match Verifier::new(catalog, source, &secrets).map(|verifier| verifier.with_verify_token(token.as_ref())) {
                 Ok(verifier) => {
                     let source = Source {
                         name: name.as_str().into(),
@@ -43,7 +58,10 @@ impl Sources {
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
                         ack_budget: ack_budget(settings, source, &verifier),
                         on_conflict: source.on_conflict,
-                        secret_header: verifier.secret_header().map(str::to_owned),
+                        secret_headers: verifier.secret_headers().map(str::to_owned).collect(),
+                        url: source.url.clone(),
+                        takes_gzip: verifier.scheme().spec.gzip.is_some(),
+                        bare_answers: verifier.scheme().spec.bare_answers,
                         verifier,
                     };
                     sources.insert(name.clone(), Arc::new(source));

@@ -1,5 +1,7 @@
 //! The signature header's grammar: from its text to a bounded number of digests of the right width. Compares nothing.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine as _,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -46,7 +48,7 @@ pub struct TooMany;
 impl Grammar {
     /// Errors name the key within `signature`.
     pub fn new(spec: &SignatureSpec, encoding: Encoding, hashed: bool) -> Result<Self, (&'static str, String)> {
-        for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix)] {
+        for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix), ("groups", &spec.groups)] {
             if value.as_deref() == Some("") {
                 return Err((key, "is empty: leave the key out".into()));
             }
@@ -132,7 +134,7 @@ impl Grammar {
     /// Appends the digest where it has the width; whether its text could be read at all.
     fn decode(&self, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
         let mut buffer = [0; TEXT_BYTES_MAX];
-        if self.encoding != Encoding::Plain && text.len() > TEXT_BYTES_MAX {
+        if !matches!(self.encoding, Encoding::Plain | Encoding::Credentials) && text.len() > TEXT_BYTES_MAX {
             return false;
         }
         let decoded = match self.encoding {
@@ -143,6 +145,11 @@ impl Grammar {
                 hex::decode_to_slice(text, bytes).ok().map(|()| &*bytes)
             }
             Encoding::Plain => Some(text.as_bytes()),
+            Encoding::Credentials => {
+                let known = credentials(text);
+                into.extend_from_slice(&Sha256::digest(known.as_deref().unwrap_or_default()));
+                return known.is_some();
+            }
         };
         match decoded {
             Some(token) if self.hashed => into.extend_from_slice(&Sha256::digest(token)),
@@ -154,12 +161,7 @@ impl Grammar {
 
     /// The header's value as the provider would write it: `leading` are the named members that come before the digest.
     pub fn write(&self, leading: &[(&str, &str)], digest: &[u8]) -> String {
-        let digest = match self.encoding {
-            Encoding::Hex => hex::encode(digest),
-            Encoding::Base64 => base64::engine::general_purpose::STANDARD.encode(digest),
-            Encoding::Base64url => BASE64_URL.encode(digest),
-            Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
-        };
+        let digest = encoded(digest, self.encoding);
         let mut items = Vec::new();
         for (name, value) in leading {
             items.push(self.pair.as_ref().map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")));
@@ -170,6 +172,27 @@ impl Grammar {
             _ => digest,
         });
         items.join(self.separator.as_deref().unwrap_or_default())
+    }
+}
+
+/// A digest's text.
+pub fn encoded(digest: &[u8], encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Hex => hex::encode(digest),
+        Encoding::Base64 => base64::engine::general_purpose::STANDARD.encode(digest),
+        Encoding::Base64url => BASE64_URL.encode(digest),
+        Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
+        Encoding::Credentials if digest.contains(&b':') => format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(digest)),
+        Encoding::Credentials => format!("Bearer {}", String::from_utf8_lossy(digest)),
+    }
+}
+
+/// What an Authorization header holds (RFC 9110, section 11.4). None where it says that it is base64, and is not.
+pub fn credentials(text: &str) -> Option<Cow<'_, [u8]>> {
+    match text.split_once(' ') {
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("basic") => BASE64.decode(rest.trim_ascii()).ok().map(Cow::Owned),
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => Some(Cow::Borrowed(rest.trim_ascii().as_bytes())),
+        _ => Some(Cow::Borrowed(text.as_bytes())),
     }
 }
 
@@ -243,7 +266,7 @@ mod tests {
         fn any_text_is_survived(text in any::<String>(), separator in proptest::option::of("\\PC{1,2}"), pair in proptest::option::of("\\PC{1,2}")) {
             for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Base64url, Encoding::Plain] {
                 let spec = SignatureSpec {
-                    from: "header:x".into(), every: false, separator: separator.clone(), pair: pair.clone(),
+                    from: "header:x".into(), every: false, repeated: false, all: false, groups: None, separator: separator.clone(), pair: pair.clone(),
                     take: pair.iter().map(|_| "v1".into()).collect(), prefix: None, prefix_optional: false, skip: 0, candidates_max: None,
                 };
                 let grammar = Grammar::new(&spec, encoding, encoding == Encoding::Plain).unwrap();

@@ -1,110 +1,82 @@
-//! The schemes that are known: built-in ones from `config/providers/*.toml`, and the user's own. Each is compiled once into a plan;
-//! every mistake in one is reported with its key.
+//! The schemes that are known: built-in ones from `config/providers/*.toml`, read and compiled when they are first asked for, and the
+//! user's own, compiled at once so that every mistake in them is told.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use super::{
-    SchemeError,
-    candidates::Grammar,
-    json::Pointers,
-    mac::Step,
-    selector::{Place, Selector},
-    template::Template,
-};
-use crate::settings::{
-    SchemeSpec,
-    scheme::{Algorithm, ChallengeSpec, Direction, Encoding, TimeSpec, TimeUnit},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
 };
 
-macro_rules! built_in {
-    ($($name:literal)*) => { [$(($name, include_str!(concat!("../../config/providers/", $name, ".toml")))),*] };
-}
+use include_dir::{Dir, include_dir};
 
-const BUILT_IN: [(&str, &str); 8] = built_in!("github" "hmac" "shopify" "slack" "standard-webhooks" "stripe" "svix" "token");
+use super::{SchemeError, plan::Plan};
+use crate::settings::SchemeSpec;
 
-/// One bit each while a request's headers are counted.
-const HEADERS_MAX: usize = u64::BITS as usize;
+static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/providers");
 
 /// A provider's scheme: as it was written, and as it is run.
 pub struct Scheme {
     pub name: String,
     pub spec: SchemeSpec,
-    pub(super) plan: Plan,
+    plan: OnceLock<Result<Arc<Plan>, Vec<SchemeError>>>,
 }
 
 pub struct Catalog {
-    schemes: BTreeMap<String, Arc<Scheme>>,
+    schemes: BTreeMap<String, Entry>,
 }
 
-/// A compiled scheme.
-pub(super) struct Plan {
-    pub algorithm: Algorithm,
-    pub steps: Vec<Step>,
-    pub grammar: Grammar,
-    pub signature: Selector,
-    /// Each alternative counts, not the first alone.
-    pub every: bool,
-    pub content: Option<Template>,
-    pub time: Option<Time>,
-    pub id: Option<Selector>,
-    pub key: Option<Selector>,
-    pub event_type: Option<Selector>,
-    pub challenge: Option<Challenge>,
-    /// Headers that a request may have once: whoever reads the other one would see another request.
-    pub once: Vec<String>,
-    /// Places in the body that verifying needs, and those read once it is done.
-    pub before: Pointers,
-    pub after: Pointers,
-}
-
-pub(super) struct Time {
-    pub from: Selector,
-    pub unit: TimeUnit,
-    pub tolerance_ms: Option<i64>,
-    pub direction: Direction,
-}
-
-pub(super) struct Challenge {
-    pub method: Option<String>,
-    pub when: Selector,
-    pub equals: Option<String>,
-    pub answer: Selector,
-    pub member: Option<String>,
-    pub unsigned: bool,
+/// A scheme that may not have been read yet.
+struct Entry {
+    text: &'static str,
+    scheme: OnceLock<Arc<Scheme>>,
 }
 
 impl Catalog {
-    /// The built-in schemes and the user's own (`[providers.NAME]`), all errors together.
+    /// The built-in schemes and the user's own (`[providers.NAME]`), all errors in these together.
     pub fn new(own: &BTreeMap<String, SchemeSpec>) -> Result<Self, Vec<SchemeError>> {
-        let mut schemes = BTreeMap::new();
+        let mut schemes: BTreeMap<String, Entry> =
+            built_in().map(|(name, text)| (name.to_owned(), Entry { text, scheme: OnceLock::new() })).collect();
         let mut errors = Vec::new();
-        let mut add = |name: &str, scheme: Result<Scheme, Vec<SchemeError>>| match scheme {
-            Ok(scheme) => drop(schemes.insert(name.to_owned(), Arc::new(scheme))),
-            Err(found) => errors.extend(found.into_iter().map(|error| error.within(&format!("providers.{name}")))),
-        };
-        for (name, text) in BUILT_IN {
-            add(name, read(text).map_err(|error| vec![error]).and_then(|spec| Scheme::new(name, spec)));
-        }
         for (name, spec) in own {
-            let taken = BUILT_IN.iter().any(|(known, _)| known == name);
-            let refused =
-                || vec![SchemeError::new("", "is built in: give your own provider another name, or set what differs in the source")];
-            add(name, if taken { Err(refused()) } else { Scheme::new(name, spec.clone()) });
+            let scheme = if schemes.contains_key(name) {
+                let taken = "is built in: give your own provider another name, or set what differs in the source";
+                Err(vec![SchemeError::new("", taken)])
+            } else {
+                Scheme::new(name, spec.clone())
+            };
+            match scheme {
+                Ok(scheme) => drop(schemes.insert(name.clone(), Entry { text: "", scheme: OnceLock::from(Arc::new(scheme)) })),
+                Err(found) => errors.extend(found.into_iter().map(|error| error.within(&format!("providers.{name}")))),
+            }
         }
         if errors.is_empty() { Ok(Self { schemes }) } else { Err(errors) }
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
-        self.schemes.get(name)
+        self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name))
     }
 
+    /// All, by name; this reads all.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Scheme>> {
-        self.schemes.values()
+        self.schemes.iter().map(|(name, entry)| entry.scheme(name))
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.schemes.keys().map(String::as_str)
     }
+}
+
+impl Entry {
+    fn scheme(&self, name: &str) -> &Arc<Scheme> {
+        self.scheme.get_or_init(|| {
+            let spec = read(self.text).unwrap_or_else(|error| panic!("the built-in provider {name}: {error}"));
+            Arc::new(Scheme { name: name.into(), spec, plan: OnceLock::new() })
+        })
+    }
+}
+
+/// Name and text of each file.
+fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.files().filter_map(|file| Some((file.path().file_stem()?.to_str()?, file.contents_utf8()?)))
 }
 
 /// Reads one provider file. Unknown keys are errors.
@@ -136,126 +108,27 @@ where
 }
 
 impl Scheme {
+    /// Compiled at once.
     pub(super) fn new(name: &str, spec: SchemeSpec) -> Result<Self, Vec<SchemeError>> {
-        let plan = Plan::new(&spec)?;
-        Ok(Self { name: name.into(), spec, plan })
-    }
-}
-
-/// Gathers errors while a scheme is compiled.
-#[derive(Default)]
-struct Compiler {
-    errors: Vec<SchemeError>,
-}
-
-impl Compiler {
-    fn keep<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|message| self.errors.push(SchemeError::new(key, &message))).ok()
+        let plan = Arc::new(Plan::new(&spec)?);
+        Ok(Self { name: name.into(), spec, plan: OnceLock::from(Ok(plan)) })
     }
 
-    fn selector(&mut self, key: &str, text: &str, pointers: &mut Pointers) -> Option<Selector> {
-        self.keep(key, Selector::parse(text, pointers))
+    /// How it is run; the errors are of an algorithm that is named and not built yet.
+    pub(super) fn plan(&self) -> Result<&Arc<Plan>, Vec<SchemeError>> {
+        self.plan.get_or_init(|| Plan::new(&self.spec).map(Arc::new)).as_ref().map_err(Clone::clone)
     }
 
-    fn time(&mut self, spec: &TimeSpec, before: &mut Pointers) -> Option<Time> {
-        Some(Time {
-            from: self.selector("time.from", &spec.from, before)?,
-            unit: spec.unit,
-            tolerance_ms: spec.tolerance.map(|tolerance| i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX)),
-            direction: spec.direction,
-        })
+    /// Whether requests of it can be verified: not where its algorithm is named and not built yet.
+    pub fn is_built(&self) -> bool {
+        self.plan().is_ok()
     }
-
-    fn challenge(&mut self, spec: &ChallengeSpec, after: &mut Pointers) -> Option<Challenge> {
-        let when = self.selector("challenge.when", &spec.when, after);
-        let answer = self.selector("challenge.answer", &spec.answer, after);
-        Some(Challenge {
-            method: spec.method.clone(),
-            when: when?,
-            equals: spec.equals.clone(),
-            answer: answer?,
-            member: spec.member.clone(),
-            unsigned: spec.unsigned,
-        })
-    }
-
-    /// What one part alone can't know.
-    fn cross_check(&mut self, spec: &SchemeSpec, content: Option<&Template>) {
-        let mut demand = |holds: bool, key: &str, message: &str| {
-            if !holds {
-                self.errors.push(SchemeError::new(key, message));
-            }
-        };
-        let hashed = matches!(spec.algorithm, Algorithm::Sha1 | Algorithm::Sha256);
-        if let Some(content) = content {
-            demand(!content.has_timestamp() || spec.time.is_some(), "time", "is missing: the content has {timestamp}");
-            demand(!content.has_id() || spec.id.is_some(), "id", "is missing: the content has {id}");
-            demand(content.has_secret() == hashed, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
-        }
-        let token = spec.algorithm == Algorithm::Token;
-        demand(!token || spec.content.is_none(), "content", "has no meaning with algorithm = \"token\"");
-        demand(
-            token || spec.encoding != Some(Encoding::Plain),
-            "encoding",
-            "\"plain\" is for tokens: write \"hex\", \"base64\" or \"base64url\"",
-        );
-        let built = !matches!(spec.algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256);
-        demand(built, "algorithm", "is named by the grammar and not built yet");
-    }
-}
-
-impl Plan {
-    fn new(spec: &SchemeSpec) -> Result<Self, Vec<SchemeError>> {
-        let mut compiler = Compiler::default();
-        let (mut before, mut after) = (Pointers::default(), Pointers::default());
-        let token = spec.algorithm == Algorithm::Token;
-        let encoding = spec.encoding.unwrap_or(if token { Encoding::Plain } else { Encoding::Hex });
-        let grammar = Grammar::new(&spec.signature, encoding, token)
-            .map_err(|(key, message)| compiler.errors.push(SchemeError::new(&format!("signature.{key}"), &message)))
-            .ok();
-        let signature = compiler.selector("signature.from", &spec.signature.from, &mut before);
-        if signature.as_ref().is_some_and(|selector| selector.places().any(|place| matches!(place, Place::Signature(_)))) {
-            compiler.errors.push(SchemeError::new("signature.from", "a signature can't be a part of itself"));
-        }
-        let text = spec.content.as_deref().unwrap_or("{body}");
-        let content = if token { None } else { compiler.keep("content", Template::parse(text, &mut before)) };
-        compiler.cross_check(spec, content.as_ref());
-        let steps = spec.secret.iter().enumerate().map(|(i, step)| compiler.keep(&format!("secret[{i}]"), Step::parse(step))).collect();
-        let time = spec.time.as_ref().and_then(|time| compiler.time(time, &mut before));
-        let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
-        let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
-        let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
-        let challenge = spec.challenge.as_ref().and_then(|challenge| compiler.challenge(challenge, &mut after));
-        let read = [signature.as_ref(), time.as_ref().map(|time| &time.from), id.as_ref(), key.as_ref(), event_type.as_ref()];
-        let once = headers_of(read.into_iter().flatten());
-        if once.len() > HEADERS_MAX {
-            compiler.errors.push(SchemeError::new("", &format!("names more than {HEADERS_MAX} headers")));
-        }
-        match (grammar, signature, steps, compiler.errors.is_empty()) {
-            (Some(grammar), Some(signature), Some(steps), true) => {
-                let (algorithm, every) = (spec.algorithm, spec.signature.every);
-                Ok(Self { algorithm, steps, grammar, signature, every, content, time, id, key, event_type, challenge, once, before, after })
-            }
-            _ => Err(compiler.errors),
-        }
-    }
-}
-
-fn headers_of<'s>(selectors: impl Iterator<Item = &'s Selector>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for place in selectors.flat_map(Selector::places) {
-        if let Place::Header(name) = place
-            && !names.contains(name)
-        {
-            names.push(name.clone());
-        }
-    }
-    names
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::scheme::Algorithm;
 
     #[test]
     fn every_file_is_built_in_and_sound() {
@@ -268,6 +141,14 @@ mod tests {
         files.sort();
         assert_eq!(catalog.names().collect::<Vec<_>>(), files);
         for scheme in catalog.iter() {
+            let later = |algorithm: &Algorithm| matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256);
+            let keys: Vec<String> = scheme.plan().err().unwrap_or_default().into_iter().map(|error| error.to_string()).collect();
+            let expected: &[&str] = if scheme.spec.algorithm.as_slice().iter().any(later) {
+                &["algorithm: is named by the grammar and not built yet"]
+            } else {
+                &[]
+            };
+            assert_eq!(keys, expected, "{}", scheme.name);
             let written = toml::to_string(&scheme.spec).unwrap();
             assert!(read(&written).is_ok(), "{} reads back what it writes: {written}", scheme.name);
         }
@@ -292,7 +173,7 @@ mod tests {
             (format!("{base}content = '{{secret}}{{body}}'"), "content: {secret}"),
             (format!("{base}secret = ['base46']"), "secret[0]: \"base46\" is no step"),
             (format!("{base}window = 3"), "window: 3 has no unit"),
-            (format!("{base}encoding = 'plain'"), "encoding: \"plain\" is for tokens"),
+            (format!("{base}encoding = 'plain'"), "encoding: \"plain\" and \"credentials\" are for tokens"),
             (format!("{base}key = 'header:a?'"), "key: \"header:a?\""),
             (
                 format!("{base}key = '{}'", (0..70).map(|i| format!("header:h{i}")).collect::<Vec<_>>().join("|")),

@@ -16,42 +16,116 @@ enum Step {
     Each,
 }
 
+/// Which member of the outermost object is meant, where its name itself is the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    /// `*` at either end stands for any run.
+    Like {
+        start: String,
+        end: String,
+        whole: bool,
+    },
+    At(usize),
+}
+
 /// A set of places to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Pointers {
     paths: Vec<Vec<Step>>,
+    /// One bit for each path whose value is wanted as it stands: containers too, and strings with their quotes.
+    raw: u32,
+    names: Vec<Name>,
 }
 
-/// What was found, by the index that `Pointers::add` gave.
-pub type Found<'a> = Vec<Option<Cow<'a, str>>>;
+/// What was found, by the indices that `Pointers` gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    values: Vec<Option<Cow<'a, str>>>,
+    names: Vec<Option<Cow<'a, str>>>,
+}
+
+impl<'a> Found<'a> {
+    pub fn value(&self, index: usize) -> Option<&Cow<'a, str>> {
+        self.values.get(index)?.as_ref()
+    }
+
+    pub fn name(&self, index: usize) -> Option<&Cow<'a, str>> {
+        self.names.get(index)?.as_ref()
+    }
+}
 
 impl Pointers {
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.paths.is_empty() && self.names.is_empty()
     }
 
     /// Adds `a.b[0].c` or `a[].b`; equal paths share an index.
     pub fn add(&mut self, text: &str) -> Result<usize, String> {
+        self.add_path(text, false)
+    }
+
+    /// The same for a value of any kind, as it stands.
+    pub fn add_raw(&mut self, text: &str) -> Result<usize, String> {
+        self.add_path(text, true)
+    }
+
+    fn add_path(&mut self, text: &str, raw: bool) -> Result<usize, String> {
         let path = parse(text)?;
-        if let Some(index) = self.paths.iter().position(|known| *known == path) {
+        if raw && path.contains(&Step::Each) {
+            return Err(format!("raw:{text} is of many parts: name one"));
+        }
+        let known = |(index, known): &(usize, &Vec<Step>)| **known == path && (self.raw & 1 << index != 0) == raw;
+        if let Some((index, _)) = self.paths.iter().enumerate().find(known) {
             return Ok(index);
         }
         if self.paths.len() == PATHS_MAX {
             return Err(format!("more than {PATHS_MAX} places in one body"));
         }
+        self.raw |= u32::from(raw) << self.paths.len();
         self.paths.push(path);
         Ok(self.paths.len() - 1)
+    }
+
+    /// Adds the name of a member of the outermost object: `GLOB`, the first that is like it, or `[1]`, the one at that place.
+    pub fn add_name(&mut self, text: &str) -> Result<usize, String> {
+        let wrong = || format!("member:{text}: write a name, one with * at its start or end, or a place as [1]");
+        let name = match text.strip_prefix('[') {
+            Some(index) => Name::At(index.strip_suffix(']').and_then(|index| index.parse().ok()).ok_or_else(wrong)?),
+            None => {
+                let (start, end) = text.split_once('*').unwrap_or((text, ""));
+                if end.contains('*') {
+                    return Err(wrong());
+                }
+                Name::Like { start: start.into(), end: end.into(), whole: !text.contains('*') }
+            }
+        };
+        if self.names.len() == PATHS_MAX {
+            return Err(format!("more than {PATHS_MAX} names in one body"));
+        }
+        self.names.push(name);
+        Ok(self.names.len() - 1)
     }
 
     /// None where the body is no JSON or is nested too deep.
     pub fn find<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
         let text = std::str::from_utf8(body).ok()?;
         let all = u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0);
-        let mut scan = Scan { text, at: 0, paths: &self.paths, found: vec![None; self.paths.len()] };
+        let found = Found { values: vec![None; self.paths.len()], names: vec![None; self.names.len()] };
+        let mut scan = Scan { text, at: 0, pointers: self, found };
         scan.space();
         scan.value(0, all)?;
         scan.space();
         (scan.at == body.len()).then_some(scan.found)
+    }
+}
+
+impl Name {
+    fn is(&self, index: usize, name: &str) -> bool {
+        match self {
+            Self::At(wanted) => *wanted == index,
+            Self::Like { start, whole: true, .. } => name == start,
+            Self::Like { start, end, .. } => name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
+        }
     }
 }
 
@@ -85,7 +159,7 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
 struct Scan<'a, 'p> {
     text: &'a str,
     at: usize,
-    paths: &'p [Vec<Step>],
+    pointers: &'p Pointers,
     found: Found<'a>,
 }
 
@@ -112,13 +186,22 @@ impl<'a> Scan<'a, '_> {
     fn value(&mut self, depth: usize, active: u32) -> Option<()> {
         let start = self.at;
         match self.peek()? {
-            b'{' => self.object(depth, active),
-            b'[' => self.array(depth, active),
+            b'{' => {
+                self.object(depth, active)?;
+                self.keep_raw(start, depth, active);
+                Some(())
+            }
+            b'[' => {
+                self.array(depth, active)?;
+                self.keep_raw(start, depth, active);
+                Some(())
+            }
             b'"' => {
                 let plain = self.string()?;
                 if active != 0 {
                     let raw = &self.text[start..self.at];
                     self.record(depth, active, || decode(raw, plain));
+                    self.keep_raw(start, depth, active);
                 }
                 Some(())
             }
@@ -132,6 +215,7 @@ impl<'a> Scan<'a, '_> {
                 if active != 0 {
                     let raw = &self.text[start..self.at];
                     self.record(depth, active, || Some(raw.into()));
+                    self.keep_raw(start, depth, active);
                 }
                 Some(())
             }
@@ -143,9 +227,12 @@ impl<'a> Scan<'a, '_> {
         if self.expect(b'}').is_some() {
             return Some(());
         }
-        loop {
+        for index in 0usize.. {
             let start = self.at;
             let plain = self.string()?;
+            if depth == 0 && !self.pointers.names.is_empty() {
+                self.keep_names(index, start, plain);
+            }
             let inside = if active == 0 { 0 } else { self.member(depth, active, start, plain) };
             self.space();
             self.expect(b':')?;
@@ -153,10 +240,11 @@ impl<'a> Scan<'a, '_> {
             self.value(depth + 1, inside)?;
             self.space();
             if self.expect(b',').is_none() {
-                return self.expect(b'}');
+                break;
             }
             self.space();
         }
+        self.expect(b'}')
     }
 
     fn array(&mut self, depth: usize, active: u32) -> Option<()> {
@@ -194,26 +282,41 @@ impl<'a> Scan<'a, '_> {
         let Some(name) = decode(&self.text[start..self.at], plain) else { return 0 };
         let inside = self.narrow(active, depth, |step| matches!(step, Step::Member(wanted) if *wanted == name));
         for path in bits(inside) {
-            if !self.paths[path][..=depth].contains(&Step::Each) {
-                self.found[path] = None;
+            if !self.pointers.paths[path][..=depth].contains(&Step::Each) {
+                self.found.values[path] = None;
             }
         }
         inside
     }
 
     fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
-        bits(active).filter(|path| self.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
+        bits(active).filter(|path| self.pointers.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
     }
 
     fn record(&mut self, depth: usize, active: u32, value: impl Fn() -> Option<Cow<'a, str>>) {
-        for path in bits(active).filter(|path| self.paths[*path].len() == depth) {
-            match &mut self.found[path] {
-                Some(all) if self.paths[path].contains(&Step::Each) => {
+        for path in bits(active & !self.pointers.raw).filter(|path| self.pointers.paths[*path].len() == depth) {
+            match &mut self.found.values[path] {
+                Some(all) if self.pointers.paths[path].contains(&Step::Each) => {
                     let all = all.to_mut();
                     all.push(',');
                     all.push_str(&value().unwrap_or_default());
                 }
                 slot => *slot = value(),
+            }
+        }
+    }
+
+    fn keep_raw(&mut self, start: usize, depth: usize, active: u32) {
+        for path in bits(active & self.pointers.raw).filter(|path| self.pointers.paths[*path].len() == depth) {
+            self.found.values[path] = Some(Cow::Borrowed(&self.text[start..self.at]));
+        }
+    }
+
+    fn keep_names(&mut self, index: usize, start: usize, plain: bool) {
+        let Some(member) = decode(&self.text[start..self.at], plain) else { return };
+        for (name, slot) in self.pointers.names.iter().zip(&mut self.found.names) {
+            if slot.is_none() && name.is(index, &member) {
+                *slot = Some(member.clone());
             }
         }
     }
@@ -308,7 +411,7 @@ mod tests {
     fn one(path: &str, body: &str) -> Option<String> {
         let mut pointers = Pointers::default();
         pointers.add(path).unwrap();
-        pointers.find(body.as_bytes())?.remove(0).map(Cow::into_owned)
+        pointers.find(body.as_bytes())?.value(0).map(|value| value.clone().into_owned())
     }
 
     #[test]
@@ -371,10 +474,43 @@ mod tests {
     fn several_paths_take_one_pass() {
         let mut pointers = Pointers::default();
         assert_eq!((pointers.add("id"), pointers.add("event.type"), pointers.add("id")), (Ok(0), Ok(1), Ok(0)));
-        assert_eq!(pointers.find(br#"{"event":{"type":"t"},"id":"i"}"#), Some(vec![Some("i".into()), Some("t".into())]));
+        let found = pointers.find(br#"{"event":{"type":"t"},"id":"i"}"#).unwrap();
+        assert_eq!((found.value(0).map(AsRef::as_ref), found.value(1).map(AsRef::as_ref)), (Some("i"), Some("t")));
         for wrong in ["", "a..b", "a[", "a[x]", ".a"] {
             assert!(pointers.add(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_and_raw_parts_are_found_as_they_stand() {
+        let mut pointers = Pointers::default();
+        for (index, name) in ["*_events", "[1]", "message", "edited_*", "*"].into_iter().enumerate() {
+            assert_eq!(pointers.add_name(name), Ok(index));
+        }
+        for (index, path) in ["[0]", "a.b", "s", "n"].into_iter().enumerate() {
+            assert_eq!(pointers.add_raw(path), Ok(index));
+        }
+        assert_eq!((pointers.add("s"), pointers.add_raw("s")), (Ok(4), Ok(2)));
+        let names = |body: &'static str| {
+            let found = pointers.find(body.as_bytes()).unwrap();
+            (0..5).map(|index| found.name(index).cloned().unwrap_or_default().into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(r#"{"for_user_id":"1","tweet_create_events":[{"x_events":1}]}"#),
+            ["tweet_create_events", "tweet_create_events", "", "", "for_user_id"]
+        );
+        assert_eq!(names(r#"{"update_id":1,"edited_message":{"message":1}}"#), ["", "edited_message", "", "edited_message", "update_id"]);
+        assert_eq!(names("[]"), ["", "", "", "", ""]);
+        let raws = |body: &'static str| {
+            let found = pointers.find(body.as_bytes()).unwrap();
+            (0..5).map(|index| found.value(index).cloned().unwrap_or_default().into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(raws(r#"[{ "a" : [1] , "b":"é"}, 2]"#)[0], r#"{ "a" : [1] , "b":"é"}"#);
+        assert_eq!(raws(r#"{"a":{"b":[1, 2]},"s":"q\"x","n": 1.0}"#), ["", "[1, 2]", r#""q\"x""#, "1.0", "q\"x"]);
+        for wrong in ["[x]", "[1", "a*b*c"] {
+            assert!(pointers.add_name(wrong).is_err(), "{wrong}");
+        }
+        assert!(pointers.add_raw("a[].b").is_err());
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! Keys and the comparison of digests. A key is prepared once per secret; every candidate is compared with every secret in constant
 //! time, so that neither the time nor the order tells which one matched.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
@@ -8,9 +10,10 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::{Choice, ConstantTimeEq as _};
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
-    candidates::{BASE64, BASE64_URL},
+    candidates::{BASE64, BASE64_URL, credentials},
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;
@@ -53,7 +56,7 @@ impl Key {
             Algorithm::Sha256 => Self::Sha256(secret.to_vec().into()),
             Algorithm::Token => Self::Token(Sha256::digest(secret).into()),
             Algorithm::Ed25519 => {
-                let bytes = secret.try_into().map_err(|_| "is not an Ed25519 public key of 32 bytes".to_owned())?;
+                let bytes = public_half(secret).ok_or("is not an Ed25519 public key of 32 bytes")?;
                 let key = VerifyingKey::from_bytes(bytes).map_err(|_| "is not an Ed25519 public key".to_owned())?;
                 if key.is_weak() {
                     return Err("is a weak Ed25519 public key: it would accept anybody".into());
@@ -61,6 +64,19 @@ impl Key {
                 Self::Ed25519(Box::new(key))
             }
             Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => return Err("needs an algorithm that is not built yet".into()),
+        })
+    }
+
+    /// The digest of this content; none where a key can only be checked with, or is itself what is sent.
+    pub fn digest(&self, content: &[Chunk<'_>]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::HmacSha1(state) => mac(&**state, content).to_vec(),
+            Self::HmacSha256(state) => mac(&**state, content).to_vec(),
+            Self::HmacSha384(state) => mac(&**state, content).to_vec(),
+            Self::HmacSha512(state) => mac(&**state, content).to_vec(),
+            Self::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
+            Self::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
+            Self::Token(_) | Self::Ed25519(_) => return None,
         })
     }
 
@@ -85,21 +101,33 @@ impl Key {
     }
 }
 
-/// The digest that the provider would send; for Ed25519 the secret is the private seed.
+/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or with the public key behind it.
 pub fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>]) -> Result<Vec<u8>, String> {
     if algorithm == Algorithm::Ed25519 {
         let seed = secret.first_chunk::<32>().ok_or("is not an Ed25519 private seed of 32 bytes")?;
         return Ok(SigningKey::from_bytes(seed).sign(&joined(content)).to_bytes().to_vec());
     }
-    Ok(match Key::new(algorithm, secret)? {
-        Key::HmacSha1(state) => mac(&*state, content).to_vec(),
-        Key::HmacSha256(state) => mac(&*state, content).to_vec(),
-        Key::HmacSha384(state) => mac(&*state, content).to_vec(),
-        Key::HmacSha512(state) => mac(&*state, content).to_vec(),
-        Key::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
-        Key::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
-        Key::Token(_) | Key::Ed25519(_) => secret.to_vec(),
-    })
+    Ok(Key::new(algorithm, secret)?.digest(content).unwrap_or_else(|| secret.to_vec()))
+}
+
+/// What stands before an Ed25519 public key in its standard wrapping (RFC 8410, section 4).
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// The public key: alone, wrapped, or from a key pair (64 bytes, the private seed first) whose halves belong together.
+fn public_half(secret: &[u8]) -> Option<&[u8; 32]> {
+    let secret = secret.strip_prefix(&SPKI).unwrap_or(secret);
+    match secret.split_first_chunk::<32>()? {
+        (public, []) => Some(public),
+        (seed, public) => {
+            let public = public.try_into().ok()?;
+            (SigningKey::from_bytes(seed).verifying_key().as_bytes() == public).then_some(public)
+        }
+    }
+}
+
+/// A key pair for Ed25519, from a private seed.
+pub fn key_pair(seed: [u8; 32]) -> [u8; 64] {
+    SigningKey::from_bytes(&seed).to_keypair_bytes()
 }
 
 fn keyed<M: hmac::KeyInit>(secret: &[u8]) -> Result<M, String> {
@@ -143,6 +171,9 @@ pub enum Step {
     Base64,
     Hex,
     Text,
+    /// Unicode's compatibility decomposition.
+    Nfkd,
+    Credentials,
 }
 
 impl Step {
@@ -152,7 +183,9 @@ impl Step {
             None if text == "base64" => Ok(Self::Base64),
             None if text == "hex" => Ok(Self::Hex),
             None if text == "text" => Ok(Self::Text),
-            _ => Err(format!("{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\" or \"text\"")),
+            None if text == "nfkd" => Ok(Self::Nfkd),
+            None if text == "credentials" => Ok(Self::Credentials),
+            _ => Err(format!("{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\", \"text\", \"nfkd\" or \"credentials\"")),
         }
     }
 
@@ -160,13 +193,28 @@ impl Step {
         match self {
             Self::Strip(prefix) => Ok(without_prefix(&secret, prefix).map_or(secret.clone(), <[u8]>::to_vec)),
             Self::Base64 => {
-                let text = secret.trim_ascii();
+                let text = without_armour(secret.trim_ascii());
+                let text = &text[..];
                 BASE64.decode(text).or_else(|_| BASE64_URL.decode(text)).map_err(|_| "is not base64".into())
             }
             Self::Hex => hex::decode(secret.trim_ascii()).map_err(|_| "is not hex".into()),
             Self::Text => Ok(secret),
+            Self::Credentials => {
+                let text = std::str::from_utf8(&secret).map_err(|_| "is no text")?;
+                Ok(credentials(text).ok_or("says Basic and is not base64")?.into_owned())
+            }
+            Self::Nfkd => Ok(std::str::from_utf8(&secret).map_err(|_| "is no text")?.nfkd().collect::<String>().into_bytes()),
         }
     }
+}
+
+/// PEM is base64 between two lines, in lines (RFC 7468).
+fn without_armour(secret: &[u8]) -> Cow<'_, [u8]> {
+    if !secret.starts_with(b"-----BEGIN ") {
+        return Cow::Borrowed(secret);
+    }
+    let lines = secret.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.starts_with(b"-----"));
+    Cow::Owned(lines.flatten().copied().collect())
 }
 
 fn without_prefix<'s>(secret: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
@@ -195,6 +243,12 @@ mod tests {
             (&["strip:whsec_", "base64"], "whsec_A-_A", Ok(vec![3, 239, 192])),
             (&["strip:signkey-*-"], "signkey-prod-12ab", Ok(b"12ab".to_vec())),
             (&["hex"], "00fF", Ok(vec![0, 255])),
+            (&["base64"], "-----BEGIN PUBLIC KEY-----\r\nAA\nEC\n-----END PUBLIC KEY-----\n", Ok(vec![0, 1, 2])),
+            (&["credentials"], "Bearer x y", Ok(b"x y".to_vec())),
+            (&["credentials"], "basic dTpw", Ok(b"u:p".to_vec())),
+            (&["credentials"], "u:p", Ok(b"u:p".to_vec())),
+            (&["credentials"], "Basic !", Err("says Basic and is not base64".into())),
+            (&["nfkd"], "ﬁ é", Ok("fi e\u{301}".into())),
             (&[], "whsec_x", Ok(b"whsec_x".to_vec())),
             (&["hex"], "0g", Err("is not hex".into())),
             (&["base64"], "!", Err("is not base64".into())),
@@ -211,5 +265,8 @@ mod tests {
         assert!(Key::new(Algorithm::Token, b"").is_err());
         assert!(Key::new(Algorithm::Ed25519, &[0; 32]).is_err());
         assert!(Key::new(Algorithm::Ed25519, b"short").is_err());
+        assert!(Key::new(Algorithm::Ed25519, &key_pair([7; 32])).is_ok());
+        let torn = [key_pair([7; 32])[..32].to_vec(), key_pair([8; 32])[32..].to_vec()].concat();
+        assert!(Key::new(Algorithm::Ed25519, &torn).is_err());
     }
 }

@@ -3,23 +3,33 @@
 
 mod candidates;
 mod catalog;
+mod challenge;
+mod gzip;
 mod json;
 mod mac;
+mod of_source;
+mod plan;
+mod put;
+mod sample;
 mod selector;
 mod sign;
 pub mod standard;
 mod template;
+#[cfg(test)]
+mod testing;
 mod verify;
 
 use bytes::Bytes;
 
 pub use self::{
     catalog::{Catalog, Scheme},
-    sign::{Draft, generate_secret, sign},
+    sample::sample_body,
+    sign::{Draft, Signed, generate_secret, sign},
     verify::{VerifiedRequest, Verifier},
 };
 
 /// One request as it arrived. Header names are lower-case; a repeated header stands as often as it was sent.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub method: &'a str,
     /// The URL that the provider called, where it is known.
@@ -70,6 +80,9 @@ pub struct Rejection {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeAnswer {
+    pub status: u16,
+    /// By lower-case name.
+    pub headers: Vec<(String, String)>,
     pub content_type: &'static str,
     pub body: Bytes,
 }

@@ -13,8 +13,12 @@ use super::{
 pub enum Place {
     /// A lower-case name.
     Header(String),
+    /// What the names of several headers begin with, lower-case.
+    Headers(String),
     /// An index into the found values.
     Body(usize),
+    /// An index into the found names.
+    Member(usize),
     Query(String),
     Form(String),
     /// A member of the signature's text.
@@ -25,7 +29,8 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "the header {name}"),
-            Self::Body(_) => f.write_str("a member of the body"),
+            Self::Headers(start) => write!(f, "any header {start}…"),
+            Self::Body(_) | Self::Member(_) => f.write_str("a member of the body"),
             Self::Query(name) => write!(f, "the query parameter {name}"),
             Self::Form(name) => write!(f, "the form field {name}"),
             Self::Signature(name) => write!(f, "the signature's {name}"),
@@ -36,6 +41,8 @@ impl std::fmt::Display for Place {
 #[derive(Clone, Debug)]
 pub struct Part {
     pub place: Place,
+    /// What stands behind the colon, as it was written: to put a value there.
+    pub written: String,
     pub optional: bool,
 }
 
@@ -46,9 +53,10 @@ pub struct Selector {
 }
 
 /// What selectors are resolved against.
+#[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     pub request: &'a Request<'a>,
-    pub found: Option<Found<'a>>,
+    pub found: Option<&'a Found<'a>>,
     pub signature: Option<(&'a Grammar, &'a str)>,
 }
 
@@ -86,31 +94,50 @@ impl Selector {
         Ok(None)
     }
 
-    /// Every alternative that is there.
-    pub fn resolve_each<'a>(&self, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Repeated> {
-        self.alternatives.iter().filter_map(|parts| join(parts, inputs).transpose()).collect()
+    /// Every alternative that is there; of headers that may be many, each.
+    pub fn resolve_each<'a>(&self, inputs: &Inputs<'a>, repeated: bool) -> Result<Vec<Cow<'a, [u8]>>, Repeated> {
+        let mut values = Vec::new();
+        for parts in &self.alternatives {
+            match &parts[0].place {
+                Place::Header(name) if repeated => values.extend(all_headers(inputs.request, |known| known == name)),
+                Place::Headers(start) => values.extend(all_headers(inputs.request, |known| known.starts_with(start.as_str()))),
+                _ => values.extend(join(parts, inputs)?),
+            }
+        }
+        Ok(values)
     }
+}
+
+fn all_headers<'a>(request: &Request<'a>, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    request.headers.iter().filter(move |(name, value)| wanted(name) && !value.is_empty()).map(|(_, value)| Cow::Borrowed(*value))
 }
 
 fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
     let (text, optional) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
-    let wrong = || format!("{text:?} names no place: write header:NAME, body:PATH, query:NAME, form:NAME or signature:MEMBER");
+    let wrong = || {
+        format!("{text:?} names no place: write header:NAME, body:PATH, raw:PATH, member:NAME, query:NAME, form:NAME or signature:MEMBER")
+    };
     let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
     let place = match kind {
-        "header" if name.bytes().all(is_token) => Place::Header(name.to_ascii_lowercase()),
+        "header" if name.len() > 1 && name.ends_with('*') && name[..name.len() - 1].bytes().all(is_name) => {
+            Place::Headers(name[..name.len() - 1].to_ascii_lowercase())
+        }
+        "header" if name.bytes().all(is_name) => Place::Header(name.to_ascii_lowercase()),
         "header" => return Err(format!("{name:?} is no header name")),
         "body" => Place::Body(pointers.add(name)?),
+        "raw" => Place::Body(pointers.add_raw(name)?),
+        "member" => Place::Member(pointers.add_name(name)?),
         "query" => Place::Query(name.into()),
         "form" => Place::Form(name.into()),
         "signature" => Place::Signature(name.into()),
         _ => return Err(wrong()),
     };
-    Ok(Part { place, optional })
+    Ok(Part { place, written: name.into(), optional })
 }
 
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// RFC 9110 section 5.6.2, without the star, which stands for any run.
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte)
 }
 
 fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
@@ -134,9 +161,12 @@ fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>
 fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     Ok(match place {
         Place::Header(name) => header(inputs.request, name)?.map(Cow::Borrowed),
-        Place::Body(index) => inputs.found.as_ref().and_then(|found| found.get(*index)?.clone()).map(bytes_of),
-        Place::Query(name) => inputs.request.url.and_then(|url| url.split_once('?')).and_then(|(_, query)| pair(query.as_bytes(), name)),
-        Place::Form(name) => pair(inputs.request.body, name),
+        Place::Headers(start) => all_headers(inputs.request, |known| known.starts_with(start.as_str())).next(),
+        Place::Body(index) => inputs.found.and_then(|found| found.value(*index)).cloned().map(bytes_of),
+        Place::Member(index) => inputs.found.and_then(|found| found.name(*index)).cloned().map(bytes_of),
+        Place::Query(name) => inputs.request.url.and_then(query_of).and_then(|query| pair(query.as_bytes(), name)),
+        Place::Form(name) if is_form(inputs.request.body) => pair(inputs.request.body, name),
+        Place::Form(_) => None,
         Place::Signature(name) => match inputs.signature {
             Some((grammar, text)) => grammar.member(text, name)?.map(|value| Cow::Borrowed(value.as_bytes())),
             None => None,
@@ -149,6 +179,17 @@ fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
+}
+
+/// What stands between the question mark and the fragment.
+fn query_of(url: &str) -> Option<&str> {
+    let (_, query) = url.split_once('?')?;
+    Some(query.split_once('#').map_or(query, |(query, _)| query))
+}
+
+/// A JSON body is no form, whatever in it looks like one.
+fn is_form(body: &[u8]) -> bool {
+    !matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 fn pair<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {

@@ -8,8 +8,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     Request, Scheme, SchemeError,
     mac::{self, Step, key_bytes},
-    selector::{Inputs, Part, Place, Selector},
-    template::{Absent, Chunk, Values},
+    plan::Plan,
+    put::Outgoing,
+    selector::{Inputs, Part, Place},
+    template::{Absent, Values},
 };
 use crate::settings::scheme::{Algorithm, TimeUnit};
 
@@ -23,53 +25,87 @@ pub struct Draft<'a> {
     pub method: &'a str,
 }
 
-/// The headers that the provider would send with the body: content type, signature, time, id and type. Names are lower-case.
-pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result<Vec<(String, String)>, SchemeError> {
-    let plan = &scheme.plan;
+/// What the provider would send. Header names are lower-case.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Content type, signature, time, id and type, where they stand in headers.
+    pub headers: Vec<(String, String)>,
+    /// As in the draft, but for what the provider puts into it: a signature, a time, a token.
+    pub body: Vec<u8>,
+    pub url: Option<String>,
+}
+
+/// Signs as the provider does.
+pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result<Signed, SchemeError> {
+    let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     let content_type = scheme.spec.content_type.as_deref().unwrap_or("application/json");
-    let mut headers = vec![("content-type".to_owned(), content_type.to_owned())];
+    let headers = vec![("content-type".to_owned(), content_type.to_owned())];
+    let mut outgoing = Outgoing { headers, body: draft.body.to_vec(), url: draft.url.map(str::to_owned) };
     for selector in [&plan.id, &plan.key].into_iter().flatten() {
-        place(selector, draft.id, &mut headers);
+        outgoing.put_in_headers(selector, draft.id);
     }
     if let (Some(selector), Some(event_type)) = (&plan.event_type, draft.event_type) {
-        place(selector, event_type, &mut headers);
+        outgoing.put_in_headers(selector, event_type);
     }
     let timestamp = plan.time.as_ref().map(|time| written(time.unit, draft.unix_seconds));
-    if let (Some(time), Some(timestamp)) = (&plan.time, &timestamp) {
-        place(&time.from, timestamp, &mut headers);
+    if let (Some(part), Some(timestamp)) = (time_part(plan), &timestamp) {
+        outgoing.put(part, timestamp);
     }
+    complete(plan, draft, &mut outgoing);
 
-    let key = key_bytes(&plan.steps, secret.expose_secret()).map_err(|message| SchemeError::new("secret", &message))?;
-    let digest = {
-        let body = Bytes::copy_from_slice(draft.body);
-        let borrowed: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: draft.method, url: draft.url, headers: &borrowed, body: &body };
-        let inputs = Inputs { request: &request, found: plan.before.find(&body), signature: None };
-        let in_body = match &plan.time {
-            Some(time) if matches!(time.from.alternatives[0][0].place, Place::Body(_)) => time.from.resolve(&inputs).ok().flatten(),
-            _ => None,
-        };
-        let in_body = in_body.map(|(_, value)| String::from_utf8_lossy(&value).into_owned());
-        let values = Values { inputs: &inputs, timestamp: in_body.as_deref().or(timestamp.as_deref()), id: Some(draft.id.as_bytes()) };
-        let content: Vec<Chunk<'_>> = match &plan.content {
-            Some(template) => template.resolve(&values).map_err(unsignable)?,
-            None => Vec::new(),
-        };
-        mac::sign(plan.algorithm, &key, &content).map_err(|message| SchemeError::new("secret", &message))?
-    };
-
-    let leading: Vec<(&str, &str)> = match (&plan.time, &timestamp) {
-        (Some(time), Some(timestamp)) => match &time.from.alternatives[0][0].place {
-            Place::Signature(name) => vec![(name, timestamp)],
-            _ => Vec::new(),
-        },
+    let digest = digest(plan, secret, draft, &outgoing, timestamp.as_deref())?;
+    let leading: Vec<(&str, &str)> = match (time_part(plan), &timestamp) {
+        (Some(Part { place: Place::Signature(name), .. }), Some(timestamp)) => vec![(name, timestamp)],
         _ => Vec::new(),
     };
-    match &plan.signature.alternatives[0][0].place {
-        Place::Header(name) => headers.push((name.clone(), plan.grammar.write(&leading, &digest))),
-        _ => return Err(SchemeError::new("signature.from", "only signatures in headers can be made")),
+    let part = &plan.signature.alternatives[0][0];
+    if !outgoing.put(part, &plan.grammar.write(&leading, &digest)) {
+        return Err(SchemeError::new("signature.from", &format!("this request has no room for {}", part.place)));
     }
-    Ok(headers)
+    Ok(Signed { headers: outgoing.headers, body: outgoing.body, url: outgoing.url })
+}
+
+fn time_part(plan: &Plan) -> Option<&Part> {
+    plan.time.as_ref().map(|time| &time.from.alternatives[0][0])
+}
+
+/// Fills in what the content names and the draft has not: nonces, tokens, further headers. Of several contents it is the last, which is
+/// the plain one.
+fn complete(plan: &Plan, draft: &Draft<'_>, outgoing: &mut Outgoing) {
+    let selectors = plan.contents.last().into_iter().flat_map(|content| content.selectors());
+    for part in selectors.filter_map(|selector| selector.alternatives[0].first()) {
+        let is_time = part.written.contains("time");
+        let value = if is_time { written(TimeUnit::Rfc3339, draft.unix_seconds) } else { draft.id.to_owned() };
+        outgoing.put(part, &value);
+    }
+}
+
+fn digest(
+    plan: &Plan,
+    secret: &SecretString,
+    draft: &Draft<'_>,
+    outgoing: &Outgoing,
+    timestamp: Option<&str>,
+) -> Result<Vec<u8>, SchemeError> {
+    let key = key_bytes(&plan.steps, secret.expose_secret()).map_err(|message| SchemeError::new("secret", &message))?;
+    let body = Bytes::copy_from_slice(&outgoing.body);
+    let headers: Vec<(&str, &[u8])> = outgoing.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = Request { method: draft.method, url: outgoing.url.as_deref(), headers: &headers, body: &body };
+    let found = plan.before.find(&body);
+    let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
+    let there = plan.time.as_ref().and_then(|time| time.from.resolve(&inputs).ok().flatten());
+    let there = there.map(|(_, value)| String::from_utf8_lossy(&value).into_owned());
+    let timestamp = there.as_deref().or(timestamp);
+    let values = Values { inputs: &inputs, timestamp, id: Some(draft.id.as_bytes()), mac: None, url_decode: plan.url_decode.as_deref() };
+    let mut content = Ok(Vec::new());
+    for template in &plan.contents {
+        content = template.resolve(&values);
+        if !matches!(content, Err(Absent::Piece(_))) {
+            break;
+        }
+    }
+    let content = content.map_err(unsignable)?;
+    mac::sign(plan.algorithms[0], &key, &content).map_err(|message| SchemeError::new("secret", &message))
 }
 
 fn unsignable(absent: Absent) -> SchemeError {
@@ -93,31 +129,18 @@ fn written(unit: TimeUnit, unix_seconds: i64) -> String {
     }
 }
 
-/// Puts a value into the headers that the selector's first alternative names. Where parts are joined, its dotted pieces go to them in turn.
-fn place(selector: &Selector, value: &str, headers: &mut Vec<(String, String)>) {
-    let Some(parts) = selector.alternatives.iter().find(|parts| parts.iter().any(|part| matches!(part.place, Place::Header(_)))) else {
-        return;
-    };
-    let pieces: Vec<&str> = if parts.len() == 1 { vec![value] } else { value.splitn(parts.len(), '.').collect() };
-    for (Part { place, .. }, piece) in parts.iter().zip(pieces) {
-        if let Place::Header(name) = place
-            && !headers.iter().any(|(known, _)| known == name)
-        {
-            headers.push((name.clone(), piece.to_owned()));
-        }
-    }
-}
-
-/// A fresh secret in the form that the provider gives out; for Ed25519 the private seed, as only a sender has.
-pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> SecretString {
+/// A fresh secret in the form that the provider gives out; for Ed25519 a key pair, as only a sender has.
+pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> Result<SecretString, SchemeError> {
+    let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     let mut bytes = [0; 32];
     rng.fill_bytes(&mut bytes);
-    let mut text = match scheme.plan.steps.iter().rev().find(|step| matches!(step, Step::Base64 | Step::Hex)) {
+    let bytes = if plan.algorithms[0] == Algorithm::Ed25519 { mac::key_pair(bytes).to_vec() } else { bytes.to_vec() };
+    let mut text = match plan.steps.iter().rev().find(|step| matches!(step, Step::Base64 | Step::Hex)) {
         Some(Step::Base64) => base64::engine::general_purpose::STANDARD.encode(bytes),
-        None if scheme.plan.algorithm == Algorithm::Ed25519 => hex::encode(&bytes[..16]),
         _ => hex::encode(bytes),
     };
-    for step in &scheme.plan.steps {
+    // What is taken off first stands first.
+    for step in plan.steps.iter().rev() {
         if let Step::Strip(prefix) = step {
             text.insert_str(0, &prefix.replace('*', "dev"));
         }
@@ -125,7 +148,7 @@ pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> SecretStrin
     if let Some(start) = &scheme.spec.secret_starts {
         text.insert_str(0, start);
     }
-    text.into()
+    Ok(text.into())
 }
 
 #[cfg(test)]
@@ -149,11 +172,11 @@ mod tests {
             ("slack", "", 64),
             ("shopify", "", 64),
         ] {
-            let secret = generate_secret(catalog.get(provider).unwrap(), &mut rng);
+            let secret = generate_secret(catalog.get(provider).unwrap(), &mut rng).unwrap();
             let secret = secret.expose_secret();
             assert!(secret.starts_with(start) && secret.len() == length, "{provider}: {secret}");
         }
-        let twice = [(); 2].map(|()| generate_secret(catalog.get("github").unwrap(), &mut rng).expose_secret().to_owned());
+        let twice = [(); 2].map(|()| generate_secret(catalog.get("github").unwrap(), &mut rng).unwrap().expose_secret().to_owned());
         assert_ne!(twice[0], twice[1]);
     }
 
@@ -164,7 +187,7 @@ mod tests {
             |event_type| Draft { id: "id1", event_type: Some(event_type), unix_seconds: 99, body: b"{}", url: None, method: "POST" };
         let names = |provider, event_type| {
             let headers = sign(catalog.get(provider).unwrap(), &"whsec_AAEC".into(), &draft(event_type)).unwrap();
-            headers.into_iter().collect::<BTreeMap<_, _>>()
+            headers.headers.into_iter().collect::<BTreeMap<_, _>>()
         };
         let github = names("github", "pull_request.opened");
         assert_eq!((github["x-github-event"].as_str(), github["x-github-delivery"].as_str()), ("pull_request", "id1"));

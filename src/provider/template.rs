@@ -3,10 +3,14 @@
 
 use std::borrow::Cow;
 
+use sha2::{Digest as _, Sha256, Sha512};
+
 use super::{
+    candidates::encoded,
     json::Pointers,
     selector::{Inputs, Place, Repeated, Selector},
 };
+use crate::settings::scheme::Encoding;
 
 #[derive(Clone, Debug)]
 enum Piece {
@@ -17,7 +21,17 @@ enum Piece {
     Url,
     Method,
     Secret,
+    /// A digest that was made before; in answers alone.
+    Mac,
+    /// A hash of the body, as text.
+    BodyHash(Hash, Encoding),
     Value(Selector),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Hash {
+    Sha256,
+    Sha512,
 }
 
 #[derive(Clone, Debug)]
@@ -33,10 +47,14 @@ pub enum Chunk<'a> {
 }
 
 /// What was resolved before the content.
+#[derive(Clone, Copy)]
 pub struct Values<'a> {
     pub inputs: &'a Inputs<'a>,
     pub timestamp: Option<&'a str>,
     pub id: Option<&'a [u8]>,
+    pub mac: Option<&'a str>,
+    /// Characters whose percent-encoding in the URL is undone.
+    pub url_decode: Option<&'a str>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +65,28 @@ pub enum Absent {
 }
 
 impl Template {
+    /// A template of what is signed: something of the request must be in it.
     pub fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
+        let template = Self::parse_any(text, pointers)?;
+        if template.pieces.iter().any(|piece| matches!(piece, Piece::Mac)) {
+            return Err("{mac} is for answers".into());
+        }
+        if template.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_) | Piece::Secret | Piece::Method)) {
+            return Err(format!("{text:?} signs nothing of the request"));
+        }
+        Ok(template)
+    }
+
+    /// A template of an answer: anything but the secret may be in it.
+    pub fn parse_answer(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
+        let template = Self::parse_any(text, pointers)?;
+        if template.pieces.iter().any(|piece| matches!(piece, Piece::Secret | Piece::Timestamp | Piece::Id)) {
+            return Err("{secret}, {timestamp} and {id} have no place in an answer".into());
+        }
+        Ok(template)
+    }
+
+    fn parse_any(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
@@ -73,6 +112,8 @@ impl Template {
                 "url" => Piece::Url,
                 "method" => Piece::Method,
                 "secret" => Piece::Secret,
+                "mac" => Piece::Mac,
+                name if name.starts_with("hash:") => body_hash(name)?,
                 selector => Piece::Value(Selector::parse(selector, pointers)?),
             });
         }
@@ -80,14 +121,19 @@ impl Template {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal));
         }
-        if !pieces.iter().any(|piece| !matches!(piece, Piece::Literal(_) | Piece::Secret | Piece::Method)) {
-            return Err(format!("{text:?} signs nothing of the request"));
-        }
         Ok(Self { pieces })
     }
 
     pub fn has_body(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Body))
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Body | Piece::BodyHash(..)))
+    }
+
+    pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.pieces.iter().filter_map(|piece| if let Piece::Value(selector) = piece { Some(selector) } else { None })
+    }
+
+    pub fn has_mac(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Mac))
     }
 
     pub fn has_timestamp(&self) -> bool {
@@ -119,9 +165,11 @@ impl Template {
                 Ok(Chunk::Bytes(match piece {
                     Piece::Literal(text) => Cow::Borrowed(&text[..]),
                     Piece::Body => Cow::Borrowed(&request.body[..]),
-                    Piece::Timestamp => Cow::Borrowed(values.timestamp.unwrap_or_default().as_bytes()),
+                    Piece::Timestamp => Cow::Borrowed(values.timestamp.ok_or_else(|| Absent::Piece("the time".into()))?.as_bytes()),
                     Piece::Id => Cow::Borrowed(values.id.ok_or_else(|| Absent::Piece("the id".into()))?),
-                    Piece::Url => Cow::Borrowed(request.url.ok_or(Absent::Url)?.as_bytes()),
+                    Piece::Url => url(request.url.ok_or(Absent::Url)?, values.url_decode),
+                    Piece::Mac => Cow::Borrowed(values.mac.unwrap_or_default().as_bytes()),
+                    Piece::BodyHash(hash, encoding) => Cow::Owned(hash.of(request.body, *encoding).into_bytes()),
                     Piece::Method => Cow::Borrowed(request.method.as_bytes()),
                     Piece::Secret => return Ok(Chunk::Secret),
                     Piece::Value(selector) => {
@@ -132,6 +180,54 @@ impl Template {
             })
             .collect()
     }
+}
+
+/// `hash:ALGORITHM:ENCODING`.
+fn body_hash(name: &str) -> Result<Piece, String> {
+    let wrong = || format!("{{{name}}}: write {{hash:ALGORITHM:ENCODING}} with sha256 or sha512, and hex, base64 or base64url");
+    let mut parts = name.splitn(3, ':').skip(1);
+    let hash = match parts.next() {
+        Some("sha256") => Hash::Sha256,
+        Some("sha512") => Hash::Sha512,
+        _ => return Err(wrong()),
+    };
+    let encoding = match parts.next() {
+        Some("hex") => Encoding::Hex,
+        Some("base64") => Encoding::Base64,
+        Some("base64url") => Encoding::Base64url,
+        _ => return Err(wrong()),
+    };
+    Ok(Piece::BodyHash(hash, encoding))
+}
+
+impl Hash {
+    fn of(self, body: &[u8], encoding: Encoding) -> String {
+        match self {
+            Self::Sha256 => encoded(&Sha256::digest(body), encoding),
+            Self::Sha512 => encoded(&Sha512::digest(body), encoding),
+        }
+    }
+}
+
+/// The URL, with the escapes of these characters undone; all other bytes stay as they are.
+fn url<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8]> {
+    let Some(decode) = decode.filter(|_| url.contains('%')) else { return Cow::Borrowed(url.as_bytes()) };
+    let mut decoded = Vec::with_capacity(url.len());
+    let mut rest = url.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = if *first == b'%' { after.first_chunk::<2>().and_then(|digits| hex::decode(digits).ok()) } else { None };
+        match escaped {
+            Some(byte) if decode.as_bytes().contains(&byte[0]) => {
+                decoded.push(byte[0]);
+                rest = &rest[3..];
+            }
+            _ => {
+                decoded.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(decoded)
 }
 
 #[cfg(test)]
@@ -147,9 +243,10 @@ mod tests {
         let template = Template::parse(template, &mut pointers)?;
         let body = Bytes::from_static(br#"{"a":{"b":7}}"#);
         let request = Request { method: "POST", url: Some("https://x.example/h?q=1"), headers: &[("x-nonce", b"n0")], body: &body };
-        let inputs = Inputs { request: &request, found: pointers.find(&body), signature: None };
+        let found = pointers.find(&body);
+        let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
         let chunks = template
-            .resolve(&Values { inputs: &inputs, timestamp: Some("99"), id: Some(b"id1") })
+            .resolve(&Values { inputs: &inputs, timestamp: Some("99"), id: Some(b"id1"), mac: None, url_decode: Some("/") })
             .map_err(|absent| format!("{absent:?}"))?;
         Ok(chunks
             .iter()
@@ -169,6 +266,8 @@ mod tests {
             ("{method}{url}{header:X-Nonce}", "POSThttps://x.example/h?q=1n0"),
             ("{secret}{body:a.b}-{query:q}", "SECRET7-1"),
             ("{{{body:a.b}}}", "{7}"),
+            ("{raw:a}", r#"{"b":7}"#),
+            ("{hash:sha256:hex}", "ded2ae443605fc63a0c4c310521e088c93ad3f66545506c42de68244b4c259de"),
         ] {
             assert_eq!(filled(template).as_deref(), Ok(expected), "{template}");
         }
@@ -176,7 +275,9 @@ mod tests {
 
     #[test]
     fn a_template_without_sense_is_refused() {
-        for template in ["", "text", "{secret}", "{nothing}", "{body", "body}", "{header:a b}", "{}"] {
+        for template in
+            ["", "text", "{secret}", "{nothing}", "{body", "body}", "{header:a b}", "{}", "{mac}{body}", "{hash:md5:hex}", "{hash:sha256}"]
+        {
             assert!(filled(template).is_err(), "{template}");
         }
     }

@@ -5,29 +5,33 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value};
-use subtle::Choice;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Catalog, ChallengeAnswer, Reason, Rejection, Request, Scheme, SchemeError,
-    candidates::{Candidates, TooMany},
-    catalog::{Challenge, Plan, Time, strict},
+    candidates::{Candidates, TooMany, encoded},
+    challenge::Challenge,
+    gzip::{Broken, unpacked},
     mac::{self, Key, key_bytes},
+    of_source::scheme_of,
+    plan::{Plan, Time},
     selector::{Inputs, Place, Repeated, Resolved, Selector},
-    template::{Absent, Template, Values},
+    template::{Absent, Chunk, Template, Values},
 };
 use crate::{
     event::BodyDigest,
     settings::{
         Source,
-        scheme::{Algorithm, Direction, TimeUnit},
+        scheme::{Algorithm, Direction, Gzip, TimeUnit},
     },
 };
 
 /// A longer key or type is no name any more.
 const NAME_BYTES_MAX: usize = 255;
-const CHALLENGE_BYTES_MAX: usize = 4096;
+/// Signatures in one header, each with its own time.
+const GROUPS_MAX: usize = 8;
 
 /// Proof that a request was verified: only `Verifier::verify` makes one, and the store takes nothing else.
 #[derive(Clone, Debug)]
@@ -37,7 +41,14 @@ pub struct VerifiedRequest {
     event_key: String,
     event_type: Option<String>,
     key_is_signed: bool,
-    challenge: Option<ChallengeAnswer>,
+    handshake: Option<Handshake>,
+}
+
+#[derive(Clone, Debug)]
+struct Handshake {
+    answer: ChallengeAnswer,
+    /// The source's secret, which came in it.
+    learnt: Option<SecretString>,
 }
 
 impl VerifiedRequest {
@@ -67,38 +78,59 @@ impl VerifiedRequest {
 
     /// Set where this is a handshake: answer this, record nothing.
     pub fn challenge(&self) -> Option<&ChallengeAnswer> {
-        self.challenge.as_ref()
+        self.handshake.as_ref().map(|handshake| &handshake.answer)
+    }
+
+    /// The secret of the source, where this handshake brought one to a source without: to be kept before it is answered.
+    pub fn learnt_secret(&self) -> Option<&SecretString> {
+        self.handshake.as_ref()?.learnt.as_ref()
     }
 }
 
 /// A source's scheme with its secrets prepared.
 pub struct Verifier {
     scheme: Arc<Scheme>,
-    keys: Vec<Key>,
-}
-
-impl Challenge {
-    fn comes_by(&self, method: &str) -> bool {
-        method == self.method.as_deref().unwrap_or("POST")
-    }
+    plan: Arc<Plan>,
+    /// By algorithm, one for each secret.
+    keys: Vec<(Algorithm, Vec<Key>)>,
+    /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no handshake of the scheme asks.
+    tokens: Vec<[u8; 32]>,
+    held: Vec<[u8; 32]>,
 }
 
 impl Verifier {
     /// `key` and scheme fields of the source override the scheme's own. Errors' keys are those of the source's table.
     pub fn new(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
-        let scheme = scheme_of(catalog, source)?;
-        let (keys, mut errors) = keys_of(&scheme.plan, secrets);
-        if secrets.is_empty() {
+        let (verifier, mut errors) = Self::build(catalog, source, secrets)?;
+        if secrets.is_empty() && !verifier.plan.learns_secret() {
             errors.push(SchemeError::new("secrets", "is missing: without a secret nothing can be verified"));
         }
-        if errors.is_empty() { Ok(Self { scheme, keys }) } else { Err(errors) }
+        if errors.is_empty() { Ok(verifier) } else { Err(errors) }
     }
 
     /// The same, leaving out secrets that can't be used: with none left nothing matches.
     pub fn with_usable(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
+        Self::build(catalog, source, secrets).map(|(verifier, _)| verifier)
+    }
+
+    fn build(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<(Self, Vec<SchemeError>), Vec<SchemeError>> {
         let scheme = scheme_of(catalog, source)?;
-        let (keys, _) = keys_of(&scheme.plan, secrets);
-        Ok(Self { scheme, keys })
+        let in_scheme = |errors: Vec<SchemeError>| errors.into_iter().map(|error| error.within("scheme")).collect::<Vec<_>>();
+        let plan = Arc::clone(scheme.plan().map_err(in_scheme)?);
+        let (keys, errors) = keys_of(&plan, secrets);
+        let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
+        let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
+        let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
+        Ok((Self { scheme, plan, keys, tokens: held.clone(), held }, errors))
+    }
+
+    /// With the token that handshakes are asked for. Without one, it is any of the secrets.
+    #[must_use]
+    pub fn with_verify_token(mut self, token: Option<&SecretString>) -> Self {
+        if let Some(token) = token.map(SecretString::expose_secret).filter(|token| !token.is_empty()) {
+            self.tokens = vec![Sha256::digest(token).into()];
+        }
+        self
     }
 
     /// The scheme with the source's own fields in it.
@@ -106,63 +138,115 @@ impl Verifier {
         &self.scheme
     }
 
-    /// The header that is itself the secret (a shared token), lower-case: not for logs, nor for handlers.
-    pub fn secret_header(&self) -> Option<&str> {
-        let mut places = self.scheme.plan.signature.places().filter(|_| self.scheme.plan.algorithm == Algorithm::Token);
-        places.find_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
+    /// The headers that are themselves the secret (a shared token), lower-case: not for logs, nor for handlers.
+    pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
+        let token = self.plan.algorithms.contains(&Algorithm::Token);
+        let places = self.plan.signature.places().filter(move |_| token);
+        places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
+    }
+
+    /// Whether requests by this method can be anything but refused.
+    pub fn takes_method(&self, method: &str) -> bool {
+        method == "POST" || self.plan.challenges.iter().any(|challenge| challenge.method() == method)
+    }
+
+    /// Whether a secret can be learnt in a handshake, and none is there yet.
+    pub fn is_open(&self) -> bool {
+        self.plan.learns_secret() && self.keys.iter().all(|(_, keys)| keys.is_empty())
     }
 
     /// Verifies one request at this time (unix milliseconds).
     pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
-        let plan = &self.scheme.plan;
+        let plan = &*self.plan;
         once(&plan.once, request)?;
-        if let Some(answer) = self.unsigned_challenge(request)? {
-            return Ok(accepted(request, None, None, false, Some(answer)));
+        if let Some(verified) = self.unsigned_handshake(request)? {
+            return Ok(verified);
         }
+        let unpacked = match plan.gzip {
+            Some(_) => unpacked(request.body).map_err(|Broken| rejection(Reason::MalformedRequest, "the body can't be unpacked"))?,
+            None => None,
+        };
+        let view = match &unpacked {
+            Some(body) => Request { body, ..*request },
+            None => *request,
+        };
+        let signed = if plan.gzip == Some(Gzip::AsSent) { request } else { &view };
+        let secret = self.check(signed, now_unix_ms)?;
+        self.accept(request, &view, secret)
+    }
+
+    /// Checks the signature; gives the place of the secret that made it.
+    fn check(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
+        let plan = &*self.plan;
         let found = if plan.before.is_empty() { None } else { plan.before.find(request.body) };
-        let mut inputs = Inputs { request, found, signature: None };
+        let inputs = Inputs { request, found: found.as_ref(), signature: None };
         let texts = signatures(plan, &inputs)?;
-        let first = text_of(texts.first())?;
-        inputs.signature = Some((&plan.grammar, first));
+        let Some(separator) = &plan.groups else { return self.check_one(inputs, &texts, now_unix_ms) };
+        let texts = texts.iter().map(|text| text_of(Some(text))).collect::<Result<Vec<_>, _>>()?;
+        let groups = texts.into_iter().flat_map(|text| text.split(separator.as_str())).filter(|group| !group.is_empty());
+        let mut refused: Option<Rejection> = None;
+        for (index, group) in groups.enumerate() {
+            if index == GROUPS_MAX {
+                return Err(rejection(Reason::MalformedSignature, "more signatures than are ever sent"));
+            }
+            match self.check_one(inputs, &[Cow::Borrowed(group.as_bytes())], now_unix_ms) {
+                Ok(secret) => return Ok(secret),
+                // The one that came furthest is told.
+                Err(found) if refused.as_ref().is_none_or(|known| depth(known.reason) < depth(found.reason)) => refused = Some(found),
+                Err(_) => {}
+            }
+        }
+        Err(refused.unwrap_or_else(|| rejection(Reason::MalformedSignature, "the signature has not the provider's form")))
+    }
+
+    fn check_one(&self, inputs: Inputs<'_>, texts: &[Cow<'_, [u8]>], now_unix_ms: i64) -> Result<usize, Rejection> {
+        let plan = &*self.plan;
+        let inputs = Inputs { signature: Some((&plan.grammar, text_of(texts.first())?)), ..inputs };
+        let mut candidates = self.candidates(texts, plan.algorithms[0])?;
+        let timestamp = match &plan.time {
+            Some(time) => timestamp(time, &inputs, now_unix_ms)?,
+            None => None,
+        };
+        let id = match &plan.id {
+            Some(selector) => resolve(selector, &inputs)?.map(|(_, value)| value),
+            None => None,
+        };
+        let url_decode = plan.url_decode.as_deref();
+        let values = Values { inputs: &inputs, timestamp: timestamp.as_deref(), id: id.as_deref(), mac: None, url_decode };
+        let content = content(plan, &values)?;
+        let mut matched = None;
+        for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
+            if index > 0 {
+                candidates = self.candidates(texts, *algorithm)?;
+            }
+            let found = if plan.all { all_match(keys, &candidates) } else { any_match(keys, &content, &candidates) };
+            matched = matched.or(found);
+        }
+        matched.ok_or_else(|| no_match(plan, &inputs))
+    }
+
+    fn candidates(&self, texts: &[Cow<'_, [u8]>], algorithm: Algorithm) -> Result<Candidates, Rejection> {
         let mut candidates = Candidates::default();
-        for text in &texts {
+        for text in texts {
             let too_many = |TooMany| rejection(Reason::MalformedSignature, "more signatures than are ever sent");
-            plan.grammar.collect(text_of(Some(text))?, mac::width(plan.algorithm), &mut candidates).map_err(too_many)?;
+            self.plan.grammar.collect(text_of(Some(text))?, mac::width(algorithm), &mut candidates).map_err(too_many)?;
         }
         if candidates.readable == 0 {
             return Err(rejection(Reason::MalformedSignature, "the signature has not the provider's form"));
         }
-        let timestamp = match &plan.time {
-            Some(time) => Some(timestamp(time, &inputs, now_unix_ms)?),
-            None => None,
-        };
-        let id = match &plan.id {
-            Some(selector) => resolve(selector, &inputs)?,
-            None => None,
-        };
-        let id = id.as_ref().map(|(_, value)| &value[..]);
-        self.compare(&Values { inputs: &inputs, timestamp: timestamp.as_deref(), id }, &candidates)?;
-        self.accept(request, id)
+        Ok(candidates)
     }
 
-    fn compare(&self, values: &Values<'_>, candidates: &Candidates) -> Result<(), Rejection> {
-        let content = match &self.scheme.plan.content {
-            Some(template) => template.resolve(values).map_err(absent)?,
-            None => Vec::new(),
-        };
-        let matched = self.keys.iter().fold(Choice::from(0), |found, key| found | key.matches(&content, &candidates.bytes));
-        if matched.into() { Ok(()) } else { Err(rejection(Reason::NoMatch, "no signature matches any secret of the source")) }
-    }
-
-    /// What is read of a request whose signature is right.
-    fn accept(&self, request: &Request<'_>, id: Option<&[u8]>) -> Result<VerifiedRequest, Rejection> {
-        let plan = &self.scheme.plan;
-        let found = if plan.after.is_empty() { None } else { plan.after.find(request.body) };
-        let inputs = Inputs { request, found, signature: None };
-        let answer = match &plan.challenge {
-            Some(challenge) if !challenge.unsigned => answer(challenge, &inputs)?,
-            _ => None,
-        };
+    /// What is read of a request whose signature is right. `view` has the body as it is to be read.
+    fn accept(&self, request: &Request<'_>, view: &Request<'_>, secret: usize) -> Result<VerifiedRequest, Rejection> {
+        let plan = &*self.plan;
+        for challenge in plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
+            if let Some(handshake) = self.handshake(challenge, view, secret)? {
+                return Ok(accepted(request, view, Read { handshake: Some(handshake), ..Read::default() }));
+            }
+        }
+        let found = if plan.after.is_empty() { None } else { plan.after.find(view.body) };
+        let inputs = Inputs { request: view, found: found.as_ref(), signature: None };
         let event_type = match &plan.event_type {
             Some(selector) => resolve(selector, &inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
             None => None,
@@ -170,45 +254,136 @@ impl Verifier {
         let key = match &plan.key {
             Some(selector) => {
                 resolve(selector, &inputs)?.filter(|(_, value)| !value.trim_ascii().is_empty()).map(|(alternative, value)| {
-                    let signed =
-                        selector.alternatives[alternative].iter().all(|part| is_signed(plan.content.as_ref(), &part.place, &value, id));
+                    let id = signed_id(plan, view);
+                    let signed = selector.alternatives[alternative].iter().all(|part| is_signed(plan, &part.place, &value, id.as_deref()));
                     (name(&value).map_or_else(|| hex::encode(BodyDigest::of(&value).0), str::to_owned), signed)
                 })
             }
             None => None,
         };
-        let (key, signed) = key.map_or((None, true), |(key, signed)| (Some(key), signed));
-        Ok(accepted(request, key, event_type, signed, answer))
+        Ok(accepted(request, view, Read { key, event_type, handshake: None }))
     }
 
-    fn unsigned_challenge(&self, request: &Request<'_>) -> Result<Option<ChallengeAnswer>, Rejection> {
-        match &self.scheme.plan.challenge {
-            Some(challenge) if challenge.unsigned && challenge.comes_by(request.method) => {
-                let inputs = Inputs { request, found: self.scheme.plan.after.find(request.body), signature: None };
-                answer(challenge, &inputs)
+    fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
+        for challenge in self.plan.challenges.iter().filter(|challenge| challenge.unsigned) {
+            if let Some(handshake) = self.handshake(challenge, request, 0)? {
+                return Ok(Some(accepted(request, request, Read { handshake: Some(handshake), ..Read::default() })));
             }
-            _ => Ok(None),
         }
+        Ok(None)
+    }
+
+    /// The handshake that this request is, with its answer. `secret` is the place of the secret that answers.
+    fn handshake(&self, challenge: &Challenge, request: &Request<'_>, secret: usize) -> Result<Option<Handshake>, Rejection> {
+        let Some(found) = challenge.meets(request)? else { return Ok(None) };
+        let inputs = Inputs { request, found: found.as_ref(), signature: None };
+        if let Some(selector) = &challenge.token {
+            let token = resolve(selector, &inputs)?.map(|(_, value)| value);
+            if !token.is_some_and(|token| is_one_of(&token, &self.tokens)) {
+                return Err(rejection(Reason::NoMatch, "a handshake whose token is not the source's verify_token"));
+            }
+        }
+        let mut learnt = None;
+        if let Some(selector) = &challenge.keep {
+            let Some((_, value)) = resolve(selector, &inputs)? else { return Ok(None) };
+            // A secret is learnt once; later, only who knows it is answered.
+            if !self.is_open() && !is_one_of(&value, &self.held) {
+                return Err(rejection(Reason::NoMatch, "a handshake with another secret than the one that the source has"));
+            }
+            let Some(text) = name(&value) else { return Ok(None) };
+            learnt = self.is_open().then(|| SecretString::from(text));
+        }
+        let mac = match &challenge.mac {
+            Some(template) => match self.mac(template, &inputs, secret) {
+                Some(mac) => Some(mac),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        Ok(challenge.answer(&inputs, mac.as_deref()).map(|answer| Handshake { answer, learnt }))
+    }
+
+    fn mac(&self, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
+        let (_, keys) = self.keys.first()?;
+        let content = template.resolve(&Values { inputs, timestamp: None, id: None, mac: None, url_decode: None }).ok()?;
+        Some(encoded(&keys.get(secret)?.digest(&content)?, self.plan.grammar.encoding))
     }
 }
 
-fn accepted(
-    request: &Request<'_>,
-    key: Option<String>,
+/// What was read of a request.
+#[derive(Default)]
+struct Read {
+    key: Option<(String, bool)>,
     event_type: Option<String>,
-    key_is_signed: bool,
-    challenge: Option<ChallengeAnswer>,
-) -> VerifiedRequest {
-    let digest = BodyDigest::of(request.body);
-    let event_key = key.unwrap_or_else(|| hex::encode(digest.0));
-    VerifiedRequest { body: request.body.clone(), digest, event_key, event_type, key_is_signed, challenge }
+    handshake: Option<Handshake>,
+}
+
+fn accepted(request: &Request<'_>, view: &Request<'_>, read: Read) -> VerifiedRequest {
+    let digest = BodyDigest::of(view.body);
+    let (event_key, key_is_signed) = read.key.unwrap_or_else(|| (hex::encode(digest.0), true));
+    VerifiedRequest { body: request.body.clone(), digest, event_key, event_type: read.event_type, key_is_signed, handshake: read.handshake }
+}
+
+fn any_match(keys: &[Key], content: &[Chunk<'_>], candidates: &Candidates) -> Option<usize> {
+    keys.iter().enumerate().fold(None, |matched, (index, key)| {
+        let matches = bool::from(key.matches(content, &candidates.bytes));
+        matched.or(matches.then_some(index))
+    })
+}
+
+/// Whether each candidate, of which there is one at least, is one of these tokens.
+fn all_match(keys: &[Key], candidates: &Candidates) -> Option<usize> {
+    let mut each = candidates.bytes.chunks_exact(mac::width(Algorithm::Token));
+    let right =
+        each.len() > 0 && each.all(|candidate| keys.iter().fold(Choice::from(0), |found, key| found | key.matches(&[], candidate)).into());
+    right.then_some(0)
+}
+
+fn is_one_of(value: &[u8], hashes: &[[u8; 32]]) -> bool {
+    let hash = Sha256::digest(value);
+    hashes.iter().fold(Choice::from(0), |found, known| found | hash.ct_eq(known)).into()
+}
+
+/// What the signature covers: of several contents, the first whose places are all there.
+fn content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
+    let Some((last, others)) = plan.contents.split_last() else { return Ok(Vec::new()) };
+    for template in others {
+        match template.resolve(values) {
+            Err(Absent::Piece(_)) => {}
+            resolved => return resolved.map_err(absent),
+        }
+    }
+    last.resolve(values).map_err(absent)
+}
+
+fn no_match(plan: &Plan, inputs: &Inputs<'_>) -> Rejection {
+    let signer = plan.key_id.as_ref().and_then(|selector| selector.resolve(inputs).ok().flatten());
+    let signer = signer.and_then(|(_, value)| name(&value).map(|name| format!("; the request says that the key {name:?} signed it")));
+    rejection(Reason::NoMatch, &format!("no signature matches any secret of the source{}", signer.unwrap_or_default()))
+}
+
+/// The id that is signed, where it is in a header.
+fn signed_id<'a>(plan: &Plan, request: &'a Request<'a>) -> Option<Cow<'a, [u8]>> {
+    let selector = plan.id.as_ref().filter(|_| plan.contents.iter().all(Template::has_id))?;
+    selector.resolve(&Inputs { request, found: None, signature: None }).ok().flatten().map(|(_, value)| value)
+}
+
+/// How far a check came before it failed.
+fn depth(reason: Reason) -> usize {
+    match reason {
+        Reason::NoMatch => 4,
+        Reason::TimestampTooOld | Reason::TimestampInFuture => 3,
+        Reason::TimestampMalformed => 2,
+        Reason::TimestampMissing => 1,
+        _ => 0,
+    }
 }
 
 fn rejection(reason: Reason, detail: &str) -> Rejection {
     Rejection { reason, detail: detail.into() }
 }
 
-fn repeated(Repeated(name): Repeated) -> Rejection {
+pub(super) fn repeated(Repeated(name): Repeated) -> Rejection {
     rejection(Reason::MalformedRequest, &format!("{name} stands more than once"))
 }
 
@@ -240,7 +415,7 @@ fn resolve<'a>(selector: &Selector, inputs: &Inputs<'a>) -> Result<Resolved<'a>,
 
 fn signatures<'a>(plan: &Plan, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Rejection> {
     let texts = if plan.every {
-        plan.signature.resolve_each(inputs).map_err(repeated)?
+        plan.signature.resolve_each(inputs, plan.repeated).map_err(repeated)?
     } else {
         resolve(&plan.signature, inputs)?.map(|(_, text)| text).into_iter().collect()
     };
@@ -255,9 +430,10 @@ fn text_of<'t>(text: Option<&'t Cow<'_, [u8]>>) -> Result<&'t str, Rejection> {
 }
 
 /// The time's text as it was signed, once it is known to be near enough.
-fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Cow<'a, str>, Rejection> {
+fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Option<Cow<'a, str>>, Rejection> {
     let value = match time.from.resolve(inputs) {
         Ok(Some((_, value))) => value,
+        Ok(None) if time.optional => return Ok(None),
         Ok(None) => return Err(rejection(Reason::TimestampMissing, "the request has no time where this provider puts it")),
         Err(Repeated(name)) if inputs.signature.is_some() && time.from.places().any(|place| *place == Place::Signature(name.clone())) => {
             return Err(rejection(Reason::MalformedSignature, "the signature has more than one time"));
@@ -281,7 +457,7 @@ fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<C
             return Err(rejection(Reason::TimestampInFuture, &format!("signed {} s in the future", age_ms.saturating_neg() / 1000)));
         }
     }
-    Ok(text)
+    Ok(Some(text))
 }
 
 fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
@@ -303,96 +479,32 @@ fn name(value: &[u8]) -> Option<&str> {
 }
 
 /// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
-fn is_signed(content: Option<&Template>, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
-    let Some(content) = content else { return matches!(place, Place::Body(_) | Place::Form(_)) };
+fn is_signed(plan: &Plan, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
+    if plan.contents.is_empty() {
+        return matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
+    }
+    let covered = plan.contents.iter().all(|content| content.covers(place));
     match place {
-        Place::Body(_) | Place::Form(_) => content.has_body(),
-        Place::Header(_) => content.has_id() && id == Some(value) || content.covers(place),
-        Place::Query(_) => content.covers(place),
-        Place::Signature(_) => false,
+        Place::Body(_) | Place::Member(_) => plan.covers_body(),
+        Place::Form(_) => plan.covers_body() || covered,
+        Place::Header(_) => id == Some(value) || covered,
+        Place::Query(_) => covered,
+        Place::Headers(_) | Place::Signature(_) => false,
     }
 }
 
-fn answer(challenge: &Challenge, inputs: &Inputs<'_>) -> Result<Option<ChallengeAnswer>, Rejection> {
-    if !challenge.comes_by(inputs.request.method) {
-        return Ok(None);
-    }
-    let Some((_, mark)) = resolve(&challenge.when, inputs)? else { return Ok(None) };
-    if challenge.equals.as_ref().is_some_and(|expected| expected.as_bytes() != &mark[..]) {
-        return Ok(None);
-    }
-    let Some((_, value)) = resolve(&challenge.answer, inputs)? else { return Ok(None) };
-    if value.len() > CHALLENGE_BYTES_MAX {
-        return Ok(None);
-    }
-    Ok(Some(match &challenge.member {
-        None => ChallengeAnswer { content_type: "text/plain", body: Bytes::from(value.into_owned()) },
-        Some(member) => {
-            let object = Value::Object(Map::from_iter([(member.clone(), Value::from(String::from_utf8_lossy(&value)))]));
-            ChallengeAnswer { content_type: "application/json", body: Bytes::from(object.to_string()) }
-        }
-    }))
-}
-
-fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<Key>, Vec<SchemeError>) {
-    let (mut keys, mut errors) = (Vec::new(), Vec::new());
+fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
+    let mut errors = Vec::new();
+    let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
     for (index, secret) in secrets.iter().enumerate() {
-        match key_bytes(&plan.steps, secret.expose_secret()).and_then(|bytes| Key::new(plan.algorithm, &bytes)) {
-            Ok(key) => keys.push(key),
+        let made = key_bytes(&plan.steps, secret.expose_secret())
+            .and_then(|bytes| plan.algorithms.iter().map(|algorithm| Key::new(*algorithm, &bytes)).collect::<Result<Vec<_>, _>>());
+        match made {
+            Ok(made) => all.iter_mut().zip(made).for_each(|((_, keys), key)| keys.push(key)),
             Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
         }
     }
-    (keys, errors)
-}
-
-/// The provider's scheme, with what the source sets itself.
-fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<SchemeError>> {
-    let Some(scheme) = catalog.get(&source.provider) else {
-        let known = catalog.names().collect::<Vec<_>>().join(", ");
-        return Err(vec![SchemeError::new("provider", &format!("{:?} is not known: {known}", source.provider))]);
-    };
-    if source.key.is_none() && source.scheme.as_ref().is_none_or(Map::is_empty) {
-        return Ok(Arc::clone(scheme));
-    }
-    let in_scheme = |error: SchemeError| error.within("scheme");
-    let mut document = serde_json::to_value(&scheme.spec).map_err(|error| vec![SchemeError::new("scheme", &error.to_string())])?;
-    merge(&mut document, Value::Object(without_shorthand(source.scheme.clone().unwrap_or_default())));
-    let mut spec = strict(document).map_err(|error| vec![in_scheme(error)])?;
-    let own_key = source.key.is_some();
-    if own_key {
-        spec.key.clone_from(&source.key);
-    }
-    let rename = |error: SchemeError| if own_key && error.key == "key" { error } else { in_scheme(error) };
-    Scheme::new(&scheme.name, spec).map(Arc::new).map_err(|errors| errors.into_iter().map(rename).collect())
-}
-
-/// `header` and `prefix` are short for the two keys of `signature` that the generic schemes are mostly told.
-fn without_shorthand(mut fields: Map<String, Value>) -> Map<String, Value> {
-    let mut signature = Map::new();
-    if let Some(header) = fields.remove("header") {
-        let from = header.as_str().map_or(header.clone(), |names| Value::from(format!("header:{}", names.replace('|', "|header:"))));
-        signature.insert("from".into(), from);
-    }
-    if let Some(prefix) = fields.remove("prefix") {
-        signature.insert("prefix".into(), prefix);
-    }
-    if !signature.is_empty() {
-        let mut short = Value::Object(signature);
-        merge(&mut short, fields.remove("signature").unwrap_or_else(|| Value::Object(Map::new())));
-        fields.insert("signature".into(), short);
-    }
-    fields
-}
-
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from,
-    }
+    (all, errors)
 }
 
 #[cfg(test)]

@@ -263,6 +263,12 @@ impl Check<'_> {
         if source.key.as_deref() == Some("") {
             self.problem(format!("{at}.key"), "is empty: leave it out for the provider's own");
         }
+        if let Some(url) = &source.url {
+            self.http_url(format!("{at}.url"), url);
+        }
+        if let Some(token) = &source.verify_token {
+            self.secret(format!("{at}.verify_token"), token);
+        }
         if let Some(window) = source.window {
             self.period(format!("{at}.window"), window);
         }

@@ -150,6 +150,10 @@ pub struct Source {
     pub secrets: Vec<SecretRef>,
     /// Where the event key is, in the grammar of a provider's `key`; default: the provider's.
     pub key: Option<String>,
+    /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
+    pub url: Option<String>,
+    /// What the provider's handshake is asked for (Meta); default: any of the secrets.
+    pub verify_token: Option<SecretRef>,
     pub window: Option<Period>,
     pub body_max: Option<ByteSize>,
     pub ack_budget: Option<Period>,

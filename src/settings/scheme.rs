@@ -1,14 +1,20 @@
 //! The signature scheme grammar as data: what `config/providers/*.toml` and a user's `[providers.NAME]` are written in. Only the shape
-//! is here; the small languages inside the strings (selectors, content, secret steps) are read and checked by the provider layer.
+//! is here; the small languages inside the strings (selectors, templates, secret steps) are read and checked by the provider layer.
+
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, IntoDeserializer as _, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 use super::value::Period;
 
-/// One provider's scheme. A *selector* names a place in a request: `header:NAME`, `body:a.b`, `body:list[0].id`, `body:list[].id` (all,
-/// joined with commas), `query:NAME`, `form:NAME`, `signature:MEMBER`; `a|b` takes the first that is there, `a+b` joins with a dot, and
-/// `b?` in a join may be missing.
+/// One provider's scheme. A *selector* names a place in a request: `header:NAME` (`header:x-sig-*` for numbered names), `body:a.b`,
+/// `body:list[0].id`, `body:list[].id` (all, joined with commas), `raw:a.b` (that part of a JSON body as it stands), `member:GLOB` or
+/// `member:[1]` (the name of a top-level member, by pattern or by place), `query:NAME`, `form:NAME`, `signature:MEMBER`; `a|b` takes the
+/// first that is there, `a+b` joins with a dot, and `b?` in a join may be missing.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SchemeSpec {
@@ -18,29 +24,46 @@ pub struct SchemeSpec {
     /// The page that documents the signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docs: Option<String>,
-    /// How the facts were established.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<String>,
+    /// What the facts were read in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
+    /// How often and how long the provider sends again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<String>,
+    /// Event types that are known; examples, not all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// Whether the event key stays the same when the provider sends an event again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_stability: Option<Stability>,
 
-    pub algorithm: Algorithm,
+    /// Several where the provider lets its user choose: the digest's length tells which.
+    pub algorithm: OneOrMany<Algorithm>,
     /// Default: hex; plain for `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    pub signature: SignatureSpec,
-    /// What is signed: text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{secret}` or `{SELECTOR}`; `{{` is a brace.
-    /// Default: `{body}`.
+    /// What is signed: text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{secret}`, `{hash:ALGORITHM:ENCODING}` (of the
+    /// body) or `{SELECTOR}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
-    /// From the secret as the provider's page shows it to the key: `strip:PREFIX` (`*` for any run), `base64`, `hex`, `text`.
+    pub content: Option<OneOrMany<String>>,
+    /// Characters whose percent-encoding in `{url}` is undone before it is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_decode: Option<String>,
+    /// From the secret as the provider's page shows it to the key: `strip:PREFIX` (`*` for any run), `base64`, `hex`, `text`, `nfkd`,
+    /// `credentials` (as the encoding of that name).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret: Vec<String>,
     /// What the provider's secrets begin with, where that stays part of the key; used to make one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_starts: Option<String>,
+    /// Selector of the name of the key that signed; every secret is tried all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<TimeSpec>,
+    pub key_id: Option<String>,
+    /// Bodies may come gzipped, and what is signed then; without it they are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gzip: Option<Gzip>,
     /// Selector of what `{id}` stands for in the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -56,11 +79,88 @@ pub struct SchemeSpec {
     /// How long the provider waits for an answer, less a margin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_budget: Option<Period>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challenge: Option<ChallengeSpec>,
+    /// Answers have no body: the provider insists.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare_answers: bool,
     /// The content type that the provider sends; default: application/json.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
+
+    pub signature: SignatureSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeSpec>,
+    /// How the facts were established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<ConfidenceSpec>,
+    /// Requests that are answered and not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenge: Vec<ChallengeSpec>,
+}
+
+/// One value, or a list of alternatives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// By hand, as the derived one hides what is wrong inside.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = OneOrMany<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::deserialize(text.into_deserializer()).map(OneOrMany::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMany::Many)
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// How the facts were established: of the signature, and the best of id, time to answer and retries.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ConfidenceSpec {
+    pub scheme: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stability {
+    /// A source that was read says so.
+    Stated,
+    /// Remembered, not read again.
+    Recalled,
+    /// Not established.
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gzip {
+    /// The compressed bytes.
+    AsSent,
+    /// What they unpack to.
+    Unpacked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -100,18 +200,29 @@ pub enum Encoding {
     /// The URL-safe alphabet, padded or not.
     Base64url,
     Plain,
+    /// As in an Authorization header: what `Basic` holds in base64, what stands after `Bearer`, or anything else as it is. For tokens.
+    Credentials,
 }
 
 /// Where signatures are and how their text is taken apart: the value is split at `separator`, each item at the first `pair` into a name
-/// and a digest, of which those named in `take` count; then `prefix` is taken off.
+/// and a digest, of which those named in `take` count; then `prefix` is taken off. Where there are `groups`, each is a signature of its own,
+/// with a time of its own.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SignatureSpec {
-    /// Selector: `header:NAME`, with `|` for other names of the same header.
+    /// Selector: `header:NAME`, with `|` for other names of the same header; or another place.
     pub from: String,
     /// Each alternative that is there counts, not the first alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub every: bool,
+    /// The header may stand more than once; each counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// Every item must match, not one alone; for `token`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +255,9 @@ pub struct TimeSpec {
     /// How far the request's time may be from ours; without it the time is read and not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<Period>,
+    /// A request may come without it; for times that the signature covers, so that nobody else can leave it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     #[serde(default)]
     pub direction: Direction,
 }
@@ -165,24 +279,43 @@ pub enum Direction {
     Past,
 }
 
-/// A handshake: a request that is answered and not recorded.
+/// A handshake: a request that is answered and not recorded. The answer's texts are templates, as `content` is, with `{mac}` besides.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ChallengeSpec {
-    /// The request's method, where it is not POST.
+    /// The request's method; default: POST.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Selector of what marks the handshake.
-    pub when: String,
-    /// The value it must have; default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub equals: Option<String>,
-    /// Selector of what is answered.
-    pub answer: String,
-    /// The answer is a JSON object with this member; default: the bare text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member: Option<String>,
+    /// By selector the value that marks the handshake: `*` for any, empty for a place that must not be there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, String>,
     /// The handshake comes without a signature.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned: bool,
+    /// Selector of a token that must be the source's `verify_token` (without one: one of its secrets).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Content whose digest, made and written as the provider's signatures are, is `{mac}` in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Default: 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The answer's body: a text, or the members of a JSON object. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerSpec>,
+    /// The answer's headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Selector of the source's secret, which comes in this handshake; kept only while the source has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a text or a table")]
+pub enum AnswerSpec {
+    Text(String),
+    /// Strings are templates; other values stand as they are.
+    Object(serde_json::Map<String, serde_json::Value>),
 }

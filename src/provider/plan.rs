@@ -1,0 +1,208 @@
+//! A scheme, compiled: every string of it read once, every mistake reported with its key. It runs nothing.
+
+use super::{
+    SchemeError,
+    candidates::Grammar,
+    challenge::Challenge,
+    json::Pointers,
+    mac::Step,
+    selector::{Place, Selector},
+    template::Template,
+};
+use crate::settings::{
+    SchemeSpec,
+    scheme::{Algorithm, Direction, Encoding, Gzip, TimeSpec, TimeUnit},
+};
+
+/// One bit each while a request's headers are counted.
+const HEADERS_MAX: usize = u64::BITS as usize;
+
+/// A compiled scheme.
+pub struct Plan {
+    /// Not empty.
+    pub algorithms: Vec<Algorithm>,
+    pub steps: Vec<Step>,
+    pub grammar: Grammar,
+    pub signature: Selector,
+    /// Each alternative counts, not the first alone.
+    pub every: bool,
+    pub repeated: bool,
+    /// Each item must match.
+    pub all: bool,
+    pub groups: Option<String>,
+    /// Of several, the first whose places are all there. Empty for tokens.
+    pub contents: Vec<Template>,
+    pub url_decode: Option<String>,
+    pub time: Option<Time>,
+    pub id: Option<Selector>,
+    pub key_id: Option<Selector>,
+    pub gzip: Option<Gzip>,
+    pub key: Option<Selector>,
+    pub event_type: Option<Selector>,
+    pub challenges: Vec<Challenge>,
+    /// Headers that a request may have once: whoever reads the other one would see another request.
+    pub once: Vec<String>,
+    /// Places in the body that verifying needs, and those read once it is done.
+    pub before: Pointers,
+    pub after: Pointers,
+}
+
+pub struct Time {
+    pub from: Selector,
+    pub unit: TimeUnit,
+    pub tolerance_ms: Option<i64>,
+    pub direction: Direction,
+    pub optional: bool,
+}
+
+/// Gathers errors while a scheme is compiled.
+#[derive(Default)]
+pub struct Compiler {
+    pub errors: Vec<SchemeError>,
+}
+
+impl Compiler {
+    pub fn keep<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.errors.push(SchemeError::new(key, &message))).ok()
+    }
+
+    pub fn selector(&mut self, key: &str, text: &str, pointers: &mut Pointers) -> Option<Selector> {
+        self.keep(key, Selector::parse(text, pointers))
+    }
+
+    pub fn demand(&mut self, holds: bool, key: &str, message: &str) {
+        if !holds {
+            self.errors.push(SchemeError::new(key, message));
+        }
+    }
+
+    fn time(&mut self, spec: &TimeSpec, before: &mut Pointers) -> Option<Time> {
+        Some(Time {
+            from: self.selector("time.from", &spec.from, before)?,
+            unit: spec.unit,
+            tolerance_ms: spec.tolerance.map(|tolerance| i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX)),
+            direction: spec.direction,
+            optional: spec.optional,
+        })
+    }
+
+    fn contents(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Vec<Template> {
+        if spec.algorithm.as_slice().first() == Some(&Algorithm::Token) {
+            return Vec::new();
+        }
+        let texts = spec.content.as_ref().map(|content| content.as_slice());
+        let many = texts.is_some_and(|texts| texts.len() != 1);
+        self.demand(texts.is_none_or(|texts| !texts.is_empty()), "content", "is an empty list: leave it out for {body}");
+        let key = |index: usize| if many { format!("content[{index}]") } else { "content".to_owned() };
+        let texts = texts.map_or_else(|| vec!["{body}"], |texts| texts.iter().map(String::as_str).collect());
+        texts.into_iter().enumerate().filter_map(|(index, text)| self.keep(&key(index), Template::parse(text, before))).collect()
+    }
+
+    /// What one part alone can't know.
+    fn cross_check(&mut self, spec: &SchemeSpec, contents: &[Template]) {
+        let algorithms = spec.algorithm.as_slice();
+        self.demand(!algorithms.is_empty(), "algorithm", "is an empty list");
+        let kinds = |wanted: fn(&Algorithm) -> bool| algorithms.iter().filter(|algorithm| wanted(algorithm)).count();
+        let hashed = kinds(|algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256));
+        let token = kinds(|algorithm| *algorithm == Algorithm::Token);
+        let alike = [hashed, token].iter().all(|count| *count == 0 || *count == algorithms.len()) && token < 2;
+        self.demand(alike, "algorithm", "mixes what does not go together: hashes, tokens and the rest are of one kind each");
+        for content in contents {
+            self.demand(!content.has_timestamp() || spec.time.is_some(), "time", "is missing: the content has {timestamp}");
+            self.demand(!content.has_id() || spec.id.is_some(), "id", "is missing: the content has {id}");
+            let fits = content.has_secret() == (hashed > 0);
+            self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
+        }
+        self.demand(token == 0 || spec.content.is_none(), "content", "has no meaning with algorithm = \"token\"");
+        let for_tokens = matches!(spec.encoding, Some(Encoding::Plain | Encoding::Credentials));
+        let message = "\"plain\" and \"credentials\" are for tokens: write \"hex\", \"base64\" or \"base64url\"";
+        self.demand(token > 0 || !for_tokens, "encoding", message);
+        self.demand(token > 0 || !spec.signature.all, "signature.all", "is for algorithm = \"token\"");
+        let built = !algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256));
+        self.demand(built, "algorithm", "is named by the grammar and not built yet");
+    }
+
+    fn signature(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Selector> {
+        let signature = self.selector("signature.from", &spec.signature.from, before)?;
+        let part = signature.places().any(|place| matches!(place, Place::Signature(_)));
+        self.demand(!part, "signature.from", "a signature can't be a part of itself");
+        Some(signature)
+    }
+}
+
+impl Plan {
+    pub fn new(spec: &SchemeSpec) -> Result<Self, Vec<SchemeError>> {
+        let mut compiler = Compiler::default();
+        let (mut before, mut after) = (Pointers::default(), Pointers::default());
+        let algorithms = spec.algorithm.as_slice().to_vec();
+        let token = algorithms.contains(&Algorithm::Token);
+        let encoding = spec.encoding.unwrap_or(if token { Encoding::Plain } else { Encoding::Hex });
+        let grammar = Grammar::new(&spec.signature, encoding, token)
+            .map_err(|(key, message)| compiler.errors.push(SchemeError::new(&format!("signature.{key}"), &message)))
+            .ok();
+        let signature = compiler.signature(spec, &mut before);
+        let contents = compiler.contents(spec, &mut before);
+        compiler.cross_check(spec, &contents);
+        let steps = spec.secret.iter().enumerate().map(|(i, step)| compiler.keep(&format!("secret[{i}]"), Step::parse(step))).collect();
+        let time = spec.time.as_ref().and_then(|time| compiler.time(time, &mut before));
+        let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
+        let key_id = spec.key_id.as_deref().and_then(|text| compiler.selector("key_id", text, &mut before));
+        let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
+        let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
+        let challenges = compiler.challenges(&spec.challenge, &algorithms);
+        let repeated = spec.signature.repeated;
+        let read = [time.as_ref().map(|time| &time.from), id.as_ref(), key.as_ref(), event_type.as_ref()];
+        let signed_once = signature.as_ref().filter(|_| !repeated);
+        let once = headers_of(read.into_iter().flatten().chain(signed_once));
+        let few = once.len() <= HEADERS_MAX;
+        compiler.demand(few, "", &format!("names more than {HEADERS_MAX} headers"));
+        let (Some(grammar), Some(signature), Some(steps), true) = (grammar, signature, steps, compiler.errors.is_empty()) else {
+            return Err(compiler.errors);
+        };
+        let numbered = signature.places().any(|place| matches!(place, Place::Headers(_)));
+        Ok(Self {
+            algorithms,
+            steps,
+            grammar,
+            signature,
+            every: spec.signature.every || repeated || numbered,
+            repeated,
+            all: spec.signature.all,
+            groups: spec.signature.groups.clone(),
+            contents,
+            url_decode: spec.url_decode.clone(),
+            time,
+            id,
+            key_id,
+            gzip: spec.gzip,
+            key,
+            event_type,
+            challenges,
+            once,
+            before,
+            after,
+        })
+    }
+
+    /// Whether a source of this scheme can learn its secret in a handshake.
+    pub fn learns_secret(&self) -> bool {
+        self.challenges.iter().any(|challenge| challenge.keep.is_some())
+    }
+
+    /// Whether any of the contents covers the body as a whole.
+    pub fn covers_body(&self) -> bool {
+        self.contents.iter().all(Template::has_body)
+    }
+}
+
+fn headers_of<'s>(selectors: impl Iterator<Item = &'s Selector>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for place in selectors.flat_map(Selector::places) {
+        if let Place::Header(name) = place
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+    }
+    names
+}
