@@ -5,6 +5,8 @@ mod candidates;
 mod catalog;
 mod challenge;
 mod gzip;
+#[cfg(test)]
+mod handshake_tests;
 mod json;
 mod mac;
 mod of_source;
@@ -17,6 +19,10 @@ pub mod standard;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests_of_all;
+#[cfg(test)]
+mod trap_tests;
 mod verify;
 
 use bytes::Bytes;
