@@ -27,6 +27,7 @@ use crate::{
         health::Readiness,
         ingress::{Ingress, Reading},
         recorder::{Recorder, RecorderOptions},
+        rejections::Rejections,
         sources::Sources,
         state::AdminState,
     },
@@ -105,12 +106,14 @@ impl Application {
             public_url: settings.ingress.public_url.clone(),
             body_timeout: settings.ingress.body_timeout.0,
             reading: Reading::new(settings.ingress.queue_bytes_max.bytes()),
+            rejections: Arc::new(Rejections::new(settings.rejections.clone())),
+            retired: ArcSwap::default(),
         });
         let readiness = Readiness::default();
         readiness.set(true);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-        let state = shared.admin_state(&token, &settings, &catalog);
+        let state = shared.admin_state(&token, &settings, &catalog, &ingress);
         let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
         let (admin, admin_server) = serve_admin(&settings.load(), &state, &readiness)?;
         let background = TaskTracker::new();
@@ -145,7 +148,7 @@ impl Application {
         let catalog = catalog_of(&settings)?;
         let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
         self.relays.apply(&settings).map_err(anyhow::Error::msg)?;
-        self.ingress.sources.store(Arc::new(sources));
+        self.ingress.replace_sources(sources);
         self.catalog.store(Arc::new(catalog));
         self.settings.store(Arc::new(settings));
         Ok(())
@@ -242,12 +245,19 @@ impl Shared {
         Ok((relays, task))
     }
 
-    fn admin_state(&self, token: &str, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>) -> web::Data<AdminState> {
+    fn admin_state(
+        &self,
+        token: &str,
+        settings: &Arc<ArcSwap<Settings>>,
+        catalog: &Arc<ArcSwap<Catalog>>,
+        ingress: &web::Data<Ingress>,
+    ) -> web::Data<AdminState> {
         web::Data::new(AdminState {
             pool: self.pool.clone(),
             token_digest: auth::token_digest(token),
             settings: settings.clone(),
             catalog: catalog.clone(),
+            ingress: ingress.clone(),
             tail: self.tail.clone(),
             paused: self.paused.clone(),
             hint: self.hint.clone(),

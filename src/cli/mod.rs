@@ -15,6 +15,7 @@ pub mod man;
 mod output;
 pub mod providers;
 pub mod ready;
+pub mod rejections;
 pub mod replay;
 pub mod sample;
 pub mod send;
@@ -112,6 +113,9 @@ enum Command {
     /// What is or was to be relayed
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// What was refused, and why
+    #[command(subcommand)]
+    Rejections(rejections::Command),
     /// Deliver stored events again
     Replay(replay::Arguments),
     /// Where events go
@@ -220,6 +224,7 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
         Command::Verify(arguments) => verify_files::run(&globals, arguments),
         Command::Events(command) => events::run(&globals, command).await,
         Command::Deliveries(command) => deliveries::run(&globals, command).await,
+        Command::Rejections(command) => rejections::run(&globals, command).await,
         Command::Replay(arguments) => replay::run(&globals, arguments).await,
         Command::Destinations(command) => destinations::run(&globals, command).await,
         Command::Sources(command) => sources::run(&globals, command).await,
@@ -262,6 +267,8 @@ mod tests {
             "deliveries list --state dead --destination billing --source stripe --event 01890000-0000-7000-8000-000000000000",
             "deliveries retry 01890000-0000-7000-8000-000000000000",
             "deliveries cancel 01890000-0000-7000-8000-000000000000",
+            "rejections list --source stripe --reason no_match --since 2h --until 1h --limit 5",
+            "rejections explain 01890000-0000-7000-8000-000000000000",
             "replay --source stripe --type invoice.* --status dead --since 2h --until 1h --to billing --rate 5/s --limit 9 --dry-run --yes",
             "replay 01890000-0000-7000-8000-000000000000 01890000-0000-7000-8000-000000000001 -q",
             "replay --resume 01890000-0000-7000-8000-000000000000",

@@ -27,6 +27,7 @@ use crate::{
     event::{body_key_of, key_of},
     http::{
         recorder::{Incoming, RecordError, Recorded, Recorder},
+        rejections::{Refused, Rejections},
         sources::{Source, Sources},
     },
     provider::{ChallengeAnswer, Reason, Rejection, Request, VerifiedRequest},
@@ -43,6 +44,21 @@ pub struct Ingress {
     pub public_url: Option<String>,
     pub body_timeout: Duration,
     pub reading: Reading,
+    pub rejections: Arc<Rejections>,
+    /// Sources that a reload replaced, the latest first: only to explain rejections with.
+    pub retired: ArcSwap<Vec<Arc<Source>>>,
+}
+
+/// Replaced sources that are remembered.
+const RETIRED_MAX: usize = 64;
+
+impl Ingress {
+    /// Takes new sources in force.
+    pub fn replace_sources(&self, sources: Sources) {
+        let old = self.sources.swap(Arc::new(sources));
+        let retired = self.retired.load();
+        self.retired.store(Arc::new(old.iter().chain(retired.iter()).take(RETIRED_MAX).cloned().collect()));
+    }
 }
 
 /// Bodies on their way in, all together: whoever sends them is not known yet, so their sum is bounded before anything is verified.
@@ -158,15 +174,41 @@ pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::
     let started = Instant::now();
     let name = request.match_info().get("source").unwrap_or_default();
     let source = ingress.sources.load().get(name).cloned();
-    let Some(source) = source else { return refuse(&ingress, None, started, &Refusal::UnknownSource) };
+    let Some(source) = source else { return refuse(&request, &ingress, None, started, Refusal::UnknownSource.into()) };
     match handle(&request, payload, &ingress, &source, started).await {
         Ok(response) => response,
-        Err(refusal) => refuse(&ingress, Some(&source), started, &refusal),
+        Err(cause) => refuse(&request, &ingress, Some(&source), started, cause),
     }
 }
 
-fn refuse(ingress: &Ingress, source: Option<&Source>, started: Instant, refusal: &Refusal) -> HttpResponse {
-    let detail = if let Refusal::Rejected(rejection) = refusal { rejection.detail.as_str() } else { "" };
+/// A refusal with the body that was read, where it was.
+struct Cause {
+    refusal: Refusal,
+    body: Option<Bytes>,
+}
+
+impl From<Refusal> for Cause {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, body: None }
+    }
+}
+
+fn refuse(request: &HttpRequest, ingress: &Ingress, source: Option<&Source>, started: Instant, cause: Cause) -> HttpResponse {
+    let Cause { refusal, body } = cause;
+    let detail = if let Refusal::Rejected(rejection) = &refusal { rejection.detail.as_str() } else { "" };
+    // What we could not take is not the request's fault.
+    if !matches!(refusal, Refusal::Record(_)) {
+        ingress.rejections.write(Refused {
+            at_unix_ms: ingress.clock.unix_ms(),
+            source: source.map(|source| &source.name),
+            reason: refusal.code(),
+            detail,
+            method: request.method().as_str(),
+            target: request.uri().path_and_query().map_or("/", |target| target.as_str()),
+            headers: &mut request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+            body: body.as_ref(),
+        });
+    }
     let name: &str = source.map_or("", |source| &source.name);
     tracing::debug!(source = name, reason = refusal.code(), detail, "refused");
     ingress.tail.write(|| TailLine::Request {
@@ -188,17 +230,18 @@ async fn handle(
     ingress: &Ingress,
     source: &Arc<Source>,
     started: Instant,
-) -> Result<HttpResponse, Refusal> {
+) -> Result<HttpResponse, Cause> {
     if !source.verifier.takes_method(request.method().as_str()) {
-        return Err(Refusal::Method);
+        return Err(Refusal::Method.into());
     }
     let encoding = request.headers().get("content-encoding").map(|encoding| encoding.as_bytes().to_ascii_lowercase());
     if encoding.is_some_and(|encoding| encoding != b"identity" && !(source.takes_gzip && encoding == b"gzip")) {
-        return Err(Refusal::Encoding);
+        return Err(Refusal::Encoding.into());
     }
     let mut share = Share { reading: &ingress.reading, bytes: 0 };
     let body = read_body(request, payload, source.body_max, ingress.body_timeout, &mut share).await?;
-    let verified = verify(request, ingress, source, &body).map_err(Refusal::Rejected)?;
+    let verified = verify(request, ingress, source, &body)
+        .map_err(|rejection| Cause { refusal: Refusal::Rejected(rejection), body: Some(body.clone()) })?;
     if let Some(challenge) = verified.challenge() {
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
         return Ok(handshake(challenge));
@@ -264,15 +307,10 @@ async fn read_body(
 
 fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Rejection> {
     let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let seen = || ingress.public_url.as_deref().map(|base| format!("{}{}", base.trim_end_matches('/'), request.uri()));
-    let url = source.url.clone().map(|url| with_query(url, request.query_string())).or_else(seen);
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let url = source.url_of(ingress.public_url.as_deref(), target);
     let view = Request { method: request.method().as_str(), url: url.as_deref(), headers: &headers, body };
     source.verifier.verify(&view, ingress.clock.unix_ms())
-}
-
-/// The registered URL has the query that came, where it has none of its own.
-fn with_query(url: String, query: &str) -> String {
-    if query.is_empty() || url.contains('?') { url } else { format!("{url}?{query}") }
 }
 
 async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, verified: &VerifiedRequest) -> Result<Recorded, RecordError> {

@@ -3,9 +3,12 @@
 pub mod api;
 pub mod auth;
 pub mod error;
+pub mod explain;
 pub mod health;
 pub mod ingress;
 pub mod recorder;
+pub mod rejections;
+mod rewritten;
 pub mod sources;
 pub mod state;
 

@@ -27,6 +27,18 @@ pub struct Source {
 }
 
 impl Source {
+    /// The URL that the provider called, as it knows it: the source's own, else the public one with this path and query.
+    pub fn url_of(&self, public_url: Option<&str>, target: &str) -> Option<String> {
+        match &self.url {
+            // The registered URL has the query that came, where it has none of its own.
+            Some(url) => Some(match target.split_once('?') {
+                Some((_, query)) if !query.is_empty() && !url.contains('?') => format!("{url}?{query}"),
+                _ => url.clone(),
+            }),
+            None => public_url.map(|base| format!("{}{target}", base.trim_end_matches('/'))),
+        }
+    }
+
     /// The kind of credentials, for `WWW-Authenticate`.
     pub fn asks_for(&self) -> &'static str {
         let prefix = self.verifier.scheme().spec.signature.prefix.as_deref();
@@ -38,6 +50,10 @@ impl Source {
 pub struct Sources(HashMap<String, Arc<Source>>);
 
 impl Sources {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.0.values()
+    }
+
     pub fn get(&self, name: &str) -> Option<&Arc<Source>> {
         self.0.get(name)
     }

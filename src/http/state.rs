@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use actix_web::web;
 use arc_swap::ArcSwap;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, provider::Catalog, settings::Settings, tail::Tail};
+use crate::{clock::Clock, http::ingress::Ingress, provider::Catalog, settings::Settings, tail::Tail};
 
 pub struct AdminState {
     pub pool: PgPool,
@@ -19,6 +20,8 @@ pub struct AdminState {
     /// Swapped by a reload.
     pub settings: Arc<ArcSwap<Settings>>,
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// The public port's part: its sources in force, and what it refused.
+    pub ingress: web::Data<Ingress>,
     pub tail: Tail,
     /// Destinations that are paused, as far as this process knows; the database has the last word.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,

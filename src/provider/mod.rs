@@ -4,6 +4,7 @@
 mod candidates;
 mod catalog;
 mod challenge;
+mod explain;
 mod gzip;
 #[cfg(test)]
 mod handshake_tests;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 
 pub use self::{
     catalog::{Catalog, Scheme},
+    explain::Finding,
     sample::sample_body,
     sign::{Draft, Signed, generate_secret, sign},
     verify::{VerifiedRequest, Verifier},

@@ -145,6 +145,14 @@ impl Verifier {
         places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
     }
 
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(super) fn keys_len(&self) -> usize {
+        self.keys.first().map_or(0, |(_, keys)| keys.len())
+    }
+
     /// Whether requests by this method can be anything but refused.
     pub fn takes_method(&self, method: &str) -> bool {
         method == "POST" || self.plan.challenges.iter().any(|challenge| challenge.method() == method)
@@ -413,7 +421,7 @@ fn resolve<'a>(selector: &Selector, inputs: &Inputs<'a>) -> Result<Resolved<'a>,
     selector.resolve(inputs).map_err(repeated)
 }
 
-fn signatures<'a>(plan: &Plan, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Rejection> {
+pub(super) fn signatures<'a>(plan: &Plan, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Rejection> {
     let texts = if plan.every {
         plan.signature.resolve_each(inputs, plan.repeated).map_err(repeated)?
     } else {
@@ -460,7 +468,7 @@ fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<O
     Ok(Some(text))
 }
 
-fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
+pub(super) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
     if unit == TimeUnit::Rfc3339 {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         return i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok();

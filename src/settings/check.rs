@@ -43,6 +43,7 @@ pub(super) fn check(
     check.admin_and_database(settings);
     check.relay(settings);
     check.retention(settings);
+    check.rejections(settings);
     for (table, names) in [("sources", &names.sources), ("destinations", &names.destinations), ("providers", &names.providers)] {
         names.iter().for_each(|name| check.name(table, name));
     }
@@ -233,6 +234,14 @@ impl Check<'_> {
         self.period("retention.conflicts", retention.conflicts);
         self.period("retention.interval", retention.interval);
         self.between("retention.delete_rows_max", u64::try_from(retention.delete_rows_max).unwrap_or(0), 1, 1_000_000);
+    }
+
+    fn rejections(&mut self, settings: &Settings) {
+        let rejections = &settings.rejections;
+        self.between("rejections.rows_max", rejections.rows_max as u64, 0, 100_000);
+        self.size_between("rejections.bytes_max", rejections.bytes_max, 0, 1024 * MIB);
+        self.period("rejections.age_max", rejections.age_max);
+        self.size_between("rejections.body_prefix_max", rejections.body_prefix_max, 0, MIB);
     }
 
     /// A name stands in URLs, headers, logs and variables: plain letters alone.

@@ -31,6 +31,7 @@ pub struct Settings {
     pub database: Database,
     pub relay: Relay,
     pub retention: Retention,
+    pub rejections: Rejections,
     pub log: Log,
     #[serde(default)]
     pub sources: BTreeMap<String, Source>,
@@ -125,6 +126,19 @@ pub struct Retention {
     pub conflicts: Period,
     pub interval: Period,
     pub delete_rows_max: i64,
+}
+
+/// The log of refused requests, in memory.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Rejections {
+    pub rows_max: usize,
+    pub bytes_max: ByteSize,
+    pub age_max: Period,
+    /// How much of a refused body is kept; a body that is kept whole can be explained best.
+    pub body_prefix_max: ByteSize,
+    /// Of each source and reason, so many a minute are kept and the rest counted.
+    pub kept_per_minute: u32,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -116,7 +116,7 @@ fn every_problem_of_a_file_is_reported_at_once() {
     assert_eq!(
         found,
         [
-            "file: colour: unknown key: here are known admin, database, destinations, ingress, log, providers, relay, retention, routes, sources",
+            "file: colour: unknown key: here are known admin, database, destinations, ingress, log, providers, rejections, relay, retention, routes, sources",
             "file: destinations.billing.retry.attempts_max: is -1, expected a whole number, zero or above",
             "file: destinations.billing.url: must start with http:// or https://",
             "file: ingress.bind: invalid socket address syntax",
@@ -339,7 +339,9 @@ fn the_reference_has_every_key() {
         .collect();
     let schema = schema();
     let mut known = std::collections::BTreeSet::new();
-    for table in ["Ingress", "Admin", "Database", "Relay", "Retry", "Breaker", "Retention", "Log", "Source", "Destination", "Route"] {
+    for table in
+        ["Ingress", "Admin", "Database", "Relay", "Retry", "Breaker", "Retention", "Rejections", "Log", "Source", "Destination", "Route"]
+    {
         known.extend(schema["$defs"][table]["properties"].as_object().unwrap_or_else(|| panic!("no {table}")).keys().cloned());
     }
     known.retain(|name| name != "breaker");

@@ -4,6 +4,7 @@ mod deliveries;
 mod destinations;
 mod events;
 mod parameters;
+mod rejections;
 mod replays;
 mod sources;
 mod stream;
@@ -38,6 +39,8 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/destinations").route(web::get().to(destinations::list)))
             .service(at("/destinations/{name}/pause").route(web::post().to(destinations::pause)))
             .service(at("/destinations/{name}/resume").route(web::post().to(destinations::resume)))
+            .service(at("/rejections").route(web::get().to(rejections::list)))
+            .service(at("/rejections/{id}/explain").route(web::get().to(rejections::explain)))
             .service(at("/replays").route(web::get().to(replays::list)).route(web::post().to(replays::create)))
             .service(at("/replays/{id}").route(web::get().to(replays::show)))
             .service(at("/replays/{id}/advance").route(web::post().to(replays::advance)))

@@ -43,11 +43,6 @@ fn unix_ms_of(text: &str, now_unix_ms: i64) -> Option<i64> {
     Some(now_unix_ms.saturating_sub(i64::try_from(ago.as_millis()).ok()?))
 }
 
-/// A new id: UUIDv7 of this time.
-pub fn new_id(now_unix_ms: i64) -> Uuid {
-    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_unix_ms).unwrap_or(0), &rand::random()).into_uuid()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,12 +77,5 @@ mod tests {
         assert_eq!(next(&ids, 2, |id| *id), Some(ids[1]));
         assert_eq!(next(&ids, 3, |id| *id), None);
         assert_eq!(next(&[], 2, |id: &Uuid| *id), None);
-    }
-
-    #[test]
-    fn ids_are_uuids_of_version_7_in_order_of_time() {
-        let (a, b) = (new_id(1000), new_id(1001));
-        assert_eq!(a.get_version_num(), 7);
-        assert!(a < b && a >= id_floor(1000) && a < id_floor(1001));
     }
 }

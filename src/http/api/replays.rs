@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::parameters::{id_at, new_id, next, page_rows};
+use super::parameters::{id_at, next, page_rows};
 use crate::{
-    event::{TypeGlob, id_floor},
+    event::{TypeGlob, id_floor, new_id},
     http::{error::ApiError, state::AdminState},
     routing::Routes,
     settings::Settings,
