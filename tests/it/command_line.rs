@@ -1,96 +1,8 @@
 //! The binary as a user types it: real processes, real signals.
 
-use std::{
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::path::Path;
 
-use crate::app::*;
-
-/// A folder with settings and data, and the commands run in it.
-struct Place {
-    folder: tempfile::TempDir,
-    database_url: String,
-}
-
-struct Served(std::process::Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Served {
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().expect("kill").success());
-    }
-
-    fn end(mut self) -> std::process::ExitStatus {
-        self.0.wait().expect("the process")
-    }
-}
-
-impl Place {
-    async fn new(config: &str) -> Self {
-        let place = Self { folder: tempfile::tempdir().expect("a folder"), database_url: database().await };
-        place.write(config);
-        place
-    }
-
-    fn write(&self, config: &str) {
-        std::fs::write(self.folder.path().join("hookonce.toml"), config).expect("the settings");
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hookonce"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear().env("DATABASE_URL", &self.database_url);
-        command.env("HOOKONCE_DATA_DIR", self.folder.path().join("data")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-    }
-
-    /// Runs a command to its end, away from the test's own threads.
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        tokio::task::spawn_blocking(move || command.output().expect("the command")).await.expect("the command")
-    }
-
-    async fn text(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    async fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let text = self.text(&[arguments, &["--output", "json"]].concat()).await;
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
-    }
-
-    async fn serve(&self) -> Served {
-        let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
-        let served = Served(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().expect("serve"));
-        let ready = self.run(&["ready", "--wait", "30s"]).await;
-        assert!(ready.status.success(), "{ready:?} {}", self.log());
-        served
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(Path::new(self.folder.path()).join("log")).unwrap_or_default()
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-fn served_config(handler: &Handler) -> (String, String) {
-    let port = free_port();
-    let config = config(&[("h", &handler.url(), "retry = { base = \"10ms\" }")])
-        .replacen("bind = \"127.0.0.1:0\"", &format!("bind = \"127.0.0.1:{port}\""), 1)
-        .replacen("[relay]", "[relay]\ntimeout = \"1s\"\nlease = \"4s\"", 1);
-    (config, format!("http://127.0.0.1:{port}/hooks/stripe"))
-}
+use crate::{app::*, process::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_list_show_replay_and_stop() {
@@ -158,22 +70,14 @@ async fn a_hang_up_reloads_or_keeps_the_old_and_says_why() {
     let (config, to) = served_config(&old);
     let place = Place::new(&config).await;
     let served = place.serve().await;
-    let says = |text: &'static str| {
-        let place = &place;
-        async move {
-            while !place.log().contains(text) {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
     place.write(&config.replace("provider = \"stripe\"", "provider = \"strip\""));
     served.signal("HUP");
-    tokio::time::timeout(LONG, says("the old one stays in force")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.logged("the old one stays in force").await;
     place.text(&["send", "stripe", "--secret", STRIPE_SECRET, "--to", &to]).await;
     old.received(1).await;
     place.write(&config.replace(&old.url(), &new.url()));
     served.signal("HUP");
-    tokio::time::timeout(LONG, says("is in force\n")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.logged("is in force\n").await;
     place.text(&["send", "stripe", "--to", &to]).await;
     new.received(1).await;
     served.signal("TERM");
@@ -234,24 +138,6 @@ async fn commands_that_need_no_service() {
     assert!(String::from_utf8_lossy(&refused.stdout).contains("no_match"), "{refused:?}");
 }
 
-/// Kills the managed server that a killed `dev` leaves, whatever becomes of the test.
-struct Managed(std::path::PathBuf);
-
-impl Managed {
-    fn pid(&self) -> Option<String> {
-        let file = std::fs::read_to_string(self.0.join("pgdata/postmaster.pid")).ok()?;
-        file.lines().next().map(str::to_owned)
-    }
-}
-
-impl Drop for Managed {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid() {
-            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -261,8 +147,7 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     std::fs::set_permissions(place.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
     let data_dir = place.folder.path().join("data");
     // Whatever binaries the tests have found or fetched serve here too.
-    let folder = hookonce::postgres::default_data_dir().expect("a data folder");
-    let binaries = hookonce::postgres::Binaries::find(None, &folder).expect("PostgreSQL").folder().to_owned();
+    let binaries = binaries().await.folder().to_owned();
     let managed = Managed(data_dir.clone());
     let port = free_port().to_string();
     let start = || {

@@ -4,5 +4,6 @@ mod admin;
 mod app;
 mod command_line;
 mod ingress;
+mod process;
 mod relay;
 mod schema;
