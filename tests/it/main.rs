@@ -5,6 +5,7 @@ mod app;
 mod command_line;
 mod destinations;
 mod ingress;
+mod nodes;
 mod process;
 mod relay;
 mod schema;
