@@ -7,5 +7,6 @@ mod destinations;
 mod ingress;
 mod nodes;
 mod process;
+mod providers;
 mod relay;
 mod schema;
