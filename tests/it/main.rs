@@ -10,3 +10,4 @@ mod process;
 mod providers;
 mod relay;
 mod schema;
+mod shutdown;
