@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod command_line;
+mod crashes;
 mod destinations;
 mod ingress;
 mod nodes;
