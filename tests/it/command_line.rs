@@ -26,7 +26,7 @@ async fn send_list_show_replay_and_stop() {
     place.text(&["replay", id, "--yes"]).await;
     assert!(handler.received(4).await[3].header("hookonce-replay").is_some());
     served.signal("TERM");
-    assert!(served.end().success(), "{}", place.log());
+    assert!(served.ended().await.success(), "{}", place.log());
     assert!(!place.log().contains("whsec_test_secret"));
     assert_eq!(place.run(&["events", "list"]).await.status.code(), Some(1));
 }
@@ -41,7 +41,7 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     assert!(sent.as_array().expect("an array").iter().all(|row| row["status"] == "accepted"), "{sent}");
     handler.received(1).await;
     served.signal("KILL");
-    assert!(!served.end().success());
+    assert!(!served.ended().await.success());
     // As if the first try had been killed between its commit and its answer: the sender tries again, with the same id.
     let id = sent[0]["id"].as_str().expect("an id").to_owned();
     let served = place.serve().await;
@@ -61,7 +61,7 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     };
     tokio::time::timeout(LONG, delivered).await.expect("all delivered after the leases ended");
     served.signal("TERM");
-    assert!(served.end().success());
+    assert!(served.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,7 +81,7 @@ async fn a_hang_up_reloads_or_keeps_the_old_and_says_why() {
     place.text(&["send", "stripe", "--to", &to]).await;
     new.received(1).await;
     served.signal("TERM");
-    assert!(served.end().success());
+    assert!(served.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +173,7 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     place.text(&["send", "slack", "--to", &to]).await;
     handler.received(1).await;
     served.signal("KILL");
-    served.end();
+    served.ended().await;
     let (served, screen) = start();
     let second = ready(&screen).await;
     let secrets = |screen: &str| screen.lines().filter(|line| line.starts_with("    secret ")).map(str::to_owned).collect::<Vec<_>>();
@@ -183,6 +183,6 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(place.json(&["events", "list"]).await.as_array().map(Vec::len), Some(1));
     served.signal("INT");
-    assert!(served.end().success(), "{}", place.log());
+    assert!(served.ended().await.success(), "{}", place.log());
     assert_eq!(managed.pid(), None);
 }

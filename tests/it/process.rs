@@ -37,10 +37,11 @@ impl Place {
         command
     }
 
-    /// Runs a command to its end, away from the test's own threads.
+    /// Runs a command to its end; one that does not end is killed.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        tokio::task::spawn_blocking(move || command.output().expect("the command")).await.expect("the command")
+        let mut command = tokio::process::Command::from(self.command(arguments));
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        tokio::time::timeout(LONG * 2, output).await.unwrap_or_else(|_| panic!("{arguments:?} did not end")).expect("the command")
     }
 
     pub async fn text(&self, arguments: &[&str]) -> String {
@@ -99,13 +100,17 @@ impl Served {
         signal(name, &self.0.id().to_string());
     }
 
-    pub fn end(mut self) -> ExitStatus {
-        self.0.wait().expect("the process")
-    }
-
-    /// The same, while the test's own tasks go on.
-    pub async fn ended(self) -> ExitStatus {
-        tokio::time::timeout(LONG, tokio::task::spawn_blocking(|| self.end())).await.expect("an end in time").expect("no panic")
+    /// Waits for its end; one that does not end is killed.
+    pub async fn ended(mut self) -> ExitStatus {
+        let wait = async {
+            loop {
+                match self.0.try_wait().expect("the process") {
+                    Some(status) => return status,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(LONG, wait).await.expect("the end of the process")
     }
 }
 
