@@ -112,9 +112,18 @@ async fn run(connection: &mut PgConnection, sql: String) {
 /// A new database with the current schema.
 pub async fn database() -> String {
     let server = server().await;
+    database_from(server, &template_name()).await
+}
+
+/// A new database with nothing in it.
+pub async fn empty_database() -> String {
+    database_from(server().await, "template1").await
+}
+
+async fn database_from(server: &str, template: &str) -> String {
     let name = format!("hookonce_test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut connection = PgConnection::connect(server).await.expect("the tests' server");
-    run(&mut connection, format!("create database {name} template {}", template_name())).await;
+    run(&mut connection, format!("create database {name} template {template}")).await;
     with_database(server, &name)
 }
 

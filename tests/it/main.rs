@@ -4,6 +4,7 @@ mod admin;
 mod app;
 mod command_line;
 mod crashes;
+mod database_commands;
 mod destinations;
 mod ingress;
 mod nodes;
