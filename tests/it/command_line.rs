@@ -48,18 +48,8 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     let again = place.json(&["send", "stripe", "--id", &id, "--to", &to]).await;
     let word = again.get(0).unwrap_or(&again)["status"].clone();
     assert!(word == "duplicate" || word == "conflict", "{again}");
-    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
-    let delivered = async {
-        while sqlx::query_scalar::<_, i64>("select count(*) from delivery where state = 'delivered'")
-            .fetch_one(&pool)
-            .await
-            .expect("a count")
-            < 20
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LONG, delivered).await.expect("all delivered after the leases ended");
+    // After the killed process' leases have ended.
+    place.until("select count(*) from delivery where state = 'delivered'", 20).await;
     served.signal("TERM");
     assert!(served.ended().await.success());
 }

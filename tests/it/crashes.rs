@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::PgPool;
 
 use crate::{app::*, process::*};
 
@@ -22,10 +22,8 @@ async fn a_server_without_fsync_is_refused_unless_told() {
         let said = place.refused(command, 1).await;
         assert!(said.contains("fsync = off") && said.contains("database.allow_fsync_off = true"), "{said}");
     }
-    let mut connection = PgConnection::connect(&server.url()).await.expect("the database");
-    let tables: i64 =
-        sqlx::query_scalar("select count(*) from pg_tables where schemaname = 'public'").fetch_one(&mut connection).await.expect("a count");
-    assert_eq!(tables, 0, "nothing is made in a database that is refused");
+    let tables = place.count("select count(*) from pg_tables where schemaname = 'public'").await;
+    assert_eq!(tables, 0, "something was made in a database that is refused");
     place.write(&format!("{ports}[database]\nallow_fsync_off = true\n"));
     let served = place.serve().await;
     served.signal("TERM");
@@ -53,15 +51,6 @@ async fn waiting_for_the_lock(pool: &PgPool) -> i32 {
     tokio::time::timeout(LONG, wait).await.expect("a statement that waits")
 }
 
-async fn until(pool: &PgPool, sql: &'static str, count: i64) {
-    let wait = async {
-        while sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.expect("a count") != count {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{sql} is not {count}"));
-}
-
 /// A process killed while its statement is on its way: before the commit, or after it and before the answer.
 async fn killed(after_the_commit: bool) {
     let handler = Handler::start(Vec::new()).await;
@@ -85,14 +74,13 @@ async fn killed(after_the_commit: bool) {
         sqlx::query("select pg_terminate_backend($1, 30000)").bind(backend).execute(&pool).await.expect("terminated");
     }
     held.rollback().await.expect("a rollback");
-    until(&pool, "select count(*) from event", 1 + i64::from(after_the_commit)).await;
+    place.until("select count(*) from event", 1 + i64::from(after_the_commit)).await;
     let served = place.serve().await;
     let expected = if after_the_commit { "duplicate" } else { "accepted" };
     assert_eq!(post_stripe(&to, "evt_1").await.expect("an answer"), expected);
     // What the killed process had leased is delivered when its lease has ended.
-    until(&pool, "select count(*) from delivery where state = 'delivered'", 2).await;
-    let count: i64 = sqlx::query_scalar("select count(*) from delivery").fetch_one(&pool).await.expect("a count");
-    assert_eq!((count, handler.count()), (2, 2));
+    place.until("select count(*) from delivery where state = 'delivered'", 2).await;
+    assert_eq!((place.count("select count(*) from delivery").await, handler.count()), (2, 2));
     served.signal("TERM");
     assert!(served.ended().await.success());
 }
@@ -233,4 +221,36 @@ async fn requests_wait_out_a_short_crash_within_their_budget() {
         answers.iter().filter(|(_, status)| **status != 200).collect::<Vec<_>>()
     );
     nothing_is_lost(app, &handler, answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_used_up_by_sleeping_transactions_stops_no_request_and_is_said_to_operators() {
+    let handler = Handler::start(Vec::new()).await;
+    let config = config(&[("h", &handler.url(), "")]) + "[database]\nconnections_max = 3\n";
+    let app = spawn_app(&config).await;
+    let mut asleep = Vec::new();
+    for _ in 0..3 {
+        asleep.push(app.pool.begin().await.expect("a transaction"));
+    }
+    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
+    let said = app.api(reqwest::Method::GET, "/events", None);
+    let posts = async {
+        for n in 0..20 {
+            let posted = Instant::now();
+            assert_eq!(app.stripe(&format!("evt_{n}"), "x").await.word(), "accepted");
+            slowest = slowest.max(posted.elapsed());
+        }
+    };
+    let (said, ()) = tokio::join!(said, posts);
+    assert_eq!((said.status, said.json()["type"].as_str()), (503, Some("urn:hookonce:problem:unavailable")), "{said:?}");
+    assert!(said.headers.contains_key("retry-after") && started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    ready(&app, false).await;
+    for transaction in asleep {
+        transaction.rollback().await.expect("a rollback");
+    }
+    ready(&app, true).await;
+    app.until("select count(*) from delivery where state = 'delivered' and attempts = 1", 20).await;
+    assert_eq!(handler.count(), 20);
+    app.app.stop().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 
-use crate::app::*;
+use crate::{app::*, process::*};
 
 fn ids(received: &[Received]) -> BTreeSet<String> {
     received.iter().filter_map(|request| request.header("webhook-id")).map(str::to_owned).collect()
@@ -56,4 +56,30 @@ async fn a_thousand_duplicates_at_three_nodes_are_one_event_and_one_delivery() {
     for node in [one, two, three] {
         node.app.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stood_still_past_its_lease_changes_nothing_when_it_goes_on() {
+    let handler = Handler::start(vec![Reply::Hang]).await;
+    let (config, to) = served_config(&handler);
+    let stopped = Place::new(&config).await;
+    let first = stopped.serve().await;
+    stopped.text(&["send", "stripe", "--to", &to]).await;
+    handler.received(1).await;
+    first.signal("STOP");
+    let other = Place::on(&served_config(&handler).0, stopped.database_url.clone());
+    let second = other.serve().await;
+    let again = handler.received(2).await.remove(1);
+    assert_eq!((again.header("hookonce-fence"), again.header("hookonce-attempt")), (Some("2"), Some("1")));
+    other.until("select count(*) from delivery where state = 'delivered' and epoch = 2", 1).await;
+    handler.release();
+    first.signal("CONT");
+    stopped.logged("completions refused: their leases were lost").await;
+    assert_eq!(other.count("select count(*) from attempt").await, 1);
+    assert_eq!(other.count("select count(*) from delivery where state = 'delivered' and epoch = 2 and attempts = 1").await, 1);
+    for served in [first, second] {
+        served.signal("TERM");
+        assert!(served.ended().await.success());
+    }
+    assert_eq!(handler.count(), 2);
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use hookonce::postgres::{Server, ServerOptions};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::app::*;
 
@@ -68,6 +69,22 @@ impl Place {
         let ready = self.run(&["ready", "--wait", "30s"]).await;
         assert!(ready.status.success(), "{ready:?} {}", self.log());
         served
+    }
+
+    /// Asks the place's database.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let mut connection = PgConnection::connect(&self.database_url).await.expect("the database");
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a count")
+    }
+
+    /// Asks until it gives this count.
+    pub async fn until(&self, sql: &'static str, count: i64) {
+        let wait = async {
+            while self.count(sql).await != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{sql} is not {count}: {}", self.log()));
     }
 
     pub fn log(&self) -> String {
