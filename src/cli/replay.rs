@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -164,7 +164,7 @@ fn confirmed(counts: &Value) -> anyhow::Result<bool> {
 
 /// Pages until it is done. Ctrl-C and errors leave it where it stands.
 async fn advance(globals: &Globals, client: &Client, id: Uuid, arguments: &Arguments, total: Option<u64>) -> anyhow::Result<Exit> {
-    let bar = progress(globals, total);
+    let bar = progress(globals, total, arguments.rate);
     let page = arguments.rate.map_or(PAGE_EVENTS, |rate| PAGE_EVENTS.min(rate.ceil() as u32).max(1));
     let path = format!("/api/v1/replays/{id}/advance");
     let mut next_at = Instant::now();
@@ -201,15 +201,23 @@ async fn advance(globals: &Globals, client: &Client, id: Uuid, arguments: &Argum
     Ok(Exit::Partly)
 }
 
-fn progress(globals: &Globals, total: Option<u64>) -> ProgressBar {
+fn progress(globals: &Globals, total: Option<u64>, rate: Option<f64>) -> ProgressBar {
     if globals.quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{bar:40} {pos}/{len} deliveries ({eta} left)"),
-        None => (ProgressBar::new_spinner(), "{spinner} {pos} deliveries ({elapsed})"),
+    let (bar, template) = match (total, rate) {
+        (Some(total), None) => (ProgressBar::new(total), "{bar:40} {pos}/{len} deliveries ({eta} left)"),
+        // Pages come at once and then wait: what a guess would make of that is far too soon.
+        (Some(total), Some(_)) => (ProgressBar::new(total), "{bar:40} {pos}/{len} deliveries ({at_rate} left)"),
+        (None, _) => (ProgressBar::new_spinner(), "{spinner} {pos} deliveries ({elapsed})"),
     };
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let at_rate = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        let left = state.len().unwrap_or_default().saturating_sub(state.pos()) as f64;
+        let left = rate.and_then(|rate| Duration::try_from_secs_f64((left / rate).ceil()).ok());
+        let _ = write!(text, "{}", left.map_or_else(|| "?".into(), |left| humantime::format_duration(left).to_string()));
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.with_key("at_rate", at_rate));
     bar
 }
 

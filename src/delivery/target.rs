@@ -4,7 +4,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -40,6 +40,20 @@ pub struct Breaker {
     pub open_for: Duration,
     failures: AtomicU32,
     opened_at: Mutex<Option<Instant>>,
+    probing: AtomicBool,
+}
+
+/// An attempt that the breaker has let through. Where it is the probe, no other is let through until it ends, however it ends.
+pub struct Admitted<'a> {
+    probing: Option<&'a AtomicBool>,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        if let Some(probing) = self.probing {
+            probing.store(false, Ordering::Release);
+        }
+    }
 }
 
 impl Breaker {
@@ -49,6 +63,16 @@ impl Breaker {
             None => most,
             Some(at) if at.elapsed() >= self.open_for => 1,
             Some(_) => 0,
+        }
+    }
+
+    /// Lets an attempt begin, or None. The claimer keeps to `allowed`, but learns of an opening only at its next poll: what was claimed or
+    /// handed over before that comes here.
+    pub fn admit(&self) -> Option<Admitted<'_>> {
+        match self.allowed(2) {
+            0 => None,
+            1 => (!self.probing.swap(true, Ordering::AcqRel)).then(|| Admitted { probing: Some(&self.probing) }),
+            _ => Some(Admitted { probing: None }),
         }
     }
 
@@ -75,12 +99,13 @@ impl Target {
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
-            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(Quota::per_second(rate)))),
+            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(quota(rate)))),
             breaker: Breaker {
                 failures_max: relay.breaker.failures,
                 open_for: relay.breaker.open.0,
                 failures: AtomicU32::new(0),
                 opened_at: Mutex::new(None),
+                probing: AtomicBool::new(false),
             },
             settings: (destination.clone(), relay.clone()),
             secrets,
@@ -102,6 +127,12 @@ impl Target {
         let most = (self.concurrency * 4).min(HELD_ROWS_MAX);
         self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
     }
+}
+
+/// Spread over the second: a whole second's worth at once would make two within the first. The two per cent that may come together make up
+/// for timers that are late.
+fn quota(rate: NonZeroU32) -> Quota {
+    Quota::per_second(rate).allow_burst(NonZeroU32::new(rate.get() / 50).unwrap_or(NonZeroU32::MIN))
 }
 
 fn secrets(destination: &Destination) -> Result<Vec<SecretString>, String> {

@@ -249,6 +249,11 @@ impl Worker {
                 Some(handed) = receiver.recv() => handed,
                 else => break,
             };
+            // Before the limiter: what has to go back anyway must not use the rate up.
+            if worker.is_too_late(&handed) {
+                worker.release(handed, 0.0);
+                continue;
+            }
             if let Some((_, limiter)) = &worker.target.rate {
                 tokio::select! {
                     () = worker.context.stopping.cancelled() => { worker.release(handed, 0.0); break },
@@ -276,14 +281,19 @@ impl Worker {
         self.context.finisher.finish(Entry { finished, place });
     }
 
+    /// Whether the lease might end before an attempt that begins now does.
+    fn is_too_late(&self, handed: &Handed) -> bool {
+        handed.leased().leased_at.elapsed() + self.target.http.timeout + LEASE_MARGIN > self.target.lease
+    }
+
     async fn deliver(&self, handed: Handed) {
-        let held = handed.leased().leased_at.elapsed();
-        if held + self.target.http.timeout + LEASE_MARGIN > self.target.lease {
+        if self.is_too_late(&handed) {
             return self.release(handed, 0.0);
         }
-        if self.context.is_paused(&self.target.name) || self.target.breaker.allowed(2) == 0 {
+        let admitted = if self.context.is_paused(&self.target.name) { None } else { self.target.breaker.admit() };
+        let Some(_admitted) = admitted else {
             return self.release(handed, self.target.breaker.open_for.as_secs_f64() * rand::random::<f64>());
-        }
+        };
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
         let answer = tokio::select! {
             answer = self.attempt(handed.leased()) => answer,

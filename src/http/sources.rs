@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use secrecy::SecretString;
+
 use crate::{
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
-    settings::{self, OnConflict, Settings},
+    settings::{self, OnConflict, SecretRef, Settings},
 };
 
 pub struct Source {
@@ -63,9 +65,7 @@ impl Sources {
         let mut sources = HashMap::new();
         let mut errors = Vec::new();
         for (name, source) in &settings.sources {
-            let secrets: Vec<_> = source.secret.iter().chain(&source.secrets).filter_map(|secret| secret.read().ok()).collect();
-            let token = source.verify_token.as_ref().and_then(|token| token.read().ok());
-            match Verifier::new(catalog, source, &secrets).map(|verifier| verifier.with_verify_token(token.as_ref())) {
+            match verifier(catalog, source) {
                 Ok(verifier) => {
                     let source = Source {
                         name: name.as_str().into(),
@@ -89,6 +89,35 @@ impl Sources {
     }
 }
 
+/// The source's verifier. A secret that can't be read is an error: leaving it out would refuse whoever signs with it.
+fn verifier(catalog: &Catalog, source: &settings::Source) -> Result<Verifier, Vec<SchemeError>> {
+    let mut errors = Vec::new();
+    let mut read = |key: String, secret: &SecretRef| secret.read().map_err(|message| errors.push(SchemeError { key, message })).ok();
+    let written = source.secret.iter().chain(&source.secrets).enumerate();
+    let secrets: Vec<SecretString> = written.filter_map(|(index, secret)| read(secret_key(source, index), secret)).collect();
+    let token = source.verify_token.as_ref().and_then(|token| read("verify_token".into(), token));
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let verifier = Verifier::new(catalog, source, &secrets).map_err(|mut errors| {
+        for error in &mut errors {
+            if let Some(index) = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse().ok()) {
+                error.key = secret_key(source, index);
+            }
+        }
+        errors
+    })?;
+    Ok(verifier.with_verify_token(token.as_ref()))
+}
+
+/// What the settings call the source's secret of this index.
+fn secret_key(source: &settings::Source, index: usize) -> String {
+    match index.checked_sub(usize::from(source.secret.is_some())) {
+        Some(index) => format!("secrets[{index}]"),
+        None => "secret".into(),
+    }
+}
+
 /// The source's own, else the general one; never shorter than the provider goes on sending, where that is known.
 fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
     let general = settings.retention.keys.0;
@@ -104,5 +133,38 @@ fn ack_budget(settings: &Settings, source: &settings::Source, verifier: &Verifie
     match source.ack_budget {
         Some(own) => own.0,
         None => verifier.scheme().spec.ack_budget.map_or(general, |provider| general.min(provider.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_read_or_used_is_an_error_under_its_own_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let gone = SecretRef::File("/nonexistent/secret".into());
+        let source = |secret: Option<SecretRef>, secrets: Vec<SecretRef>| settings::Source {
+            provider: "standard-webhooks".into(),
+            secret,
+            secrets,
+            ..settings::Source::default()
+        };
+        let good = || SecretRef::Value("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into());
+        let bad = || SecretRef::Value("whsec_!".into());
+        let catalog = Catalog::new(&Default::default()).unwrap();
+        let mut settings = settings::load(&settings::Inputs::default()).unwrap().settings;
+        for (source, keys) in [
+            (source(Some(good()), vec![gone.clone()]), vec!["secrets[0]"]),
+            (source(Some(gone.clone()), vec![good(), SecretRef::File(file.path().into())]), vec!["secret", "secrets[1]"]),
+            (source(Some(bad()), vec![good()]), vec!["secret"]),
+            (source(Some(good()), vec![good(), bad()]), vec!["secrets[1]"]),
+            (source(None, vec![bad(), good()]), vec!["secrets[0]"]),
+            (settings::Source { verify_token: Some(gone.clone()), ..source(Some(good()), Vec::new()) }, vec!["verify_token"]),
+        ] {
+            settings.sources = [("s".to_owned(), source)].into();
+            let errors = Sources::build(&settings, &catalog).err().unwrap_or_default();
+            assert_eq!(errors.iter().map(|(_, error)| error.key.as_str()).collect::<Vec<_>>(), keys);
+        }
     }
 }

@@ -63,6 +63,27 @@ async fn a_dead_delivery_is_retried_and_an_open_one_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_is_being_tried_is_not_retried_and_a_cancelled_ones_answer_changes_nothing() {
+    let handler = Handler::start(vec![Reply::Hang]).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    app.stripe("evt_1", "x").await;
+    handler.received(1).await;
+    let list = app.api(Method::GET, "/deliveries?state=leased", None).await.json();
+    let id = list["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned();
+    let said = app.api(Method::POST, &format!("/deliveries/{id}/retry"), None).await;
+    assert_eq!((said.status, said.json()["type"].as_str()), (409, Some("urn:hookonce:problem:delivery-leased")), "{said:?}");
+    assert_eq!(said.headers["content-type"], "application/problem+json");
+    assert_eq!(app.api(Method::POST, &format!("/deliveries/{id}/cancel"), None).await.status, 200);
+    handler.release();
+    app.stripe("evt_2", "x").await;
+    app.until("select count(*) from delivery where state = 'delivered'", 1).await;
+    assert_eq!(app.count("select count(*) from delivery where state = 'cancelled'").await, 1);
+    assert_eq!(app.api(Method::POST, &format!("/deliveries/{id}/cancel"), None).await.status, 409);
+    assert_eq!(app.api(Method::POST, &format!("/deliveries/{}/retry", uuid::Uuid::nil()), None).await.status, 404);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_keeps_the_events_id_counts_first_and_goes_on_where_it_stood() {
     let (handler, other) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
     let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -31,6 +31,13 @@ pub const STRIPE_SECRET: &str = "whsec_test_secret";
 /// Unix seconds.
 pub fn now_unix() -> i64 {
     Clock::System.unix_ms() / 1000
+}
+
+/// A client for plain HTTP that goes through no proxy.
+pub fn client() -> reqwest::Client {
+    // It wants one all the same; whoever comes second finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
@@ -59,16 +66,21 @@ async fn server() -> &'static str {
         .await
 }
 
-/// A server of this test run's own; its watchdog stops it and removes its folder when this process ends.
-async fn private_server() -> String {
+/// PostgreSQL's programs, fetched where there are none.
+pub async fn binaries() -> postgres::Binaries {
     let data_dir = postgres::default_data_dir().expect("a data folder");
-    let binaries = match postgres::Binaries::find(None, &data_dir) {
+    match postgres::Binaries::find(None, &data_dir) {
         Ok(binaries) => binaries,
         Err(_) => {
             eprintln!("no PostgreSQL is installed: fetching one into {}", data_dir.display());
             postgres::install(&data_dir, &mut |progress| eprintln!("{progress:?}")).await.expect("PostgreSQL")
         }
-    };
+    }
+}
+
+/// A server of this test run's own; its watchdog stops it and removes its folder when this process ends.
+async fn private_server() -> String {
+    let binaries = binaries().await;
     let folder = std::env::temp_dir().join(format!("hookonce-tests-{}", std::process::id()));
     // Its own runtime outlives the test that happens to come first.
     let server = std::thread::spawn(move || {
@@ -100,9 +112,18 @@ async fn run(connection: &mut PgConnection, sql: String) {
 /// A new database with the current schema.
 pub async fn database() -> String {
     let server = server().await;
+    database_from(server, &template_name()).await
+}
+
+/// A new database with nothing in it.
+pub async fn empty_database() -> String {
+    database_from(server().await, "template1").await
+}
+
+async fn database_from(server: &str, template: &str) -> String {
     let name = format!("hookonce_test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut connection = PgConnection::connect(server).await.expect("the tests' server");
-    run(&mut connection, format!("create database {name} template {}", template_name())).await;
+    run(&mut connection, format!("create database {name} template {template}")).await;
     with_database(server, &name)
 }
 
@@ -136,6 +157,7 @@ fn drop_databases_at_exit(url: &str) {
 pub struct Received {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub at: Instant,
 }
 
 impl Received {
@@ -215,7 +237,7 @@ async fn handle(request: HttpRequest, body: web::Bytes, state: web::Data<Handler
         if replies.is_empty() { Reply::Status(200) } else { replies.remove(0) }
     };
     let released = state.release.notified();
-    state.received.send_modify(|received| received.push(Received { headers, body: body.to_vec() }));
+    state.received.send_modify(|received| received.push(Received { headers, body: body.to_vec(), at: Instant::now() }));
     let status = |code| HttpResponse::build(actix_web::http::StatusCode::from_u16(code).expect("a status"));
     match reply {
         Reply::Status(code) => status(code).body("ok"),
@@ -278,11 +300,16 @@ pub async fn spawn_app(config: &str) -> TestApp {
 }
 
 pub async fn spawn_on(config: &str, database_url: String) -> TestApp {
+    spawn_with(config, database_url, Clock::System).await
+}
+
+/// The service with a clock that the test holds.
+pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> TestApp {
     let parts = Parts {
         settings: settings(config),
         database_url: database_url.clone(),
         token: TOKEN.into(),
-        clock: Clock::System,
+        clock,
         tail: Tail::new(1024),
         background: true,
     };
@@ -293,7 +320,7 @@ pub async fn spawn_on(config: &str, database_url: String) -> TestApp {
         pool: app.pool.clone(),
         app,
         database_url,
-        http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        http: client(),
     }
 }
 

@@ -1,96 +1,8 @@
 //! The binary as a user types it: real processes, real signals.
 
-use std::{
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::path::Path;
 
-use crate::app::*;
-
-/// A folder with settings and data, and the commands run in it.
-struct Place {
-    folder: tempfile::TempDir,
-    database_url: String,
-}
-
-struct Served(std::process::Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Served {
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().expect("kill").success());
-    }
-
-    fn end(mut self) -> std::process::ExitStatus {
-        self.0.wait().expect("the process")
-    }
-}
-
-impl Place {
-    async fn new(config: &str) -> Self {
-        let place = Self { folder: tempfile::tempdir().expect("a folder"), database_url: database().await };
-        place.write(config);
-        place
-    }
-
-    fn write(&self, config: &str) {
-        std::fs::write(self.folder.path().join("hookonce.toml"), config).expect("the settings");
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hookonce"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear().env("DATABASE_URL", &self.database_url);
-        command.env("HOOKONCE_DATA_DIR", self.folder.path().join("data")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-    }
-
-    /// Runs a command to its end, away from the test's own threads.
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        tokio::task::spawn_blocking(move || command.output().expect("the command")).await.expect("the command")
-    }
-
-    async fn text(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    async fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let text = self.text(&[arguments, &["--output", "json"]].concat()).await;
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
-    }
-
-    async fn serve(&self) -> Served {
-        let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
-        let served = Served(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().expect("serve"));
-        let ready = self.run(&["ready", "--wait", "30s"]).await;
-        assert!(ready.status.success(), "{ready:?} {}", self.log());
-        served
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(Path::new(self.folder.path()).join("log")).unwrap_or_default()
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-fn served_config(handler: &Handler) -> (String, String) {
-    let port = free_port();
-    let config = config(&[("h", &handler.url(), "retry = { base = \"10ms\" }")])
-        .replacen("bind = \"127.0.0.1:0\"", &format!("bind = \"127.0.0.1:{port}\""), 1)
-        .replacen("[relay]", "[relay]\ntimeout = \"1s\"\nlease = \"4s\"", 1);
-    (config, format!("http://127.0.0.1:{port}/hooks/stripe"))
-}
+use crate::{app::*, process::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_list_show_replay_and_stop() {
@@ -114,7 +26,7 @@ async fn send_list_show_replay_and_stop() {
     place.text(&["replay", id, "--yes"]).await;
     assert!(handler.received(4).await[3].header("hookonce-replay").is_some());
     served.signal("TERM");
-    assert!(served.end().success(), "{}", place.log());
+    assert!(served.ended().await.success(), "{}", place.log());
     assert!(!place.log().contains("whsec_test_secret"));
     assert_eq!(place.run(&["events", "list"]).await.status.code(), Some(1));
 }
@@ -129,27 +41,17 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     assert!(sent.as_array().expect("an array").iter().all(|row| row["status"] == "accepted"), "{sent}");
     handler.received(1).await;
     served.signal("KILL");
-    assert!(!served.end().success());
+    assert!(!served.ended().await.success());
     // As if the first try had been killed between its commit and its answer: the sender tries again, with the same id.
     let id = sent[0]["id"].as_str().expect("an id").to_owned();
     let served = place.serve().await;
     let again = place.json(&["send", "stripe", "--id", &id, "--to", &to]).await;
     let word = again.get(0).unwrap_or(&again)["status"].clone();
     assert!(word == "duplicate" || word == "conflict", "{again}");
-    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
-    let delivered = async {
-        while sqlx::query_scalar::<_, i64>("select count(*) from delivery where state = 'delivered'")
-            .fetch_one(&pool)
-            .await
-            .expect("a count")
-            < 20
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LONG, delivered).await.expect("all delivered after the leases ended");
+    // After the killed process' leases have ended.
+    place.until("select count(*) from delivery where state = 'delivered'", 20).await;
     served.signal("TERM");
-    assert!(served.end().success());
+    assert!(served.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,26 +60,18 @@ async fn a_hang_up_reloads_or_keeps_the_old_and_says_why() {
     let (config, to) = served_config(&old);
     let place = Place::new(&config).await;
     let served = place.serve().await;
-    let says = |text: &'static str| {
-        let place = &place;
-        async move {
-            while !place.log().contains(text) {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
     place.write(&config.replace("provider = \"stripe\"", "provider = \"strip\""));
     served.signal("HUP");
-    tokio::time::timeout(LONG, says("the old one stays in force")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.logged("the old one stays in force").await;
     place.text(&["send", "stripe", "--secret", STRIPE_SECRET, "--to", &to]).await;
     old.received(1).await;
     place.write(&config.replace(&old.url(), &new.url()));
     served.signal("HUP");
-    tokio::time::timeout(LONG, says("is in force\n")).await.unwrap_or_else(|_| panic!("{}", place.log()));
+    place.logged("is in force\n").await;
     place.text(&["send", "stripe", "--to", &to]).await;
     new.received(1).await;
     served.signal("TERM");
-    assert!(served.end().success());
+    assert!(served.ended().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,17 +94,6 @@ async fn serve_refuses_what_it_must_not_run_with() {
             assert!(said.contains(expected) && said.contains("hookonce.toml"), "{said}");
         }
     }
-    place.write("[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\n");
-    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
-    sqlx::query(
-        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'later', true, '', 0)",
-    )
-    .execute(&pool)
-    .await
-    .expect("a later migration");
-    let output = place.run(&["serve"]).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("newer"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,24 +117,6 @@ async fn commands_that_need_no_service() {
     assert!(String::from_utf8_lossy(&refused.stdout).contains("no_match"), "{refused:?}");
 }
 
-/// Kills the managed server that a killed `dev` leaves, whatever becomes of the test.
-struct Managed(std::path::PathBuf);
-
-impl Managed {
-    fn pid(&self) -> Option<String> {
-        let file = std::fs::read_to_string(self.0.join("pgdata/postmaster.pid")).ok()?;
-        file.lines().next().map(str::to_owned)
-    }
-}
-
-impl Drop for Managed {
-    fn drop(&mut self) {
-        if let Some(pid) = self.pid() {
-            let _ = Command::new("kill").args(["-QUIT", &pid]).status();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -261,8 +126,7 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     std::fs::set_permissions(place.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
     let data_dir = place.folder.path().join("data");
     // Whatever binaries the tests have found or fetched serve here too.
-    let folder = hookonce::postgres::default_data_dir().expect("a data folder");
-    let binaries = hookonce::postgres::Binaries::find(None, &folder).expect("PostgreSQL").folder().to_owned();
+    let binaries = binaries().await.folder().to_owned();
     let managed = Managed(data_dir.clone());
     let port = free_port().to_string();
     let start = || {
@@ -288,7 +152,7 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     place.text(&["send", "slack", "--to", &to]).await;
     handler.received(1).await;
     served.signal("KILL");
-    served.end();
+    served.ended().await;
     let (served, screen) = start();
     let second = ready(&screen).await;
     let secrets = |screen: &str| screen.lines().filter(|line| line.starts_with("    secret ")).map(str::to_owned).collect::<Vec<_>>();
@@ -298,6 +162,6 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(place.json(&["events", "list"]).await.as_array().map(Vec::len), Some(1));
     served.signal("INT");
-    assert!(served.end().success(), "{}", place.log());
+    assert!(served.ended().await.success(), "{}", place.log());
     assert_eq!(managed.pid(), None);
 }

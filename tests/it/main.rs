@@ -3,7 +3,14 @@
 mod admin;
 mod app;
 mod command_line;
+mod crashes;
+mod database_commands;
+mod destinations;
 mod ingress;
+mod nodes;
+mod process;
+mod providers;
 mod rejections;
 mod relay;
 mod schema;
+mod shutdown;

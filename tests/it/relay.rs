@@ -204,6 +204,13 @@ async fn a_changed_destination_is_used_after_a_reload_and_a_broken_reload_change
         source.provider = "nobody".into();
     }
     assert!(app.app.reload(broken).is_err());
+    // A secret whose file is gone must not go missing in silence: whoever signs with it would be refused.
+    let mut unreadable = settings(&config(&[("h", &new.url(), "")]));
+    if let Some(source) = unreadable.sources.get_mut("stripe") {
+        source.secrets.push(hookonce::settings::SecretRef::File("/nonexistent/secret".into()));
+    }
+    let error = app.app.reload(unreadable).expect_err("an error").to_string();
+    assert!(error.contains("sources.stripe: secrets[0]") && error.contains("/nonexistent/secret"), "{error}");
     app.stripe("evt_2", "x").await;
     old.received(2).await;
     app.app.reload(settings(&config(&[("h", &new.url(), "")]))).expect("a reload");

@@ -1,0 +1,92 @@
+//! What protects a destination, and the others from it: breaker, rate, a bad signing secret.
+
+use std::time::{Duration, Instant};
+
+use crate::app::*;
+
+/// How many of these instants are in the fullest window of this length.
+fn most_within(window: Duration, instants: &[Instant]) -> usize {
+    instants.iter().map(|from| instants.iter().filter(|at| *at >= from && **at < *from + window).count()).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_breaker_lets_one_probe_through_at_a_time_and_hurts_no_other() {
+    const OPEN: Duration = Duration::from_millis(700);
+    let failing = Handler::start(vec![Reply::Status(500); 5]).await;
+    let sound = Handler::start(Vec::new()).await;
+    let config =
+        config(&[("failing", &failing.url(), "concurrency = 1\nretry = { base = \"1ms\", cap = \"1ms\" }"), ("sound", &sound.url(), "")])
+            + "[relay.breaker]\nfailures = 3\nopen = \"700ms\"\n";
+    let app = spawn_app(&config).await;
+    for n in 0..20 {
+        app.stripe(&format!("evt_{n}"), "x").await;
+    }
+    let others = sound.received(20).await;
+    let received = failing.received(6).await;
+    let gaps: Vec<Duration> = received.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    // Three failures open it; the probes that follow fail twice; the third is taken, and closes it.
+    for (place, gap) in gaps.iter().enumerate().take(5) {
+        assert_eq!(*gap >= OPEN, place >= 2, "{gaps:?}");
+    }
+    assert!(others.iter().all(|other| other.at < received[3].at), "the other destination waited");
+    app.until("select count(*) from delivery where state = 'delivered'", 40).await;
+    assert_eq!(failing.count(), 25);
+    // What was given back untried has used up nothing.
+    assert_eq!(app.count("select sum(attempts)::bigint from delivery where destination = 'failing'").await, 25);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_probe_is_on_its_way_nothing_else_is() {
+    let handler = Handler::start(vec![Reply::Status(500), Reply::Hang]).await;
+    let config =
+        config(&[("h", &handler.url(), "retry = { base = \"1ms\", cap = \"1ms\" }")]) + "[relay.breaker]\nfailures = 1\nopen = \"50ms\"\n";
+    // Without polls the claimer learns nothing of the breaker: what comes goes to the worker in memory.
+    let app = spawn_app(&config.replace("poll_interval = \"20ms\"", "poll_interval = \"1h\"")).await;
+    app.stripe("evt", "x").await;
+    app.until("select count(*) from delivery where state = 'pending' and attempts = 1", 1).await;
+    let mut count = 0;
+    while handler.count() < 2 {
+        let tries = (count..count + 8).map(|n| {
+            let app = &app;
+            async move { app.stripe(&format!("evt_{n}"), "x").await }
+        });
+        count += futures_util::future::join_all(tries).await.len();
+    }
+    app.until("select count(*) from delivery where state = 'leased'", 1).await;
+    assert_eq!(handler.count(), 2);
+    handler.release();
+    let rest = async {
+        while handler.count() < count + 2 {
+            app.app.relays.claim_once().await.expect("a claim");
+        }
+    };
+    tokio::time::timeout(LONG, rest).await.expect("the rest");
+    app.until("select count(*) from delivery where state = 'delivered'", count as i64 + 1).await;
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
+    const RATE: usize = 50;
+    let handler = Handler::start(Vec::new()).await;
+    let quick = Handler::start(Vec::new()).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "rate = 50\ntimeout = \"17s\""), ("quick", &quick.url(), "")])).await;
+    // The lease has room for one second of waiting: most of what is handed over has to go back, and come again.
+    let started = Instant::now();
+    let tries = (0..150).map(|n| {
+        let app = &app;
+        async move { app.stripe(&format!("evt_{n}"), "x").await }
+    });
+    futures_util::future::join_all(tries).await;
+    quick.received(150).await;
+    assert!(handler.count() < 150);
+    let instants: Vec<Instant> = handler.received(150).await.iter().map(|received| received.at).collect();
+    let (took, most) = (started.elapsed(), most_within(Duration::from_secs(1), &instants));
+    // Requests reach the handler a little sooner or later than they were let go.
+    assert!(most <= RATE + RATE / 10, "{most} in one second");
+    assert!(took >= Duration::from_millis(2900), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}: the rate was not used");
+    app.until("select count(*) from delivery where state = 'delivered' and attempts = 1", 300).await;
+    app.app.stop().await;
+}
