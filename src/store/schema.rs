@@ -1,7 +1,7 @@
 //! Connects, migrates, and refuses a database that can't keep hookonce's promises.
 
 use sqlx::{
-    PgPool,
+    Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -51,7 +51,12 @@ pub async fn check(pool: &PgPool, allow_fsync_off: bool) -> Result<(), SchemaErr
 
 /// Brings the schema up to this version. Several nodes at once are safe: the migrator takes an advisory lock.
 pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
-    MIGRATOR.run(pool).await.map_err(|error| match error {
+    // An index over a big table takes as long as it takes, and so does waiting for another node that makes it.
+    let mut connection = pool.acquire().await?.detach();
+    sqlx::query("set statement_timeout = 0").execute(&mut connection).await?;
+    let migrated = MIGRATOR.run(&mut connection).await;
+    connection.close().await?;
+    migrated.map_err(|error| match error {
         sqlx::migrate::MigrateError::VersionMissing(version) => SchemaError::Newer(version),
         other => SchemaError::Migrate(other),
     })
