@@ -256,7 +256,11 @@ fn urls_are_signed_as_registered() {
     let decoded = format!("{URL}?to=a@b.c&q=%20x/y%22");
     let signature = base64(&sha256(b"s", &["POST", &decoded, body, &time]));
     let sent = Sent::new(&[("x-hubspot-signature-v3", &signature), ("x-hubspot-request-timestamp", &time)], body);
-    assert_eq!(sent.url(&format!("{URL}?to=a%40b.c&q=%20x%2fy%22")).reason(&hubspot), "accepted");
+    let escaped = format!("{URL}?to=a%40b.c&q=%20x%2fy%22");
+    assert_eq!(sent.clone().url(&escaped).reason(&hubspot), "accepted");
+    assert_eq!(sent.clone().url(&format!("{URL}?to=a%40b.c&q=%20x%2fz%22")).reason(&hubspot), "no_match");
+    let as_sent = base64(&sha256(b"s", &["POST", &escaped, body, &time]));
+    assert_eq!(sent.set("x-hubspot-signature-v3", |_| as_sent.clone()).url(&escaped).reason(&hubspot), "accepted");
 }
 
 #[test]
