@@ -89,7 +89,7 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
         Ok(catalog) => catalog,
         Err(errors) => return Problems(errors.into_iter().map(|error| loaded.problem(error.key, error.message)).collect()),
     };
-    let errors = Sources::build(&loaded.settings, &catalog).err().unwrap_or_default();
+    let errors = Sources::build(&loaded.settings, &catalog, &[]).err().unwrap_or_default();
     Problems(
         errors
             .into_iter()

@@ -249,7 +249,7 @@ mod tests {
             let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let url = format!("https://hooks.example.com{path}");
             let body = Bytes::copy_from_slice(body.trim_end().as_bytes());
-            let request = Request { method, url: Some(&url), headers: &headers, body: &body };
+            let request = Request { method, url: Some(&url), query: None, headers: &headers, body: &body };
             let now = said["now"].parse::<i64>().unwrap() * 1000;
             let verified = verifier(said["secret"]).verify(&request, now).unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
             match said.get("answer") {

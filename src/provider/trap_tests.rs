@@ -389,7 +389,7 @@ fn a_key_id_is_told_when_nothing_matches() {
     let pusher = built_in("pusher", &["s"]);
     let sent = Sent::new(&[("x-pusher-key", "278d425bdf160c739803"), ("x-pusher-signature", &"0".repeat(64))], "{}");
     let headers: Vec<(&str, &[u8])> = sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = super::Request { method: "POST", url: None, headers: &headers, body: &sent.body };
+    let request = super::Request { method: "POST", url: None, query: None, headers: &headers, body: &sent.body };
     let rejection = pusher.verify(&request, NOW * 1000).unwrap_err();
     assert!(rejection.detail.contains("278d425bdf160c739803"), "{}", rejection.detail);
 }
