@@ -15,6 +15,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+use super::learner::{self, Learner};
 use crate::{
     clock::Clock,
     delivery::{
@@ -26,6 +27,7 @@ use crate::{
         auth,
         health::Readiness,
         ingress::{Ingress, Reading},
+        learning::Learning,
         recorder::{Recorder, RecorderOptions},
         rejections::Rejections,
         sources::Sources,
@@ -91,9 +93,11 @@ impl Application {
         raise_open_files();
         let Parts { settings, database_url, token, clock, tail, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
-        let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
         let options = schema::connect_options(&database_url).context("database.url is not a postgres:// URL")?;
         let pool = open_pool(&options, &settings).await?;
+        let learnt = learner::learnt(&pool, &settings).await.context("can't read the learnt secrets")?;
+        let sources = Sources::build(&settings, &catalog, &learnt).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
+        let learning = Learning::new(pool.clone(), learnt);
         let shared = Shared::new(pool, clock, tail);
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
         let (relays, finisher) = shared.start_relays(&handoff, &settings)?;
@@ -101,6 +105,7 @@ impl Application {
         let ingress = web::Data::new(Ingress {
             sources: ArcSwap::from_pointee(sources),
             recorder: recorder.clone(),
+            learning,
             clock: shared.clock.clone(),
             tail: shared.tail.clone(),
             public_url: settings.ingress.public_url.clone(),
@@ -120,6 +125,7 @@ impl Application {
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, settings: &settings, readiness: &readiness };
             roles.spawn_on(&background);
+            background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
         let servers = [public_server, admin_server];
@@ -146,11 +152,13 @@ impl Application {
     /// Takes new settings, all or nothing. What is bound stays bound: addresses, database and queue bounds need a restart.
     pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
         let catalog = catalog_of(&settings)?;
-        let sources = Sources::build(&settings, &catalog).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
+        let learnt = self.ingress.learning.known.load();
+        let sources = Sources::build(&settings, &catalog, &learnt).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
         self.relays.apply(&settings).map_err(anyhow::Error::msg)?;
         self.ingress.replace_sources(sources);
         self.catalog.store(Arc::new(catalog));
         self.settings.store(Arc::new(settings));
+        self.ingress.learning.changed.notify_one();
         Ok(())
     }
 
@@ -243,6 +251,16 @@ impl Shared {
         let relays = Relays::new(context, settings.relay.clone());
         relays.apply(settings).map_err(anyhow::Error::msg)?;
         Ok((relays, task))
+    }
+
+    fn learner(&self, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>, ingress: &web::Data<Ingress>) -> Learner {
+        Learner {
+            pool: self.pool.clone(),
+            settings: settings.clone(),
+            catalog: catalog.clone(),
+            ingress: ingress.clone(),
+            stopping: self.stopping.clone(),
+        }
     }
 
     fn admin_state(

@@ -30,9 +30,18 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let value = serde_json::to_value(&settings)?;
             output::one(globals, &value, |_| settings::shown(&settings))?;
         }
-        Command::Schema => output::print(&serde_json::to_string_pretty(&settings::schema())?)?,
+        Command::Schema => output::print(&serde_json::to_string_pretty(&schema())?)?,
     }
     Ok(Exit::Done)
+}
+
+/// The settings' schema, with the built-in providers named: an editor offers them, and takes another name for one of the file's own.
+fn schema() -> serde_json::Value {
+    let mut schema = settings::schema();
+    let built_in = Catalog::new(&BTreeMap::new());
+    let names: Vec<&str> = built_in.iter().flat_map(Catalog::names).collect();
+    schema["$defs"]["Source"]["properties"]["provider"] = json!({ "anyOf": [{ "enum": names }, { "type": "string" }] });
+    schema
 }
 
 fn check(globals: &Globals) -> anyhow::Result<Exit> {
@@ -80,7 +89,7 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
         Ok(catalog) => catalog,
         Err(errors) => return Problems(errors.into_iter().map(|error| loaded.problem(error.key, error.message)).collect()),
     };
-    let errors = Sources::build(&loaded.settings, &catalog).err().unwrap_or_default();
+    let errors = Sources::build(&loaded.settings, &catalog, &[]).err().unwrap_or_default();
     Problems(
         errors
             .into_iter()
@@ -104,4 +113,26 @@ pub fn catalog(globals: &Globals) -> anyhow::Result<Catalog> {
         let problems = errors.into_iter().map(|error| Problem::new("[providers]", error.key, error.message));
         Problems(problems.collect()).into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_offers_the_built_in_providers_and_the_whole_grammar() {
+        let schema = schema();
+        let offered = &schema["$defs"]["Source"]["properties"]["provider"]["anyOf"][0]["enum"];
+        let names = offered.as_array().unwrap();
+        assert!(names.len() > 160 && names.contains(&json!("stripe")));
+        for (table, keys) in [
+            ("SchemeSpec", &["challenge", "gzip", "key_id"][..]),
+            ("ChallengeSpec", &["when", "mac", "keep"]),
+            ("SignatureSpec", &["groups"]),
+        ] {
+            for key in keys {
+                assert!(schema["$defs"][table]["properties"][*key].is_object(), "{table}.{key}");
+            }
+        }
+    }
 }

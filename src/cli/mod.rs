@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod destinations;
 pub mod dev;
 pub mod events;
+mod learner;
 pub mod man;
 mod output;
 pub mod providers;

@@ -1,4 +1,4 @@
-//! `providers`: list, show. Needs no running service: schemes are built in or in the settings.
+//! `providers`: list, show. Needs no running service: schemes are built in or in the settings. How a fact was established is told with it.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -7,31 +7,35 @@ use super::{
     Exit, Failure, Globals, config,
     output::{self, Column},
 };
-use crate::provider::Scheme;
+use crate::{
+    provider::Scheme,
+    settings::scheme::{Algorithm, OneOrMany, Stability},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     List,
-    /// The scheme, as it would be written in [providers.NAME]
+    /// What is known of a provider, how it was established, and the scheme as it would be written in [providers.NAME]
     Show {
         name: String,
     },
 }
 
-const COLUMNS: [Column; 4] = [("PROVIDER", "name"), ("LABEL", "label"), ("ALGORITHM", "algorithm"), ("DOCUMENTED AT", "docs")];
+const COLUMNS: [Column; 5] =
+    [("PROVIDER", "name"), ("LABEL", "label"), ("ALGORITHM", "algorithm"), ("ESTABLISHED BY", "established"), ("EVENT KEY", "key_says")];
 
 pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;
     match command {
         Command::List => {
-            let rows: Vec<Value> = catalog.iter().map(|scheme| shown(scheme)).collect();
+            let rows: Vec<Value> = catalog.iter().map(|scheme| row(scheme)).collect();
             output::list(globals, &rows, &COLUMNS)?;
         }
         Command::Show { name } => {
             let scheme = catalog
                 .get(&name)
                 .ok_or_else(|| Failure::not_found(format!("no provider is called {name:?}: `hookonce providers list` shows them")))?;
-            let text = toml::to_string_pretty(&scheme.spec)?;
+            let text = format!("{}\n{}", facts(scheme), toml::to_string_pretty(&scheme.spec)?);
             output::one(globals, &shown(scheme), |_| text)?;
         }
     }
@@ -39,9 +43,226 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 }
 
 fn shown(scheme: &Scheme) -> Value {
-    let mut value = json!({ "name": scheme.name });
+    let mut value = json!({ "name": scheme.name, "built": scheme.is_built() });
     if let (Some(value), Ok(Value::Object(spec))) = (value.as_object_mut(), serde_json::to_value(&scheme.spec)) {
         value.extend(spec);
     }
     value
+}
+
+/// The same, with what a table says in a few words.
+fn row(scheme: &Scheme) -> Value {
+    let mut value = shown(scheme);
+    let algorithm = algorithms(scheme);
+    value["algorithm"] = if scheme.is_built() { algorithm } else { format!("{algorithm} (not built yet)") }.into();
+    value["established"] = established(scheme).into();
+    value["key_says"] = key_in_short(scheme).into();
+    value
+}
+
+fn algorithms(scheme: &Scheme) -> String {
+    let names = scheme.spec.algorithm.as_slice().iter().map(named);
+    names.collect::<Vec<_>>().join(" or ")
+}
+
+/// A value as it is written in a scheme.
+fn named(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn established(scheme: &Scheme) -> &str {
+    scheme.spec.confidence.as_ref().map_or("-", |confidence| &confidence.scheme)
+}
+
+fn key_in_short(scheme: &Scheme) -> &'static str {
+    match (&scheme.spec.key, scheme.spec.key_stability) {
+        (None, _) => "the body's digest",
+        (Some(_), Some(Stability::Stated)) => "stable, as stated",
+        (Some(_), Some(Stability::Recalled)) => "stable, as recalled",
+        (Some(_), Some(Stability::Unknown)) => "not established",
+        (Some(_), None) => "as you say",
+    }
+}
+
+/// What is known, as comments before the scheme itself, so that the whole can be pasted.
+fn facts(scheme: &Scheme) -> String {
+    let spec = &scheme.spec;
+    let delivery = spec.confidence.as_ref().and_then(|confidence| confidence.delivery.as_deref());
+    let recalled = |said: Option<&str>| said.map_or(String::new(), |said| format!(" ({said})"));
+    let mut lines = vec![format!("{} ({})", spec.label.as_deref().unwrap_or(&scheme.name), scheme.name)];
+    let mut say = |what: &str, text: String| lines.push(format!("{what:<12} {text}"));
+    if !scheme.is_built() {
+        say(
+            "verified",
+            format!("not yet: {} is named by the grammar and not built; requests are refused as unsupported", algorithms(scheme)),
+        );
+    }
+    say(
+        "signature",
+        format!("{} in {}{}", algorithms(scheme), spec.signature.from, recalled(Some(established(scheme)).filter(|by| *by != "-"))),
+    );
+    say("covers", covers(scheme));
+    if let Some(time) = &spec.time {
+        let tolerance = time.tolerance.map_or("not checked: no tolerance is known".into(), |tolerance| format!("within {tolerance}"));
+        say("time", format!("{}, {tolerance}", time.from));
+    }
+    say("event key", key_in_full(scheme, delivery));
+    say("event type", spec.event_type.clone().unwrap_or_else(|| "not told".into()));
+    if let Some(retries) = &spec.retries {
+        say("sent again", format!("{retries}{}", recalled(delivery)));
+    }
+    say(
+        "remembered",
+        spec.window
+            .map_or("as long as retention.keys: how long it is sent again is not known".into(), |window| format!("{window} at least")),
+    );
+    say(
+        "answered",
+        spec.ack_budget
+            .map_or("within ingress.ack_budget: the provider's patience is not known".into(), |budget| format!("within {budget}")),
+    );
+    for challenge in &spec.challenge {
+        let signed = if challenge.unsigned { "unsigned" } else { "signed" };
+        let keeps = if challenge.keep.is_some() { "; brings the secret" } else { "" };
+        say("handshake", format!("{}, {signed}{keeps}", challenge.method.as_deref().unwrap_or("POST")));
+    }
+    if !spec.events.is_empty() {
+        say("types", format!("{} … (some, as recalled)", spec.events.join(", ")));
+    }
+    if !spec.sources.is_empty() {
+        say("read in", spec.sources.join(", "));
+    }
+    lines.into_iter().map(|line| format!("# {line}\n")).collect()
+}
+
+fn covers(scheme: &Scheme) -> String {
+    match &scheme.spec.content {
+        _ if scheme.spec.algorithm.as_slice().contains(&Algorithm::Token) => "nothing: who has the token can send anything".into(),
+        None => "{body}".into(),
+        Some(OneOrMany::One(content)) => content.clone(),
+        Some(OneOrMany::Many(contents)) => contents.join("  or  "),
+    }
+}
+
+fn key_in_full(scheme: &Scheme, delivery: Option<&str>) -> String {
+    let Some(key) = &scheme.spec.key else { return "none is known: the SHA-256 of the body is the key".into() };
+    let stability = match scheme.spec.key_stability {
+        Some(Stability::Stated) => format!("stays the same when sent again ({})", delivery.unwrap_or("stated")),
+        Some(Stability::Recalled) => "recalled to stay the same when sent again, not read again: check before relying on it".into(),
+        Some(Stability::Unknown) => "whether it stays the same when sent again is not established".into(),
+        None => "as the settings say".into(),
+    };
+    format!("{key}; {stability}; without it the body's SHA-256")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        provider::{Catalog, Draft, Request, Verifier, generate_secret, sign},
+        settings::Source,
+    };
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
+    const START: &str = "<!-- the table is written by a test: HOOKONCE_WRITE_DOCS=1 cargo test providers -->\n";
+
+    fn catalog() -> Catalog {
+        Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    #[test]
+    fn doubtful_facts_are_never_shown_as_sure() {
+        let catalog = catalog();
+        let facts = |name: &str| facts(catalog.get(name).unwrap());
+        assert!(facts("stripe").contains("stays the same when sent again"));
+        assert!(facts("attio").contains("recalled to stay the same"));
+        assert!(facts("ramp").contains("is not established"));
+        assert!(facts("zoom").contains("the SHA-256 of the body is the key"));
+        assert!(facts("figma").contains("who has the token"));
+        assert!(facts("wise").contains("not yet: rsa-sha256"));
+        for scheme in catalog.iter().filter(|scheme| !["hmac", "token"].contains(&scheme.name.as_str())) {
+            let spec = &scheme.spec;
+            assert!(spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(), "{}", scheme.name);
+            assert_eq!(spec.key.is_some(), spec.key_stability.is_some(), "{}", scheme.name);
+            assert!(!facts(&scheme.name).contains('\r'));
+        }
+    }
+
+    /// The table of the document, from the data.
+    fn table(catalog: &Catalog) -> String {
+        let mut table = String::from("| `provider` | Whose | Algorithm | Scheme established by | Event key |\n|---|---|---|---|---|\n");
+        for scheme in catalog.iter() {
+            let row = row(scheme);
+            let cell = |key: &str| row[key].as_str().unwrap_or("-").replace('|', "\\|");
+            let label = scheme.spec.docs.as_ref().map_or_else(|| cell("label"), |docs| format!("[{}]({docs})", cell("label")));
+            let _ =
+                writeln!(table, "| `{}` | {label} | {} | {} | {} |", scheme.name, cell("algorithm"), cell("established"), cell("key_says"));
+        }
+        table
+    }
+
+    #[test]
+    fn the_documents_table_is_the_data() {
+        let text = fs::read_to_string(DOCUMENT).unwrap();
+        let (before, written) = text.split_once(START).expect("the document has the table's mark");
+        let table = table(&catalog());
+        if std::env::var_os("HOOKONCE_WRITE_DOCS").is_some() {
+            fs::write(DOCUMENT, format!("{before}{START}\n{table}")).unwrap();
+        } else {
+            assert_eq!(written.trim(), table.trim(), "HOOKONCE_WRITE_DOCS=1 cargo test providers");
+        }
+    }
+
+    /// The fenced blocks of a kind: what stands behind the kind, and the text.
+    fn blocks<'t>(text: &'t str, kind: &str) -> Vec<(&'t str, &'t str)> {
+        let fences = text.split("\n```").collect::<Vec<_>>();
+        let inside = fences.chunks(2).filter_map(|pair| pair.get(1));
+        inside.filter_map(|block| block.strip_prefix(kind)?.split_once('\n')).collect()
+    }
+
+    #[test]
+    fn the_documents_examples_are_accepted_as_they_stand() {
+        let text = fs::read_to_string(DOCUMENT).unwrap();
+        let schemes = blocks(&text, "toml").into_iter().filter(|(_, toml)| toml.starts_with("[providers."));
+        let schemes: Vec<&str> = schemes.map(|(_, toml)| toml).collect();
+        let requests = blocks(&text, "http");
+        assert_eq!((schemes.len(), requests.len()), (6, 6), "six examples, each with a request");
+        for (toml, (said, request)) in schemes.into_iter().zip(requests) {
+            let settings: BTreeMap<String, BTreeMap<String, crate::settings::SchemeSpec>> = toml::from_str(toml).unwrap();
+            let catalog = Catalog::new(&settings["providers"]).unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
+            let name = settings["providers"].keys().next().unwrap();
+            let said: BTreeMap<&str, &str> = said.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+            let source = Source { provider: name.clone(), ..Source::default() };
+            let verifier = |secret: &str| Verifier::new(&catalog, &source, &[secret.into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+            let (line, head) = head.split_once('\n').unwrap_or((head, ""));
+            let (method, path) = line.split_once(' ').unwrap();
+            let headers: Vec<(String, &[u8])> = head
+                .lines()
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.as_bytes()))
+                .collect();
+            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let url = format!("https://hooks.example.com{path}");
+            let body = Bytes::copy_from_slice(body.trim_end().as_bytes());
+            let request = Request { method, url: Some(&url), query: None, headers: &headers, body: &body };
+            let now = said["now"].parse::<i64>().unwrap() * 1000;
+            let verified = verifier(said["secret"]).verify(&request, now).unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
+            match said.get("answer") {
+                Some(answer) => assert_eq!(verified.challenge().unwrap().body, answer.as_bytes(), "{name}"),
+                None => assert_eq!((verified.event_key(), verified.event_type()), (said["key"], said.get("type").copied()), "{name}"),
+            }
+            let other = generate_secret(verifier(said["secret"]).scheme(), &mut rand::rng()).unwrap();
+            let stranger = Verifier::new(&catalog, &source, std::slice::from_ref(&other)).unwrap_or_else(|errors| panic!("{errors:?}"));
+            if !said.contains_key("answer") {
+                assert!(stranger.verify(&request, now).is_err(), "{name}");
+            }
+            let draft = Draft { id: "e", event_type: None, unix_seconds: 9, body: b"{}", url: Some(&url), method: "POST" };
+            assert!(sign(stranger.scheme(), &other, &draft).is_ok(), "{name}");
+        }
+    }
 }

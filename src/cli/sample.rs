@@ -223,7 +223,8 @@ mod tests {
                 let draft = Draft { id: "evt_9", event_type: Some(&event_type), unix_seconds: 9, body: &body, url, method: "POST" };
                 let signed = sign(verifier.scheme(), &secret, &draft).unwrap();
                 let headers: Vec<(&str, &[u8])> = signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-                let request = Request { method: "POST", url: signed.url.as_deref(), headers: &headers, body: &Bytes::from(signed.body) };
+                let request =
+                    Request { method: "POST", url: signed.url.as_deref(), query: None, headers: &headers, body: &Bytes::from(signed.body) };
                 let verified = verifier.verify(&request, 9000).unwrap_or_else(|rejection| panic!("{}: {rejection:?}", scheme.name));
                 if scheme.spec.event_type.is_some() && event_type != "url_verification" {
                     assert_eq!(verified.event_type(), Some(event_type.as_str()), "{}", scheme.name);

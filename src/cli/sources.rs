@@ -1,6 +1,7 @@
-//! `sources list`.
+//! `sources`: list; the secret that one has learnt, and forgetting it.
 
 use clap::Subcommand;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Exit, Globals,
@@ -10,22 +11,42 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// With the URL that each provider posts to
+    /// With the URL that each provider posts to, and where its secret comes from
     List,
+    /// Print the secret that a handshake brought, to be pasted where the provider wants it
+    Secret { name: String },
+    /// Forget the secret that a handshake brought: the next one brings another
+    Forget { name: String },
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("SOURCE", "name"),
     ("PROVIDER", "provider"),
     ("URL", "url"),
+    ("SECRET", "secret"),
     ("DESTINATIONS", "destinations"),
     ("EVENTS 24H", "events_24h"),
     ("LAST EVENT", "last_event_at"),
 ];
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
-    let Command::List = command;
-    let sources = Client::find(globals)?.get("/api/v1/sources").await?;
-    output::list(globals, sources["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &COLUMNS)?;
+    let client = Client::find(globals)?;
+    let path = |name: &str| format!("/api/v1/sources/{}/secret", utf8_percent_encode(name, NON_ALPHANUMERIC));
+    match command {
+        Command::List => {
+            let sources = client.get("/api/v1/sources").await?;
+            output::list(globals, sources["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &COLUMNS)?;
+        }
+        Command::Secret { name } => {
+            let answer = client.get(&path(&name)).await?;
+            output::one(globals, &answer, |answer| output::printable(answer["secret"].as_str().unwrap_or_default()).to_string())?;
+        }
+        Command::Forget { name } => {
+            let answer = client.post(&format!("{}/forget", path(&name)), None).await?;
+            output::one(globals, &answer, |_| {
+                format!("{} has forgotten its secret: the next handshake brings another", output::printable(&name))
+            })?;
+        }
+    }
     Ok(Exit::Done)
 }

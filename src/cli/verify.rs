@@ -117,7 +117,13 @@ fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
         let detail = format!("no provider is called {:?}: `hookonce providers list` shows them", case.provider);
         return Err((Reason::UnknownProvider, detail));
     }
-    let source = Source { provider: case.provider.clone(), key: case.key.clone(), scheme: case.scheme.clone(), ..Source::default() };
+    let source = Source {
+        provider: case.provider.clone(),
+        key: case.key.clone(),
+        scheme: case.scheme.clone(),
+        learn_secret: true,
+        ..Source::default()
+    };
     Verifier::with_usable(catalog, &source, &case.secrets)
         .map(|verifier| verifier.with_verify_token(case.verify_token.as_ref()))
         .map_err(|errors| (Reason::Unsupported, errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
@@ -132,7 +138,7 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
     let names: Vec<String> = case.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let values = case.headers.iter().map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
     let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values).collect();
-    let request = Request { method: &case.method, url: case.url.as_deref(), headers: &headers, body: &case.body };
+    let request = Request { method: &case.method, url: case.url.as_deref(), query: None, headers: &headers, body: &case.body };
     match verifier.verify(&request, now_unix_ms) {
         Ok(verified) => Verdict {
             id: Value::Null,

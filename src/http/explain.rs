@@ -83,7 +83,8 @@ impl Explainer<'_> {
         };
         let headers: Vec<_> = rejected.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let url = source.url_of(self.settings.ingress.public_url.as_deref(), &rejected.target);
-        let request = Request { method: &rejected.method, url: url.as_deref(), headers: &headers, body: &body.prefix };
+        let query = rejected.target.split_once('?').map(|(_, query)| query);
+        let request = Request { method: &rejected.method, url: url.as_deref(), query, headers: &headers, body: &body.prefix };
         let mut checks = vec![matched];
         checks.extend(source.verifier.explain(&request, rejected.at_unix_ms));
         let at = source.verifier.signed_at(&request).unwrap_or(rejected.at_unix_ms);
@@ -116,7 +117,8 @@ impl Case<'_> {
     }
 
     fn is_right_at_url(&self, verifier: &Verifier, body: &Bytes, url: Option<&str>) -> bool {
-        let request = Request { method: &self.rejected.method, url, headers: &self.headers, body };
+        let query = self.rejected.target.split_once('?').map(|(_, query)| query);
+        let request = Request { method: &self.rejected.method, url, query, headers: &self.headers, body };
         verifier.verify(&request, self.at).is_ok()
     }
 

@@ -19,6 +19,7 @@ use actix_web::{
 };
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
+use secrecy::SecretString;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -26,6 +27,7 @@ use crate::{
     clock::Clock,
     event::{body_key_of, key_of},
     http::{
+        learning::{Kept, Learning},
         recorder::{Incoming, RecordError, Recorded, Recorder},
         rejections::{Refused, Rejections},
         sources::{Source, Sources},
@@ -39,6 +41,7 @@ use crate::{
 pub struct Ingress {
     pub sources: ArcSwap<Sources>,
     pub recorder: Arc<Recorder>,
+    pub learning: Learning,
     pub clock: Clock,
     pub tail: Tail,
     pub public_url: Option<String>,
@@ -243,6 +246,9 @@ async fn handle(
     let verified = verify(request, ingress, source, &body)
         .map_err(|rejection| Cause { refusal: Refusal::Rejected(rejection), body: Some(body.clone()) })?;
     if let Some(challenge) = verified.challenge() {
+        if let Some(secret) = verified.learnt_secret() {
+            learn(ingress, source, secret).await?;
+        }
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
         return Ok(handshake(challenge));
     }
@@ -259,6 +265,16 @@ async fn handle(
         return Ok(response.finish());
     }
     Ok(response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
+}
+
+async fn learn(ingress: &Ingress, source: &Source, secret: &SecretString) -> Result<(), Refusal> {
+    match ingress.learning.keep(source, secret, &ingress.sources).await.map_err(Refusal::Record)? {
+        Kept::Yes => Ok(()),
+        Kept::No => {
+            let detail = "another handshake brought the source's secret first".into();
+            Err(Refusal::Rejected(Rejection { reason: Reason::NoMatch, detail }))
+        }
+    }
 }
 
 /// What a sender asked to hear comes back as plain data, never as something that a browser would run.
@@ -309,7 +325,8 @@ fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Byte
     let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let url = source.url_of(ingress.public_url.as_deref(), target);
-    let view = Request { method: request.method().as_str(), url: url.as_deref(), headers: &headers, body };
+    let query = Some(request.query_string());
+    let view = Request { method: request.method().as_str(), url: url.as_deref(), query, headers: &headers, body };
     source.verifier.verify(&view, ingress.clock.unix_ms())
 }
 

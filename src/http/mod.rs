@@ -6,6 +6,7 @@ pub mod error;
 pub mod explain;
 pub mod health;
 pub mod ingress;
+pub mod learning;
 pub mod recorder;
 pub mod rejections;
 mod rewritten;

@@ -8,11 +8,13 @@ use crate::{
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
     settings::{self, OnConflict, SecretRef, Settings},
+    store::learnt::LearntSecret,
 };
 
+#[derive(Clone)]
 pub struct Source {
     pub name: Arc<str>,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
     pub routes: Routes,
     pub window: Duration,
     pub body_max: usize,
@@ -60,12 +62,23 @@ impl Sources {
         self.0.get(name)
     }
 
-    /// All sources, or everything that is wrong with any: (the source's name, the error).
-    pub fn build(settings: &Settings, catalog: &Catalog) -> Result<Self, Vec<(String, SchemeError)>> {
+    /// The same, with this secret for a source that had none. One that is not usable changes nothing.
+    pub fn with_secret(&self, name: &str, secret: &SecretString) -> Self {
+        let mut sources = self.0.clone();
+        if let Some(source) = sources.get_mut(name)
+            && let Some(verifier) = source.verifier.with_secret(secret)
+        {
+            *source = Arc::new(Source { verifier: Arc::new(verifier), ..Source::clone(source) });
+        }
+        Self(sources)
+    }
+
+    /// All sources, or everything that is wrong with any: (the source's name, the error). `learnt` counts for those that learn.
+    pub fn build(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret]) -> Result<Self, Vec<(String, SchemeError)>> {
         let mut sources = HashMap::new();
         let mut errors = Vec::new();
         for (name, source) in &settings.sources {
-            match verifier(catalog, source) {
+            match verifier(catalog, name, source, learnt) {
                 Ok(verifier) => {
                     let source = Source {
                         name: name.as_str().into(),
@@ -78,7 +91,7 @@ impl Sources {
                         url: source.url.clone(),
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
                         bare_answers: verifier.scheme().spec.bare_answers,
-                        verifier,
+                        verifier: Arc::new(verifier),
                     };
                     sources.insert(name.clone(), Arc::new(source));
                 }
@@ -89,16 +102,18 @@ impl Sources {
     }
 }
 
-/// The source's verifier. A secret that can't be read is an error: leaving it out would refuse whoever signs with it.
-fn verifier(catalog: &Catalog, source: &settings::Source) -> Result<Verifier, Vec<SchemeError>> {
+/// The source's verifier, with the secret that it has learnt. A secret that can't be read is an error: leaving it out would refuse whoever signs with it.
+fn verifier(catalog: &Catalog, name: &str, source: &settings::Source, learnt: &[LearntSecret]) -> Result<Verifier, Vec<SchemeError>> {
     let mut errors = Vec::new();
     let mut read = |key: String, secret: &SecretRef| secret.read().map_err(|message| errors.push(SchemeError { key, message })).ok();
     let written = source.secret.iter().chain(&source.secrets).enumerate();
-    let secrets: Vec<SecretString> = written.filter_map(|(index, secret)| read(secret_key(source, index), secret)).collect();
+    let mut secrets: Vec<SecretString> = written.filter_map(|(index, secret)| read(secret_key(source, index), secret)).collect();
     let token = source.verify_token.as_ref().and_then(|token| read("verify_token".into(), token));
     if !errors.is_empty() {
         return Err(errors);
     }
+    let learnt = learnt.iter().filter(|learnt| source.learn_secret && learnt.source == name);
+    secrets.extend(learnt.map(|learnt| learnt.secret.clone()));
     let verifier = Verifier::new(catalog, source, &secrets).map_err(|mut errors| {
         for error in &mut errors {
             if let Some(index) = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse().ok()) {
@@ -163,7 +178,7 @@ mod tests {
             (settings::Source { verify_token: Some(gone.clone()), ..source(Some(good()), Vec::new()) }, vec!["verify_token"]),
         ] {
             settings.sources = [("s".to_owned(), source)].into();
-            let errors = Sources::build(&settings, &catalog).err().unwrap_or_default();
+            let errors = Sources::build(&settings, &catalog, &[]).err().unwrap_or_default();
             assert_eq!(errors.iter().map(|(_, error)| error.key.as_str()).collect::<Vec<_>>(), keys);
         }
     }

@@ -180,7 +180,7 @@ pub fn encoded(digest: &[u8], encoding: Encoding) -> String {
     match encoding {
         Encoding::Hex => hex::encode(digest),
         Encoding::Base64 => base64::engine::general_purpose::STANDARD.encode(digest),
-        Encoding::Base64url => BASE64_URL.encode(digest),
+        Encoding::Base64url => base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest),
         Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
         Encoding::Credentials if digest.contains(&b':') => format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(digest)),
         Encoding::Credentials => format!("Bearer {}", String::from_utf8_lossy(digest)),

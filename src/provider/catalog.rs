@@ -180,6 +180,18 @@ mod tests {
                 "names more than 64 headers",
             ),
             ("algorithm = 'hmac-sha256'".into(), "missing field `signature`"),
+            ("algorithm = 'hmac-sha256'\nsignature = { from = 'signature:t' }".into(), "signature.from: a signature can't be"),
+            (
+                "algorithm = 'hmac-sha256'\ncontent = '{url}'\nsignature = { from = 'query:s' }".into(),
+                "signature.from: a signature can't be",
+            ),
+            ("algorithm = ['hmac-sha256', 'sha1']\nsignature = { from = 'header:x' }".into(), "algorithm: mixes"),
+            ("algorithm = []\nsignature = { from = 'header:x' }".into(), "algorithm: is an empty list"),
+            ("algorithm = ['hmac-sha256', 'md5']\nsignature = { from = 'header:x' }".into(), "unknown variant `md5`"),
+            (format!("{base}content = ['{{body}}', '{{nothing}}']"), "content[1]: "),
+            (format!("{base}content = []"), "content: is an empty list"),
+            (format!("{base}gzip = 'sometimes'"), "gzip: unknown variant"),
+            ("algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', all = true }".into(), "signature.all: is for"),
         ] {
             let errors = errors_of(&toml);
             assert!(errors.iter().any(|error| error.contains(expected)), "{toml}\n{errors:?}");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Verifier, testing::*};
+use crate::settings::Source;
 
 fn hmac(secret: &str, content: &str) -> Vec<u8> {
     Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(content).finalize().into_bytes().to_vec()
@@ -145,7 +146,7 @@ fn a_secret_is_learnt_once_and_only_where_there_is_none() {
     let asana = Sent::new(&[("x-hook-secret", "b537207f20cbfa02357cf448134da559")], "{}");
     let notion = Sent::new(&[], r#"{"verification_token":"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"}"#);
     for (provider, sent) in [("asana", &asana), ("notion", &notion)] {
-        let open = built_in(provider, &[]);
+        let open = open_source(provider);
         assert!(open.is_open());
         let secret = learnt(sent, &open).unwrap();
         let known = built_in(provider, &[&secret]);
@@ -156,11 +157,19 @@ fn a_secret_is_learnt_once_and_only_where_there_is_none() {
         assert_eq!(event.reason(&known), "accepted", "{provider}");
         assert_eq!(event.reason(&open), "no_match", "{provider}: nothing is accepted without a secret");
     }
-    let echoed = asana.verify(&built_in("asana", &[]), NOW).unwrap();
+    let echoed = asana.verify(&open_source("asana"), NOW).unwrap();
     assert_eq!(echoed.challenge().unwrap().headers, [("x-hook-secret".to_owned(), "b537207f20cbfa02357cf448134da559".to_owned())]);
     assert_eq!(echoed.challenge().unwrap().body, Bytes::new());
     let both = asana.plus("x-hook-signature", "00");
-    assert_eq!(both.reason(&built_in("asana", &[])), "no_match");
+    assert_eq!(both.reason(&open_source("asana")), "no_match");
+    let errors =
+        |source: &Source| Verifier::new(&catalog(), source, &[]).err().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(errors(&source("asana"))[0].starts_with("secrets: is missing: set `learn_secret"), "only where the source says so");
+    assert!(errors(&Source { learn_secret: true, ..source("stripe") })[0].starts_with("learn_secret: this provider brings no"));
+}
+
+fn open_source(provider: &str) -> Verifier {
+    verifier(&Source { learn_secret: true, ..source(provider) }, &[])
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// The URL that the provider called, where it is known.
     pub url: Option<&'a str>,
+    /// The query that came; None for that of the URL.
+    pub query: Option<&'a str>,
     pub headers: &'a [(&'a str, &'a [u8])],
     pub body: &'a Bytes,
 }

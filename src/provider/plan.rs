@@ -11,7 +11,7 @@ use super::{
 };
 use crate::settings::{
     SchemeSpec,
-    scheme::{Algorithm, Direction, Encoding, Gzip, TimeSpec, TimeUnit},
+    scheme::{Algorithm, Direction, Encoding, Gzip, OneOrMany, TimeSpec, TimeUnit},
 };
 
 /// One bit each while a request's headers are counted.
@@ -125,7 +125,14 @@ impl Compiler {
     fn signature(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Selector> {
         let signature = self.selector("signature.from", &spec.signature.from, before)?;
         let part = signature.places().any(|place| matches!(place, Place::Signature(_)));
-        self.demand(!part, "signature.from", "a signature can't be a part of itself");
+        let texts = spec.content.as_ref().map_or(&[][..], OneOrMany::as_slice);
+        let (in_query, in_body) = signature.places().fold((false, false), |(query, body), place| match place {
+            Place::Query(_) => (true, body),
+            Place::Body(_) | Place::Form(_) => (query, true),
+            _ => (query, body),
+        });
+        let covered = texts.iter().any(|text| in_query && text.contains("{url}") || in_body && text.contains("{body}"));
+        self.demand(!part && !covered, "signature.from", "a signature can't be a part of what it signs");
         Some(signature)
     }
 }

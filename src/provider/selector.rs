@@ -164,7 +164,10 @@ fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8
         Place::Headers(start) => all_headers(inputs.request, |known| known.starts_with(start.as_str())).next(),
         Place::Body(index) => inputs.found.and_then(|found| found.value(*index)).cloned().map(bytes_of),
         Place::Member(index) => inputs.found.and_then(|found| found.name(*index)).cloned().map(bytes_of),
-        Place::Query(name) => inputs.request.url.and_then(query_of).and_then(|query| pair(query.as_bytes(), name)),
+        Place::Query(name) => {
+            let query = inputs.request.query.or_else(|| inputs.request.url.and_then(query_of));
+            query.and_then(|query| pair(query.as_bytes(), name))
+        }
         Place::Form(name) if is_form(inputs.request.body) => pair(inputs.request.body, name),
         Place::Form(_) => None,
         Place::Signature(name) => match inputs.signature {

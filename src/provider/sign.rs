@@ -90,7 +90,7 @@ fn digest(
     let key = key_bytes(&plan.steps, secret.expose_secret()).map_err(|message| SchemeError::new("secret", &message))?;
     let body = Bytes::copy_from_slice(&outgoing.body);
     let headers: Vec<(&str, &[u8])> = outgoing.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = Request { method: draft.method, url: outgoing.url.as_deref(), headers: &headers, body: &body };
+    let request = Request { method: draft.method, url: outgoing.url.as_deref(), query: None, headers: &headers, body: &body };
     let found = plan.before.find(&body);
     let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
     let there = plan.time.as_ref().and_then(|time| time.from.resolve(&inputs).ok().flatten());

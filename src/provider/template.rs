@@ -242,7 +242,8 @@ mod tests {
         let mut pointers = Pointers::default();
         let template = Template::parse(template, &mut pointers)?;
         let body = Bytes::from_static(br#"{"a":{"b":7}}"#);
-        let request = Request { method: "POST", url: Some("https://x.example/h?q=1"), headers: &[("x-nonce", b"n0")], body: &body };
+        let request =
+            Request { method: "POST", url: Some("https://x.example/h?q=1"), query: None, headers: &[("x-nonce", b"n0")], body: &body };
         let found = pointers.find(&body);
         let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
         let chunks = template

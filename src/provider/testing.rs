@@ -96,7 +96,7 @@ impl Sent {
 
     pub fn verify_at_ms(&self, verifier: &Verifier, now_ms: i64) -> Result<VerifiedRequest, Reason> {
         let headers: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: self.method, url: self.url.as_deref(), headers: &headers, body: &self.body };
+        let request = Request { method: self.method, url: self.url.as_deref(), query: None, headers: &headers, body: &self.body };
         verifier.verify(&request, now_ms).map_err(|rejection| rejection.reason)
     }
 

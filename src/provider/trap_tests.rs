@@ -256,7 +256,11 @@ fn urls_are_signed_as_registered() {
     let decoded = format!("{URL}?to=a@b.c&q=%20x/y%22");
     let signature = base64(&sha256(b"s", &["POST", &decoded, body, &time]));
     let sent = Sent::new(&[("x-hubspot-signature-v3", &signature), ("x-hubspot-request-timestamp", &time)], body);
-    assert_eq!(sent.url(&format!("{URL}?to=a%40b.c&q=%20x%2fy%22")).reason(&hubspot), "accepted");
+    let escaped = format!("{URL}?to=a%40b.c&q=%20x%2fy%22");
+    assert_eq!(sent.clone().url(&escaped).reason(&hubspot), "accepted");
+    assert_eq!(sent.clone().url(&format!("{URL}?to=a%40b.c&q=%20x%2fz%22")).reason(&hubspot), "no_match");
+    let as_sent = base64(&sha256(b"s", &["POST", &escaped, body, &time]));
+    assert_eq!(sent.set("x-hubspot-signature-v3", |_| as_sent.clone()).url(&escaped).reason(&hubspot), "accepted");
 }
 
 #[test]
@@ -385,7 +389,7 @@ fn a_key_id_is_told_when_nothing_matches() {
     let pusher = built_in("pusher", &["s"]);
     let sent = Sent::new(&[("x-pusher-key", "278d425bdf160c739803"), ("x-pusher-signature", &"0".repeat(64))], "{}");
     let headers: Vec<(&str, &[u8])> = sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = super::Request { method: "POST", url: None, headers: &headers, body: &sent.body };
+    let request = super::Request { method: "POST", url: None, query: None, headers: &headers, body: &sent.body };
     let rejection = pusher.verify(&request, NOW * 1000).unwrap_err();
     assert!(rejection.detail.contains("278d425bdf160c739803"), "{}", rejection.detail);
 }

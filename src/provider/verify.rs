@@ -96,14 +96,25 @@ pub struct Verifier {
     /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no handshake of the scheme asks.
     tokens: Vec<[u8; 32]>,
     held: Vec<[u8; 32]>,
+    /// The secret is taken from a handshake.
+    learns: bool,
 }
 
 impl Verifier {
     /// `key` and scheme fields of the source override the scheme's own. Errors' keys are those of the source's table.
     pub fn new(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
         let (verifier, mut errors) = Self::build(catalog, source, secrets)?;
-        if secrets.is_empty() && !verifier.plan.learns_secret() {
-            errors.push(SchemeError::new("secrets", "is missing: without a secret nothing can be verified"));
+        let can_learn = verifier.plan.learns_secret();
+        if source.learn_secret && !can_learn {
+            errors.push(SchemeError::new("learn_secret", "this provider brings no secret in a handshake: set `secret`"));
+        }
+        if secrets.is_empty() && !verifier.learns {
+            let help = if can_learn {
+                "set `learn_secret = true` to take it from the provider's handshake"
+            } else {
+                "without a secret nothing can be verified"
+            };
+            errors.push(SchemeError::new("secrets", &format!("is missing: {help}")));
         }
         if errors.is_empty() { Ok(verifier) } else { Err(errors) }
     }
@@ -121,7 +132,8 @@ impl Verifier {
         let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
         let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
         let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
-        Ok((Self { scheme, plan, keys, tokens: held.clone(), held }, errors))
+        let learns = source.learn_secret && plan.learns_secret();
+        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, learns }, errors))
     }
 
     /// With the token that handshakes are asked for. Without one, it is any of the secrets.
@@ -131,6 +143,15 @@ impl Verifier {
             self.tokens = vec![Sha256::digest(token).into()];
         }
         self
+    }
+
+    /// With this secret, where it has none; None where it has one, or this one is not usable.
+    pub fn with_secret(&self, secret: &SecretString) -> Option<Self> {
+        let (keys, errors) = keys_of(&self.plan, std::slice::from_ref(secret));
+        let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
+        let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
+        let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
+        (self.is_open() && errors.is_empty()).then_some(Self { scheme, plan, keys, tokens, held, learns: self.learns })
     }
 
     /// The scheme with the source's own fields in it.
@@ -160,7 +181,7 @@ impl Verifier {
 
     /// Whether a secret can be learnt in a handshake, and none is there yet.
     pub fn is_open(&self) -> bool {
-        self.plan.learns_secret() && self.keys.iter().all(|(_, keys)| keys.is_empty())
+        self.learns && self.keys.iter().all(|(_, keys)| keys.is_empty())
     }
 
     /// Verifies one request at this time (unix milliseconds).
@@ -221,14 +242,19 @@ impl Verifier {
         };
         let url_decode = plan.url_decode.as_deref();
         let values = Values { inputs: &inputs, timestamp: timestamp.as_deref(), id: id.as_deref(), mac: None, url_decode };
-        let content = content(plan, &values)?;
+        let signed = content(plan, &values)?;
         let mut matched = None;
         for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
             if index > 0 {
                 candidates = self.candidates(texts, *algorithm)?;
             }
-            let found = if plan.all { all_match(keys, &candidates) } else { any_match(keys, &content, &candidates) };
+            let found = if plan.all { all_match(keys, &candidates) } else { any_match(keys, &signed, &candidates) };
             matched = matched.or(found);
+            // Not every sender of such a scheme undoes the escapes, and both are the same URL.
+            if matched.is_none() && url_decode.is_some() && inputs.request.url.is_some_and(|url| url.contains('%')) {
+                let as_sent = content(plan, &Values { url_decode: None, ..values })?;
+                matched = any_match(keys, &as_sent, &candidates);
+            }
         }
         matched.ok_or_else(|| no_match(plan, &inputs))
     }

@@ -251,7 +251,8 @@ fn an_unsigned_handshake_is_answered_and_nothing_else() {
     let toml = "algorithm = 'hmac-sha256'\n[signature]\nfrom = 'header:x-sig'\n[[challenge]]\nmethod = 'GET'\nwhen = {'query:challenge' = '*'}\nanswer = {echo = '{query:challenge}'}\nunsigned = true";
     let catalog = own(toml);
     let verifier = Verifier::new(&catalog, &source("own"), &["s".into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let verify = |method, url| verifier.verify(&Request { method, url: Some(url), headers: &[], body: &Bytes::new() }, NOW * 1000);
+    let verify =
+        |method, url| verifier.verify(&Request { method, url: Some(url), query: None, headers: &[], body: &Bytes::new() }, NOW * 1000);
     let verified = verify("GET", "/hooks/own?challenge=a%22b").unwrap();
     let answer = ChallengeAnswer {
         status: 200,

@@ -262,7 +262,7 @@ impl Check<'_> {
             self.problem(format!("{at}.provider"), "is empty: `hookonce providers list` has them all");
         }
         let said = self.is_broken(&format!("{at}.secrets"));
-        if source.secret.is_none() && source.secrets.is_empty() && !said {
+        if source.secret.is_none() && source.secrets.is_empty() && !source.learn_secret && !said {
             self.problem(format!("{at}.secret"), "is missing: a source without a secret would accept anybody");
         }
         if let Some(secret) = &source.secret {

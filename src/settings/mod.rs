@@ -168,6 +168,9 @@ pub struct Source {
     pub url: Option<String>,
     /// What the provider's handshake is asked for (Meta); default: any of the secrets.
     pub verify_token: Option<SecretRef>,
+    /// The secret comes in the provider's handshake (Asana, Notion): the first is kept in the database.
+    #[serde(default)]
+    pub learn_secret: bool,
     pub window: Option<Period>,
     pub body_max: Option<ByteSize>,
     pub ack_budget: Option<Period>,

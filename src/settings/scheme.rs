@@ -32,7 +32,7 @@ pub struct SchemeSpec {
     /// How often and how long the provider sends again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<String>,
-    /// Event types that are known; examples, not all.
+    /// Event types for samples: some of those there are, as recalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
     /// Whether the event key stays the same when the provider sends an event again.

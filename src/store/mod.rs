@@ -2,6 +2,7 @@
 
 pub mod handoff;
 pub mod inbox;
+pub mod learnt;
 pub mod outbox;
 pub mod replay;
 pub mod retention;

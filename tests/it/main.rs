@@ -6,6 +6,7 @@ mod command_line;
 mod crashes;
 mod database_commands;
 mod destinations;
+mod handshakes;
 mod ingress;
 mod nodes;
 mod process;

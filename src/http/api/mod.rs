@@ -45,6 +45,8 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/replays/{id}").route(web::get().to(replays::show)))
             .service(at("/replays/{id}/advance").route(web::post().to(replays::advance)))
             .service(at("/sources").route(web::get().to(sources::list)))
+            .service(at("/sources/{name}/secret").route(web::get().to(sources::secret)))
+            .service(at("/sources/{name}/secret/forget").route(web::post().to(sources::forget)))
             .service(at("/prune").route(web::post().to(sources::prune)))
             .service(at("/status").route(web::get().to(sources::status)))
             .service(at("/stream").route(web::get().to(stream::stream)))

@@ -1,6 +1,7 @@
 //! Sources, without their secrets; the state of the service and its database.
 
 use actix_web::{HttpResponse, web};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
@@ -9,6 +10,7 @@ use crate::{
     http::{error::ApiError, state::AdminState},
     settings::Settings,
     store::{
+        learnt::{LearntSecret, learnt_all, learnt_forget},
         retention,
         search::{self, SourceCount},
     },
@@ -17,27 +19,60 @@ use crate::{
 pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
     let since = id_at("since", "24h", state.clock.unix_ms())?;
     let counts = search::source_counts(&state.pool, since).await?;
-    let settings = state.settings.load();
-    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts)).collect();
+    let settings = state.settings.load_full();
+    let learnt = if settings.sources.values().any(|source| source.learn_secret) { learnt_all(&state.pool).await? } else { Vec::new() };
+    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts, &learnt)).collect();
     Ok(HttpResponse::Ok().json(json!({ "items": sources, "next": null })))
 }
 
-fn source_json(settings: &Settings, name: &str, counts: &[SourceCount]) -> Value {
+fn source_json(settings: &Settings, name: &str, counts: &[SourceCount], learnt: &[LearntSecret]) -> Value {
     let source = &settings.sources[name];
     let count = counts.iter().find(|count| count.source == name);
     let mut destinations: Vec<&str> =
         settings.routes.iter().filter(|route| route.source == name).map(|route| route.destination.as_str()).collect();
     destinations.sort_unstable();
     destinations.dedup();
+    let secrets = source.secrets.len() + usize::from(source.secret.is_some());
+    let learnt = learnt.iter().find(|learnt| source.learn_secret && learnt.source == name);
     json!({
         "name": name,
         "provider": source.provider,
         "url": hook_url(settings, name),
-        "secrets": source.secrets.len() + usize::from(source.secret.is_some()),
+        "secrets": secrets,
+        "secret": secret_state(secrets, source.learn_secret, learnt),
+        "learnt_at": learnt.and_then(|learnt| learnt.learnt_at.format(&Rfc3339).ok()),
         "destinations": destinations,
         "events_24h": count.map_or(0, |count| count.events),
         "last_event_at": count.and_then(|count| count.last_at.format(&Rfc3339).ok()),
     })
+}
+
+/// Where the source's secret comes from. An open source takes the first that a handshake brings.
+fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntSecret>) -> &'static str {
+    match (secrets, learns, learnt) {
+        (_, _, Some(_)) => "learnt",
+        (0, true, None) => "open",
+        _ => "set",
+    }
+}
+
+/// The secret that a source has learnt: some providers want it pasted into their own page (Notion).
+pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let learnt = learnt_all(&state.pool).await?.into_iter().find(|learnt| learnt.source == *name);
+    let learnt = learnt.ok_or_else(|| ApiError::NotFound(format!("the source {name:?} has learnt no secret")))?;
+    let answer = json!({ "name": *name, "secret": learnt.secret.expose_secret(), "learnt_at": learnt.learnt_at.format(&Rfc3339).ok() });
+    Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(answer))
+}
+
+/// Forgets it: the source is open to the next handshake.
+pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    let forgotten = learnt_forget(&state.pool, &name).await?;
+    if !forgotten {
+        return Err(ApiError::NotFound(format!("the source {name:?} has learnt no secret")));
+    }
+    tracing::warn!(source = %name, "the learnt secret was forgotten: the next handshake brings another");
+    state.ingress.learning.changed.notify_one();
+    Ok(HttpResponse::Ok().json(json!({ "name": *name, "forgotten": true })))
 }
 
 /// Where the provider posts to.

@@ -1,0 +1,37 @@
+//! Secrets that sources learnt in a handshake: the first is kept, and none replaces it.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+#[derive(Clone, Debug)]
+pub struct LearntSecret {
+    pub source: String,
+    pub secret: SecretString,
+    pub learnt_at: OffsetDateTime,
+}
+
+/// Keeps a source's secret unless it has one. Whether this secret is the one that is kept now; of two at once, one is told no.
+pub async fn learnt_keep(pool: &PgPool, source: &str, secret: &SecretString) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with kept as (
+               insert into learnt_secret (source, secret) values ($1, $2) on conflict (source) do nothing returning source
+           )
+           select exists (select from kept) or exists (select from learnt_secret where source = $1 and secret = $2) as "is_kept!""#,
+        source,
+        secret.expose_secret()
+    )
+    .fetch_one(pool)
+    .await
+}
+
+pub async fn learnt_all(pool: &PgPool) -> Result<Vec<LearntSecret>, sqlx::Error> {
+    let rows = sqlx::query!("select source, secret, learnt_at from learnt_secret order by source").fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| LearntSecret { source: row.source, secret: row.secret.into(), learnt_at: row.learnt_at }).collect())
+}
+
+/// Forgets a source's secret, so that the next handshake brings another. Whether there was one.
+pub async fn learnt_forget(pool: &PgPool, source: &str) -> Result<bool, sqlx::Error> {
+    let result = sqlx::query!("delete from learnt_secret where source = $1", source).execute(pool).await?;
+    Ok(result.rows_affected() > 0)
+}
