@@ -23,6 +23,8 @@ const SIGNATURE_DIGITS: usize = 64;
 pub enum Provider {
     Stripe,
     Github,
+    /// No provider: what Restate takes, the event with an idempotency key and without a signature.
+    Restate,
 }
 
 impl Provider {
@@ -31,6 +33,7 @@ impl Provider {
         match self {
             Self::Stripe => "stripe",
             Self::Github => "github",
+            Self::Restate => "restate",
         }
     }
 
@@ -38,6 +41,7 @@ impl Provider {
         match self {
             Self::Stripe => STRIPE_SECRET,
             Self::Github => GITHUB_SECRET,
+            Self::Restate => "",
         }
     }
 }
@@ -47,7 +51,7 @@ pub struct Events {
     template: Vec<u8>,
     /// Where the number's digits stand.
     numbers: Vec<usize>,
-    signature: usize,
+    signature: Option<usize>,
     /// What is hashed: this, then the template from `body` on.
     signed_prefix: String,
     body: usize,
@@ -78,7 +82,7 @@ impl Events {
         let template = format!("{head}{body}").into_bytes();
         let mark = "#".repeat(DIGITS);
         let numbers = memchr::memmem::find_iter(&template, mark.as_bytes()).collect();
-        let signature = memchr::memmem::find(&template, "~".repeat(SIGNATURE_DIGITS).as_bytes()).unwrap_or_default();
+        let signature = memchr::memmem::find(&template, "~".repeat(SIGNATURE_DIGITS).as_bytes());
         let secret = if recipe.spoiled { "another secret" } else { recipe.provider.secret() };
         let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
         let mut events = Self { template, numbers, signature, signed_prefix, body: head.len(), mac, signatures: Vec::new() };
@@ -89,17 +93,14 @@ impl Events {
 
     /// The bytes of a request.
     pub fn write(&self, number: usize, request: &mut Vec<u8>) {
+        let Some(at) = self.signature else { return self.fill(number, request) };
         let signature = match self.signatures.get(number) {
             Some(signature) => *signature,
             None => self.sign(number, request),
         };
         self.fill(number, request);
-        let place = &mut request[self.signature..self.signature + SIGNATURE_DIGITS];
+        let place = &mut request[at..at + SIGNATURE_DIGITS];
         hex::encode_to_slice(signature, place).expect("the place has two digits a byte");
-    }
-
-    pub fn body_bytes(&self) -> usize {
-        self.template.len() - self.body
     }
 
     /// The body of one event as text.
@@ -159,9 +160,12 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
             ),
             String::new(),
         ),
+        Provider::Restate => {
+            (format!("content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n", recipe.run), String::new())
+        }
     };
-    let head =
-        format!("POST /hooks/{} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n", recipe.source);
+    let path = if recipe.provider == Provider::Restate { "/webhook/receive/send".to_owned() } else { format!("/hooks/{}", recipe.source) };
+    let head = format!("POST {path} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n");
     (head, signed_prefix)
 }
 
@@ -171,7 +175,7 @@ fn body(recipe: &Recipe<'_>) -> String {
     let run = recipe.run;
     let mut random = Random::new(7);
     let (mut text, end) = match recipe.provider {
-        Provider::Stripe => (
+        Provider::Stripe | Provider::Restate => (
             format!(
                 r#"{{"id":"evt_{run:016x}{mark}","object":"event","api_version":"2025-03-31.basil","created":1767225600,"data":{{"object":{{"id":"in_1Rb2kQ9mTz{mark}","object":"invoice","customer":"cus_Rk3vXw81LpQz","currency":"eur","amount_due":4900,"status":"paid","lines":["#
             ),
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn requests_have_their_size_are_json_and_differ() {
-        for provider in [Provider::Stripe, Provider::Github] {
+        for provider in [Provider::Stripe, Provider::Github, Provider::Restate] {
             for size in [2048, 16384] {
                 let events = Events::new(&recipe(provider, size));
                 let [first, third] = [0, 2].map(|number| events.body_text(number));

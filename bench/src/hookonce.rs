@@ -20,7 +20,8 @@ use crate::{
     postgres::Postgres,
 };
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Under a profiler a start takes a while.
+const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The destination that every database of a run has paused, so that deliveries are written and not made.
@@ -41,6 +42,14 @@ pub struct Options<'a> {
     pub relay: Relay,
     /// Further lines of the settings file.
     pub extra: &'a str,
+    /// What runs the binary: a profiler and its arguments.
+    pub wrapper: &'a [&'a str],
+}
+
+impl<'a> Options<'a> {
+    pub fn paused(database: &'a str) -> Self {
+        Self { database, relay: Relay::Paused, extra: "", wrapper: &[] }
+    }
 }
 
 pub struct Hookonce {
@@ -62,11 +71,13 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// A database with hookonce's schema and the destination `paused`.
+    /// A database with hookonce's schema and the destination `paused`, if it is not there.
     pub async fn create_database(&self, postgres: &Postgres, name: &str) -> anyhow::Result<()> {
-        postgres.create_database(name).await?;
-        let settings = self.write_settings(postgres, &Options { database: name, relay: Relay::Paused, extra: "" }, 0, 0)?;
-        let mut command = self.command(&settings);
+        if !postgres.create_database(name).await? {
+            return Ok(());
+        }
+        let settings = self.write_settings(postgres, &Options::paused(name), 0, 0)?;
+        let mut command = self.command(&settings, &[]);
         let output = command.args(["db", "migrate"]).output().with_context(|| format!("can't run {}", self.binary.display()))?;
         if !output.status.success() {
             bail!("db migrate failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -79,7 +90,7 @@ impl Installed {
     pub async fn start(&self, postgres: &Postgres, options: &Options<'_>) -> anyhow::Result<Hookonce> {
         let (port, admin) = (free_port()?, free_port()?);
         let settings = self.write_settings(postgres, options, port, admin)?;
-        let mut command = self.command(&settings);
+        let mut command = self.command(&settings, options.wrapper);
         command.arg("serve");
         let log = self.folder.join(format!("hookonce-{}.log", options.database));
         let begin = Instant::now();
@@ -90,8 +101,15 @@ impl Installed {
         Ok(hookonce)
     }
 
-    fn command(&self, settings: &Path) -> Command {
-        let mut command = Command::new(&self.binary);
+    fn command(&self, settings: &Path, wrapper: &[&str]) -> Command {
+        let mut command = match wrapper {
+            [] => Command::new(&self.binary),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HOOKONCE")) {
             command.env_remove(name);
         }

@@ -4,12 +4,16 @@ mod bare;
 mod cases;
 mod child;
 mod events;
+mod flow;
+mod handler;
 mod hookonce;
+mod instructions;
 mod load;
 mod pgbench;
 mod plot;
 mod postgres;
 mod processor;
+mod profile;
 mod random;
 mod report;
 mod round;
@@ -58,6 +62,9 @@ struct Arguments {
     /// The folder of PostgreSQL's programs; default: that of PATH, else the newest installed
     #[arg(long)]
     postgres: Option<PathBuf>,
+    /// Where bench/setup put the peers; default: bench-peers in the folder above this program's
+    #[arg(long)]
+    peers: Option<PathBuf>,
     /// Where report.json, report.md and the plots go
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
@@ -68,8 +75,12 @@ struct Arguments {
     part: Option<Part>,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 enum Part {
+    /// Send signed events to a hookonce that runs already (with the benchmark's secrets), for a profiler to look at
+    Load(profile::Arguments),
+    /// Count instructions an acknowledged event, and compare with those recorded
+    Instructions(instructions::Arguments),
     /// The handler that hookonce is compared with (started by the benchmark itself)
     #[command(hide = true)]
     BareHandler {
@@ -84,6 +95,8 @@ pub struct Bench {
     pub folder: PathBuf,
     pub postgres: postgres::Postgres,
     pub hookonce: hookonce::Installed,
+    /// Where the peers may be.
+    pub peers: PathBuf,
     repeats: Cell<u32>,
     missing: RefCell<Vec<String>>,
 }
@@ -113,13 +126,14 @@ impl Bench {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match arguments.part {
+    let result = match arguments.part.clone() {
         Some(Part::BareHandler { port }) => bare::serve(port),
+        Some(Part::Load(load)) => profile::run(&load),
         None if arguments.list => {
             cases::NAMES.iter().for_each(|name| println!("{name}"));
             Ok(())
         }
-        None => measure(&arguments),
+        Some(Part::Instructions(_)) | None => measure(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,10 +170,16 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         quick: arguments.quick,
         folder: folder.to_path_buf(),
         hookonce: hookonce::Installed { binary, folder: folder.to_path_buf() },
+        peers: arguments.peers.clone().map_or_else(beside_target, Ok)?,
         repeats: Cell::new(if arguments.quick { REPEATS_QUICK } else { REPEATS }),
         missing: RefCell::default(),
         postgres,
     };
+    if let Some(Part::Instructions(arguments)) = &arguments.part {
+        let counted = instructions::run(&bench, arguments).await;
+        bench.postgres.stop().await;
+        return counted;
+    }
     let mut report = describe(&bench).await?;
     fs::create_dir_all(&arguments.output)?;
     let at_most = if arguments.quick { AT_MOST_QUICK } else { AT_MOST };
@@ -188,6 +208,11 @@ fn beside() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("hookonce");
     anyhow::ensure!(binary.exists(), "{} is not there: cargo build --release, or give --binary", binary.display());
     Ok(binary)
+}
+
+fn beside_target() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench-peers"))
 }
 
 async fn describe(bench: &Bench) -> anyhow::Result<Report> {

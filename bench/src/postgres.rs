@@ -152,9 +152,14 @@ impl Postgres {
         Ok(client)
     }
 
-    pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        self.connect("postgres").await?.batch_execute(&format!("create database {name}")).await?;
-        Ok(())
+    /// Whether it was not there before.
+    pub async fn create_database(&self, name: &str) -> anyhow::Result<bool> {
+        let client = self.connect("postgres").await?;
+        let new = client.query_opt("select from pg_database where datname = $1", &[&name]).await?.is_none();
+        if new {
+            client.batch_execute(&format!("create database {name}")).await?;
+        }
+        Ok(new)
     }
 
     /// Sets a server setting without a restart; `None` gives the one of the start back.

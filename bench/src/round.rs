@@ -105,6 +105,14 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// A stretch of a longer flow: its rate is known, its events are counted elsewhere.
+    pub fn of_rate(per_second: f64, used: &Used, latency: Latency) -> Self {
+        let events = (per_second * used.seconds) as u64;
+        Self { per_second, ..Self::new(events, used, latency, 0) }
+    }
+}
+
 /// What answers are to say; a round with others is no measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {

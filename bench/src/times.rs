@@ -15,15 +15,22 @@ pub struct Times {
     at: Vec<AtomicU64>,
     count: AtomicU64,
     again: AtomicU64,
+    keep: Keep,
+}
+
+/// Which time counts for an event that came more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    First,
+    Last,
 }
 
 impl Times {
-    pub fn new(begin: Instant, events: usize) -> Self {
+    pub fn new(begin: Instant, events: usize, keep: Keep) -> Self {
         let at = std::iter::repeat_with(|| AtomicU64::new(0)).take(events).collect();
-        Self { begin, at, count: AtomicU64::new(0), again: AtomicU64::new(0) }
+        Self { begin, at, count: AtomicU64::new(0), again: AtomicU64::new(0), keep }
     }
 
-    /// Only the first time counts.
     pub fn set(&self, number: usize, now: Instant) {
         let Some(slot) = self.at.get(number) else { return };
         let nanos = u64::try_from(now.duration_since(self.begin).as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -31,6 +38,9 @@ impl Times {
             self.count.fetch_add(1, Ordering::Relaxed);
         } else {
             self.again.fetch_add(1, Ordering::Relaxed);
+            if self.keep == Keep::Last {
+                slot.store(nanos, Ordering::Relaxed);
+            }
         }
     }
 

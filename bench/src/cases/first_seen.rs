@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     Bench,
     events::Provider,
-    hookonce::{Hookonce, Options, Relay},
+    hookonce::{Hookonce, Options},
     load::Pace,
     pgbench,
     report::{Bound, Case, Series},
@@ -36,7 +36,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     );
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     bench.hookonce.create_database(&bench.postgres, "single_row").await?;
-    let hookonce = bench.hookonce.start(&bench.postgres, &Options { database: DATABASE, relay: Relay::Paused, extra: "" }).await?;
+    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
     let with_pgbench = pgbench::is_installed(&bench.postgres);
     if !with_pgbench {
         bench.missing("pgbench is not beside PostgreSQL: no yardstick for first-seen events");
@@ -98,7 +98,8 @@ pub async fn run_variants(bench: &Bench) -> anyhow::Result<Case> {
         "64 connections. GitHub's ids are not signed, so that its bodies must be new as well: two keys an event. At a fixed rate (open loop) a \
          latency counts from when its request was due.",
     );
-    let hookonce = bench.hookonce.start(&bench.postgres, &Options { database: DATABASE, relay: Relay::Paused, extra: "" }).await?;
+    bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
+    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
     let rounds = bench.rounds().min(3);
     let window = bench.window().min(Duration::from_secs(2));
     let mut sides: Vec<Side<'_>> = Vec::new();

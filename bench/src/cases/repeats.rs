@@ -8,7 +8,7 @@ use crate::{
     Bench,
     child::Running,
     events::{Events, Provider, Recipe},
-    hookonce::{Options, Relay, free_port},
+    hookonce::{Options, free_port},
     load::Pace,
     report::{Bound, Case, Series},
     round::{Expect, Http, Requests, fresh, measure_all, next_run},
@@ -55,7 +55,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
          process of its own that reads the body, verifies the signature and answers.",
     );
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
-    let hookonce = bench.hookonce.start(&bench.postgres, &Options { database: DATABASE, relay: Relay::Paused, extra: "" }).await?;
+    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
     let bare = Bare::start(bench).await?;
     let hot = fresh(Provider::Stripe, 2048, HOT);
     let client = bench.postgres.connect(DATABASE).await?;
@@ -100,7 +100,8 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
             "{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against the same events when they were new."
         ),
     );
-    let options = Options { database: DATABASE, relay: Relay::Paused, extra: "" };
+    bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
+    let options = Options::paused(DATABASE);
     let mut series = [Series::new("first seen"), Series::new("cold duplicates")];
     for _ in 0..bench.rounds().min(3) {
         let events = fresh(Provider::Stripe, 2048, count);
