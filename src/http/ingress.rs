@@ -37,6 +37,9 @@ use crate::{
     tail::{RequestStatus, Tail, TailLine},
 };
 
+/// The path of all sources.
+pub const PREFIX: &str = "/hooks";
+
 /// What every request needs.
 pub struct Ingress {
     pub sources: ArcSwap<Sources>,
@@ -175,9 +178,12 @@ fn problem(status: StatusCode) -> String {
 /// `POST /hooks/{source}`; by other methods only what the provider's handshake needs.
 pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
     let started = Instant::now();
-    let name = request.match_info().get("source").unwrap_or_default();
+    let name = request.match_info().unprocessed().strip_prefix('/').unwrap_or_default();
     let source = ingress.sources.load().get(name).cloned();
-    let Some(source) = source else { return refuse(&request, &ingress, None, started, Refusal::UnknownSource.into()) };
+    let Some(source) = source else {
+        pass_over(&request, payload, ingress.body_timeout).await;
+        return refuse(&request, &ingress, None, started, Refusal::UnknownSource.into());
+    };
     match handle(&request, payload, &ingress, &source, started).await {
         Ok(response) => response,
         Err(cause) => refuse(&request, &ingress, Some(&source), started, cause),
@@ -293,6 +299,18 @@ fn handshake(answer: &ChallengeAnswer) -> HttpResponse {
 /// An announced length is only a promise: no more than this is set aside for it.
 const PREALLOCATED_MAX: usize = 64 << 10;
 
+/// Reads a small body that nobody wants: else the connection would have to be closed, and a proxy's requests to other sources share it.
+async fn pass_over(request: &HttpRequest, mut payload: web::Payload, timeout: Duration) {
+    if announced(request).is_some_and(|length| length <= PREALLOCATED_MAX) {
+        let read = async { while let Some(Ok(_)) = payload.next().await {} };
+        let _ = tokio::time::timeout(timeout, read).await;
+    }
+}
+
+fn announced(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 async fn read_body(
     request: &HttpRequest,
     mut payload: web::Payload,
@@ -300,7 +318,7 @@ async fn read_body(
     timeout: Duration,
     share: &mut Share<'_>,
 ) -> Result<Bytes, Refusal> {
-    let announced = request.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced = announced(request);
     if announced.is_some_and(|length| length > body_max) {
         return Err(Refusal::TooLarge);
     }

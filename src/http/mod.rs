@@ -17,7 +17,8 @@ use actix_web::web;
 
 /// The public port: hooks and health, nothing else.
 pub fn public(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/hooks/{source}").default_service(web::to(ingress::receive))).configure(health::configure);
+    // A scope, whose path is a fixed text: a name in the pattern would make it a regular expression, run for every request.
+    config.service(web::scope(ingress::PREFIX).default_service(web::to(ingress::receive))).configure(health::configure);
 }
 
 /// The admin port: the API and health.

@@ -242,9 +242,10 @@ impl Writer {
         let events: Vec<&NewEvent> = firsts.iter().map(|index| &batch[*index].incoming.event).collect();
         let (deliveries, places) = plan_deliveries(&self.handoff, firsts.iter().map(|index| &batch[*index].incoming));
         let leased_at = Instant::now();
-        let new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
+        let mut new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
+        new.sort_unstable();
         let mut found: HashMap<Key, Recent> = HashMap::with_capacity(events.len());
-        for event in events.iter().filter(|event| new.contains(&event.id)) {
+        for event in events.iter().filter(|event| new.binary_search(&event.id).is_ok()) {
             found.insert(event.key, recent_of(event, event.id, *event.request.digest()));
         }
         hand_over(&events, &found, deliveries, places, leased_at);

@@ -1,0 +1,128 @@
+//! Requests that write nothing: duplicates and refusals, against a bare handler that reads, verifies and answers.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    Bench,
+    child::Running,
+    events::{Events, Provider, Recipe},
+    hookonce::{Options, free_port},
+    load::Pace,
+    report::{Bound, Case, Series},
+    round::{Expect, Http, Requests, fresh, measure_all, next_run},
+    side::{Side, interleave, undisturbed},
+};
+
+const DATABASE: &str = "repeats";
+const HOT: usize = 1_000;
+const COLD: usize = 100_000;
+const COLD_QUICK: usize = 30_000;
+const CONNECTIONS: usize = 64;
+
+/// The bare handler's process.
+struct Bare {
+    running: Running,
+    address: std::net::SocketAddr,
+}
+
+impl Bare {
+    async fn start(bench: &Bench) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bare-handler", "--port", &port.to_string()]);
+        let running = Running::start(command, "the bare handler", Signal::SIGTERM, &bench.folder.join("bare.log"))?;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return Ok(Self { running, address });
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        anyhow::bail!("the bare handler did not get ready")
+    }
+}
+
+fn recipe(source: &'static str, spoiled: bool) -> Recipe<'static> {
+    Recipe { provider: Provider::Stripe, size: 2048, source, run: next_run(), signed: HOT, spoiled }
+}
+
+pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
+    let mut case = Case::new(
+        "Hot duplicates and refusals",
+        "64 connections, Stripe's events of 2 KiB. Hot: 1,000 keys over and over, known in memory. The bare handler is an actix-web handler in a \
+         process of its own that reads the body, verifies the signature and answers.",
+    );
+    bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
+    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
+    let bare = Bare::start(bench).await?;
+    let hot = fresh(Provider::Stripe, 2048, HOT);
+    let client = bench.postgres.connect(DATABASE).await?;
+    measure_all(bench, &hookonce, &client, &hot, HOT, Expect::Accepted).await?;
+    let side = |address, pid, events: Arc<Events>, expect| Http {
+        address,
+        pid,
+        database: None,
+        connections: CONNECTIONS,
+        pace: Pace::Closed,
+        requests: Requests::Fixed(events, HOT),
+        expect,
+    };
+    let (address, pid) = (hookonce.address, hookonce.pid());
+    let sides = [
+        Side::http("hot duplicates", side(address, pid, hot.clone(), Expect::Duplicate)),
+        Side::http("bare handler", side(bare.address, bare.running.pid(), hot, Expect::Accepted)),
+        Side::http("bad signature", side(address, pid, Arc::new(Events::new(&recipe("stripe", true))), Expect::Refused)),
+        Side::http("unknown source", side(address, pid, Arc::new(Events::new(&recipe("nobody", false))), Expect::Refused)),
+    ];
+    case.series = interleave(bench, &sides, bench.rounds(), bench.window()).await?;
+    if let [hot, bare, bad, unknown] = &case.series[..] {
+        let ratios = |series: &Series| series.ratios(bare, |sample| sample.per_second);
+        let (hot, bad, unknown) = (ratios(hot), ratios(bad), ratios(unknown));
+        let own = bare.values(|sample| sample.server_us);
+        case.figure("hot duplicates/s ÷ bare handler", "", hot, Bound::AtLeast { floor: 0.8, goal: 0.95 });
+        case.figure("refused/s (bad signature) ÷ bare handler", "", bad, Bound::AtLeast { floor: 0.8, goal: 1.0 });
+        case.figure("refused/s (unknown source) ÷ bare handler", "", unknown, Bound::AtLeast { floor: 0.8, goal: 1.0 });
+        case.figure("the bare handler's CPU a request", "µs", own, Bound::None);
+    }
+    drop(bare.running);
+    hookonce.stop().await;
+    Ok(case)
+}
+
+/// Keys that are in the database and not in memory: hookonce is started anew before each round.
+pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
+    let count = if bench.quick { COLD_QUICK } else { COLD };
+    let mut case = Case::new(
+        "Cold duplicates",
+        &format!(
+            "{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against the same events when they were new."
+        ),
+    );
+    bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
+    let options = Options::paused(DATABASE);
+    let mut series = [Series::new("first seen"), Series::new("cold duplicates")];
+    for _ in 0..bench.rounds().min(3) {
+        let events = fresh(Provider::Stripe, 2048, count);
+        for (expect, series) in [Expect::Accepted, Expect::Duplicate].into_iter().zip(&mut series) {
+            let once = async || {
+                let client = bench.postgres.connect(DATABASE).await?;
+                if expect == Expect::Accepted {
+                    crate::postgres::empty(&client).await?;
+                }
+                let hookonce = bench.hookonce.start(&bench.postgres, &options).await?;
+                let sample = measure_all(bench, &hookonce, &client, &events, count, expect).await?;
+                hookonce.stop().await;
+                Ok(sample)
+            };
+            let sample = undisturbed(bench, &series.name, once).await?;
+            series.samples.push(sample);
+        }
+    }
+    let [new, cold] = &series;
+    let ratios = cold.ratios(new, |sample| sample.per_second);
+    case.figure("cold duplicates/s ÷ first-seen/s at 64", "", ratios, Bound::AtLeast { floor: 1.7, goal: 2.5 });
+    case.series = series.into();
+    Ok(case)
+}
