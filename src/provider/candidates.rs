@@ -28,7 +28,8 @@ pub struct Grammar {
     prefix_optional: bool,
     skip: usize,
     max: usize,
-    pub encoding: Encoding,
+    /// Not empty; the first is how digests are written.
+    encodings: Vec<Encoding>,
     /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn from the time it takes.
     hashed: bool,
 }
@@ -47,7 +48,7 @@ pub struct TooMany;
 
 impl Grammar {
     /// Errors name the key within `signature`.
-    pub fn new(spec: &SignatureSpec, encoding: Encoding, hashed: bool) -> Result<Self, (&'static str, String)> {
+    pub fn new(spec: &SignatureSpec, encodings: &[Encoding], hashed: bool) -> Result<Self, (&'static str, String)> {
         for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix), ("groups", &spec.groups)] {
             if value.as_deref() == Some("") {
                 return Err((key, "is empty: leave the key out".into()));
@@ -68,7 +69,7 @@ impl Grammar {
             prefix_optional: spec.prefix_optional,
             skip: spec.skip,
             max,
-            encoding,
+            encodings: encodings.to_vec(),
             hashed,
         })
     }
@@ -112,9 +113,9 @@ impl Grammar {
                 continue;
             }
             let Some(digest) = self.digest_of(item) else { continue };
-            if self.decode(digest, width, &mut into.bytes) {
-                into.readable += 1;
-            }
+            let readable =
+                self.encodings.iter().fold(false, |readable, encoding| self.decode(*encoding, digest, width, &mut into.bytes) | readable);
+            into.readable += usize::from(readable);
         }
         Ok(())
     }
@@ -132,12 +133,12 @@ impl Grammar {
     }
 
     /// Appends the digest where it has the width; whether its text could be read at all.
-    fn decode(&self, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
+    fn decode(&self, encoding: Encoding, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
         let mut buffer = [0; TEXT_BYTES_MAX];
-        if !matches!(self.encoding, Encoding::Plain | Encoding::Credentials) && text.len() > TEXT_BYTES_MAX {
+        if !matches!(encoding, Encoding::Plain | Encoding::Credentials) && text.len() > TEXT_BYTES_MAX {
             return false;
         }
-        let decoded = match self.encoding {
+        let decoded = match encoding {
             Encoding::Base64 => BASE64.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
             Encoding::Base64url => BASE64_URL.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
             Encoding::Hex => {
@@ -159,9 +160,14 @@ impl Grammar {
         decoded.is_some()
     }
 
+    /// A digest's text as the provider writes it.
+    pub fn encode(&self, digest: &[u8]) -> String {
+        encoded(digest, self.encodings[0])
+    }
+
     /// The header's value as the provider would write it: `leading` are the named members that come before the digest.
     pub fn write(&self, leading: &[(&str, &str)], digest: &[u8]) -> String {
-        let digest = encoded(digest, self.encoding);
+        let digest = self.encode(digest);
         let mut items = Vec::new();
         for (name, value) in leading {
             items.push(self.pair.as_ref().map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")));
@@ -203,7 +209,7 @@ mod tests {
     use super::*;
 
     fn grammar(toml: &str, encoding: Encoding) -> Grammar {
-        Grammar::new(&toml::from_str(toml).unwrap(), encoding, false).unwrap()
+        Grammar::new(&toml::from_str(toml).unwrap(), &[encoding], false).unwrap()
     }
 
     fn stripe() -> Grammar {
@@ -257,7 +263,7 @@ mod tests {
     fn a_grammar_without_sense_is_refused() {
         for toml in ["separator = ''", "pair = '='", "take = ['v1']", "candidates_max = 0"] {
             let spec: SignatureSpec = toml::from_str(&format!("from = 'x'\n{toml}")).unwrap();
-            assert!(Grammar::new(&spec, Encoding::Hex, false).is_err(), "{toml}");
+            assert!(Grammar::new(&spec, &[Encoding::Hex], false).is_err(), "{toml}");
         }
     }
 
@@ -269,7 +275,7 @@ mod tests {
                     from: "header:x".into(), every: false, repeated: false, all: false, groups: None, separator: separator.clone(), pair: pair.clone(),
                     take: pair.iter().map(|_| "v1".into()).collect(), prefix: None, prefix_optional: false, skip: 0, candidates_max: None,
                 };
-                let grammar = Grammar::new(&spec, encoding, encoding == Encoding::Plain).unwrap();
+                let grammar = Grammar::new(&spec, &[encoding], encoding == Encoding::Plain).unwrap();
                 let _ = grammar.collect(&text, 32, &mut Candidates::default());
                 let _ = grammar.member(&text, "t");
             }
@@ -278,7 +284,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(digest in proptest::collection::vec(any::<u8>(), 32), time in 0u32..) {
             for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Base64url] {
-                let grammar = Grammar { encoding, ..stripe() };
+                let grammar = Grammar { encodings: vec![encoding], ..stripe() };
                 let time = time.to_string();
                 let text = grammar.write(&[("t", &time)], &digest);
                 let mut found = Candidates::default();

@@ -82,6 +82,11 @@ fn signed_challenges_are_answered_only_where_the_signature_is_right() {
     assert_eq!(verification.body(r#"{"challenge":"x"}"#).reason(&twitch), "no_match");
     assert_eq!(sent.plus("twitch-eventsub-message-type", "notification").answer(&twitch), None);
 
+    let front = built_in("front", &["s"]);
+    let sent = Sent::signed(&front, &"s".into(), "sync", NOW, r#"{"type":"sync"}"#).plus("x-front-challenge", "c-1");
+    assert_eq!(sent.answer(&front).as_deref(), Some("c-1"));
+    assert_eq!(sent.without("x-front-signature").reason(&front), "missing_signature");
+
     let azure = built_in("azure-event-grid", &["t0ken"]);
     let body = r#"[{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"0000"}}]"#;
     let sent = Sent::new(&[("aeg-event-type", "SubscriptionValidation")], body);

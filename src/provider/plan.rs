@@ -114,7 +114,8 @@ impl Compiler {
             self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
         }
         self.demand(token == 0 || spec.content.is_none(), "content", "has no meaning with algorithm = \"token\"");
-        let for_tokens = matches!(spec.encoding, Some(Encoding::Plain | Encoding::Credentials));
+        let encodings = spec.encoding.as_ref().map_or(&[][..], OneOrMany::as_slice);
+        let for_tokens = encodings.iter().any(|encoding| matches!(encoding, Encoding::Plain | Encoding::Credentials));
         let message = "\"plain\" and \"credentials\" are for tokens: write \"hex\", \"base64\" or \"base64url\"";
         self.demand(token > 0 || !for_tokens, "encoding", message);
         self.demand(token > 0 || !spec.signature.all, "signature.all", "is for algorithm = \"token\"");
@@ -127,7 +128,7 @@ impl Compiler {
         let part = signature.places().any(|place| matches!(place, Place::Signature(_)));
         let texts = spec.content.as_ref().map_or(&[][..], OneOrMany::as_slice);
         let (in_query, in_body) = signature.places().fold((false, false), |(query, body), place| match place {
-            Place::Query(_) => (true, body),
+            Place::Query(_) | Place::Queries => (true, body),
             Place::Body(_) | Place::Form(_) => (query, true),
             _ => (query, body),
         });
@@ -143,8 +144,11 @@ impl Plan {
         let (mut before, mut after) = (Pointers::default(), Pointers::default());
         let algorithms = spec.algorithm.as_slice().to_vec();
         let token = algorithms.contains(&Algorithm::Token);
-        let encoding = spec.encoding.unwrap_or(if token { Encoding::Plain } else { Encoding::Hex });
-        let grammar = Grammar::new(&spec.signature, encoding, token)
+        let default = [if token { Encoding::Plain } else { Encoding::Hex }];
+        let encodings = spec.encoding.as_ref().map(OneOrMany::as_slice);
+        compiler.demand(encodings.is_none_or(|encodings| !encodings.is_empty()), "encoding", "is an empty list");
+        let encodings = encodings.filter(|encodings| !encodings.is_empty()).unwrap_or(&default);
+        let grammar = Grammar::new(&spec.signature, encodings, token)
             .map_err(|(key, message)| compiler.errors.push(SchemeError::new(&format!("signature.{key}"), &message)))
             .ok();
         let signature = compiler.signature(spec, &mut before);
@@ -166,7 +170,7 @@ impl Plan {
         let (Some(grammar), Some(signature), Some(steps), true) = (grammar, signature, steps, compiler.errors.is_empty()) else {
             return Err(compiler.errors);
         };
-        let numbered = signature.places().any(|place| matches!(place, Place::Headers(_)));
+        let numbered = signature.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries));
         Ok(Self {
             algorithms,
             steps,

@@ -24,10 +24,11 @@ impl Outgoing {
                     self.body = appended(&self.body, name, value);
                 }
             }
-            Place::Query(name) => {
+            Place::Query(_) | Place::Queries => {
+                let name = if let Place::Query(name) = &part.place { name } else { "token" };
                 let Some(url) = &mut self.url else { return false };
                 let (base, query) = url.split_once('?').unwrap_or((url, ""));
-                if !url::form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == *name) {
+                if !url::form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == name) {
                     let query = appended(query.as_bytes(), name, value);
                     *url = format!("{base}?{}", String::from_utf8_lossy(&query));
                 }

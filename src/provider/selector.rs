@@ -20,6 +20,8 @@ pub enum Place {
     /// An index into the found names.
     Member(usize),
     Query(String),
+    /// Any query parameter.
+    Queries,
     Form(String),
     /// A member of the signature's text.
     Signature(String),
@@ -31,6 +33,7 @@ impl std::fmt::Display for Place {
             Self::Header(name) => write!(f, "the header {name}"),
             Self::Headers(start) => write!(f, "any header {start}…"),
             Self::Body(_) | Self::Member(_) => f.write_str("a member of the body"),
+            Self::Queries => f.write_str("any query parameter"),
             Self::Query(name) => write!(f, "the query parameter {name}"),
             Self::Form(name) => write!(f, "the form field {name}"),
             Self::Signature(name) => write!(f, "the signature's {name}"),
@@ -100,6 +103,7 @@ impl Selector {
         for parts in &self.alternatives {
             match &parts[0].place {
                 Place::Header(name) if repeated => values.extend(all_headers(inputs.request, |known| known == name)),
+                Place::Queries => values.extend(all_queries(inputs.request)),
                 Place::Headers(start) => values.extend(all_headers(inputs.request, |known| known.starts_with(start.as_str()))),
                 _ => values.extend(join(parts, inputs)?),
             }
@@ -127,6 +131,7 @@ fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
         "body" => Place::Body(pointers.add(name)?),
         "raw" => Place::Body(pointers.add_raw(name)?),
         "member" => Place::Member(pointers.add_name(name)?),
+        "query" if name == "*" => Place::Queries,
         "query" => Place::Query(name.into()),
         "form" => Place::Form(name.into()),
         "signature" => Place::Signature(name.into()),
@@ -164,10 +169,8 @@ fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8
         Place::Headers(start) => all_headers(inputs.request, |known| known.starts_with(start.as_str())).next(),
         Place::Body(index) => inputs.found.and_then(|found| found.value(*index)).cloned().map(bytes_of),
         Place::Member(index) => inputs.found.and_then(|found| found.name(*index)).cloned().map(bytes_of),
-        Place::Query(name) => {
-            let query = inputs.request.query.or_else(|| inputs.request.url.and_then(query_of));
-            query.and_then(|query| pair(query.as_bytes(), name))
-        }
+        Place::Queries => all_queries(inputs.request).next(),
+        Place::Query(name) => inputs.request.query_text().and_then(|query| pair(query.as_bytes(), name)),
         Place::Form(name) if is_form(inputs.request.body) => pair(inputs.request.body, name),
         Place::Form(_) => None,
         Place::Signature(name) => match inputs.signature {
@@ -182,6 +185,17 @@ fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
+}
+
+impl<'a> Request<'a> {
+    fn query_text(&self) -> Option<&'a str> {
+        self.query.or_else(|| self.url.and_then(query_of))
+    }
+}
+
+fn all_queries<'a>(request: &Request<'a>) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let query = request.query_text().unwrap_or_default();
+    url::form_urlencoded::parse(query.as_bytes()).map(|(_, value)| bytes_of(value)).filter(|value| !value.is_empty())
 }
 
 /// What stands between the question mark and the fragment.

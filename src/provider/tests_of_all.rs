@@ -100,7 +100,7 @@ fn a_signature_that_is_missing_spoilt_or_doubled_is_refused() {
             Place::Headers(start) => {
                 assert_eq!(sent.clone().without(&format!("{start}1")).reason(&case.rotating), "missing_signature", "{name}");
             }
-            Place::Query(_) => {
+            Place::Query(_) | Place::Queries => {
                 let url = sent.url.clone().unwrap();
                 assert_eq!(sent.clone().url(URL).reason(&case.rotating), "missing_signature", "{name}");
                 assert_eq!(sent.clone().url(&flipped(&url)).reason(&case.rotating), "no_match", "{name}");

@@ -325,6 +325,7 @@ fn tokens_stand_in_headers_urls_and_bodies() {
         ("ms-graph", "t", &[], URL, r#"{"value":[{"clientState":"t"},{"clientState":"u"}]}"#, "no_match"),
         ("ms-graph", "t", &[], URL, r#"{"value":[]}"#, "missing_signature"),
         ("shippo", "t", &[], "https://x.example/?token=t", "{}", "accepted"),
+        ("shippo", "t", &[], "https://x.example/?a=b&key=t", "{}", "accepted"),
         ("shippo", "t", &[], "https://x.example/?token=u#?token=t", "{}", "no_match"),
         ("telegram", "t", &[("x-telegram-bot-api-secret-token", "t")], URL, r#"{"update_id":1,"message":{}}"#, "accepted"),
     ] {
@@ -371,6 +372,30 @@ fn secrets_are_decomposed_and_names_of_members_are_types() {
     let body = r#"{"update_id":10000,"edited_message":{"text":"x"}}"#;
     let verified = Sent::new(&[("x-telegram-bot-api-secret-token", "t")], body).verify(&telegram, NOW).unwrap();
     assert_eq!((verified.event_key(), verified.event_type()), ("10000", Some("edited_message")));
+}
+
+#[test]
+fn what_two_sources_tell_differently_is_taken_either_way() {
+    let (body, time) = (r#"{"data":[]}"#, NOW.to_string());
+    let klaviyo = built_in("klaviyo", &["a secret of sixteen"]);
+    let digest = sha256(b"a secret of sixteen", &[body, &time]);
+    for (signature, reason) in [(hex::encode(&digest), "accepted"), (base64(&digest), "accepted"), (hex::encode(&digest[..16]), "no_match")]
+    {
+        let sent = Sent::new(&[("klaviyo-signature", &signature), ("klaviyo-timestamp", &time)], body);
+        assert_eq!(sent.reason(&klaviyo), reason, "{signature}");
+    }
+    let mailgun = built_in("mailgun", &["s"]);
+    let signature = hex::encode(sha256(b"s", &[&time, "token1"]));
+    let json = format!(r#"{{"signature":{{"timestamp":"{time}","token":"token1","signature":"{signature}"}},"event-data":{{"id":"m1"}}}}"#);
+    assert_eq!(Sent::new(&[], &json).verify(&mailgun, NOW).unwrap().event_key(), "m1");
+    assert_eq!(Sent::new(&[], &json).verify(&mailgun, NOW + 901).err(), Some("timestamp_too_old"));
+    let form = format!("event=opened&timestamp={time}&token=token1&signature={signature}");
+    assert_eq!(Sent::new(&[], &form).reason(&mailgun), "accepted");
+    assert_eq!(Sent::new(&[], &form.replace("token1", "token2")).reason(&mailgun), "no_match");
+    let fourthwall = built_in("fourthwall", &["s"]);
+    for header in ["x-fourthwall-hmac-sha256", "x-fourthwall-hmac-apps-sha256"] {
+        assert_eq!(Sent::new(&[(header, &base64(&sha256(b"s", &[body])))], body).reason(&fourthwall), "accepted", "{header}");
+    }
 }
 
 #[test]

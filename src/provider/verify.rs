@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Catalog, ChallengeAnswer, Reason, Rejection, Request, Scheme, SchemeError,
-    candidates::{Candidates, TooMany, encoded},
+    candidates::{Candidates, TooMany},
     challenge::Challenge,
     gzip::{Broken, unpacked},
     mac::{self, Key, key_bytes},
@@ -159,10 +159,11 @@ impl Verifier {
         &self.scheme
     }
 
-    /// The headers that are themselves the secret (a shared token), lower-case: not for logs, nor for handlers.
+    /// The headers that are themselves the secret (a shared token, one that a handshake brings), lower-case: not for logs, nor for handlers.
     pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
         let token = self.plan.algorithms.contains(&Algorithm::Token);
-        let places = self.plan.signature.places().filter(move |_| token);
+        let brought = self.plan.challenges.iter().filter_map(|challenge| challenge.keep.as_ref()).flat_map(Selector::places);
+        let places = self.plan.signature.places().filter(move |_| token).chain(brought);
         places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
     }
 
@@ -340,7 +341,7 @@ impl Verifier {
     fn mac(&self, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
         let (_, keys) = self.keys.first()?;
         let content = template.resolve(&Values { inputs, timestamp: None, id: None, mac: None, url_decode: None }).ok()?;
-        Some(encoded(&keys.get(secret)?.digest(&content)?, self.plan.grammar.encoding))
+        Some(self.plan.grammar.encode(&keys.get(secret)?.digest(&content)?))
     }
 }
 
@@ -523,7 +524,7 @@ fn is_signed(plan: &Plan, place: &Place, value: &[u8], id: Option<&[u8]>) -> boo
         Place::Form(_) => plan.covers_body() || covered,
         Place::Header(_) => id == Some(value) || covered,
         Place::Query(_) => covered,
-        Place::Headers(_) | Place::Signature(_) => false,
+        Place::Headers(_) | Place::Queries | Place::Signature(_) => false,
     }
 }
 

@@ -13,7 +13,8 @@ use super::value::Period;
 
 /// One provider's scheme. A *selector* names a place in a request: `header:NAME` (`header:x-sig-*` for numbered names), `body:a.b`,
 /// `body:list[0].id`, `body:list[].id` (all, joined with commas), `raw:a.b` (that part of a JSON body as it stands), `member:GLOB` or
-/// `member:[1]` (the name of a top-level member, by pattern or by place), `query:NAME`, `form:NAME`, `signature:MEMBER`; `a|b` takes the
+/// `member:[1]` (the name of a top-level member, by pattern or by place), `query:NAME` (`query:*` for any), `form:NAME`,
+/// `signature:MEMBER`; `a|b` takes the
 /// first that is there, `a+b` joins with a dot, and `b?` in a join may be missing.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -41,9 +42,9 @@ pub struct SchemeSpec {
 
     /// Several where the provider lets its user choose: the digest's length tells which.
     pub algorithm: OneOrMany<Algorithm>,
-    /// Default: hex; plain for `token`.
+    /// Default: hex; plain for `token`. Several where it is not established which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<Encoding>,
+    pub encoding: Option<OneOrMany<Encoding>>,
     /// What is signed: text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{secret}`, `{hash:ALGORITHM:ENCODING}` (of the
     /// body) or `{SELECTOR}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
