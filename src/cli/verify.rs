@@ -222,7 +222,7 @@ fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
         verify_token: line.verify_token.map(SecretString::from),
         key: line.key,
         scheme: line.scheme,
-        method: line.method.unwrap_or_else(|| "POST".into()),
+        method: line.method.map_or_else(|| "POST".into(), |method| method.to_ascii_uppercase()),
         url: line.url,
         headers,
         body,

@@ -178,3 +178,44 @@ fn an_unsigned_request_is_never_an_event() {
         }
     });
 }
+
+mod properties {
+    use proptest::{prelude::*, test_runner::TestRunner};
+
+    use super::*;
+
+    /// Texts like those that schemes take apart, and any others.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "[tvsdh0-9=,; .&]{0,80}", "(sha256=|sha1=|v0=|v1,|t=|Basic |Bearer )?[0-9a-zA-Z+/=_-]{0,100}"]
+    }
+
+    fn body() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), r#"[\[\]{}",:0-9a-z]{0,80}"#, "([a-z_]{1,9}=[a-z0-9%]{0,9}&?){0,5}"]
+    }
+
+    #[test]
+    fn no_text_in_any_place_makes_a_scheme_panic_or_accept() {
+        each(|case, name| {
+            let plan = case.scheme.plan().unwrap();
+            let selectors = [Some(&plan.signature), plan.time.as_ref().map(|time| &time.from), plan.id.as_ref(), plan.key.as_ref()];
+            let contents = plan.contents.iter().flat_map(|content| content.selectors());
+            let mut headers: Vec<&str> = Vec::new();
+            for place in selectors.into_iter().flatten().chain(contents).flat_map(|selector| selector.places()) {
+                if let Place::Header(header) | Place::Headers(header) = place
+                    && !headers.contains(&header.as_str())
+                {
+                    headers.push(header);
+                }
+            }
+            let mut runner = TestRunner::new(ProptestConfig::with_cases(12));
+            let values = proptest::collection::vec(text(), headers.len());
+            let checked = runner.run(&(values, body(), text()), |(values, body, query)| {
+                let pairs: Vec<(&str, &str)> = headers.iter().copied().zip(values.iter().map(String::as_str)).collect();
+                let sent = Sent::new(&pairs, &body).url(&format!("{URL}?{query}"));
+                prop_assert!(sent.verify(&case.stranger, NOW).map_or(true, |verified| verified.challenge().is_some()), "{}", name);
+                Ok(())
+            });
+            checked.unwrap_or_else(|error| panic!("{name}: {error}"));
+        });
+    }
+}

@@ -126,8 +126,11 @@ impl Verifier {
 
     fn build(catalog: &Catalog, source: &Source, secrets: &[SecretString]) -> Result<(Self, Vec<SchemeError>), Vec<SchemeError>> {
         let scheme = scheme_of(catalog, source)?;
-        let in_scheme = |errors: Vec<SchemeError>| errors.into_iter().map(|error| error.within("scheme")).collect::<Vec<_>>();
-        let plan = Arc::clone(scheme.plan().map_err(in_scheme)?);
+        // A built-in scheme is sound; one that has no plan needs an algorithm that is not built.
+        let unbuilt = |errors: Vec<SchemeError>| {
+            errors.iter().map(|error| SchemeError::new("provider", &format!("{}: {error}", scheme.name))).collect()
+        };
+        let plan = Arc::clone(scheme.plan().map_err::<Vec<SchemeError>, _>(unbuilt)?);
         let (keys, errors) = keys_of(&plan, secrets);
         let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
         let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
