@@ -16,6 +16,8 @@ use super::{
 use crate::settings::scheme::{Algorithm, AnswerSpec, ChallengeSpec};
 
 const CHALLENGE_BYTES_MAX: usize = 4096;
+/// What an unsigned handshake may have signed is no longer than this.
+const WORD_BYTES_MAX: usize = 256;
 
 pub struct Challenge {
     method: String,
@@ -139,6 +141,21 @@ fn in_body(place: &Place) -> bool {
 impl Challenge {
     pub fn method(&self) -> &str {
         &self.method
+    }
+
+    /// Whether a digest of this content is given to whoever asks. It is made with the key that signs events, so only plain words get one, and
+    /// such content is never taken for an event.
+    pub fn gives_away(&self, content: &[Chunk<'_>]) -> bool {
+        let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !b"{}[]\"<>&".contains(byte);
+        let mut length = 0;
+        let is_word = content.iter().all(|chunk| match chunk {
+            Chunk::Bytes(bytes) => {
+                length += bytes.len();
+                length <= WORD_BYTES_MAX && bytes.iter().all(is_plain)
+            }
+            Chunk::Secret => true,
+        });
+        self.unsigned && self.mac.is_some() && is_word
     }
 
     /// What was found in the body, where the request is this handshake.

@@ -57,11 +57,19 @@ fn meta_is_answered_only_with_the_right_token() {
 #[test]
 fn a_computed_answer_shows_that_the_secret_is_known() {
     let x = built_in("x-twitter", &["consumer secret"]);
-    let expected = {
-        use base64::Engine as _;
-        format!("sha256={}", base64::engine::general_purpose::STANDARD.encode(hmac("consumer secret", "challenge string")))
-    };
+    use base64::Engine as _;
+    let expected = { format!("sha256={}", base64::engine::general_purpose::STANDARD.encode(hmac("consumer secret", "challenge string"))) };
     assert_eq!(json_answer(&Sent::get(&format!("{URL}?crc_token=challenge+string")), &x), json!({ "response_token": expected }));
+
+    // The digest is given to whoever asks, and made with the key that signs events: of what may be an event, none is made …
+    for text in ["%7B%22for_user_id%22:1%7D", "%5B%5D", "%22text%22", "a%26b=c", "two%0Alines", "%C3%BC", &"x".repeat(257)] {
+        assert_eq!(Sent::get(&format!("{URL}?crc_token={text}")).reason(&x), "missing_signature", "{text}");
+    }
+    // … and what one was made of is no event.
+    let signature = |body: &str| format!("sha256={}", base64::prelude::BASE64_STANDARD.encode(hmac("consumer secret", body)));
+    for (body, verdict) in [("challenge string", "no_match"), ("", "no_match"), (r#"{"for_user_id":"1"}"#, "accepted")] {
+        assert_eq!(Sent::new(&[("x-twitter-webhooks-signature", &signature(body))], body).reason(&x), verdict, "{body}");
+    }
 
     // Signed with the second secret, so that the second answers.
     let zoom = built_in("zoom", &["other", "s"]);

@@ -246,7 +246,7 @@ impl Verifier {
         };
         let url_decode = plan.url_decode.as_deref();
         let values = Values { inputs: &inputs, timestamp: timestamp.as_deref(), id: id.as_deref(), mac: None, url_decode };
-        let signed = content(plan, &values)?;
+        let signed = event_content(plan, &values)?;
         let mut matched = None;
         for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
             if index > 0 {
@@ -256,7 +256,7 @@ impl Verifier {
             matched = matched.or(found);
             // Not every sender of such a scheme undoes the escapes, and both are the same URL.
             if matched.is_none() && url_decode.is_some() && inputs.request.url.is_some_and(|url| url.contains('%')) {
-                let as_sent = content(plan, &Values { url_decode: None, ..values })?;
+                let as_sent = event_content(plan, &Values { url_decode: None, ..values })?;
                 matched = any_match(keys, &as_sent, &candidates);
             }
         }
@@ -332,7 +332,7 @@ impl Verifier {
             learnt = self.is_open().then(|| SecretString::from(text));
         }
         let mac = match &challenge.mac {
-            Some(template) => match self.mac(template, &inputs, secret) {
+            Some(template) => match self.mac(challenge, template, &inputs, secret) {
                 Some(mac) => Some(mac),
                 None => return Ok(None),
             },
@@ -341,9 +341,12 @@ impl Verifier {
         Ok(challenge.answer(&inputs, mac.as_deref()).map(|answer| Handshake { answer, learnt }))
     }
 
-    fn mac(&self, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
+    fn mac(&self, challenge: &Challenge, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
         let (_, keys) = self.keys.first()?;
         let content = template.resolve(&Values { inputs, timestamp: None, id: None, mac: None, url_decode: None }).ok()?;
+        if challenge.unsigned && !challenge.gives_away(&content) {
+            return None;
+        }
         Some(self.plan.grammar.encode(&keys.get(secret)?.digest(&content)?))
     }
 }
@@ -380,6 +383,15 @@ fn all_match(keys: &[Key], candidates: &Candidates) -> Option<usize> {
 fn is_one_of(value: &[u8], hashes: &[[u8; 32]]) -> bool {
     let hash = Sha256::digest(value);
     hashes.iter().fold(Choice::from(0), |found, known| found | hash.ct_eq(known)).into()
+}
+
+/// What an event's signature covers.
+fn event_content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
+    let content = content(plan, values)?;
+    if plan.challenges.iter().any(|challenge| challenge.gives_away(&content)) {
+        return Err(rejection(Reason::NoMatch, "what is signed may be a handshake's, whose digest is given to whoever asks"));
+    }
+    Ok(content)
 }
 
 /// What the signature covers: of several contents, the first whose places are all there.

@@ -296,7 +296,8 @@ pub struct ChallengeSpec {
     /// Selector of a token that must be the source's `verify_token` (without one: one of its secrets).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Content whose digest, made and written as the provider's signatures are, is `{mac}` in the answer.
+    /// Content whose digest, made and written as the provider's signatures are, is `{mac}` in the answer. Where the handshake is unsigned,
+    /// only plain words get one: up to 256 printable characters of ASCII, none of `{}[]"<>&`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Default: 200.
