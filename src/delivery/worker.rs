@@ -124,41 +124,42 @@ impl Relays {
     pub async fn claim_until_stopped(self: Arc<Self>) {
         let context = self.context.clone();
         while !context.stopping.is_cancelled() {
-            let again = match self.claim_once().await {
-                Ok(full) => full,
-                Err(error) => {
-                    tracing::warn!(%error, "due deliveries could not be claimed");
-                    false
-                }
-            };
+            if let Err(error) = self.claim_once().await {
+                tracing::warn!(%error, "due deliveries could not be claimed");
+            }
             let interval = self.settings.read().map_or(Duration::from_secs(1), |relay| relay.poll_interval.0);
-            let pause = if again { Duration::from_millis(1) } else { interval.mul_f64(0.5 + rand::random::<f64>()) };
+            let pause = interval.mul_f64(0.5 + rand::random::<f64>());
             tokio::select! {
                 () = context.stopping.cancelled() => {}
                 () = context.hint.notified() => {}
+                () = context.handoff.room() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    /// Claims what is due, as far as destinations have room. True where there may be more at once.
-    pub async fn claim_once(&self) -> Result<bool, sqlx::Error> {
+    /// Claims what is due, as far as destinations have room. One that got some may have more: it asks again when half of its room is free.
+    pub async fn claim_once(&self) -> Result<(), sqlx::Error> {
         self.learn_pauses().await?;
         self.open_urls().await?;
         let wants = self.wants();
         if wants.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
         let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
         let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, CLAIM_BYTES_MAX).await?;
-        let full = asked.iter().any(|(name, free)| *free > 1 && claimed.iter().filter(|(to, _)| to == name).count() as i64 >= *free);
+        let mut fed: Vec<&Arc<Lane>> = Vec::new();
         for (destination, leased) in claimed {
             if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {
                 lane.push(leased);
+                if !fed.last().is_some_and(|last| Arc::ptr_eq(last, lane)) {
+                    fed.push(lane);
+                }
             }
         }
-        Ok(full)
+        fed.iter().for_each(|lane| lane.set_hungry());
+        Ok(())
     }
 
     /// The destinations that have room: how many rows each may get, and its lane.
@@ -169,6 +170,7 @@ impl Relays {
             let held_max = if paused { 0 } else { running.target.held_max() };
             // While the breaker lets only a probe through, nothing is handed over past it.
             running.lane.set_open(held_max > 1);
+            running.lane.set_refill_at(held_max / 2);
             let free = held_max.saturating_sub(running.lane.rows());
             (free > 0).then(|| (running.target.name.clone(), i64::try_from(free).unwrap_or(i64::MAX), running.lane.clone()))
         });

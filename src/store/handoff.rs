@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use crate::event::Key;
@@ -62,23 +62,48 @@ impl Handed {
     }
 }
 
+/// How many rows a destination holds, and whether more are due than had room. Then the claimer is woken when room is there again: it would
+/// find out at its next poll, but a backlog would drain by one lane a poll.
+#[derive(Debug)]
+struct Rows {
+    held: AtomicUsize,
+    hungry: AtomicBool,
+    /// So few are left when a hungry lane asks for more.
+    refill_at: AtomicUsize,
+    wake: Arc<Notify>,
+}
+
+impl Rows {
+    fn take(self: &Arc<Self>, bytes: Option<OwnedSemaphorePermit>) -> Place {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Place { rows: self.clone(), _bytes: bytes }
+    }
+
+    fn wake_if_hungry(&self, held: usize) {
+        if held <= self.refill_at.load(Ordering::Relaxed) && self.hungry.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+}
+
 /// A place among the rows that a destination holds, until the delivery is finished.
 #[derive(Debug)]
 pub struct Place {
-    rows: Arc<AtomicUsize>,
+    rows: Arc<Rows>,
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.rows.fetch_sub(1, Ordering::Relaxed);
+        let held = self.rows.held.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.rows.wake_if_hungry(held);
     }
 }
 
 /// The in-memory side of one destination.
 #[derive(Debug)]
 pub struct Lane {
-    rows: Arc<AtomicUsize>,
+    rows: Arc<Rows>,
     /// Closed while the destination is paused, its breaker is open, or the node is stopping.
     open: AtomicBool,
     sender: mpsc::UnboundedSender<Handed>,
@@ -86,7 +111,18 @@ pub struct Lane {
 
 impl Lane {
     pub fn rows(&self) -> usize {
-        self.rows.load(Ordering::Relaxed)
+        self.rows.held.load(Ordering::Relaxed)
+    }
+
+    /// So few rows are left when a hungry destination asks for more; 0 while it gets no more than a probe.
+    pub fn set_refill_at(&self, rows: usize) {
+        self.rows.refill_at.store(rows, Ordering::Relaxed);
+    }
+
+    /// More may be due: the claimer is woken once few rows are left, at once where that is so already.
+    pub fn set_hungry(&self) {
+        self.rows.hungry.store(true, Ordering::Relaxed);
+        self.rows.wake_if_hungry(self.rows());
     }
 
     pub fn set_open(&self, open: bool) {
@@ -95,8 +131,7 @@ impl Lane {
 
     /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
     pub fn push(&self, leased: Leased) {
-        self.rows.fetch_add(1, Ordering::Relaxed);
-        let place = Place { rows: self.rows.clone(), _bytes: None };
+        let place = self.rows.take(None);
         let _ = self.sender.send(Handed { leased, place });
     }
 }
@@ -107,6 +142,7 @@ pub struct Handoff {
     lanes: arc_swap::ArcSwap<HashMap<Arc<str>, Arc<Lane>>>,
     bytes: Arc<Semaphore>,
     rows_max: usize,
+    room: Arc<Notify>,
 }
 
 /// A reserved place; `send` fills it once the delivery's row is committed.
@@ -124,13 +160,20 @@ impl Reserved {
 impl Handoff {
     pub fn new(rows_max: usize, bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
-        Self { lanes: arc_swap::ArcSwap::default(), bytes: Arc::new(Semaphore::new(bytes_max)), rows_max }
+        Self { lanes: arc_swap::ArcSwap::default(), bytes: Arc::new(Semaphore::new(bytes_max)), rows_max, room: Arc::default() }
+    }
+
+    /// Ends when a destination that had too little room has some.
+    pub async fn room(&self) {
+        self.room.notified().await;
     }
 
     /// Adds a destination; the receiver is its worker's.
     pub fn add(&self, destination: Arc<str>) -> (Arc<Lane>, mpsc::UnboundedReceiver<Handed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let lane = Arc::new(Lane { rows: Arc::default(), open: AtomicBool::new(true), sender });
+        let rows =
+            Rows { held: AtomicUsize::new(0), hungry: AtomicBool::new(false), refill_at: AtomicUsize::new(0), wake: self.room.clone() };
+        let lane = Arc::new(Lane { rows: Arc::new(rows), open: AtomicBool::new(true), sender });
         self.lanes.rcu(|lanes| {
             let mut lanes = HashMap::clone(lanes);
             lanes.insert(destination.clone(), lane.clone());
@@ -154,13 +197,15 @@ impl Handoff {
     /// A place for one delivery of this size, or None: then it is born due.
     pub fn reserve(&self, destination: &str, body_bytes: usize) -> Option<Reserved> {
         let lane = self.lane(destination)?;
-        if !lane.open.load(Ordering::Relaxed) || lane.rows() >= self.rows_max {
+        if !lane.open.load(Ordering::Relaxed) {
             return None;
         }
         let permits = u32::try_from(body_bytes.max(1)).ok()?;
-        let bytes = self.bytes.clone().try_acquire_many_owned(permits).ok()?;
-        lane.rows.fetch_add(1, Ordering::Relaxed);
-        let place = Place { rows: lane.rows.clone(), _bytes: Some(bytes) };
+        let bytes = if lane.rows() < self.rows_max { self.bytes.clone().try_acquire_many_owned(permits).ok() } else { None };
+        if bytes.is_none() {
+            lane.rows.hungry.store(true, Ordering::Relaxed);
+        }
+        let place = lane.rows.take(Some(bytes?));
         Some(Reserved { lane, place })
     }
 }

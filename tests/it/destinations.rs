@@ -67,6 +67,24 @@ async fn while_a_probe_is_on_its_way_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_found_no_room_is_claimed_as_soon_as_there_is_some() {
+    const EVENTS: usize = 60;
+    let handler = Handler::start(vec![Reply::Hang]).await;
+    let config = config(&[("h", &handler.url(), "concurrency = 1")]);
+    let bounds = "poll_interval = \"1h\"\nhandoff_rows_max = 4";
+    // No poll helps: room that is free again has to be told.
+    let app = spawn_app(&config.replace("poll_interval = \"20ms\"", bounds)).await;
+    for n in 0..EVENTS {
+        app.stripe(&format!("evt_{n}"), "x").await;
+    }
+    app.until("select count(*) from delivery where state = 'pending'", EVENTS as i64 - 4).await;
+    handler.release();
+    handler.received(EVENTS).await;
+    app.until("select count(*) from delivery where state = 'delivered'", EVENTS as i64).await;
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
     const RATE: usize = 50;
     let handler = Handler::start(Vec::new()).await;
