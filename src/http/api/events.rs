@@ -7,7 +7,7 @@ use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::parameters::{id_at, next, page_rows};
+use super::parameters::{Window, next, page_rows};
 use crate::{
     event::TypeGlob,
     http::{error::ApiError, state::AdminState},
@@ -31,17 +31,9 @@ pub struct ListQuery {
 pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    let now = state.clock.unix_ms();
-    let until = query.until.map(|text| id_at("until", &text, now)).transpose()?;
-    let filter = EventFilter {
-        source: query.source,
-        type_like: query.r#type.map(|pattern| TypeGlob::new(pattern).to_like()),
-        from: query.since.map(|text| id_at("since", &text, now)).transpose()?,
-        below: match (query.cursor, until) {
-            (Some(cursor), Some(until)) => Some(cursor.min(until)),
-            (cursor, until) => cursor.or(until),
-        },
-    };
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, state.clock.unix_ms())?;
+    let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
+    let filter = EventFilter { source: query.source, type_like, from, below };
     let events = search::events(&state.pool, &filter, limit).await?;
     let next = next(&events, limit, |event| event.id);
     Ok(HttpResponse::Ok().json(json!({ "items": events, "next": next })))

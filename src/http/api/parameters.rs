@@ -31,6 +31,21 @@ pub fn id_at(name: &str, text: &str, now_unix_ms: i64) -> Result<Uuid, ApiError>
     Ok(id_floor(u64::try_from(ms).unwrap_or(0)))
 }
 
+/// A list's window, newest first: ids from the first one on and below the second.
+pub struct Window {
+    pub from: Option<Uuid>,
+    pub below: Option<Uuid>,
+}
+
+impl Window {
+    /// `since` and `until` as `id_at` reads them; the cursor of the page before narrows it.
+    pub fn new(since: Option<&str>, until: Option<&str>, cursor: Option<Uuid>, now_unix_ms: i64) -> Result<Self, ApiError> {
+        let from = since.map(|text| id_at("since", text, now_unix_ms)).transpose()?;
+        let until = until.map(|text| id_at("until", text, now_unix_ms)).transpose()?;
+        Ok(Self { from, below: cursor.into_iter().chain(until).min() })
+    }
+}
+
 fn unix_ms_of(text: &str, now_unix_ms: i64) -> Option<i64> {
     let text = text.trim();
     if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
@@ -69,6 +84,17 @@ mod tests {
     #[test]
     fn a_time_before_1970_is_the_lowest_id() {
         assert_eq!(id_at("since", "1960-01-01", 0).unwrap(), Uuid::nil());
+    }
+
+    #[test]
+    fn a_window_ends_at_the_cursor_or_at_its_end_whichever_is_lower() {
+        let (low, high) = (id_floor(1_000_000_000_000), id_floor(2_000_000_000_000));
+        let below = |until, cursor| Window::new(None, until, cursor, 0).unwrap().below;
+        assert_eq!(below(None, None), None);
+        assert_eq!(below(None, Some(high)), Some(high));
+        let until = Some("2005-01-01");
+        assert!(below(until, Some(low)) == Some(low) && below(until, Some(high)) == below(until, None) && below(until, None).is_some());
+        assert!(Window::new(Some("yesterday"), None, None, 0).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     events::text_or_base64,
-    parameters::{id_at, next, page_rows},
+    parameters::{Window, next, page_rows},
 };
 use crate::http::{
     error::ApiError,
@@ -40,16 +40,8 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let now = state.clock.unix_ms();
-    let until = query.until.map(|text| id_at("until", &text, now)).transpose()?;
-    let filter = Filter {
-        source: query.source.as_deref(),
-        reason: query.reason.as_deref(),
-        from: query.since.map(|text| id_at("since", &text, now)).transpose()?,
-        below: match (query.cursor, until) {
-            (Some(cursor), Some(until)) => Some(cursor.min(until)),
-            (cursor, until) => cursor.or(until),
-        },
-    };
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, now)?;
+    let filter = Filter { source: query.source.as_deref(), reason: query.reason.as_deref(), from, below };
     let rejections = &state.ingress.rejections;
     let found = rejections.list(filter, usize::try_from(limit).unwrap_or(0), now);
     let next = next(&found, limit, |rejected| rejected.id);
