@@ -78,7 +78,7 @@ fn text(rejection: &Value) -> String {
     }
     let secrets: Vec<&str> = rejection["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !secrets.is_empty() {
-        text.push_str(&format!("\nsecrets tried, by the start of their SHA-256: {}\n", secrets.join(", ")));
+        text.push_str(&format!("\nthe source's secrets, by the start of their SHA-256: {}\n", secrets.join(", ")));
     }
     for diagnosis in rejection["diagnoses"].as_array().into_iter().flatten() {
         let part = |key: &str| output::printable(diagnosis[key].as_str().unwrap_or_default());

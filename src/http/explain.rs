@@ -34,7 +34,7 @@ pub struct Diagnosis {
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     pub checks: Vec<Finding>,
-    /// The first eight hex digits of the SHA-256 of each secret that was tried.
+    /// The first eight hex digits of the SHA-256 of each of the source's secrets.
     pub secrets: Vec<String>,
     pub diagnoses: Vec<Diagnosis>,
 }

@@ -42,7 +42,7 @@ impl Verifier {
             .iter()
             .enumerate()
             .map(|(at, check)| {
-                let mut found = self.found(at, request, now_unix_ms);
+                let mut found = if at > failed { String::new() } else { self.found(at, request, now_unix_ms) };
                 if let (true, Some(rejection)) = (at == failed, &rejection) {
                     found = if found.is_empty() { rejection.detail.clone() } else { format!("{}: {found}", rejection.detail) };
                 }

@@ -69,6 +69,8 @@ async fn known_mistakes_are_named() {
         assert_eq!(app.post(path, &headers, body).await.status, 401, "{code}");
         let explained = latest(&app).await;
         assert_eq!((diagnoses(&explained), failed(&explained)), (vec![code], vec![check]), "{explained}");
+        let digest = explained["checks"].as_array().and_then(|checks| checks.last()).expect("checks");
+        assert_eq!(digest["found"] != "", check == "digest", "what was not reached found nothing: {explained}");
     }
     app.app.stop().await;
 }
