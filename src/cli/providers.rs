@@ -43,7 +43,7 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 }
 
 fn shown(scheme: &Scheme) -> Value {
-    let mut value = json!({ "name": scheme.name, "built": scheme.is_built() });
+    let mut value = json!({ "name": scheme.name });
     if let (Some(value), Ok(Value::Object(spec))) = (value.as_object_mut(), serde_json::to_value(&scheme.spec)) {
         value.extend(spec);
     }
@@ -53,8 +53,7 @@ fn shown(scheme: &Scheme) -> Value {
 /// The same, with what a table says in a few words.
 fn row(scheme: &Scheme) -> Value {
     let mut value = shown(scheme);
-    let algorithm = algorithms(scheme);
-    value["algorithm"] = if scheme.is_built() { algorithm } else { format!("{algorithm} (not built yet)") }.into();
+    value["algorithm"] = algorithms(scheme).into();
     value["established"] = established(scheme).into();
     value["key_says"] = key_in_short(scheme).into();
     value
@@ -62,7 +61,8 @@ fn row(scheme: &Scheme) -> Value {
 
 fn algorithms(scheme: &Scheme) -> String {
     let names = scheme.spec.algorithm.as_slice().iter().map(named);
-    names.collect::<Vec<_>>().join(" or ")
+    let names = names.collect::<Vec<_>>().join(" or ");
+    if scheme.spec.signature.jws { format!("token (JWT) with {names}") } else { names }
 }
 
 /// A value as it is written in a scheme.
@@ -91,17 +91,19 @@ fn facts(scheme: &Scheme) -> String {
     let recalled = |said: Option<&str>| said.map_or(String::new(), |said| format!(" ({said})"));
     let mut lines = vec![format!("{} ({})", spec.label.as_deref().unwrap_or(&scheme.name), scheme.name)];
     let mut say = |what: &str, text: String| lines.push(format!("{what:<12} {text}"));
-    if !scheme.is_built() {
-        say(
-            "verified",
-            format!("not yet: {} is named by the grammar and not built; requests are refused as unsupported", algorithms(scheme)),
-        );
-    }
     say(
         "signature",
         format!("{} in {}{}", algorithms(scheme), spec.signature.from, recalled(Some(established(scheme)).filter(|by| *by != "-"))),
     );
     say("covers", covers(scheme));
+    for (place, value) in &spec.binds {
+        let must = match value.as_str() {
+            "*" => "is there".to_owned(),
+            "" => "is not there".to_owned(),
+            value => format!("is {value}"),
+        };
+        say("holds", format!("{place} {must}"));
+    }
     if let Some(time) = &spec.time {
         let tolerance = time.tolerance.map_or("not checked: no tolerance is known".into(), |tolerance| format!("within {tolerance}"));
         say("time", format!("{}, {tolerance}", time.from));
@@ -138,6 +140,7 @@ fn facts(scheme: &Scheme) -> String {
 fn covers(scheme: &Scheme) -> String {
     match &scheme.spec.content {
         _ if scheme.spec.algorithm.as_slice().contains(&Algorithm::Token) => "nothing: who has the token can send anything".into(),
+        None if scheme.spec.signature.jws => "the token's claims".into(),
         None => "{body}".into(),
         Some(OneOrMany::One(content)) => content.clone(),
         Some(OneOrMany::Many(contents)) => contents.join("  or  "),
@@ -183,7 +186,6 @@ mod tests {
         assert!(facts("ramp").contains("is not established"));
         assert!(facts("zoom").contains("the SHA-256 of the body is the key"));
         assert!(facts("figma").contains("who has the token"));
-        assert!(facts("wise").contains("not yet: rsa-sha256"));
         for scheme in catalog.iter().filter(|scheme| !["hmac", "token"].contains(&scheme.name.as_str())) {
             let spec = &scheme.spec;
             assert!(spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(), "{}", scheme.name);
@@ -230,7 +232,7 @@ mod tests {
         let schemes = blocks(&text, "toml").into_iter().filter(|(_, toml)| toml.starts_with("[providers."));
         let schemes: Vec<&str> = schemes.map(|(_, toml)| toml).collect();
         let requests = blocks(&text, "http");
-        assert_eq!((schemes.len(), requests.len()), (6, 6), "six examples, each with a request");
+        assert_eq!((schemes.len(), requests.len()), (7, 7), "seven examples, each with a request");
         for (toml, (said, request)) in schemes.into_iter().zip(requests) {
             let settings: BTreeMap<String, BTreeMap<String, crate::settings::SchemeSpec>> = toml::from_str(toml).unwrap();
             let catalog = Catalog::new(&settings["providers"]).unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));

@@ -317,7 +317,7 @@ mod tests {
             let expected = match verdict["id"].as_str().unwrap() {
                 "pairs" | "object" => json!(["accept", null]),
                 "bare" => json!(["reject", "missing_signature"]),
-                "later" => json!(["reject", "unsupported"]),
+                "later" => json!(["reject", "missing_signature"]),
                 _ => json!(["reject", "no_match"]),
             };
             assert_eq!(json!([verdict["verdict"], verdict["reason"]]), expected, "{line}");

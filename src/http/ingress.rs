@@ -270,6 +270,9 @@ async fn handle(
     if source.bare_answers {
         return Ok(response.finish());
     }
+    if let Some(answer) = &source.verifier.scheme().spec.answer {
+        return Ok(response.content_type("text/plain").body(answer.clone()));
+    }
     Ok(response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
 }
 

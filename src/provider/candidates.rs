@@ -8,12 +8,12 @@ use base64::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::selector::Repeated;
+use super::{jws, selector::Repeated};
 use crate::settings::scheme::{Encoding, SignatureSpec};
 
 const CANDIDATES_MAX: usize = 32;
 /// Longer than any digest's text; what is longer is not even decoded.
-const TEXT_BYTES_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 1400;
 
 const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
@@ -30,17 +30,50 @@ pub struct Grammar {
     max: usize,
     /// Not empty; the first is how digests are written.
     encodings: Vec<Encoding>,
+    /// The text is a token, and its members are its claims.
+    pub jws: bool,
     /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn from the time it takes.
     hashed: bool,
 }
 
-/// Digests of one width, one after the other.
+/// How long a digest is.
+#[derive(Clone, Copy, Debug)]
+pub enum Width {
+    Exactly(usize),
+    UpTo(usize),
+}
+
+impl Width {
+    fn fits(self, length: usize) -> bool {
+        match self {
+            Self::Exactly(width) => length == width,
+            Self::UpTo(most) => (1..=most).contains(&length),
+        }
+    }
+}
+
+/// Digests that have the width, one after the other.
 #[derive(Debug, Default)]
 pub struct Candidates {
     pub bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
     /// Items that could be read, also of a wrong width.
     pub readable: usize,
     items: usize,
+}
+
+impl Candidates {
+    pub fn one(digest: Vec<u8>) -> Self {
+        Self { ends: vec![digest.len()], bytes: digest, readable: 1, items: 1 }
+    }
+
+    pub fn each(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.ends.iter().enumerate().map(|(index, end)| {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..*end]
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +103,7 @@ impl Grammar {
             skip: spec.skip,
             max,
             encodings: encodings.to_vec(),
+            jws: spec.jws,
             hashed,
         })
     }
@@ -88,9 +122,17 @@ impl Grammar {
     }
 
     /// A named member of the pairs, or by its index where there are none. Looks no further than the bound on items.
-    pub fn member<'t>(&self, text: &'t str, name: &str) -> Result<Option<&'t str>, Repeated> {
+    pub fn member<'t>(&self, text: &'t str, name: &str) -> Result<Option<Cow<'t, str>>, Repeated> {
+        if self.jws {
+            return Ok(jws::claim(self.token(text).unwrap_or_default(), name));
+        }
         let Some(pair) = &self.pair else {
-            return Ok(name.parse().ok().filter(|index| *index < self.max).and_then(|index| self.items(text).nth(index)));
+            return Ok(name
+                .parse()
+                .ok()
+                .filter(|index| *index < self.max)
+                .and_then(|index| self.items(text).nth(index))
+                .map(Cow::Borrowed));
         };
         let mut values = self
             .items(text)
@@ -99,11 +141,16 @@ impl Grammar {
             .filter(|(key, _)| *key == name)
             .map(|(_, value)| value);
         let first = values.next();
-        if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first) }
+        if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first.map(Cow::Borrowed)) }
+    }
+
+    /// The token that the text is, behind its prefix.
+    pub fn token<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.digest_of(text.trim_ascii())
     }
 
     /// Adds the digests of `text` that have the width.
-    pub fn collect(&self, text: &str, width: usize, into: &mut Candidates) -> Result<(), TooMany> {
+    pub fn collect(&self, text: &str, width: Width, into: &mut Candidates) -> Result<(), TooMany> {
         for (index, item) in self.items(text).enumerate() {
             into.items += 1;
             if into.items > self.max {
@@ -113,8 +160,14 @@ impl Grammar {
                 continue;
             }
             let Some(digest) = self.digest_of(item) else { continue };
-            let readable =
-                self.encodings.iter().fold(false, |readable, encoding| self.decode(*encoding, digest, width, &mut into.bytes) | readable);
+            let mut readable = false;
+            for encoding in &self.encodings {
+                let before = into.bytes.len();
+                readable |= self.decode(*encoding, digest, width, &mut into.bytes);
+                if into.bytes.len() > before {
+                    into.ends.push(into.bytes.len());
+                }
+            }
             into.readable += usize::from(readable);
         }
         Ok(())
@@ -122,7 +175,7 @@ impl Grammar {
 
     fn digest_of<'t>(&self, item: &'t str) -> Option<&'t str> {
         let digest = match &self.pair {
-            Some(pair) => item.split_once(pair.as_str()).filter(|(key, _)| self.take.iter().any(|name| name == key))?.1,
+            Some(pair) => item.split_once(pair.as_str()).filter(|(key, _)| self.take.iter().any(|name| name == "*" || name == key))?.1,
             None => item,
         };
         let digest = match &self.prefix {
@@ -133,7 +186,7 @@ impl Grammar {
     }
 
     /// Appends the digest where it has the width; whether its text could be read at all.
-    fn decode(&self, encoding: Encoding, text: &str, width: usize, into: &mut Vec<u8>) -> bool {
+    fn decode(&self, encoding: Encoding, text: &str, width: Width, into: &mut Vec<u8>) -> bool {
         let mut buffer = [0; TEXT_BYTES_MAX];
         if !matches!(encoding, Encoding::Plain | Encoding::Credentials) && text.len() > TEXT_BYTES_MAX {
             return false;
@@ -154,7 +207,7 @@ impl Grammar {
         };
         match decoded {
             Some(token) if self.hashed => into.extend_from_slice(&Sha256::digest(token)),
-            Some(digest) if digest.len() == width => into.extend_from_slice(digest),
+            Some(digest) if width.fits(digest.len()) => into.extend_from_slice(digest),
             _ => {}
         }
         decoded.is_some()
@@ -239,7 +292,7 @@ mod tests {
             (&positional, "1234,aabb,ccdd", 2, "aabbccdd"),
         ] {
             let mut found = Candidates::default();
-            grammar.collect(text, 2, &mut found).unwrap();
+            grammar.collect(text, Width::Exactly(2), &mut found).unwrap();
             assert_eq!((found.readable, hex::encode(&found.bytes).as_str()), (readable, bytes), "{text}");
         }
     }
@@ -247,14 +300,14 @@ mod tests {
     #[test]
     fn more_items_than_the_bound_are_refused() {
         let mut found = Candidates::default();
-        assert_eq!(stripe().collect(&"v1=aabb,".repeat(10_000), 2, &mut found), Err(TooMany));
+        assert_eq!(stripe().collect(&"v1=aabb,".repeat(10_000), Width::Exactly(2), &mut found), Err(TooMany));
         assert!(found.bytes.len() <= 64, "no more than the bound is ever decoded");
-        assert_eq!(stripe().collect(&"v0=aabb,".repeat(10_000), 2, &mut Candidates::default()), Err(TooMany));
+        assert_eq!(stripe().collect(&"v0=aabb,".repeat(10_000), Width::Exactly(2), &mut Candidates::default()), Err(TooMany));
     }
 
     #[test]
     fn members_are_found_once_or_refused() {
-        assert_eq!(stripe().member("t=12,v1=aa", "t"), Ok(Some("12")));
+        assert_eq!(stripe().member("t=12,v1=aa", "t"), Ok(Some("12".into())));
         assert_eq!(stripe().member("v1=aa", "t"), Ok(None));
         assert_eq!(stripe().member("t=1,t=2", "t"), Err(Repeated("t".into())));
     }
@@ -272,11 +325,11 @@ mod tests {
         fn any_text_is_survived(text in any::<String>(), separator in proptest::option::of("\\PC{1,2}"), pair in proptest::option::of("\\PC{1,2}")) {
             for encoding in [Encoding::Hex, Encoding::Base64, Encoding::Base64url, Encoding::Plain] {
                 let spec = SignatureSpec {
-                    from: "header:x".into(), every: false, repeated: false, all: false, groups: None, separator: separator.clone(), pair: pair.clone(),
+                    from: "header:x".into(), jws: false, leeway: None, every: false, repeated: false, all: false, groups: None, separator: separator.clone(), pair: pair.clone(),
                     take: pair.iter().map(|_| "v1".into()).collect(), prefix: None, prefix_optional: false, skip: 0, candidates_max: None,
                 };
                 let grammar = Grammar::new(&spec, &[encoding], encoding == Encoding::Plain).unwrap();
-                let _ = grammar.collect(&text, 32, &mut Candidates::default());
+                let _ = grammar.collect(&text, Width::Exactly(32), &mut Candidates::default());
                 let _ = grammar.member(&text, "t");
             }
         }
@@ -288,9 +341,9 @@ mod tests {
                 let time = time.to_string();
                 let text = grammar.write(&[("t", &time)], &digest);
                 let mut found = Candidates::default();
-                grammar.collect(&text, 32, &mut found).unwrap();
+                grammar.collect(&text, Width::Exactly(32), &mut found).unwrap();
                 prop_assert_eq!(&found.bytes, &digest);
-                prop_assert_eq!(grammar.member(&text, "t").unwrap(), Some(time.as_str()));
+                prop_assert_eq!(grammar.member(&text, "t").unwrap(), Some(time.into()));
             }
         }
     }

@@ -13,11 +13,12 @@ use super::{
     template::{Chunk, Template, Values},
     verify::repeated,
 };
-use crate::settings::scheme::{Algorithm, AnswerSpec, ChallengeSpec};
+use crate::settings::scheme::{Algorithm, AnswerSpec, ChallengeSpec, MacText};
 
 const CHALLENGE_BYTES_MAX: usize = 4096;
 /// What an unsigned handshake may have signed is no longer than this.
 const WORD_BYTES_MAX: usize = 256;
+const HEX_BYTES_MAX: usize = 32;
 
 pub struct Challenge {
     method: String,
@@ -26,6 +27,7 @@ pub struct Challenge {
     pub unsigned: bool,
     pub token: Option<Selector>,
     pub mac: Option<Template>,
+    mac_text: MacText,
     status: u16,
     answer: Answer,
     headers: Vec<(String, Template)>,
@@ -70,7 +72,9 @@ impl Compiler {
         let token = spec.token.as_deref().and_then(|text| self.selector(&key("token"), text, &mut pointers));
         let keep = spec.keep.as_deref().and_then(|text| self.selector(&key("keep"), text, &mut pointers));
         let mac = spec.mac.as_deref().and_then(|text| self.keep(&key("mac"), Template::parse(text, &mut pointers)));
-        let can = !algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::Token | Algorithm::Ed25519));
+        let can = !algorithms.iter().any(|algorithm| {
+            matches!(algorithm, Algorithm::Token | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256)
+        });
         self.demand(mac.is_none() || can, &key("mac"), "needs an algorithm that makes digests with the secret");
         let answer = self.answer(&key("answer"), spec.answer.as_ref(), &mut pointers);
         let headers: Vec<_> = spec
@@ -85,8 +89,20 @@ impl Compiler {
             .collect();
         let uses_mac = answer.templates().chain(headers.iter().map(|(_, template)| template)).any(Template::has_mac);
         self.demand(!uses_mac || mac.is_some(), &key("mac"), "is missing: the answer has {mac}");
-        let unsigned = spec.unsigned;
-        (self.errors.len() == before).then_some(Challenge { method, when, unsigned, token, mac, status, answer, headers, keep, pointers })
+        let (unsigned, mac_text) = (spec.unsigned, spec.mac_text.unwrap_or(MacText::Word));
+        (self.errors.len() == before).then_some(Challenge {
+            method,
+            when,
+            unsigned,
+            token,
+            mac,
+            mac_text,
+            status,
+            answer,
+            headers,
+            keep,
+            pointers,
+        })
     }
 
     fn when(&mut self, at: &str, when: &BTreeMap<String, String>, pointers: &mut Pointers) -> Vec<(Selector, Mark)> {
@@ -143,19 +159,24 @@ impl Challenge {
         &self.method
     }
 
-    /// Whether a digest of this content is given to whoever asks. It is made with the key that signs events, so only plain words get one, and
-    /// such content is never taken for an event.
+    /// Whether a digest of this content is given to whoever asks. It is made with the key that signs events, so only such texts get one as
+    /// can be no event, and such content is never taken for an event.
     pub fn gives_away(&self, content: &[Chunk<'_>]) -> bool {
-        let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && !b"{}[]\"<>&".contains(byte);
+        if !self.unsigned || self.mac.is_none() {
+            return false;
+        }
+        let (length_max, is_harmless): (usize, fn(&u8) -> bool) = match self.mac_text {
+            MacText::Word => (WORD_BYTES_MAX, |byte| (b' '..=b'~').contains(byte) && !b"{}[]\"<>&".contains(byte)),
+            MacText::Hex => (HEX_BYTES_MAX, u8::is_ascii_hexdigit),
+        };
         let mut length = 0;
-        let is_word = content.iter().all(|chunk| match chunk {
+        content.iter().all(|chunk| match chunk {
             Chunk::Bytes(bytes) => {
                 length += bytes.len();
-                length <= WORD_BYTES_MAX && bytes.iter().all(is_plain)
+                length <= length_max && bytes.iter().all(is_harmless)
             }
             Chunk::Secret => true,
-        });
-        self.unsigned && self.mac.is_some() && is_word
+        })
     }
 
     /// What was found in the body, where the request is this handshake.
@@ -181,8 +202,8 @@ impl Challenge {
     }
 
     /// The answer; none where what it is made of is not there, or is too long or too dirty to be one.
-    pub fn answer(&self, inputs: &Inputs<'_>, mac: Option<&str>) -> Option<ChallengeAnswer> {
-        let values = Values { inputs, timestamp: None, id: None, mac, url_decode: None };
+    pub fn answer(&self, inputs: &Inputs<'_>, mac: Option<&str>, key_name: Option<&str>) -> Option<ChallengeAnswer> {
+        let values = Values { mac, key_name, ..Values::none(inputs) };
         let (content_type, body) = match &self.answer {
             Answer::Empty => ("text/plain", Bytes::new()),
             Answer::Text(template) => ("text/plain", Bytes::from(text(template, &values)?)),

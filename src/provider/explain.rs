@@ -7,7 +7,8 @@ use super::{
     mac,
     plan::Plan,
     selector::{Inputs, Place},
-    verify::{signatures, unix_ms},
+    times::unix_ms,
+    verify::{document, signatures},
 };
 
 /// One check.
@@ -57,8 +58,8 @@ impl Verifier {
         match check {
             1 => plan.signature.places().map(|place| presence(place, request)).collect::<Vec<_>>().join(", "),
             2 => match self.candidates_of(request) {
-                Some(Candidates { readable, bytes, .. }) => {
-                    let fit = bytes.len() / mac::width(plan.algorithms[0]);
+                Some(candidates) => {
+                    let (readable, fit) = (candidates.readable, candidates.each().len());
                     format!("{readable} in the provider's form, {fit} of them of its algorithm's length")
                 }
                 None => String::new(),
@@ -108,7 +109,8 @@ impl Verifier {
         read: impl FnOnce(&Plan, &Inputs<'_>, &[std::borrow::Cow<'_, [u8]>]) -> Option<T>,
     ) -> Option<T> {
         let plan = self.plan();
-        let found = if plan.before.is_empty() { None } else { plan.before.find(request.body) };
+        let document = document(plan, request, None);
+        let found = if plan.before.is_empty() { None } else { plan.before.find(&document) };
         let inputs = Inputs { request, found: found.as_ref(), signature: None };
         let texts = signatures(plan, &inputs).ok()?;
         read(plan, &inputs, &texts)

@@ -13,7 +13,8 @@ use subtle::{Choice, ConstantTimeEq as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
-    candidates::{BASE64, BASE64_URL, credentials},
+    asymmetric::{self, PublicKey, SIGNATURE_BYTES_MAX},
+    candidates::{BASE64, BASE64_URL, Candidates, Width, credentials},
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;
@@ -29,16 +30,18 @@ pub enum Key {
     /// The token's hash.
     Token([u8; 32]),
     Ed25519(Box<VerifyingKey>),
+    Asymmetric(PublicKey),
 }
 
 /// Bytes of one candidate, as compared.
-pub fn width(algorithm: Algorithm) -> usize {
+pub fn width(algorithm: Algorithm) -> Width {
     match algorithm {
-        Algorithm::HmacSha1 | Algorithm::Sha1 => 20,
-        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Token => 32,
-        Algorithm::HmacSha384 => 48,
-        Algorithm::HmacSha512 | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 => 64,
-        Algorithm::RsaSha256 => 256,
+        Algorithm::HmacSha1 | Algorithm::Sha1 => Width::Exactly(20),
+        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Token => Width::Exactly(32),
+        Algorithm::HmacSha384 => Width::Exactly(48),
+        Algorithm::HmacSha512 | Algorithm::Ed25519 => Width::Exactly(64),
+        Algorithm::EcdsaP256Sha256 => Width::UpTo(80),
+        Algorithm::RsaSha256 => Width::UpTo(SIGNATURE_BYTES_MAX),
     }
 }
 
@@ -63,7 +66,7 @@ impl Key {
                 }
                 Self::Ed25519(Box::new(key))
             }
-            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => return Err("needs an algorithm that is not built yet".into()),
+            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => Self::Asymmetric(PublicKey::new(algorithm, secret)?),
         })
     }
 
@@ -76,12 +79,17 @@ impl Key {
             Self::HmacSha512(state) => mac(&**state, content).to_vec(),
             Self::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
             Self::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
-            Self::Token(_) | Self::Ed25519(_) => return None,
+            Self::Token(_) | Self::Ed25519(_) | Self::Asymmetric(_) => return None,
         })
     }
 
-    /// Whether any candidate (all of the algorithm's width, one after the other) is right for this content.
-    pub fn matches(&self, content: &[Chunk<'_>], candidates: &[u8]) -> Choice {
+    /// Whether this is the hash of the token.
+    pub fn is_token(&self, hash: &[u8]) -> Choice {
+        if let Self::Token(known) = self { known.ct_eq(hash) } else { Choice::from(0) }
+    }
+
+    /// Whether any candidate (all of the algorithm's width) is right for this content.
+    pub fn matches(&self, content: &[Chunk<'_>], candidates: &Candidates) -> Choice {
         match self {
             Self::HmacSha1(state) => any_equal(&mac(&**state, content), candidates),
             Self::HmacSha256(state) => any_equal(&mac(&**state, content), candidates),
@@ -93,16 +101,24 @@ impl Key {
             Self::Ed25519(key) => {
                 // The key is public: there is nothing that the time could tell.
                 let message = joined(content);
-                let (signatures, _) = candidates.as_chunks::<64>();
-                let right = signatures.iter().any(|bytes| key.verify_strict(&message, &Signature::from_bytes(bytes)).is_ok());
+                let mut signatures = candidates.each().filter_map(|bytes| bytes.try_into().ok());
+                let right = signatures.any(|bytes| key.verify_strict(&message, &Signature::from_bytes(bytes)).is_ok());
                 Choice::from(u8::from(right))
+            }
+            Self::Asymmetric(key) => {
+                let message = joined(content);
+                Choice::from(u8::from(candidates.each().any(|signature| key.is_right(&message, signature))))
             }
         }
     }
 }
 
-/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or with the public key behind it.
-pub fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>]) -> Result<Vec<u8>, String> {
+/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or with the public key behind it, for other
+/// public-key algorithms the private key. `fixed`: an ECDSA signature as JWS has it.
+pub fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>], fixed: bool) -> Result<Vec<u8>, String> {
+    if matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) {
+        return asymmetric::sign(algorithm, secret, &joined(content), fixed);
+    }
     if algorithm == Algorithm::Ed25519 {
         let seed = secret.first_chunk::<32>().ok_or("is not an Ed25519 private seed of 32 bytes")?;
         return Ok(SigningKey::from_bytes(seed).sign(&joined(content)).to_bytes().to_vec());
@@ -155,8 +171,8 @@ fn hash<D: Digest>(secret: &[u8], content: &[Chunk<'_>]) -> hmac::digest::Output
     hash.finalize()
 }
 
-fn any_equal(expected: &[u8], candidates: &[u8]) -> Choice {
-    candidates.chunks_exact(expected.len()).fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
+fn any_equal(expected: &[u8], candidates: &Candidates) -> Choice {
+    candidates.each().fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
 }
 
 fn joined(content: &[Chunk<'_>]) -> Vec<u8> {
@@ -174,6 +190,9 @@ pub enum Step {
     /// Unicode's compatibility decomposition.
     Nfkd,
     Credentials,
+    /// What stands behind the last of these; all of it where there is none.
+    After(String),
+    Sha1,
 }
 
 impl Step {
@@ -185,7 +204,11 @@ impl Step {
             None if text == "text" => Ok(Self::Text),
             None if text == "nfkd" => Ok(Self::Nfkd),
             None if text == "credentials" => Ok(Self::Credentials),
-            _ => Err(format!("{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\", \"text\", \"nfkd\" or \"credentials\"")),
+            None if text == "sha1" => Ok(Self::Sha1),
+            Some(("after", separator)) if !separator.is_empty() => Ok(Self::After(separator.into())),
+            _ => Err(format!(
+                "{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\", \"text\", \"nfkd\", \"credentials\", \"after:SEPARATOR\" or \"sha1\""
+            )),
         }
     }
 
@@ -199,6 +222,11 @@ impl Step {
             }
             Self::Hex => hex::decode(secret.trim_ascii()).map_err(|_| "is not hex".into()),
             Self::Text => Ok(secret),
+            Self::After(separator) => {
+                let start = memchr::memmem::rfind(&secret, separator.as_bytes()).map_or(0, |at| at + separator.len());
+                Ok(secret[start..].to_vec())
+            }
+            Self::Sha1 => Ok(Sha1::digest(&secret).to_vec()),
             Self::Credentials => {
                 let text = std::str::from_utf8(&secret).map_err(|_| "is no text")?;
                 Ok(credentials(text).ok_or("says Basic and is not base64")?.into_owned())
@@ -224,6 +252,12 @@ fn without_prefix<'s>(secret: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
         rest = &rest[memchr::memmem::find(rest, part.as_bytes())? + part.len()..];
     }
     Some(rest)
+}
+
+/// What a secret has before the part that is the key.
+pub fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
+    let separator = steps.iter().find_map(|step| if let Step::After(separator) = step { Some(separator) } else { None })?;
+    secret.rsplit_once(separator.as_str()).map(|(name, _)| name)
 }
 
 /// The key's bytes of a secret as it is written in the settings.

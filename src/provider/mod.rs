@@ -1,15 +1,22 @@
 //! Signature schemes: verify, sign, challenge. Pure: no I/O, no clock. A scheme is data (`config/providers/`); nothing here knows a
 //! provider by name.
 
+mod asymmetric;
+mod binds;
 mod candidates;
+mod canonical;
 mod catalog;
 mod challenge;
+#[cfg(test)]
+mod code_tests;
 mod explain;
 mod gzip;
 #[cfg(test)]
 mod handshake_tests;
 mod json;
+mod jws;
 mod mac;
+mod multipart;
 mod of_source;
 mod plan;
 mod put;
@@ -22,6 +29,7 @@ mod template;
 mod testing;
 #[cfg(test)]
 mod tests_of_all;
+mod times;
 #[cfg(test)]
 mod trap_tests;
 mod verify;

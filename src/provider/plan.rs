@@ -2,9 +2,11 @@
 
 use super::{
     SchemeError,
+    binds::Bind,
     candidates::Grammar,
     challenge::Challenge,
     json::Pointers,
+    jws,
     mac::Step,
     selector::{Place, Selector},
     template::Template,
@@ -33,6 +35,11 @@ pub struct Plan {
     /// Of several, the first whose places are all there. Empty for tokens.
     pub contents: Vec<Template>,
     pub url_decode: Option<String>,
+    pub url_ports: bool,
+    /// Where the JSON text is, if it is not the body.
+    pub document: Option<Selector>,
+    pub binds: Vec<Bind>,
+    pub leeway_ms: i64,
     pub time: Option<Time>,
     pub id: Option<Selector>,
     pub key_id: Option<Selector>,
@@ -76,6 +83,13 @@ impl Compiler {
         }
     }
 
+    fn document(&mut self, text: &str) -> Option<Selector> {
+        let selector = self.selector("document", text, &mut Pointers::default())?;
+        let known = selector.places().all(|place| matches!(place, Place::Form(_) | Place::Signature(_)));
+        self.demand(known, "document", "must be form:NAME or claim:PATH");
+        Some(selector)
+    }
+
     fn time(&mut self, spec: &TimeSpec, before: &mut Pointers) -> Option<Time> {
         Some(Time {
             from: self.selector("time.from", &spec.from, before)?,
@@ -87,7 +101,7 @@ impl Compiler {
     }
 
     fn contents(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Vec<Template> {
-        if spec.algorithm.as_slice().first() == Some(&Algorithm::Token) {
+        if spec.algorithm.as_slice().first() == Some(&Algorithm::Token) || spec.signature.jws {
             return Vec::new();
         }
         let texts = spec.content.as_ref().map(|content| content.as_slice());
@@ -114,13 +128,24 @@ impl Compiler {
             self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
         }
         self.demand(token == 0 || spec.content.is_none(), "content", "has no meaning with algorithm = \"token\"");
+        self.signed_token(spec);
         let encodings = spec.encoding.as_ref().map_or(&[][..], OneOrMany::as_slice);
         let for_tokens = encodings.iter().any(|encoding| matches!(encoding, Encoding::Plain | Encoding::Credentials));
         let message = "\"plain\" and \"credentials\" are for tokens: write \"hex\", \"base64\" or \"base64url\"";
         self.demand(token > 0 || !for_tokens, "encoding", message);
         self.demand(token > 0 || !spec.signature.all, "signature.all", "is for algorithm = \"token\"");
-        let built = !algorithms.iter().any(|algorithm| matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256));
-        self.demand(built, "algorithm", "is named by the grammar and not built yet");
+    }
+
+    fn signed_token(&mut self, spec: &SchemeSpec) {
+        let jws = spec.signature.jws;
+        let algorithms = spec.algorithm.as_slice();
+        let hmac = |algorithm: &Algorithm| matches!(algorithm, Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512);
+        self.demand(!jws || algorithms.iter().all(|one| jws::is_for_tokens(*one)), "algorithm", "is none that tokens are signed with");
+        // A public key must never be taken for the secret of an HMAC.
+        let alike = algorithms.iter().all(hmac) || algorithms.len() == 1;
+        self.demand(!jws || alike, "algorithm", "mixes secrets and public keys: a token would choose between them");
+        self.demand(!jws || spec.content.is_none(), "content", "has no meaning with signature.jws: the token is what is signed");
+        self.demand(jws || spec.signature.leeway.is_none(), "signature.leeway", "is for tokens: set signature.jws");
     }
 
     fn signature(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Selector> {
@@ -156,6 +181,8 @@ impl Plan {
         compiler.cross_check(spec, &contents);
         let steps = spec.secret.iter().enumerate().map(|(i, step)| compiler.keep(&format!("secret[{i}]"), Step::parse(step))).collect();
         let time = spec.time.as_ref().and_then(|time| compiler.time(time, &mut before));
+        let binds = compiler.binds(&spec.binds, &mut before);
+        let document = spec.document.as_deref().and_then(|text| compiler.document(text));
         let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
         let key_id = spec.key_id.as_deref().and_then(|text| compiler.selector("key_id", text, &mut before));
         let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
@@ -182,6 +209,10 @@ impl Plan {
             groups: spec.signature.groups.clone(),
             contents,
             url_decode: spec.url_decode.clone(),
+            url_ports: spec.url_ports,
+            document,
+            binds,
+            leeway_ms: spec.signature.leeway.map_or(0, |leeway| i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX)),
             time,
             id,
             key_id,
@@ -202,7 +233,7 @@ impl Plan {
 
     /// Whether any of the contents covers the body as a whole.
     pub fn covers_body(&self) -> bool {
-        self.contents.iter().all(Template::has_body)
+        self.binds.iter().any(Bind::has_body) || !self.contents.is_empty() && self.contents.iter().all(Template::has_body)
     }
 }
 

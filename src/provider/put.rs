@@ -38,6 +38,16 @@ impl Outgoing {
         true
     }
 
+    /// Puts the JSON text that was made into the form field that the scheme has it in.
+    pub fn wrap(&mut self, document: Option<&Selector>) {
+        let part = document.and_then(|selector| selector.alternatives[0].first());
+        if let Some(Part { place: Place::Form(name), .. }) = part
+            && is_json(&self.body)
+        {
+            self.body = appended(b"", name, &String::from_utf8_lossy(&self.body));
+        }
+    }
+
     fn put_header(&mut self, name: &str, value: &str) {
         if !self.headers.iter().any(|(known, _)| known == name) {
             self.headers.push((name.to_owned(), value.to_owned()));
@@ -64,6 +74,10 @@ impl Outgoing {
             }
         }
     }
+}
+
+fn is_json(body: &[u8]) -> bool {
+    matches!(body.first(), Some(b'{' | b'['))
 }
 
 /// The parts of a join, each with its piece of a joined value. Where there are too few pieces the rest is "1", or is left out.

@@ -7,6 +7,7 @@ use super::{
     Request,
     candidates::Grammar,
     json::{Found, Pointers},
+    multipart::field,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,9 @@ fn all_headers<'a>(request: &Request<'a>, wanted: impl Fn(&str) -> bool) -> impl
 fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
     let (text, optional) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
     let wrong = || {
-        format!("{text:?} names no place: write header:NAME, body:PATH, raw:PATH, member:NAME, query:NAME, form:NAME or signature:MEMBER")
+        format!(
+            "{text:?} names no place: write header:NAME, body:PATH, raw:PATH, member:NAME, query:NAME, form:NAME, signature:MEMBER or claim:PATH"
+        )
     };
     let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
     let place = match kind {
@@ -134,7 +137,7 @@ fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
         "query" if name == "*" => Place::Queries,
         "query" => Place::Query(name.into()),
         "form" => Place::Form(name.into()),
-        "signature" => Place::Signature(name.into()),
+        "signature" | "claim" => Place::Signature(name.into()),
         _ => return Err(wrong()),
     };
     Ok(Part { place, written: name.into(), optional })
@@ -171,10 +174,11 @@ fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8
         Place::Member(index) => inputs.found.and_then(|found| found.name(*index)).cloned().map(bytes_of),
         Place::Queries => all_queries(inputs.request).next(),
         Place::Query(name) => inputs.request.query_text().and_then(|query| pair(query.as_bytes(), name)),
+        Place::Form(name) if inputs.request.body.starts_with(b"--") => field(inputs.request.body, name).map(Cow::Borrowed),
         Place::Form(name) if is_form(inputs.request.body) => pair(inputs.request.body, name),
         Place::Form(_) => None,
         Place::Signature(name) => match inputs.signature {
-            Some((grammar, text)) => grammar.member(text, name)?.map(|value| Cow::Borrowed(value.as_bytes())),
+            Some((grammar, text)) => grammar.member(text, name)?.map(bytes_of),
             None => None,
         },
     })
@@ -199,13 +203,13 @@ fn all_queries<'a>(request: &Request<'a>) -> impl Iterator<Item = Cow<'a, [u8]>>
 }
 
 /// What stands between the question mark and the fragment.
-fn query_of(url: &str) -> Option<&str> {
+pub fn query_of(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
     Some(query.split_once('#').map_or(query, |(query, _)| query))
 }
 
 /// A JSON body is no form, whatever in it looks like one.
-fn is_form(body: &[u8]) -> bool {
+pub fn is_form(body: &[u8]) -> bool {
     !matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 

@@ -3,15 +3,19 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Map;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Request, Scheme, SchemeError,
+    Request, Scheme, SchemeError, asymmetric,
+    binds::Must,
+    jws,
     mac::{self, Step, key_bytes},
     plan::Plan,
     put::Outgoing,
     selector::{Inputs, Part, Place},
-    template::{Absent, Values},
+    template::{Absent, Chunk, Values},
+    verify::document,
 };
 use crate::settings::scheme::{Algorithm, TimeUnit};
 
@@ -53,16 +57,68 @@ pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result
     }
     complete(plan, draft, &mut outgoing);
 
+    let part = &plan.signature.alternatives[0][0];
+    let in_document = in_document(plan);
+    if !in_document {
+        outgoing.wrap(plan.document.as_ref());
+    }
+    if plan.grammar.jws {
+        let token = token(plan, secret, draft, &outgoing)?;
+        outgoing.put(part, &format!("{}{token}", plan.grammar.prefix.as_deref().unwrap_or_default()));
+        return Ok(Signed { headers: outgoing.headers, body: outgoing.body, url: outgoing.url });
+    }
     let digest = digest(plan, secret, draft, &outgoing, timestamp.as_deref())?;
     let leading: Vec<(&str, &str)> = match (time_part(plan), &timestamp) {
         (Some(Part { place: Place::Signature(name), .. }), Some(timestamp)) => vec![(name, timestamp)],
         _ => Vec::new(),
     };
-    let part = &plan.signature.alternatives[0][0];
     if !outgoing.put(part, &plan.grammar.write(&leading, &digest)) {
         return Err(SchemeError::new("signature.from", &format!("this request has no room for {}", part.place)));
     }
+    if in_document {
+        outgoing.wrap(plan.document.as_ref());
+    }
     Ok(Signed { headers: outgoing.headers, body: outgoing.body, url: outgoing.url })
+}
+
+/// A token whose claims are what the scheme asks for.
+fn token(plan: &Plan, secret: &SecretString, draft: &Draft<'_>, outgoing: &Outgoing) -> Result<String, SchemeError> {
+    let mut claims = Map::new();
+    let body = Bytes::copy_from_slice(&outgoing.body);
+    let headers: Vec<(&str, &[u8])> = outgoing.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = Request { method: draft.method, url: outgoing.url.as_deref(), query: None, headers: &headers, body: &body };
+    let inputs = Inputs { request: &request, found: None, signature: None };
+    for bind in &plan.binds {
+        let (Some(name), Must::Be(template)) = (bind.claim(), &bind.must) else { continue };
+        let Ok(chunks) = template.resolve(&Values::none(&inputs)) else { continue };
+        let text: Vec<u8> =
+            chunks.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect();
+        claims.insert(name.into(), String::from_utf8_lossy(&text).into());
+    }
+    for (selector, value) in [(&plan.key, Some(draft.id)), (&plan.event_type, draft.event_type)] {
+        for part in selector.iter().filter_map(|selector| selector.alternatives[0].first()) {
+            if let (Place::Signature(name), Some(value)) = (&part.place, value) {
+                claims.insert(name.clone(), value.into());
+            }
+        }
+    }
+    claims.insert("iat".into(), draft.unix_seconds.into());
+    claims.insert("nbf".into(), draft.unix_seconds.into());
+    claims.insert("exp".into(), (draft.unix_seconds + TOKEN_SECONDS).into());
+    claims.entry("jti").or_insert_with(|| draft.id.into());
+    let signed = jws::unsigned(plan.algorithms[0], &claims);
+    let key = key_bytes(&plan.steps, secret.expose_secret()).map_err(|message| SchemeError::new("secret", &message))?;
+    let digest = mac::sign(plan.algorithms[0], &key, &[Chunk::Bytes(signed.as_bytes().into())], true);
+    let digest = digest.map_err(|message| SchemeError::new("secret", &message))?;
+    Ok(format!("{signed}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)))
+}
+
+/// How long a token is valid.
+const TOKEN_SECONDS: i64 = 300;
+
+/// Whether the signature stands in the JSON text, which is put into its form last.
+fn in_document(plan: &Plan) -> bool {
+    matches!(plan.signature.alternatives[0][0].place, Place::Body(_))
 }
 
 fn time_part(plan: &Plan) -> Option<&Part> {
@@ -78,6 +134,10 @@ fn complete(plan: &Plan, draft: &Draft<'_>, outgoing: &mut Outgoing) {
         let value = if is_time { written(TimeUnit::Rfc3339, draft.unix_seconds) } else { draft.id.to_owned() };
         outgoing.put(part, &value);
     }
+    for header in plan.contents.iter().flat_map(|content| content.lists()) {
+        let names: Vec<&str> = outgoing.headers.iter().map(|(name, _)| name.as_str()).chain([header]).collect();
+        outgoing.headers.push((header.to_owned(), names.join(",")));
+    }
 }
 
 fn digest(
@@ -91,12 +151,14 @@ fn digest(
     let body = Bytes::copy_from_slice(&outgoing.body);
     let headers: Vec<(&str, &[u8])> = outgoing.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let request = Request { method: draft.method, url: outgoing.url.as_deref(), query: None, headers: &headers, body: &body };
-    let found = plan.before.find(&body);
+    let document = document(plan, &request, None);
+    let found = plan.before.find(if in_document(plan) { &body } else { &document });
     let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
     let there = plan.time.as_ref().and_then(|time| time.from.resolve(&inputs).ok().flatten());
     let there = there.map(|(_, value)| String::from_utf8_lossy(&value).into_owned());
     let timestamp = there.as_deref().or(timestamp);
-    let values = Values { inputs: &inputs, timestamp, id: Some(draft.id.as_bytes()), mac: None, url_decode: plan.url_decode.as_deref() };
+    let url_decode = plan.url_decode.as_deref();
+    let values = Values { timestamp, id: Some(draft.id.as_bytes()), url_decode, ..Values::none(&inputs) };
     let mut content = Ok(Vec::new());
     for template in &plan.contents {
         content = template.resolve(&values);
@@ -105,7 +167,7 @@ fn digest(
         }
     }
     let content = content.map_err(unsignable)?;
-    mac::sign(plan.algorithms[0], &key, &content).map_err(|message| SchemeError::new("secret", &message))
+    mac::sign(plan.algorithms[0], &key, &content, false).map_err(|message| SchemeError::new("secret", &message))
 }
 
 fn unsignable(absent: Absent) -> SchemeError {
@@ -134,7 +196,13 @@ pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> Result<Secr
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     let mut bytes = [0; 32];
     rng.fill_bytes(&mut bytes);
-    let bytes = if plan.algorithms[0] == Algorithm::Ed25519 { mac::key_pair(bytes).to_vec() } else { bytes.to_vec() };
+    let bytes = match plan.algorithms[0] {
+        Algorithm::Ed25519 => mac::key_pair(bytes).to_vec(),
+        algorithm @ (Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) => asymmetric::generate(algorithm).ok_or_else(|| {
+            SchemeError::new("secret", "can't be made here: make an RSA key (openssl genpkey -algorithm RSA) and name it")
+        })?,
+        _ => bytes.to_vec(),
+    };
     let mut text = match plan.steps.iter().rev().find(|step| matches!(step, Step::Base64 | Step::Hex)) {
         Some(Step::Base64) => base64::engine::general_purpose::STANDARD.encode(bytes),
         _ => hex::encode(bytes),

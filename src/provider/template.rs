@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{
+    Request,
     candidates::encoded,
+    canonical,
     json::Pointers,
     selector::{Inputs, Place, Repeated, Selector},
 };
@@ -24,8 +26,25 @@ enum Piece {
     /// A digest that was made before; in answers alone.
     Mac,
     /// A hash of the body, as text.
-    BodyHash(Hash, Encoding),
+    BodyHash(Hash, Option<Encoding>),
+    /// The same of the URL.
+    UrlHash(Hash, Option<Encoding>),
     Value(Selector),
+    /// Nothing where it is missing.
+    Optional(Selector),
+    /// Nothing at all, but it must be there.
+    There(Selector),
+    Path,
+    PathEscaped,
+    Base,
+    FormSorted,
+    QuerySorted,
+    UrlAndFormSorted,
+    Listed(String),
+    /// The body as a JSON string.
+    JsonBody,
+    /// What the secret has before the key itself; in answers alone.
+    KeyName,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +74,14 @@ pub struct Values<'a> {
     pub mac: Option<&'a str>,
     /// Characters whose percent-encoding in the URL is undone.
     pub url_decode: Option<&'a str>,
+    pub key_name: Option<&'a str>,
+}
+
+impl<'a> Values<'a> {
+    /// With the request alone.
+    pub fn none(inputs: &'a Inputs<'a>) -> Self {
+        Self { inputs, timestamp: None, id: None, mac: None, url_decode: None, key_name: None }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -68,11 +95,25 @@ impl Template {
     /// A template of what is signed: something of the request must be in it.
     pub fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
-        if template.pieces.iter().any(|piece| matches!(piece, Piece::Mac)) {
-            return Err("{mac} is for answers".into());
+        if template.pieces.iter().any(|piece| matches!(piece, Piece::Mac | Piece::KeyName)) {
+            return Err("{mac} and {key_name} are for answers".into());
         }
-        if template.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_) | Piece::Secret | Piece::Method)) {
+        if template
+            .pieces
+            .iter()
+            .all(|piece| matches!(piece, Piece::Literal(_) | Piece::Secret | Piece::Method | Piece::Optional(_) | Piece::There(_)))
+        {
             return Err(format!("{text:?} signs nothing of the request"));
+        }
+        Ok(template)
+    }
+
+    /// A template of a value to compare with: a text will do.
+    pub fn parse_value(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
+        let template = Self::parse_any(text, pointers)?;
+        let other = |piece: &Piece| matches!(piece, Piece::Secret | Piece::Timestamp | Piece::Id | Piece::Mac | Piece::KeyName);
+        if template.pieces.iter().any(other) {
+            return Err("{secret}, {timestamp}, {id}, {mac} and {key_name} have no place in a value to compare with".into());
         }
         Ok(template)
     }
@@ -113,8 +154,7 @@ impl Template {
                 "method" => Piece::Method,
                 "secret" => Piece::Secret,
                 "mac" => Piece::Mac,
-                name if name.starts_with("hash:") => body_hash(name)?,
-                selector => Piece::Value(Selector::parse(selector, pointers)?),
+                name => piece(name, pointers)?,
             });
         }
         literal.extend_from_slice(rest.as_bytes());
@@ -125,11 +165,20 @@ impl Template {
     }
 
     pub fn has_body(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Body | Piece::BodyHash(..)))
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Body | Piece::BodyHash(..) | Piece::JsonBody | Piece::FormSorted | Piece::UrlAndFormSorted))
     }
 
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
-        self.pieces.iter().filter_map(|piece| if let Piece::Value(selector) = piece { Some(selector) } else { None })
+        self.pieces
+            .iter()
+            .filter_map(|piece| if let Piece::Value(selector) | Piece::Optional(selector) = piece { Some(selector) } else { None })
+    }
+
+    /// The headers that list signed ones.
+    pub fn lists(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| if let Piece::Listed(header) = piece { Some(header.as_str()) } else { None })
     }
 
     pub fn has_mac(&self) -> bool {
@@ -151,8 +200,13 @@ impl Template {
     /// Whether this header or query parameter is signed by itself.
     pub fn covers(&self, place: &Place) -> bool {
         self.pieces.iter().any(|piece| match piece {
-            Piece::Value(selector) => selector.alternatives.len() == 1 && selector.places().any(|covered| covered == place),
-            Piece::Url => matches!(place, Place::Query(_)),
+            Piece::Value(selector) | Piece::Optional(selector) => {
+                selector.alternatives.len() == 1 && selector.places().any(|covered| covered == place)
+            }
+            Piece::Url | Piece::Path | Piece::PathEscaped | Piece::QuerySorted | Piece::UrlAndFormSorted => {
+                matches!(place, Place::Query(_))
+            }
+            Piece::Listed(header) => matches!(place, Place::Header(name) if name == header),
             _ => false,
         })
     }
@@ -169,43 +223,110 @@ impl Template {
                     Piece::Id => Cow::Borrowed(values.id.ok_or_else(|| Absent::Piece("the id".into()))?),
                     Piece::Url => url(request.url.ok_or(Absent::Url)?, values.url_decode),
                     Piece::Mac => Cow::Borrowed(values.mac.unwrap_or_default().as_bytes()),
-                    Piece::BodyHash(hash, encoding) => Cow::Owned(hash.of(request.body, *encoding).into_bytes()),
+                    Piece::BodyHash(hash, encoding) => Cow::Owned(hash.of(request.body, *encoding)),
+                    Piece::UrlHash(hash, encoding) => Cow::Owned(hash.of(request.url.ok_or(Absent::Url)?.as_bytes(), *encoding)),
+                    Piece::Path => Cow::Borrowed(canonical::path_of(request.url.ok_or(Absent::Url)?).as_bytes()),
+                    Piece::PathEscaped => Cow::Owned(canonical::path_escaped(request.url.ok_or(Absent::Url)?).into_bytes()),
+                    Piece::Base => Cow::Borrowed(canonical::base_of(request.url.ok_or(Absent::Url)?).as_bytes()),
+                    Piece::FormSorted => Cow::Owned(canonical::form_sorted(request).ok_or_else(no_form)?),
+                    Piece::QuerySorted => Cow::Owned(canonical::query_sorted(request)),
+                    Piece::UrlAndFormSorted => {
+                        request.url.ok_or(Absent::Url)?;
+                        Cow::Owned(canonical::url_and_form_sorted(request).ok_or_else(no_form)?)
+                    }
+                    Piece::Listed(header) => Cow::Owned(
+                        canonical::listed_headers(request, header)
+                            .ok_or_else(|| Absent::Piece(format!("the list of signed headers, {header},")))?,
+                    ),
+                    Piece::JsonBody => {
+                        let text = std::str::from_utf8(request.body).map_err(|_| Absent::Piece("the body as text".into()))?;
+                        Cow::Owned(serde_json::Value::from(text).to_string().into_bytes())
+                    }
+                    Piece::KeyName => Cow::Borrowed(values.key_name.ok_or_else(|| Absent::Piece("the key's name".into()))?.as_bytes()),
+                    Piece::Optional(selector) => {
+                        let value = selector.resolve(values.inputs).map_err(|Repeated(name)| Absent::Repeated(name))?;
+                        value.map(|(_, value)| value).unwrap_or_default()
+                    }
+                    Piece::There(selector) => {
+                        // In the URL that is signed, not in another that came.
+                        let request = Request { query: None, ..*request };
+                        there(selector, &Values::none(&Inputs { request: &request, ..*values.inputs }))?;
+                        Cow::Borrowed(&b""[..])
+                    }
                     Piece::Method => Cow::Borrowed(request.method.as_bytes()),
                     Piece::Secret => return Ok(Chunk::Secret),
-                    Piece::Value(selector) => {
-                        let value = selector.resolve(values.inputs).map_err(|Repeated(name)| Absent::Repeated(name))?;
-                        value.ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?.1
-                    }
+                    Piece::Value(selector) => there(selector, values)?,
                 }))
             })
             .collect()
     }
 }
 
-/// `hash:ALGORITHM:ENCODING`.
+fn there<'a>(selector: &Selector, values: &Values<'a>) -> Result<Cow<'a, [u8]>, Absent> {
+    let value = selector.resolve(values.inputs).map_err(|Repeated(name)| Absent::Repeated(name))?;
+    Ok(value.ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?.1)
+}
+
+fn no_form() -> Absent {
+    Absent::Piece("a form body".into())
+}
+
+/// What stands in braces and is of several parts.
+fn piece(name: &str, pointers: &mut Pointers) -> Result<Piece, String> {
+    Ok(match name {
+        "path" => Piece::Path,
+        "path_escaped" => Piece::PathEscaped,
+        "base" => Piece::Base,
+        "form_sorted" => Piece::FormSorted,
+        "query_sorted" => Piece::QuerySorted,
+        "url_and_form_sorted" => Piece::UrlAndFormSorted,
+        "json:body" => Piece::JsonBody,
+        "key_name" => Piece::KeyName,
+        name => match (name.strip_prefix("hash:"), name.strip_prefix("listed:"), name.strip_prefix('?'), name.strip_suffix('?')) {
+            (Some(_), ..) => body_hash(name)?,
+            (_, Some(header), ..) => Piece::Listed(header.to_ascii_lowercase()),
+            (_, _, Some(selector), _) => Piece::There(Selector::parse(selector, pointers)?),
+            (.., Some(selector)) => Piece::Optional(Selector::parse(selector, pointers)?),
+            _ => Piece::Value(Selector::parse(name, pointers)?),
+        },
+    })
+}
+
+/// `hash:ALGORITHM:ENCODING`, of the body; with `:url` behind it, of the URL.
 fn body_hash(name: &str) -> Result<Piece, String> {
-    let wrong = || format!("{{{name}}}: write {{hash:ALGORITHM:ENCODING}} with sha256 or sha512, and hex, base64 or base64url");
-    let mut parts = name.splitn(3, ':').skip(1);
+    let wrong = || {
+        format!(
+            "{{{name}}}: write {{hash:ALGORITHM:ENCODING}} with sha256 or sha512, and hex, base64, base64url or raw; :url behind it hashes the URL"
+        )
+    };
+    let mut parts = name.splitn(4, ':').skip(1);
     let hash = match parts.next() {
         Some("sha256") => Hash::Sha256,
         Some("sha512") => Hash::Sha512,
         _ => return Err(wrong()),
     };
     let encoding = match parts.next() {
-        Some("hex") => Encoding::Hex,
-        Some("base64") => Encoding::Base64,
-        Some("base64url") => Encoding::Base64url,
+        Some("hex") => Some(Encoding::Hex),
+        Some("base64") => Some(Encoding::Base64),
+        Some("base64url") => Some(Encoding::Base64url),
+        Some("raw") => None,
         _ => return Err(wrong()),
     };
-    Ok(Piece::BodyHash(hash, encoding))
+    match parts.next() {
+        None => Ok(Piece::BodyHash(hash, encoding)),
+        Some("url") => Ok(Piece::UrlHash(hash, encoding)),
+        Some(_) => Err(wrong()),
+    }
 }
 
 impl Hash {
-    fn of(self, body: &[u8], encoding: Encoding) -> String {
-        match self {
-            Self::Sha256 => encoded(&Sha256::digest(body), encoding),
-            Self::Sha512 => encoded(&Sha512::digest(body), encoding),
-        }
+    /// As text in this encoding, or the bytes themselves.
+    fn of(self, body: &[u8], encoding: Option<Encoding>) -> Vec<u8> {
+        let digest = match self {
+            Self::Sha256 => Sha256::digest(body).to_vec(),
+            Self::Sha512 => Sha512::digest(body).to_vec(),
+        };
+        encoding.map_or(digest.clone(), |encoding| encoded(&digest, encoding).into_bytes())
     }
 }
 
@@ -236,7 +357,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::provider::Request;
 
     fn filled(template: &str) -> Result<String, String> {
         let mut pointers = Pointers::default();
@@ -247,7 +367,7 @@ mod tests {
         let found = pointers.find(&body);
         let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
         let chunks = template
-            .resolve(&Values { inputs: &inputs, timestamp: Some("99"), id: Some(b"id1"), mac: None, url_decode: Some("/") })
+            .resolve(&Values { inputs: &inputs, timestamp: Some("99"), id: Some(b"id1"), mac: None, url_decode: Some("/"), key_name: None })
             .map_err(|absent| format!("{absent:?}"))?;
         Ok(chunks
             .iter()

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Catalog, Draft, Reason, Request, VerifiedRequest, Verifier, sign};
+use super::{Catalog, Draft, Reason, Request, Scheme, VerifiedRequest, Verifier, generate_secret, sign};
 use crate::settings::Source;
 
 pub const NOW: i64 = 1_800_000_000;
@@ -14,6 +14,12 @@ pub const URL: &str = "https://hooks.example.com/hooks/x";
 
 pub fn catalog() -> Catalog {
     Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// Two fresh secrets; for RSA two keys of the tests.
+pub fn two_secrets(scheme: &Scheme, rng: &mut impl rand::Rng) -> [SecretString; 2] {
+    let fixed = [include_str!("../../tests/keys/rsa-1.pem"), include_str!("../../tests/keys/rsa-2.pem")];
+    fixed.map(|key| generate_secret(scheme, rng).unwrap_or_else(|_| key.into()))
 }
 
 /// A catalog with this scheme in it, as `own`.

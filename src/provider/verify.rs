@@ -7,24 +7,26 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Catalog, ChallengeAnswer, Reason, Rejection, Request, Scheme, SchemeError,
-    candidates::{Candidates, TooMany},
+    candidates::{Candidates, Grammar, TooMany},
+    canonical::other_ports,
     challenge::Challenge,
     gzip::{Broken, unpacked},
-    mac::{self, Key, key_bytes},
+    jws::Token,
+    mac::{self, Key, key_bytes, key_name},
     of_source::scheme_of,
-    plan::{Plan, Time},
+    plan::Plan,
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
+    times::timestamp,
 };
 use crate::{
     event::BodyDigest,
     settings::{
         Source,
-        scheme::{Algorithm, Direction, Gzip, TimeUnit},
+        scheme::{Algorithm, Gzip},
     },
 };
 
@@ -96,6 +98,8 @@ pub struct Verifier {
     /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no handshake of the scheme asks.
     tokens: Vec<[u8; 32]>,
     held: Vec<[u8; 32]>,
+    /// What the secrets have before the part that is the key.
+    key_names: Vec<Option<String>>,
     /// The secret is taken from a handshake.
     learns: bool,
 }
@@ -136,7 +140,8 @@ impl Verifier {
         let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
         let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
         let learns = source.learn_secret && plan.learns_secret();
-        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, learns }, errors))
+        let key_names = secrets.iter().map(|secret| key_name(&plan.steps, secret.expose_secret()).map(str::to_owned)).collect();
+        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, key_names, learns }, errors))
     }
 
     /// With the token that handshakes are asked for. Without one, it is any of the secrets.
@@ -154,7 +159,8 @@ impl Verifier {
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
         let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
-        (self.is_open() && errors.is_empty()).then_some(Self { scheme, plan, keys, tokens, held, learns: self.learns })
+        let made = Self { scheme, plan, keys, tokens, held, key_names: Vec::new(), learns: self.learns };
+        (self.is_open() && errors.is_empty()).then_some(made)
     }
 
     /// The scheme with the source's own fields in it.
@@ -208,10 +214,23 @@ impl Verifier {
         self.accept(request, &view, secret)
     }
 
-    /// Checks the signature; gives the place of the secret that made it.
+    /// Checks the signature, with the URL as it is and, where senders differ, with its other ports; gives the place of the secret that made it.
     fn check(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
+        let checked = self.check_at_url(request, now_unix_ms);
+        match (&checked, request.url) {
+            (Err(Rejection { reason: Reason::NoMatch, .. }), Some(url)) if self.plan.url_ports => {
+                let others = other_ports(url);
+                let right = others.iter().find_map(|url| self.check_at_url(&Request { url: Some(url), ..*request }, now_unix_ms).ok());
+                right.map_or(checked, Ok)
+            }
+            _ => checked,
+        }
+    }
+
+    fn check_at_url(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
         let plan = &*self.plan;
-        let found = if plan.before.is_empty() { None } else { plan.before.find(request.body) };
+        let document = document(plan, request, None);
+        let found = if plan.before.is_empty() { None } else { plan.before.find(&document) };
         let inputs = Inputs { request, found: found.as_ref(), signature: None };
         let texts = signatures(plan, &inputs)?;
         let Some(separator) = &plan.groups else { return self.check_one(inputs, &texts, now_unix_ms) };
@@ -235,7 +254,11 @@ impl Verifier {
     fn check_one(&self, inputs: Inputs<'_>, texts: &[Cow<'_, [u8]>], now_unix_ms: i64) -> Result<usize, Rejection> {
         let plan = &*self.plan;
         let inputs = Inputs { signature: Some((&plan.grammar, text_of(texts.first())?)), ..inputs };
-        let mut candidates = self.candidates(texts, plan.algorithms[0])?;
+        let token = if plan.grammar.jws { Some(self.token(&inputs, now_unix_ms)?) } else { None };
+        let mut candidates = match &token {
+            Some(token) => Candidates::one(token.signature.clone()),
+            None => self.candidates(texts, plan.algorithms[0])?,
+        };
         let timestamp = match &plan.time {
             Some(time) => timestamp(time, &inputs, now_unix_ms)?,
             None => None,
@@ -245,11 +268,17 @@ impl Verifier {
             None => None,
         };
         let url_decode = plan.url_decode.as_deref();
-        let values = Values { inputs: &inputs, timestamp: timestamp.as_deref(), id: id.as_deref(), mac: None, url_decode };
-        let signed = event_content(plan, &values)?;
+        let values = Values { timestamp: timestamp.as_deref(), id: id.as_deref(), url_decode, ..Values::none(&inputs) };
+        let signed = match &token {
+            Some(token) => vec![Chunk::Bytes(Cow::Borrowed(token.signed.as_bytes()))],
+            None => event_content(plan, &values)?,
+        };
         let mut matched = None;
         for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
-            if index > 0 {
+            if token.as_ref().is_some_and(|token| token.algorithm != *algorithm) {
+                continue;
+            }
+            if index > 0 && token.is_none() {
                 candidates = self.candidates(texts, *algorithm)?;
             }
             let found = if plan.all { all_match(keys, &candidates) } else { any_match(keys, &signed, &candidates) };
@@ -260,7 +289,21 @@ impl Verifier {
                 matched = any_match(keys, &as_sent, &candidates);
             }
         }
-        matched.ok_or_else(|| no_match(plan, &inputs))
+        let secret = matched.ok_or_else(|| no_match(plan, &inputs))?;
+        plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
+        Ok(secret)
+    }
+
+    /// The token that the signature is: one of the scheme's algorithms, and at this time valid.
+    fn token<'a>(&self, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Token<'a>, Rejection> {
+        let malformed = |detail: &str| rejection(Reason::MalformedSignature, detail);
+        let text = inputs.signature.and_then(|(grammar, text)| grammar.token(text));
+        let token = Token::read(text.ok_or_else(|| malformed("the signature has not the provider's form"))?)?;
+        if !self.plan.algorithms.contains(&token.algorithm) {
+            return Err(malformed("the token's algorithm is not the scheme's"));
+        }
+        token.is_current(self.plan.leeway_ms, now_unix_ms)?;
+        Ok(token)
     }
 
     fn candidates(&self, texts: &[Cow<'_, [u8]>], algorithm: Algorithm) -> Result<Candidates, Rejection> {
@@ -283,8 +326,13 @@ impl Verifier {
                 return Ok(accepted(request, view, Read { handshake: Some(handshake), ..Read::default() }));
             }
         }
-        let found = if plan.after.is_empty() { None } else { plan.after.find(view.body) };
-        let inputs = Inputs { request: view, found: found.as_ref(), signature: None };
+        let read = Inputs { request: view, found: None, signature: None };
+        // The claims of a token are read like the body.
+        let token = if plan.grammar.jws { signatures(plan, &read)? } else { Vec::new() };
+        let token = token.first().and_then(|text| std::str::from_utf8(text).ok()).map(|text| (&plan.grammar, text));
+        let document = document(plan, view, token);
+        let found = if plan.after.is_empty() { None } else { plan.after.find(&document) };
+        let inputs = Inputs { request: view, found: found.as_ref(), signature: token };
         let event_type = match &plan.event_type {
             Some(selector) => resolve(selector, &inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
             None => None,
@@ -338,12 +386,14 @@ impl Verifier {
             },
             None => None,
         };
-        Ok(challenge.answer(&inputs, mac.as_deref()).map(|answer| Handshake { answer, learnt }))
+        Ok(challenge
+            .answer(&inputs, mac.as_deref(), self.key_names.get(secret).and_then(Option::as_deref))
+            .map(|answer| Handshake { answer, learnt }))
     }
 
     fn mac(&self, challenge: &Challenge, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
         let (_, keys) = self.keys.first()?;
-        let content = template.resolve(&Values { inputs, timestamp: None, id: None, mac: None, url_decode: None }).ok()?;
+        let content = template.resolve(&Values::none(inputs)).ok()?;
         if challenge.unsigned && !challenge.gives_away(&content) {
             return None;
         }
@@ -367,16 +417,16 @@ fn accepted(request: &Request<'_>, view: &Request<'_>, read: Read) -> VerifiedRe
 
 fn any_match(keys: &[Key], content: &[Chunk<'_>], candidates: &Candidates) -> Option<usize> {
     keys.iter().enumerate().fold(None, |matched, (index, key)| {
-        let matches = bool::from(key.matches(content, &candidates.bytes));
+        let matches = bool::from(key.matches(content, candidates));
         matched.or(matches.then_some(index))
     })
 }
 
 /// Whether each candidate, of which there is one at least, is one of these tokens.
 fn all_match(keys: &[Key], candidates: &Candidates) -> Option<usize> {
-    let mut each = candidates.bytes.chunks_exact(mac::width(Algorithm::Token));
-    let right =
-        each.len() > 0 && each.all(|candidate| keys.iter().fold(Choice::from(0), |found, key| found | key.matches(&[], candidate)).into());
+    let mut each = candidates.each();
+    let is_known = |token: &[u8]| keys.iter().fold(Choice::from(0), |found, key| found | key.is_token(token)).into();
+    let right = each.len() > 0 && each.all(is_known);
     right.then_some(0)
 }
 
@@ -406,6 +456,17 @@ fn content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Re
     last.resolve(values).map_err(absent)
 }
 
+/// The JSON text that is looked into.
+pub(super) fn document<'a>(plan: &'a Plan, request: &'a Request<'a>, signature: Option<(&'a Grammar, &'a str)>) -> Cow<'a, [u8]> {
+    match &plan.document {
+        None => Cow::Borrowed(request.body),
+        Some(selector) => {
+            let found = selector.resolve(&Inputs { request, found: None, signature }).ok().flatten();
+            found.map(|(_, text)| text).unwrap_or_default()
+        }
+    }
+}
+
 fn no_match(plan: &Plan, inputs: &Inputs<'_>) -> Rejection {
     let signer = plan.key_id.as_ref().and_then(|selector| selector.resolve(inputs).ok().flatten());
     let signer = signer.and_then(|(_, value)| name(&value).map(|name| format!("; the request says that the key {name:?} signed it")));
@@ -429,7 +490,7 @@ fn depth(reason: Reason) -> usize {
     }
 }
 
-fn rejection(reason: Reason, detail: &str) -> Rejection {
+pub(super) fn rejection(reason: Reason, detail: &str) -> Rejection {
     Rejection { reason, detail: detail.into() }
 }
 
@@ -451,7 +512,7 @@ fn once(names: &[String], request: &Request<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn absent(absent: Absent) -> Rejection {
+pub(super) fn absent(absent: Absent) -> Rejection {
     match absent {
         Absent::Piece(place) => rejection(Reason::MissingSignature, &format!("{place}, which is signed, is missing")),
         Absent::Url => rejection(Reason::Unsupported, "this provider signs the URL: set ingress.public_url"),
@@ -479,49 +540,6 @@ fn text_of<'t>(text: Option<&'t Cow<'_, [u8]>>) -> Result<&'t str, Rejection> {
     text.and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(|| rejection(Reason::MalformedSignature, "the signature is no text"))
 }
 
-/// The time's text as it was signed, once it is known to be near enough.
-fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Option<Cow<'a, str>>, Rejection> {
-    let value = match time.from.resolve(inputs) {
-        Ok(Some((_, value))) => value,
-        Ok(None) if time.optional => return Ok(None),
-        Ok(None) => return Err(rejection(Reason::TimestampMissing, "the request has no time where this provider puts it")),
-        Err(Repeated(name)) if inputs.signature.is_some() && time.from.places().any(|place| *place == Place::Signature(name.clone())) => {
-            return Err(rejection(Reason::MalformedSignature, "the signature has more than one time"));
-        }
-        Err(error) => return Err(repeated(error)),
-    };
-    let malformed = || rejection(Reason::TimestampMalformed, "the time can't be read");
-    let text = match value {
-        Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| malformed())?),
-        Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).map_err(|_| malformed())?),
-    };
-    let unix_ms = unix_ms(time.unit, &text).ok_or_else(malformed)?;
-    if let Some(tolerance_ms) = time.tolerance_ms {
-        // A time in whole seconds is compared in whole seconds, as the providers' own libraries do.
-        let now = if time.unit == TimeUnit::S { now_unix_ms.div_euclid(1000).saturating_mul(1000) } else { now_unix_ms };
-        let age_ms = now.saturating_sub(unix_ms);
-        if age_ms > tolerance_ms {
-            return Err(rejection(Reason::TimestampTooOld, &format!("signed {} s ago", age_ms / 1000)));
-        }
-        if time.direction == Direction::Both && age_ms < -tolerance_ms {
-            return Err(rejection(Reason::TimestampInFuture, &format!("signed {} s in the future", age_ms.saturating_neg() / 1000)));
-        }
-    }
-    Ok(Some(text))
-}
-
-pub(super) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
-    if unit == TimeUnit::Rfc3339 {
-        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        return i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok();
-    }
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: i64 = text.parse().ok()?;
-    number.checked_mul(if unit == TimeUnit::S { 1000 } else { 1 })
-}
-
 /// A value that is short and clean enough to be a name.
 fn name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
@@ -531,7 +549,8 @@ fn name(value: &[u8]) -> Option<&str> {
 /// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
 fn is_signed(plan: &Plan, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
     if plan.contents.is_empty() {
-        return matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
+        let claim = plan.grammar.jws && matches!(place, Place::Signature(_));
+        return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
     }
     let covered = plan.contents.iter().all(|content| content.covers(place));
     match place {

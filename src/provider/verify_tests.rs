@@ -154,7 +154,7 @@ fn mistakes_of_a_source_are_named_with_their_key() {
         errors.into_iter().map(|error| error.key).collect::<Vec<_>>()
     };
     assert_eq!(keys(&source("nobody"), &["s"]), ["provider"]);
-    assert_eq!(keys(&source("wise"), &["s"]), ["provider"], "an algorithm that is not built");
+    assert_eq!(keys(&source("wise"), &["s"]), ["secrets[0]"], "no public key");
     assert_eq!(keys(&source("github"), &["s", ""]), ["secrets[1]"]);
     assert_eq!(keys(&source("github"), &[]), ["secrets"]);
     assert_eq!(keys(&source("standard-webhooks"), &["whsec_", "no base64", "whsec_AAEC"]), ["secrets[0]", "secrets[1]"]);

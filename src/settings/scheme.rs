@@ -14,7 +14,7 @@ use super::value::Period;
 /// One provider's scheme. A *selector* names a place in a request: `header:NAME` (`header:x-sig-*` for numbered names), `body:a.b`,
 /// `body:list[0].id`, `body:list[].id` (all, joined with commas), `raw:a.b` (that part of a JSON body as it stands), `member:GLOB` or
 /// `member:[1]` (the name of a top-level member, by pattern or by place), `query:NAME` (`query:*` for any), `form:NAME`,
-/// `signature:MEMBER`; `a|b` takes the
+/// `signature:MEMBER`, `claim:PATH` (of a token); `a|b` takes the
 /// first that is there, `a+b` joins with a dot, and `b?` in a join may be missing.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -46,14 +46,25 @@ pub struct SchemeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<OneOrMany<Encoding>>,
     /// What is signed: text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{secret}`, `{hash:ALGORITHM:ENCODING}` (of the
-    /// body) or `{SELECTOR}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
+    /// body) or `{SELECTOR}` (`{SELECTOR?}` may be missing, `{?SELECTOR}` must be there and adds nothing); `{path}`,
+    /// `{base}` of the URL; `{form_sorted}`, `{query_sorted}`, `{url_and_form_sorted}`, `{listed:HEADER}`, `{json:body}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<OneOrMany<String>>,
+    /// The URL may be signed with its port or without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub url_ports: bool,
+    /// Selector of the JSON text that `body:` looks into, where it is not the body itself: `form:NAME` or `claim:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// What must hold besides the signature: a place, and the template of its value; `*` for any, empty for a place that must not be there.
+    /// With `?` behind the place it is not compared where either side is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub binds: BTreeMap<String, String>,
     /// Characters whose percent-encoding in `{url}` is undone before it is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_decode: Option<String>,
     /// From the secret as the provider's page shows it to the key: `strip:PREFIX` (`*` for any run), `base64`, `hex`, `text`, `nfkd`,
-    /// `credentials` (as the encoding of that name).
+    /// `credentials` (as the encoding of that name), `after:SEPARATOR` (what stands behind the last), `sha1` (its hash).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret: Vec<String>,
     /// What the provider's secrets begin with, where that stays part of the key; used to make one.
@@ -83,6 +94,9 @@ pub struct SchemeSpec {
     /// Answers have no body: the provider insists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bare_answers: bool,
+    /// The text that events are answered with: the provider insists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     /// The content type that the provider sends; default: application/json.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
@@ -183,10 +197,10 @@ pub enum Algorithm {
     /// The secret itself is sent.
     Token,
     Ed25519,
-    /// Named by the grammar, not yet built.
+    /// The secret is the public key (PEM, or its base64); signatures are DER, or two numbers of 32 bytes.
     #[serde(rename = "ecdsa-p256-sha256")]
     EcdsaP256Sha256,
-    /// Named by the grammar, not yet built.
+    /// PKCS #1 v1.5 with a key of 2048 bits at least; the secret is the public key (PEM, or its base64).
     #[serde(rename = "rsa-sha256")]
     RsaSha256,
 }
@@ -213,6 +227,12 @@ pub enum Encoding {
 pub struct SignatureSpec {
     /// Selector: `header:NAME`, with `|` for other names of the same header; or another place.
     pub from: String,
+    /// The signature is a token that signs itself (JWS in its compact form); its claims are `claim:PATH`, and the content is the token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jws: bool,
+    /// How far a token's `exp` and `nbf` may be off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leeway: Option<Period>,
     /// Each alternative that is there counts, not the first alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub every: bool,
@@ -300,6 +320,9 @@ pub struct ChallengeSpec {
     /// only plain words get one: up to 256 printable characters of ASCII, none of `{}[]"<>&`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// What that content may be made of where the handshake is unsigned: whoever asks gets its digest. Default: word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_text: Option<MacText>,
     /// Default: 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -312,6 +335,16 @@ pub struct ChallengeSpec {
     /// Selector of the source's secret, which comes in this handshake; kept only while the source has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<String>,
+}
+
+/// Texts that can be no event of the provider's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MacText {
+    /// 256 characters of ASCII at most, none of `{}[]"<>&`: no JSON, no XML, no form.
+    Word,
+    /// 32 hex digits at most.
+    Hex,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -1,0 +1,79 @@
+//! What must hold between parts of a request besides its signature: a signed hash that is the body's, a claim that names the sender. They
+//! are looked at once the signature is right.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Reason, Rejection,
+    json::Pointers,
+    plan::Compiler,
+    selector::{Inputs, Place, Selector},
+    template::{Absent, Chunk, Template, Values},
+    verify::{absent, rejection, repeated},
+};
+
+pub struct Bind {
+    pub place: Selector,
+    written: String,
+    /// Not compared where either side is missing.
+    optional: bool,
+    pub must: Must,
+}
+
+pub enum Must {
+    BeThere,
+    BeAbsent,
+    Be(Template),
+}
+
+impl Compiler {
+    pub fn binds(&mut self, spec: &BTreeMap<String, String>, before: &mut Pointers) -> Vec<Bind> {
+        let mut binds = Vec::new();
+        for (written, value) in spec {
+            let key = format!("binds.{written}");
+            let (text, optional) = written.strip_suffix('?').map_or((written.as_str(), false), |text| (text, true));
+            let must = match value.as_str() {
+                "*" => Some(Must::BeThere),
+                "" => Some(Must::BeAbsent),
+                value => self.keep(&key, Template::parse_value(value, before)).map(Must::Be),
+            };
+            if let (Some(place), Some(must)) = (self.selector(&key, text, before), must) {
+                binds.push(Bind { place, written: written.clone(), optional, must });
+            }
+        }
+        binds
+    }
+}
+
+impl Bind {
+    pub fn has_body(&self) -> bool {
+        !self.optional && matches!(&self.must, Must::Be(template) if template.has_body())
+    }
+
+    /// The claim that it is about.
+    pub fn claim(&self) -> Option<&str> {
+        self.place.places().find_map(|place| if let Place::Signature(name) = place { Some(name.as_str()) } else { None })
+    }
+
+    pub fn holds(&self, inputs: &Inputs<'_>) -> Result<(), Rejection> {
+        let value = self.place.resolve(inputs).map_err(repeated)?.map(|(_, value)| value);
+        let refuse = |how: &str| Err(rejection(Reason::NoMatch, &format!("{} {how}", self.written)));
+        let (value, template) = match (&self.must, value) {
+            (Must::BeAbsent, None) | (Must::BeThere, Some(_)) => return Ok(()),
+            (Must::BeAbsent, Some(_)) => return refuse("must not be there"),
+            (Must::Be(_), None) if self.optional => return Ok(()),
+            (Must::BeThere | Must::Be(_), None) => return refuse("is missing"),
+            (Must::Be(template), Some(value)) => (value, template),
+        };
+        let chunks = match template.resolve(&Values { inputs, ..Values::none(inputs) }) {
+            Err(Absent::Url | Absent::Piece(_)) if self.optional => return Ok(()),
+            chunks => chunks.map_err(absent)?,
+        };
+        let expected: Vec<u8> =
+            chunks.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect();
+        // Padding says nothing.
+        let unpadded = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+        let (value, expected) = (&value[..unpadded(&value)], &expected[..unpadded(&expected)]);
+        if value == expected { Ok(()) } else { refuse("is not what it must be for this request") }
+    }
+}
