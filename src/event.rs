@@ -32,6 +32,16 @@ pub fn body_key_of(source: &str, digest: &BodyDigest) -> Key {
     domain_key(b"body", source, &digest.0)
 }
 
+/// The key of a tenant's run: where the ledger keeps its steps.
+pub fn run_key(tenant: &str, run: &str) -> Key {
+    domain_key(b"run", tenant, run.as_bytes())
+}
+
+/// The key of what a consumer has seen. Neither tenant nor scope may contain a NUL.
+pub fn dedup_key(tenant: &str, scope: &str, key: &str) -> Key {
+    domain_key(b"dedup", &format!("{tenant}\0{scope}"), key.as_bytes())
+}
+
 fn domain_key(domain: &[u8], source: &str, value: &[u8]) -> Key {
     let digest = Sha256::new().chain_update(domain).chain_update([0]).chain_update(source).chain_update([0]).chain_update(value).finalize();
     let mut key = [0; 16];

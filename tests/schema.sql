@@ -21,6 +21,12 @@ table conflict: event_type text
 table conflict: received_at timestamp with time zone not null default now()
 table conflict: headers text not null
 table conflict: body bytea not null
+table dedup_key: key uuid not null
+table dedup_key: fence bigint not null
+table dedup_key: claim_id text not null
+table dedup_key: marked_at timestamp with time zone not null
+table dedup_key: lease_until timestamp with time zone
+table dedup_key: expires_at timestamp with time zone not null
 table delivery_ended: id uuid not null
 table delivery_ended: key uuid not null
 table delivery_ended: event_id uuid not null
@@ -72,6 +78,31 @@ table replay: after uuid not null
 table replay: before uuid not null
 table replay: deliveries bigint not null default 0
 table replay: ended_at timestamp with time zone
+table step: key uuid not null
+table step: step text not null
+table step: id uuid not null
+table step: tenant text not null
+table step: run text not null
+table step: state text not null
+table step: fence bigint not null
+table step: attempt integer not null
+table step: claim_id text not null
+table step: owner text
+table step: on_lost text not null
+table step: input_hash text
+table step: claimed_at timestamp with time zone not null
+table step: lease_until timestamp with time zone
+table step: ended_at timestamp with time zone
+table step: result text
+table step: end_digest bytea
+table step: evidence text
+table step: expires_at timestamp with time zone
+table token: id uuid not null
+table token: digest bytea not null
+table token: scopes text[] not null
+table token: tenant text
+table token: created_at timestamp with time zone not null default now()
+table token: revoked_at timestamp with time zone
 
 constraint attempt_check on attempt: CHECK (((outcome = 'delivered'::text) = (error IS NULL)))
 constraint attempt_latency_ms_check on attempt: CHECK ((latency_ms >= 0))
@@ -81,6 +112,8 @@ constraint attempt_pkey on attempt: PRIMARY KEY (id, key)
 constraint conflict_body_digest_check on conflict: CHECK ((octet_length(body_digest) = 32))
 constraint conflict_kind_check on conflict: CHECK ((kind = ANY (ARRAY['other_body'::text, 'same_body_new_id'::text])))
 constraint conflict_pkey on conflict: PRIMARY KEY (key, body_digest)
+constraint dedup_key_fence_check on dedup_key: CHECK ((fence > 0))
+constraint dedup_key_pkey on dedup_key: PRIMARY KEY (key)
 constraint delivery_ended_pkey on delivery_ended: PRIMARY KEY (id, key)
 constraint delivery_ended_state_check on delivery_ended: CHECK ((state = ANY (ARRAY['delivered'::text, 'dead'::text, 'cancelled'::text])))
 constraint destination_pause_pkey on destination_pause: PRIMARY KEY (destination)
@@ -102,12 +135,32 @@ constraint outbox_epoch_check on outbox: CHECK ((epoch >= 0))
 constraint outbox_pkey on outbox: PRIMARY KEY (id, key)
 constraint outbox_state_check on outbox: CHECK ((state = ANY (ARRAY['pending'::text, 'leased'::text])))
 constraint replay_pkey on replay: PRIMARY KEY (id)
+constraint step_attempt_check on step: CHECK ((attempt >= 0))
+constraint step_check on step: CHECK (((state = 'running'::text) = (lease_until IS NOT NULL)))
+constraint step_check1 on step: CHECK (((state = ANY (ARRAY['done'::text, 'failed'::text])) = (ended_at IS NOT NULL)))
+constraint step_check2 on step: CHECK (((state = ANY (ARRAY['done'::text, 'failed'::text])) = (result IS NOT NULL)))
+constraint step_check3 on step: CHECK (((state = ANY (ARRAY['running'::text, 'unknown'::text])) = (expires_at IS NULL)))
+constraint step_end_digest_check on step: CHECK ((octet_length(end_digest) = 32))
+constraint step_fence_check on step: CHECK ((fence > 0))
+constraint step_on_lost_check on step: CHECK ((on_lost = ANY (ARRAY['hold'::text, 'retry'::text])))
+constraint step_pkey on step: PRIMARY KEY (key, step)
+constraint step_run_check on step: CHECK ((run <> ''::text))
+constraint step_state_check on step: CHECK ((state = ANY (ARRAY['running'::text, 'unknown'::text, 'released'::text, 'done'::text, 'failed'::text])))
+constraint step_step_check on step: CHECK ((step <> ''::text))
+constraint token_check on token: CHECK (((tenant IS NULL) OR (scopes = ARRAY['ledger'::text])))
+constraint token_digest_check on token: CHECK ((octet_length(digest) = 32))
+constraint token_digest_key on token: UNIQUE (digest)
+constraint token_pkey on token: PRIMARY KEY (id)
+constraint token_scopes_check on token: CHECK (((cardinality(scopes) > 0) AND (scopes <@ ARRAY['read'::text, 'operate'::text, 'admin'::text, 'ledger'::text])))
+constraint token_tenant_check on token: CHECK ((tenant <> ''::text))
 
 CREATE INDEX attempt_delivery ON ONLY public.attempt USING btree (delivery_id)
 CREATE UNIQUE INDEX attempt_pkey ON ONLY public.attempt USING btree (id, key)
 CREATE INDEX conflict_event ON public.conflict USING btree (event_id)
 CREATE INDEX conflict_id ON public.conflict USING btree (id)
 CREATE UNIQUE INDEX conflict_pkey ON public.conflict USING btree (key, body_digest)
+CREATE INDEX dedup_key_expires_at ON public.dedup_key USING brin (expires_at)
+CREATE UNIQUE INDEX dedup_key_pkey ON public.dedup_key USING btree (key)
 CREATE INDEX delivery_ended_event ON ONLY public.delivery_ended USING btree (event_id)
 CREATE UNIQUE INDEX delivery_ended_pkey ON ONLY public.delivery_ended USING btree (id, key)
 CREATE UNIQUE INDEX destination_pause_pkey ON public.destination_pause USING btree (destination)
@@ -121,6 +174,10 @@ CREATE INDEX outbox_lease ON public.outbox USING btree (lease_until) WHERE (stat
 CREATE UNIQUE INDEX outbox_pkey ON public.outbox USING btree (id, key)
 CREATE INDEX outbox_url ON public.outbox USING btree (due_at) WHERE ((state = 'pending'::text) AND (destination ~~ 'http%://%'::text))
 CREATE UNIQUE INDEX replay_pkey ON public.replay USING btree (id)
+CREATE INDEX step_id ON public.step USING btree (id)
+CREATE UNIQUE INDEX step_pkey ON public.step USING btree (key, step)
+CREATE UNIQUE INDEX token_digest_key ON public.token USING btree (digest)
+CREATE UNIQUE INDEX token_pkey ON public.token USING btree (id)
 
 view delivery:  SELECT o.id, o.key, o.event_id, o.source, o.destination, o.replay_id, CASE WHEN ((o.state = 'pending'::text) AND (p.destination IS NOT NULL)) THEN 'paused'::text ELSE o.state END AS state, o.epoch, o.attempts, o.created_at, o.due_at, o.lease_until, NULL::timestamp with time zone AS ended_at FROM (outbox o LEFT JOIN destination_pause p ON ((p.destination = o.destination))) UNION ALL SELECT delivery_ended.id, delivery_ended.key, delivery_ended.event_id, delivery_ended.source, delivery_ended.destination, delivery_ended.replay_id, delivery_ended.state, delivery_ended.epoch, delivery_ended.attempts, delivery_ended.created_at, NULL::timestamp with time zone AS due_at, NULL::timestamp with time zone AS lease_until, delivery_ended.ended_at FROM delivery_ended;
 

@@ -28,14 +28,16 @@ use crate::{
         health::Readiness,
         ingress::{Ingress, Reading},
         learning::Learning,
+        ledger::Ledger,
         recorder::{Recorder, RecorderOptions},
         rejections::Rejections,
         sources::Sources,
         state::AdminState,
+        tokens::Tokens,
     },
     maintenance::{pruner, rescuer},
     provider::{Catalog, SchemeError},
-    settings::{Retention, Settings},
+    settings::Settings,
     store::{handoff::Handoff, retention, schema},
     tail::Tail,
 };
@@ -62,6 +64,8 @@ pub struct Application {
     /// Where the public port is bound; the port is the real one where 0 was asked for.
     pub public: SocketAddr,
     pub admin: SocketAddr,
+    /// Where the ledger has a port of its own.
+    pub ledger: Option<SocketAddr>,
     pub pool: PgPool,
     pub relays: Arc<Relays>,
     settings: Arc<ArcSwap<Settings>>,
@@ -69,8 +73,11 @@ pub struct Application {
     ingress: web::Data<Ingress>,
     recorder: Arc<Recorder>,
     readiness: Readiness,
-    servers: [(ServerHandle, JoinHandle<std::io::Result<()>>); 2],
+    servers: [Running; 2],
+    ledger_server: Option<Running>,
+    ledger_calls: web::Data<Ledger>,
     writers: Vec<JoinHandle<()>>,
+    ledger_writers: Vec<JoinHandle<()>>,
     finisher: JoinHandle<()>,
     background: TaskTracker,
     stopping: CancellationToken,
@@ -119,11 +126,13 @@ impl Application {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
+        let (ledger_calls, ledger_writers) = shared.start_ledger(&options, &settings);
         let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
-        let (admin, admin_server) = serve_admin(&settings.load(), &state, &readiness)?;
+        let (admin, admin_server) = serve_admin(&settings.load(), &state, &ledger_calls, &readiness)?;
+        let (ledger, ledger_server) = serve_ledger(&settings.load(), &state, &ledger_calls, &readiness)?.unzip();
         let background = TaskTracker::new();
         if run_background {
-            let roles = Roles { shared: &shared, relays: &relays, settings: &settings, readiness: &readiness };
+            let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings, readiness: &readiness };
             roles.spawn_on(&background);
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
@@ -133,6 +142,7 @@ impl Application {
         Ok(Self {
             public,
             admin,
+            ledger,
             pool,
             relays,
             settings,
@@ -141,7 +151,10 @@ impl Application {
             recorder,
             readiness,
             servers,
+            ledger_server,
+            ledger_calls,
             writers,
+            ledger_writers,
             finisher,
             background,
             stopping,
@@ -178,7 +191,15 @@ impl Application {
         drop(self.relays);
         let _ = self.finisher.await;
         self.closing.cancel();
+        if let Some(ledger) = self.ledger_server {
+            ledger.0.stop(true).await;
+            let _ = ledger.1.await;
+        }
         admin.0.stop(true).await;
+        self.ledger_calls.close();
+        for writer in self.ledger_writers {
+            let _ = writer.await;
+        }
         let _ = tokio::join!(public.1, admin.1);
         self.pool.close().await;
     }
@@ -253,6 +274,11 @@ impl Shared {
         Ok((relays, task))
     }
 
+    fn start_ledger(&self, options: &PgConnectOptions, settings: &Arc<ArcSwap<Settings>>) -> (web::Data<Ledger>, Vec<JoinHandle<()>>) {
+        let (ledger, writers) = Ledger::start(options, self.pool.clone(), settings, self.hint.clone(), self.stopping.clone());
+        (web::Data::new(ledger), writers)
+    }
+
     fn learner(&self, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>, ingress: &web::Data<Ingress>) -> Learner {
         Learner {
             pool: self.pool.clone(),
@@ -272,7 +298,7 @@ impl Shared {
     ) -> web::Data<AdminState> {
         web::Data::new(AdminState {
             pool: self.pool.clone(),
-            token_digest: auth::token_digest(token),
+            tokens: Tokens::new(self.pool.clone(), token),
             settings: settings.clone(),
             catalog: catalog.clone(),
             ingress: ingress.clone(),
@@ -290,6 +316,7 @@ impl Shared {
 struct Roles<'a> {
     shared: &'a Shared,
     relays: &'a Arc<Relays>,
+    ledger: &'a web::Data<Ledger>,
     settings: &'a Arc<ArcSwap<Settings>>,
     readiness: &'a Readiness,
 }
@@ -298,15 +325,17 @@ impl Roles<'_> {
     fn spawn_on(&self, tracker: &TaskTracker) {
         let Shared { pool, stopping, .. } = self.shared;
         let current = self.settings.clone();
-        let retention = move || Arc::<Retention>::new(current.load().retention.clone());
         tracker.spawn(self.relays.clone().claim_until_stopped());
         tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
-        tracker.spawn(pruner::run(pool.clone(), retention, stopping.clone()));
+        tracker.spawn(pruner::run(pool.clone(), move || current.load_full(), stopping.clone()));
+        let poll_interval = self.settings.load().ledger.wait_poll_interval.0;
+        tracker.spawn(self.ledger.waiters.clone().poll_until_stopped(pool.clone(), poll_interval, stopping.clone()));
         tracker.spawn(watch_readiness(pool.clone(), self.readiness.clone(), stopping.clone()));
     }
 }
 
-type Served = (SocketAddr, (ServerHandle, JoinHandle<std::io::Result<()>>));
+type Running = (ServerHandle, JoinHandle<std::io::Result<()>>);
+type Served = (SocketAddr, Running);
 
 fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("can't listen on {address} ({key}): choose another address or port"))
@@ -327,17 +356,42 @@ fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &R
     Ok((address, (server.handle(), tokio::spawn(server))))
 }
 
-fn serve_admin(settings: &Settings, state: &web::Data<AdminState>, readiness: &Readiness) -> anyhow::Result<Served> {
+fn serve_admin(
+    settings: &Settings,
+    state: &web::Data<AdminState>,
+    ledger: &web::Data<Ledger>,
+    readiness: &Readiness,
+) -> anyhow::Result<Served> {
     let listener = bind(settings.admin.bind, "admin.bind")?;
     let address = listener.local_addr()?;
-    let (state, readiness) = (state.clone(), web::Data::new(readiness.clone()));
-    let server = HttpServer::new(move || App::new().app_data(state.clone()).app_data(readiness.clone()).configure(crate::http::admin))
-        .workers(1)
-        .shutdown_timeout(1)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+    let (state, ledger, readiness) = (state.clone(), ledger.clone(), web::Data::new(readiness.clone()));
+    let call_bytes_max = settings.ledger.call_max.bytes();
+    let app = move || {
+        let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
+        app.configure(|config| crate::http::admin(config, call_bytes_max))
+    };
+    let server = HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run();
     Ok((address, (server.handle(), tokio::spawn(server))))
+}
+
+/// The ledger's own port, where it has one.
+fn serve_ledger(
+    settings: &Settings,
+    state: &web::Data<AdminState>,
+    ledger: &web::Data<Ledger>,
+    readiness: &Readiness,
+) -> anyhow::Result<Option<Served>> {
+    let Some(address) = settings.ledger.bind else { return Ok(None) };
+    let listener = bind(address, "ledger.bind")?;
+    let address = listener.local_addr()?;
+    let (state, ledger, readiness) = (state.clone(), ledger.clone(), web::Data::new(readiness.clone()));
+    let call_bytes_max = settings.ledger.call_max.bytes();
+    let app = move || {
+        let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
+        app.configure(|config| crate::http::ledger_alone(config, call_bytes_max))
+    };
+    let server = HttpServer::new(app).workers(1).shutdown_timeout(SERVER_STOP_SECONDS).disable_signals().listen(listener)?.run();
+    Ok(Some((address, (server.handle(), tokio::spawn(server)))))
 }
 
 /// Readiness follows the database: it flips within two seconds, both ways.

@@ -69,8 +69,14 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 }
 
 fn prune_text(pruned: &Value) -> String {
-    let columns: [Column; 4] =
-        [("partitions dropped", "partitions"), ("partitions held", "held"), ("keys removed", "keys"), ("conflicts removed", "conflicts")];
+    let columns: [Column; 6] = [
+        ("partitions dropped", "partitions"),
+        ("partitions held", "held"),
+        ("keys removed", "keys"),
+        ("conflicts removed", "conflicts"),
+        ("steps removed", "steps"),
+        ("dedup keys removed", "dedup_keys"),
+    ];
     output::fields(pruned, &columns)
 }
 

@@ -12,6 +12,7 @@ pub mod destinations;
 pub mod dev;
 pub mod events;
 mod learner;
+pub mod ledger;
 pub mod man;
 mod output;
 pub mod providers;
@@ -22,6 +23,7 @@ pub mod sample;
 pub mod send;
 pub mod serve;
 pub mod sources;
+pub mod tokens;
 pub mod verify;
 pub mod verify_files;
 
@@ -125,6 +127,12 @@ enum Command {
     /// Where events come from
     #[command(subcommand)]
     Sources(sources::Command),
+    /// Steps of your own code: who executes them, what came of them
+    #[command(subcommand)]
+    Ledger(ledger::Command),
+    /// Who may use the API
+    #[command(subcommand)]
+    Tokens(tokens::Command),
     /// The signature schemes
     #[command(subcommand)]
     Providers(providers::Command),
@@ -229,6 +237,8 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
         Command::Replay(arguments) => replay::run(&globals, arguments).await,
         Command::Destinations(command) => destinations::run(&globals, command).await,
         Command::Sources(command) => sources::run(&globals, command).await,
+        Command::Ledger(command) => ledger::run(&globals, command).await,
+        Command::Tokens(command) => tokens::run(&globals, command).await,
         Command::Providers(command) => providers::run(&globals, command),
         Command::Config(command) => config::run(&globals, command),
         Command::Db(command) => db::run(&globals, command).await,
@@ -277,6 +287,14 @@ mod tests {
             "destinations pause billing",
             "destinations resume billing",
             "sources list",
+            "ledger list --run r --status unknown --tenant t --since 2h --limit 5",
+            "ledger show run",
+            "ledger show run step --tenant t",
+            "ledger resolve run step --outcome not-executed --evidence x --fence 3",
+            "tokens create --scope ledger --tenant t",
+            "tokens create --scope read --scope ledger",
+            "tokens list",
+            "tokens revoke 01890000-0000-7000-8000-000000000000",
             "providers list",
             "providers show stripe",
             "config check",
@@ -302,6 +320,8 @@ mod tests {
             "replay --rate 0/s --source stripe",
             "replay",
             "replay --status alive",
+            "tokens create",
+            "ledger resolve run step --outcome done",
             "verify --provider stripe",
             "ready --wait 30",
             "send",

@@ -1,46 +1,87 @@
-//! Who may use the admin port's API: the holder of the bearer token, from a page of this machine or none. A rebound name or another site's
-//! page is refused before the token is looked at. Scopes are not its concern yet: there is one token.
+//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope the route asks for, from a page of this
+//! machine or none. A rebound name or another site's page is refused before the token is looked at.
 
 use std::net::IpAddr;
 
 use actix_web::{
-    Error, ResponseError as _,
+    Error, HttpMessage as _, ResponseError as _,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header,
+    http::{Method, header},
     middleware::Next,
     web,
 };
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
-use super::{error::ApiError, state::AdminState};
-
-/// The digest that `AdminState` keeps of a token.
-pub fn token_digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
-}
+use super::{error::ApiError, state::AdminState, tokens::Need};
 
 /// This machine's own name, lower-case, if it has one.
 pub fn own_names() -> Vec<String> {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).map(|name| name.to_ascii_lowercase()).into_iter().collect()
 }
 
-/// Middleware: refuses whoever may not use the API.
-pub async fn guard<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    match check(&request) {
+/// Middleware of `/api/v1`.
+pub async fn api<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    // The path as the routes see it: `%74okens` is routed as `tokens`, and must be asked the same.
+    let need = api_need(request.method(), request.match_info().as_str());
+    guard(request, next, need, true).await
+}
+
+/// Middleware of `/v1` on the admin port.
+pub async fn ledger<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let need = ledger_need(request.method());
+    guard(request, next, need, true).await
+}
+
+/// Middleware of `/v1` on a port of its own: workers on other machines call it by whatever name it has there.
+pub async fn ledger_alone<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let need = ledger_need(request.method());
+    guard(request, next, need, false).await
+}
+
+/// The route table's other half: reading needs `read`, what is done to deliveries `operate`; tokens, secrets and pruning `admin`.
+fn api_need(method: &Method, path: &str) -> Need {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    match path {
+        _ if path == "/tokens" || path.starts_with("/tokens/") || path == "/prune" => Need::Admin,
+        // Whoever reads a source's secret can speak in its name.
+        _ if path.starts_with("/sources/") => Need::Admin,
+        _ if method == Method::GET || method == Method::HEAD => Need::Read,
+        _ => Need::Operate,
+    }
+}
+
+fn ledger_need(method: &Method) -> Need {
+    if method == Method::GET || method == Method::HEAD { Need::LedgerRead } else { Need::Ledger }
+}
+
+/// Refuses whoever may not; otherwise the handler finds the `Grant` in the request.
+async fn guard<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+    need: Need,
+    own_host: bool,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    match check(&request, need, own_host).await {
         Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
         Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
     }
 }
 
-fn check(request: &ServiceRequest) -> Result<(), ApiError> {
+async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(), ApiError> {
     let state = request.app_data::<web::Data<AdminState>>().ok_or(ApiError::Unauthorized)?;
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
-    check_place(host, text(header::ORIGIN), &state.own_names)?;
+    if own_host {
+        check_host(host, &state.own_names)?;
+    }
+    check_origin(host, text(header::ORIGIN))?;
     let token = text(header::AUTHORIZATION).and_then(bearer).ok_or(ApiError::Unauthorized)?;
-    if bool::from(token_digest(token).ct_eq(&state.token_digest)) { Ok(()) } else { Err(ApiError::Unauthorized) }
+    let grant = state.tokens.grant(token).await?.ok_or(ApiError::Unauthorized)?;
+    if !grant.allows(need) {
+        return Err(ApiError::InsufficientScope(need));
+    }
+    request.extensions_mut().insert(grant);
+    Ok(())
 }
 
 /// The token of an Authorization header; the scheme's case does not matter (RFC 9110, 11.1).
@@ -49,14 +90,18 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// A Host that is an address, localhost or our own name can't be another site's rebound name. An Origin, which browsers send, must be the
-/// page of that same host.
-fn check_place(host: &str, origin: Option<&str>, own_names: &[String]) -> Result<(), ApiError> {
+/// A Host that is an address, localhost or our own name can't be another site's rebound name.
+fn check_host(host: &str, own_names: &[String]) -> Result<(), ApiError> {
     let name = host_name(host).to_ascii_lowercase();
     let is_ours = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || own_names.contains(&name);
-    if !is_ours {
-        return Err(ApiError::ForbiddenOrigin("the Host header is not a name of this machine: call it by its address or as localhost"));
+    if is_ours {
+        return Ok(());
     }
+    Err(ApiError::ForbiddenOrigin("the Host header is not a name of this machine: call it by its address or as localhost"))
+}
+
+/// An Origin, which browsers send, must be the page of that same host.
+fn check_origin(host: &str, origin: Option<&str>) -> Result<(), ApiError> {
     let Some(origin) = origin else { return Ok(()) };
     let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
     if authority.eq_ignore_ascii_case(host) {
@@ -97,8 +142,28 @@ mod tests {
             ("localhost:8081", Some("https://evil.example"), false),
             ("localhost:8081", Some("null"), false),
         ] {
-            assert_eq!(check_place(host, origin, &own).is_ok(), expected, "{host} {origin:?}");
+            assert_eq!(check_host(host, &own).and_then(|()| check_origin(host, origin)).is_ok(), expected, "{host} {origin:?}");
         }
+    }
+
+    #[test]
+    fn each_route_asks_for_its_scope() {
+        for (method, path, expected) in [
+            (Method::GET, "/api/v1/events", Need::Read),
+            (Method::HEAD, "/api/v1/steps", Need::Read),
+            (Method::POST, "/api/v1/deliveries/1/retry", Need::Operate),
+            (Method::POST, "/api/v1/replays", Need::Operate),
+            (Method::POST, "/api/v1/prune", Need::Admin),
+            (Method::GET, "/api/v1/tokens", Need::Admin),
+            (Method::GET, "/api/v1/sources", Need::Read),
+            (Method::GET, "/api/v1/sources/asana/secret", Need::Admin),
+            (Method::POST, "/api/v1/sources/asana/secret/forget", Need::Admin),
+            (Method::DELETE, "/api/v1/tokens/1", Need::Admin),
+            (Method::GET, "/api/v1/tokensale", Need::Read),
+        ] {
+            assert_eq!(api_need(&method, path), expected, "{method} {path}");
+        }
+        assert_eq!((ledger_need(&Method::GET), ledger_need(&Method::POST)), (Need::LedgerRead, Need::Ledger));
     }
 
     #[test]

@@ -4,6 +4,9 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
+use serde_json::{Value, json};
+
+use super::{batcher::BatchError, tokens::Need};
 
 /// What a request is refused with. `detail` is for people and may change; `type` is for programs and does not.
 #[derive(Debug, thiserror::Error)]
@@ -12,8 +15,12 @@ pub enum ApiError {
     InvalidParameter(String),
     #[error("{0}")]
     MalformedBody(String),
-    #[error("send the admin token as \"Authorization: Bearer …\"")]
+    #[error("send a token that is in force as \"Authorization: Bearer …\"")]
     Unauthorized,
+    #[error("the token's scope does not include this: it takes {}", scopes(*.0))]
+    InsufficientScope(Need),
+    #[error("{0}")]
+    OtherTenant(&'static str),
     #[error("{0}")]
     ForbiddenOrigin(&'static str),
     #[error("{0}")]
@@ -27,6 +34,22 @@ pub enum ApiError {
     Gone(String),
     #[error("the body is too large")]
     TooLarge,
+    #[error("another is executing the step: wait, or ask again later")]
+    StepRunning { fence: i64, owner: Option<String>, lease_left_seconds: f64 },
+    #[error("who executed the step was lost, and what came of it is not known: find out, then resolve it with fence {0} and the evidence")]
+    OutcomeUnknown(i64),
+    #[error("the step was claimed before with another input_hash: a step is one piece of work")]
+    InputChanged,
+    #[error("fence {given} no longer has the step: it is {state} under fence {fence}")]
+    StaleFence { given: i64, fence: i64, state: String },
+    #[error("fence {0} no longer has the key")]
+    StaleKeyFence(i64),
+    #[error("another is handling the key: neither handle it nor take it as done")]
+    KeyLeased { lease_left_seconds: f64 },
+    #[error("there is no source {0:?} to emit from: leave it out, or configure it")]
+    UnknownSource(String),
+    #[error("{0}")]
+    Undecided(#[from] BatchError),
     #[error("the database did not answer in time")]
     Unavailable(#[source] sqlx::Error),
     #[error("the database refused the query; the log has the reason")]
@@ -51,14 +74,35 @@ impl ApiError {
             Self::InvalidParameter(_) => ("invalid-parameter", "A parameter is not valid"),
             Self::MalformedBody(_) => ("malformed-body", "The body can't be read"),
             Self::Unauthorized => ("unauthorized", "The token is missing or wrong"),
+            Self::InsufficientScope(_) => ("insufficient-scope", "The token may not do this"),
+            Self::OtherTenant(_) => ("other-tenant", "The token is another tenant's"),
             Self::ForbiddenOrigin(_) => ("forbidden-origin", "The request comes from elsewhere"),
             Self::NotFound(_) => ("not-found", "There is no such thing"),
             Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
             Self::Conflict { kind, .. } => (kind, "The state does not allow it"),
             Self::Gone(_) => ("event-expired", "The event is no longer kept"),
             Self::TooLarge => ("too-large", "The body is too large"),
+            Self::StepRunning { .. } => ("step-running", "The step is being executed"),
+            Self::OutcomeUnknown(_) => ("outcome-unknown", "The outcome is not known"),
+            Self::InputChanged => ("input-changed", "The input has changed"),
+            Self::StaleFence { .. } | Self::StaleKeyFence(_) => ("stale-fence", "The lease was lost"),
+            Self::KeyLeased { .. } => ("key-leased", "The key is being handled"),
+            Self::UnknownSource(_) => ("unknown-source", "There is no such source"),
+            Self::Undecided(BatchError::Busy) => ("busy", "Too many calls are waiting"),
+            Self::Undecided(BatchError::Unavailable) => ("unavailable", "The database is not available"),
+            Self::Undecided(BatchError::Refused) => ("malformed-body", "The body can't be stored"),
             Self::Unavailable(_) => ("unavailable", "The database is not available"),
             Self::Database(_) => ("internal", "Something went wrong here"),
+        }
+    }
+
+    /// What a program needs beside the type.
+    fn members(&self) -> Value {
+        match self {
+            Self::StepRunning { fence, owner, .. } => json!({ "fence": fence, "owner": owner }),
+            Self::OutcomeUnknown(fence) => json!({ "fence": fence }),
+            Self::StaleFence { fence, state, .. } => json!({ "fence": fence, "step_status": state }),
+            _ => Value::Null,
         }
     }
 
@@ -74,10 +118,18 @@ impl ResponseError for ApiError {
         match self {
             Self::InvalidParameter(_) | Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::ForbiddenOrigin(_) => StatusCode::FORBIDDEN,
+            Self::ForbiddenOrigin(_) | Self::InsufficientScope(_) | Self::OtherTenant(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::Conflict { .. }
+            | Self::StepRunning { .. }
+            | Self::OutcomeUnknown(_)
+            | Self::StaleFence { .. }
+            | Self::StaleKeyFence(_)
+            | Self::KeyLeased { .. } => StatusCode::CONFLICT,
+            Self::InputChanged | Self::UnknownSource(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Undecided(BatchError::Refused) => StatusCode::BAD_REQUEST,
+            Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -88,13 +140,18 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         self.log();
         let (kind, title) = self.kind();
-        let mut response = problem(self.status_code(), kind, title, Some(&self.to_string()));
-        match self {
-            Self::Unauthorized => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"hookonce\""));
+        let mut response = problem_with(self.status_code(), kind, title, Some(&self.to_string()), self.members());
+        let mut set = |name, value: &str| {
+            if let Ok(value) = header::HeaderValue::from_str(value) {
+                response.headers_mut().insert(name, value);
             }
-            Self::Unavailable(_) => {
-                response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        };
+        match self {
+            Self::Unauthorized => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\""),
+            Self::InsufficientScope(_) => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\", error=\"insufficient_scope\""),
+            Self::Unavailable(_) | Self::Undecided(BatchError::Busy | BatchError::Unavailable) => set(header::RETRY_AFTER, "1"),
+            Self::StepRunning { lease_left_seconds, .. } | Self::KeyLeased { lease_left_seconds } => {
+                set(header::RETRY_AFTER, &retry_after_seconds(*lease_left_seconds).to_string());
             }
             _ => {}
         }
@@ -102,11 +159,37 @@ impl ResponseError for ApiError {
     }
 }
 
+fn scopes(need: Need) -> &'static str {
+    match need {
+        Need::Read => "read, operate or admin",
+        Need::Operate => "operate or admin",
+        Need::Admin => "admin",
+        Need::LedgerRead => "ledger, read, operate or admin",
+        Need::Ledger => "ledger, operate or admin",
+    }
+}
+
+/// A lease may end long before its time, when the work is done: nobody is sent away for longer than this.
+const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
+
+fn retry_after_seconds(lease_left: f64) -> u64 {
+    // In 1..=5, so nothing is cut off.
+    lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
+}
+
 /// A response of `application/problem+json`. `kind` is the stable end of its `type`.
 pub fn problem(status: StatusCode, kind: &str, title: &str, detail: Option<&str>) -> HttpResponse {
-    let mut body = serde_json::json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
+    problem_with(status, kind, title, detail, Value::Null)
+}
+
+/// The same with members of its own.
+fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
+    let mut body = json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
     if let Some(detail) = detail {
         body["detail"] = detail.into();
+    }
+    if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
+        body.extend(members);
     }
     HttpResponse::build(status)
         .insert_header((header::CONTENT_TYPE, "application/problem+json"))

@@ -1,17 +1,21 @@
-//! The whole route table: the public port and the admin port.
+//! The whole route table: the public port, the admin port, the ledger's own port.
 
 pub mod api;
 pub mod auth;
+pub mod batcher;
 pub mod error;
 pub mod explain;
 pub mod health;
 pub mod ingress;
 pub mod learning;
+pub mod ledger;
 pub mod recorder;
 pub mod rejections;
 mod rewritten;
 pub mod sources;
 pub mod state;
+pub mod tokens;
+pub mod waiters;
 
 use actix_web::web;
 
@@ -21,7 +25,12 @@ pub fn public(config: &mut web::ServiceConfig) {
     config.service(web::scope(ingress::PREFIX).default_service(web::to(ingress::receive))).configure(health::configure);
 }
 
-/// The admin port: the API and health.
-pub fn admin(config: &mut web::ServiceConfig) {
-    config.configure(api::configure).configure(health::configure);
+/// The admin port: the API, the ledger and health.
+pub fn admin(config: &mut web::ServiceConfig, ledger_call_bytes_max: usize) {
+    config.configure(api::configure).configure(|config| ledger::configure(config, ledger_call_bytes_max)).configure(health::configure);
+}
+
+/// The ledger's own port: the ledger and health, nothing else.
+pub fn ledger_alone(config: &mut web::ServiceConfig, ledger_call_bytes_max: usize) {
+    config.configure(|config| ledger::configure_alone(config, ledger_call_bytes_max)).configure(health::configure);
 }

@@ -374,7 +374,7 @@ async fn answer(connection: &mut PgConnection, waiting: &Waiting, found: &HashMa
 }
 
 /// Whether the database refuses the data itself: then trying again is no use, and another row may be at fault.
-fn is_refusal(error: &sqlx::Error) -> bool {
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54")),
         sqlx::Error::Encode(_) => true,

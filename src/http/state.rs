@@ -8,13 +8,18 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, http::ingress::Ingress, provider::Catalog, settings::Settings, tail::Tail};
+use crate::{
+    clock::Clock,
+    http::{ingress::Ingress, tokens::Tokens},
+    provider::Catalog,
+    settings::Settings,
+    tail::Tail,
+};
 
 pub struct AdminState {
     pub pool: PgPool,
     pub clock: Clock,
-    /// SHA-256 of the bearer token: the token itself is not kept.
-    pub token_digest: [u8; 32],
+    pub tokens: Tokens,
     /// Names by which this machine is called in a Host header, beside IP addresses and localhost. Lower-case.
     pub own_names: Vec<String>,
     /// Swapped by a reload.

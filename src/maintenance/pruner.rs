@@ -5,15 +5,15 @@ use std::sync::Arc;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{settings::Retention, store::retention};
+use crate::{settings::Settings, store::retention};
 
 /// `current` gives the settings in force: a reload counts from the next round.
-pub async fn run(pool: PgPool, current: impl Fn() -> Arc<Retention>, stopping: CancellationToken) {
+pub async fn run(pool: PgPool, current: impl Fn() -> Arc<Settings>, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
         let settings = current();
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(settings.interval.0.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
+            () = tokio::time::sleep(settings.retention.interval.0.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
         }
         let done = match retention::prepare(&pool).await {
             Ok(()) => retention::prune(&pool, &settings).await,

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
 
-use super::{Destination, Period, Retry, SecretRef, Settings, Source, show::nearest};
+use super::{Destination, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
 
 /// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ pub(super) fn check(
     check.ingress(settings);
     check.admin_and_database(settings);
     check.relay(settings);
+    check.ledger(settings);
     check.retention(settings);
     check.rejections(settings);
     for (table, names) in [("sources", &names.sources), ("destinations", &names.destinations), ("providers", &names.providers)] {
@@ -226,6 +227,42 @@ impl Check<'_> {
         }
     }
 
+    fn ledger(&mut self, settings: &Settings) {
+        let ledger = &settings.ledger;
+        for (key, period) in [
+            ("lease_max", ledger.lease_max),
+            ("wait_poll_interval", ledger.wait_poll_interval),
+            ("call_timeout", ledger.call_timeout),
+            ("keep", ledger.keep),
+            ("window_max", ledger.window_max),
+        ] {
+            self.period(format!("ledger.{key}"), period);
+        }
+        self.period_or_zero("ledger.wait_max", ledger.wait_max);
+        self.between("ledger.waiters_max", ledger.waiters_max as u64, 0, 1_000_000);
+        self.between("ledger.emit_max", ledger.emit_max as u64, 0, 1000);
+        self.between("ledger.batch_connections", ledger.batch_connections as u64, 1, 32);
+        self.between("ledger.batch_rows_max", ledger.batch_rows_max as u64, 1, 1024);
+        self.between("ledger.queue_rows_max", ledger.queue_rows_max as u64, 1, 1_000_000);
+        self.size_between("ledger.call_max", ledger.call_max, 1024, 256 * MIB);
+        self.size_between("ledger.queue_bytes_max", ledger.queue_bytes_max, 1024, 4095 * MIB);
+        for (key, size, least) in
+            [("call_max", ledger.call_max, ledger.result_max), ("queue_bytes_max", ledger.queue_bytes_max, ledger.call_max)]
+        {
+            if size < least {
+                self.problem(format!("ledger.{key}"), format!("is {size}: what may be sent, {least}, would never fit"));
+            }
+        }
+        for (index, scope) in ledger.scopes.iter().enumerate() {
+            self.period(format!("ledger.scopes[{index}].keep"), scope.keep);
+        }
+        for (key, other) in [("ingress.bind", settings.ingress.bind), ("admin.bind", settings.admin.bind)] {
+            if let Some(bind) = ledger.bind.filter(|bind| overlap(*bind, other)) {
+                self.problem("ledger.bind", format!("{bind} is taken by {key}, {other}"));
+            }
+        }
+    }
+
     fn retention(&mut self, settings: &Settings) {
         let retention = &settings.retention;
         self.period("retention.events", retention.events);
@@ -329,7 +366,9 @@ impl Check<'_> {
     fn routes(&mut self, settings: &Settings, names: &Names) {
         for (index, route) in settings.routes.iter().enumerate() {
             let at = format!("routes[{index}]");
-            self.exists(format!("{at}.source"), "source", &route.source, &names.sources);
+            if route.source != LEDGER_SOURCE {
+                self.exists(format!("{at}.source"), "source", &route.source, &names.sources);
+            }
             self.exists(format!("{at}.destination"), "destination", &route.destination, &names.destinations);
             for (index, pattern) in route.types.iter().enumerate() {
                 if pattern.is_empty() {

@@ -30,6 +30,7 @@ pub struct Settings {
     pub admin: Admin,
     pub database: Database,
     pub relay: Relay,
+    pub ledger: Ledger,
     pub retention: Retention,
     pub rejections: Rejections,
     pub log: Log,
@@ -115,6 +116,40 @@ pub struct Breaker {
     pub failures: u32,
     /// How long it stays open before one probe is let through.
     pub open: Period,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Ledger {
+    /// A port for the ledger and dedup alone; without it they are on the admin port only.
+    pub bind: Option<SocketAddr>,
+    pub lease_max: Period,
+    pub wait_max: Period,
+    pub waiters_max: usize,
+    pub wait_poll_interval: Period,
+    pub call_timeout: Period,
+    pub call_max: ByteSize,
+    pub result_max: ByteSize,
+    pub emit_max: usize,
+    pub keep: Period,
+    pub window_max: Period,
+    pub batch_connections: usize,
+    pub batch_rows_max: usize,
+    pub queue_rows_max: usize,
+    pub queue_bytes_max: ByteSize,
+    /// Other times for steps of some tenants or runs: the first that matches.
+    #[serde(default)]
+    pub scopes: Vec<LedgerScope>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LedgerScope {
+    /// Without it every tenant, and who has none.
+    pub tenant: Option<String>,
+    /// A pattern of run names, `*` for any run of characters; without it every run.
+    pub run: Option<String>,
+    pub keep: Period,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -219,6 +254,9 @@ pub struct RetryOverride {
     pub schedule: Option<Vec<Period>>,
     pub retry_after_max: Option<Period>,
 }
+
+/// The source of events that steps emit, where they name no other. It needs no table of its own.
+pub const LEDGER_SOURCE: &str = "ledger";
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]

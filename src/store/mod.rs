@@ -1,10 +1,14 @@
 //! All SQL, and nothing else: each function is one statement, or a few that need no transaction. Who calls it and how often is not decided here.
 
+pub mod dedup;
 pub mod handoff;
 pub mod inbox;
 pub mod learnt;
+pub mod ledger;
 pub mod outbox;
 pub mod replay;
 pub mod retention;
 pub mod schema;
 pub mod search;
+pub mod step;
+pub mod token;

@@ -4,7 +4,8 @@ use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
-use crate::{event::id_floor, settings::Retention};
+use super::{dedup, step};
+use crate::{event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
 const DAYS_AHEAD: i64 = 7;
@@ -18,6 +19,10 @@ pub struct Pruned {
     pub held: Vec<String>,
     pub keys: u64,
     pub conflicts: u64,
+    #[serde(default)]
+    pub steps: u64,
+    #[serde(default)]
+    pub dedup_keys: u64,
 }
 
 fn day_floor(day: Date) -> Uuid {
@@ -53,11 +58,11 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Removes all that is past its time.
-pub async fn prune(pool: &PgPool, retention: &Retention) -> Result<Pruned, sqlx::Error> {
+pub async fn prune(pool: &PgPool, settings: &Settings) -> Result<Pruned, sqlx::Error> {
+    let retention = &settings.retention;
     let mut pruned = Pruned::default();
     for (table, keep) in [("event", retention.events), ("delivery_ended", retention.deliveries), ("attempt", retention.deliveries)] {
-        let before: OffsetDateTime =
-            sqlx::query_scalar!(r#"select now() - $1 * interval '1 second' as "before!""#, keep.as_secs_f64()).fetch_one(pool).await?;
+        let before = ago(pool, keep.as_secs_f64()).await?;
         drop_days(pool, table, before.to_offset(time::UtcOffset::UTC).date(), &mut pruned).await?;
     }
     pruned.keys = delete_keys(pool, retention.delete_rows_max).await?;
@@ -66,7 +71,16 @@ pub async fn prune(pool: &PgPool, retention: &Retention) -> Result<Pruned, sqlx:
             .execute(pool)
             .await?
             .rows_affected();
+    let shortest = settings.ledger.scopes.iter().map(|scope| scope.keep).fold(settings.ledger.keep, std::cmp::min);
+    let before = ago(pool, shortest.as_secs_f64()).await?;
+    let before = id_floor(u64::try_from(before.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
+    pruned.steps = step::prune(pool, before, retention.delete_rows_max).await?;
+    pruned.dedup_keys = dedup::prune(pool, retention.delete_rows_max).await?;
     Ok(pruned)
+}
+
+async fn ago(pool: &PgPool, seconds: f64) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar!(r#"select now() - $1 * interval '1 second' as "before!""#, seconds).fetch_one(pool).await
 }
 
 async fn drop_days(pool: &PgPool, table: &str, first_kept: Date, pruned: &mut Pruned) -> Result<(), sqlx::Error> {

@@ -7,10 +7,12 @@ mod parameters;
 mod rejections;
 mod replays;
 mod sources;
+mod steps;
 mod stream;
+mod tokens;
 
 use actix_web::{
-    HttpRequest, Resource,
+    HttpRequest, Resource, Scope,
     error::{JsonPayloadError, PathError, QueryPayloadError},
     middleware::from_fn,
     web,
@@ -24,11 +26,9 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Adds the API. The application needs `web::Data<AdminState>`.
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.service(
-        web::scope("/api/v1")
-            .wrap(from_fn(auth::guard))
-            .app_data(web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(body_error))
-            .app_data(web::QueryConfig::default().error_handler(query_error))
-            .app_data(web::PathConfig::default().error_handler(path_error))
+        with_errors(web::scope("/api/v1"))
+            .wrap(from_fn(auth::api))
+            .app_data(json_config(BODY_BYTES_MAX))
             .service(at("/events").route(web::get().to(events::list)))
             .service(at("/events/{id}").route(web::get().to(events::show)))
             .service(at("/events/{id}/body").route(web::get().to(events::body)))
@@ -49,12 +49,25 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/sources/{name}/secret/forget").route(web::post().to(sources::forget)))
             .service(at("/prune").route(web::post().to(sources::prune)))
             .service(at("/status").route(web::get().to(sources::status)))
+            .service(at("/steps").route(web::get().to(steps::list)))
+            .service(at("/tokens").route(web::get().to(tokens::list)).route(web::post().to(tokens::create)))
+            .service(at("/tokens/{id}/revoke").route(web::post().to(tokens::revoke)))
             .service(at("/stream").route(web::get().to(stream::stream)))
             .default_service(web::to(no_such_path)),
     );
 }
 
-fn at(path: &str) -> Resource {
+/// What can't be read is answered as a problem.
+pub(super) fn with_errors(scope: Scope) -> Scope {
+    scope.app_data(web::QueryConfig::default().error_handler(query_error)).app_data(web::PathConfig::default().error_handler(path_error))
+}
+
+/// Bodies of at most this size.
+pub(super) fn json_config(bytes_max: usize) -> web::JsonConfig {
+    web::JsonConfig::default().limit(bytes_max).error_handler(body_error)
+}
+
+pub(super) fn at(path: &str) -> Resource {
     web::resource(path).default_service(web::to(no_such_method))
 }
 
@@ -62,7 +75,7 @@ async fn no_such_method() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed)
 }
 
-async fn no_such_path(request: HttpRequest) -> Result<&'static str, ApiError> {
+pub(super) async fn no_such_path(request: HttpRequest) -> Result<&'static str, ApiError> {
     Err(ApiError::NotFound(format!("the API has no {}", request.path())))
 }
 

@@ -102,6 +102,6 @@ pub async fn status(state: web::Data<AdminState>) -> Result<HttpResponse, ApiErr
 pub async fn prune(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
     let settings = state.settings.load_full();
     retention::prepare(&state.pool).await?;
-    let pruned = retention::prune(&state.pool, &settings.retention).await?;
+    let pruned = retention::prune(&state.pool, &settings).await?;
     Ok(HttpResponse::Ok().json(pruned))
 }

@@ -1,0 +1,280 @@
+//! The calls that change a step: claim, heartbeat, complete, release, resolve.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use sha2::{Digest as _, Sha256};
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    Ledger, TenantQuery, apart,
+    emit::{self, EmitBody},
+    lease_seconds, name, place_of, tenant_of,
+};
+use crate::{
+    http::{error::ApiError, tokens::Grant},
+    store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
+};
+
+const LEASE_MS: u64 = 30_000;
+
+type StepPath = web::Path<(String, String)>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimBody {
+    claim_id: String,
+    owner: Option<String>,
+    lease_ms: Option<u64>,
+    input_hash: Option<String>,
+    #[serde(default)]
+    on_lost: OnLost,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+pub async fn claim(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    path: StepPath,
+    query: web::Query<TenantQuery>,
+    body: web::Json<ClaimBody>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = tenant_of(&grant, query.into_inner().tenant)?;
+    let (run, place) = place_of(&tenant, &path)?;
+    let body = body.into_inner();
+    name("claim_id", &body.claim_id)?;
+    body.owner.as_deref().map(|owner| name("owner", owner)).transpose()?;
+    body.input_hash.as_deref().map(|hash| name("input_hash", hash)).transpose()?;
+    let claim = NewClaim {
+        place,
+        tenant,
+        run,
+        id: Uuid::now_v7(),
+        claim_id: body.claim_id,
+        owner: body.owner,
+        lease_seconds: lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?,
+        on_lost: body.on_lost,
+        input_hash: body.input_hash,
+    };
+    let wait = Duration::from_millis(body.wait_ms).min(ledger.settings.load().ledger.wait_max.0);
+    let mut decided = ledger.claims.decide(claim.clone()).await?;
+    if matches!(decided, Claim::Running(_)) && !wait.is_zero() {
+        decided = claim_waiting(&ledger, &claim, wait, decided).await?;
+    }
+    claim_answer(decided)
+}
+
+/// Asks again whenever something happened to the step, until the time is over.
+async fn claim_waiting(ledger: &Ledger, claim: &NewClaim, wait: Duration, mut decided: Claim) -> Result<Claim, ApiError> {
+    let until = Instant::now() + wait;
+    let Some(seat) = ledger.waiters.enter(&claim.place) else { return Ok(decided) };
+    loop {
+        // Listening begins before the question: what happens between the two is not missed.
+        let woken = seat.woken();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        decided = ledger.claims.decide(claim.clone()).await?;
+        if !matches!(decided, Claim::Running(_)) {
+            return Ok(decided);
+        }
+        tokio::select! {
+            () = woken => {}
+            () = tokio::time::sleep_until(until) => return Ok(decided),
+            () = ledger.stopping.cancelled() => return Ok(decided),
+        }
+    }
+}
+
+fn claim_answer(claim: Claim) -> Result<HttpResponse, ApiError> {
+    match claim {
+        Claim::Granted(row) => Ok(HttpResponse::Created().json(json!({
+            "fence": row.fence,
+            "attempt": row.attempt,
+            "effect_key": row.id,
+            "lease_until": row.lease_until.and_then(|until| until.format(&Rfc3339).ok()),
+        }))),
+        Claim::Ended(row) => {
+            // As it was sent, byte for byte.
+            let result = row.result.as_deref().unwrap_or("null");
+            let body = format!(r#"{{"status":"{}","result":{result}}}"#, row.state);
+            Ok(HttpResponse::Ok().content_type("application/json").body(body))
+        }
+        Claim::Running(row) => Err(ApiError::StepRunning {
+            fence: row.fence,
+            owner: row.owner.clone(),
+            lease_left_seconds: row.lease_left.unwrap_or_default(),
+        }),
+        Claim::Unknown(row) => Err(ApiError::OutcomeUnknown(row.fence)),
+        Claim::InputChanged(_) => Err(ApiError::InputChanged),
+    }
+}
+
+/// The answer's value, or why the fence was of no use.
+fn in_force<T>(fenced: Fenced<T>, given: i64, path: &(String, String)) -> Result<T, ApiError> {
+    match fenced {
+        Fenced::Done(value) => Ok(value),
+        Fenced::Stale(fence, state) => Err(ApiError::StaleFence { given, fence, state }),
+        Fenced::Missing => Err(ApiError::NotFound(format!("run {:?} has no step {:?}", path.0, path.1))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeartbeatBody {
+    fence: i64,
+    lease_ms: Option<u64>,
+}
+
+pub async fn heartbeat(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    path: StepPath,
+    query: web::Query<TenantQuery>,
+    body: web::Json<HeartbeatBody>,
+) -> Result<HttpResponse, ApiError> {
+    let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
+    let (fence, lease) = (body.fence, lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?);
+    let pool = ledger.pool.clone();
+    let until = in_force(apart(async move { ledger::heartbeat(&pool, &place, fence, lease).await }).await?, fence, &path)?;
+    Ok(HttpResponse::Ok().json(json!({ "fence": fence, "lease_until": until.format(&Rfc3339).unwrap_or_default() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteBody {
+    fence: i64,
+    result: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+    #[serde(default)]
+    emit: Vec<EmitBody>,
+}
+
+/// How it ended, and the JSON that says so.
+fn end_of(result: Option<Box<RawValue>>, error: Option<Box<RawValue>>) -> Result<(End, String), ApiError> {
+    match (result, error) {
+        (Some(_), Some(_)) => Err(ApiError::MalformedBody("a step has a result or an error, not both".into())),
+        (None, Some(error)) => Ok((End::Failed, Box::<str>::from(error).into())),
+        (result, None) => Ok((End::Done, result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()))),
+    }
+}
+
+pub async fn complete(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    path: StepPath,
+    query: web::Query<TenantQuery>,
+    body: web::Json<CompleteBody>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = tenant_of(&grant, query.into_inner().tenant)?;
+    let (run, place) = place_of(&tenant, &path)?;
+    let CompleteBody { fence, result, error, emit } = body.into_inner();
+    let (end, result) = end_of(result, error)?;
+    if result.len() > ledger.settings.load().ledger.result_max.bytes() {
+        return Err(ApiError::TooLarge);
+    }
+    let digest = emit.iter().fold(digest_of(&[end.as_str(), &result]), |digest, event| event.digest_after(&digest));
+    let emit = emit::events(&ledger.settings.load(), &grant, &tenant, &run, &place.step, emit)?;
+    let is_relayed = emit.iter().any(|event| !event.deliveries.is_empty());
+    let keep_seconds = ledger.keep_seconds(&tenant, &run);
+    let completion = Completion { place: place.clone(), fence, end, result, digest, keep_seconds, emit };
+    in_force(ledger.completions.decide(completion).await?, fence, &path)?;
+    ledger.waiters.wake(&place);
+    if is_relayed {
+        ledger.hint.notify_one();
+    }
+    Ok(HttpResponse::Ok().json(json!({ "status": end, "fence": fence })))
+}
+
+/// SHA-256 over the parts, each with its length before it.
+pub(super) fn digest_of(parts: &[&str]) -> [u8; 32] {
+    let hash = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
+    hash.finalize().into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseBody {
+    fence: i64,
+}
+
+pub async fn release(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    path: StepPath,
+    query: web::Query<TenantQuery>,
+    body: web::Json<ReleaseBody>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = tenant_of(&grant, query.into_inner().tenant)?;
+    let (run, place) = place_of(&tenant, &path)?;
+    let (fence, keep) = (body.fence, ledger.keep_seconds(&tenant, &run));
+    let (pool, at) = (ledger.pool.clone(), place.clone());
+    in_force(apart(async move { ledger::release(&pool, &at, fence, keep).await }).await?, fence, &path)?;
+    ledger.waiters.wake(&place);
+    Ok(HttpResponse::Ok().json(json!({ "status": "released", "fence": fence })))
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    Failed,
+    NotExecuted,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveBody {
+    expected_fence: i64,
+    outcome: Outcome,
+    result: Option<Box<RawValue>>,
+    evidence: Box<RawValue>,
+}
+
+pub async fn resolve(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    path: StepPath,
+    query: web::Query<TenantQuery>,
+    body: web::Json<ResolveBody>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = tenant_of(&grant, query.into_inner().tenant)?;
+    let (run, place) = place_of(&tenant, &path)?;
+    let keep_seconds = ledger.keep_seconds(&tenant, &run);
+    let resolution = resolution(body.into_inner(), keep_seconds, ledger.settings.load().ledger.result_max.bytes())?;
+    let (given, status) = (resolution.expected_fence, resolution.end.map_or("released", End::as_str));
+    let fence = resolve_at(&ledger, &place, resolution, &path, given).await?;
+    ledger.waiters.wake(&place);
+    Ok(HttpResponse::Ok().json(json!({ "status": status, "fence": fence })))
+}
+
+fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> Result<Resolution, ApiError> {
+    let ResolveBody { expected_fence, outcome, result, evidence } = body;
+    let evidence: String = Box::<str>::from(evidence).into();
+    if matches!(evidence.as_str(), "null" | "\"\"" | "{}" | "[]") {
+        return Err(ApiError::MalformedBody("evidence: say how you know, so that others can see why the step was resolved".into()));
+    }
+    let end = match outcome {
+        Outcome::Done => Some(End::Done),
+        Outcome::Failed => Some(End::Failed),
+        Outcome::NotExecuted if result.is_some() => {
+            return Err(ApiError::MalformedBody("a step that was not executed has no result".into()));
+        }
+        Outcome::NotExecuted => None,
+    };
+    let result = end.map(|_| result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()));
+    if result.as_deref().unwrap_or_default().len().max(evidence.len()) > result_bytes_max {
+        return Err(ApiError::TooLarge);
+    }
+    let digest = digest_of(&["resolve", end.map_or("", End::as_str), result.as_deref().unwrap_or_default(), &evidence]);
+    Ok(Resolution { expected_fence, end, result, evidence, digest, keep_seconds })
+}
+
+async fn resolve_at(ledger: &Ledger, place: &Place, resolution: Resolution, path: &(String, String), given: i64) -> Result<i64, ApiError> {
+    let (pool, place) = (ledger.pool.clone(), place.clone());
+    in_force(apart(async move { ledger::resolve(&pool, &place, &resolution).await }).await?, given, path)
+}

@@ -1,0 +1,87 @@
+//! Dedup for consumers: who brings a key first handles it. Without a lease a key is marked before it is handled, so that a crash between the
+//! two loses it; under a lease the key is free again until somebody says that it is done.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Ledger, TenantQuery, apart, lease_seconds, name, tenant_of};
+use crate::{
+    event::{Key, dedup_key},
+    http::{error::ApiError, tokens::Grant},
+    settings::Period,
+    store::dedup::{self, Mark, NewMark},
+};
+
+const KEY_BYTES_MAX: usize = 4096;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarkBody {
+    key: String,
+    window: Period,
+    lease_ms: Option<u64>,
+    claim_id: Option<String>,
+}
+
+fn key_of(grant: &Grant, query: TenantQuery, scope: &str, key: &str) -> Result<Key, ApiError> {
+    let tenant = tenant_of(grant, query.tenant)?;
+    name("scope", scope)?;
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(ApiError::InvalidParameter(format!("key: 1 to {KEY_BYTES_MAX} bytes")));
+    }
+    Ok(dedup_key(&tenant, scope, key))
+}
+
+pub async fn mark(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    scope: web::Path<String>,
+    query: web::Query<TenantQuery>,
+    body: web::Json<MarkBody>,
+) -> Result<HttpResponse, ApiError> {
+    let body = body.into_inner();
+    let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
+    body.claim_id.as_deref().map(|id| name("claim_id", id)).transpose()?;
+    let lease = body.lease_ms.map(|lease_ms| lease_seconds(&ledger, lease_ms)).transpose()?;
+    let window = body.window.as_secs_f64();
+    let window_max = ledger.settings.load().ledger.window_max;
+    if body.window > window_max || window <= lease.unwrap_or_default() {
+        return Err(ApiError::InvalidParameter(format!("window: longer than the lease and at most {window_max} (ledger.window_max)")));
+    }
+    let claim_id = body.claim_id.unwrap_or_else(dedup::claim_id);
+    let mark = NewMark { key, claim_id, lease_seconds: lease, window_seconds: window };
+    match ledger.marks.decide(mark).await? {
+        Mark::First { fence, lease_until: Some(until) } => {
+            let until = until.format(&Rfc3339).unwrap_or_default();
+            Ok(HttpResponse::Ok().json(json!({ "status": "first", "fence": fence, "lease_until": until })))
+        }
+        Mark::First { .. } => Ok(HttpResponse::Ok().json(json!({ "status": "first" }))),
+        Mark::Seen { at } => Ok(HttpResponse::Ok().json(json!({ "status": "seen", "first_at": at.format(&Rfc3339).unwrap_or_default() }))),
+        Mark::Leased { seconds } => Err(ApiError::KeyLeased { lease_left_seconds: seconds }),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoneBody {
+    key: String,
+    fence: i64,
+}
+
+pub async fn done(
+    ledger: web::Data<Ledger>,
+    grant: web::ReqData<Grant>,
+    scope: web::Path<String>,
+    query: web::Query<TenantQuery>,
+    body: web::Json<DoneBody>,
+) -> Result<HttpResponse, ApiError> {
+    let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
+    let (pool, fence) = (ledger.pool.clone(), body.fence);
+    if apart(async move { dedup::done(&pool, key, fence).await }).await? {
+        Ok(HttpResponse::Ok().json(json!({ "status": "done" })))
+    } else {
+        Err(ApiError::StaleKeyFence(fence))
+    }
+}

@@ -1,0 +1,138 @@
+//! Those who wait for a step that another executes: they hold no connection. One task asks the database for all of them, and what happens in
+//! this process wakes them at once. A wake is a hint: who is woken asks again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::ledger::{self, Place};
+
+/// Steps that one statement asks for.
+const CHUNK_STEPS: usize = 1000;
+
+struct Room {
+    notify: Arc<Notify>,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct Rooms {
+    by_place: HashMap<Place, Room>,
+    waiting: usize,
+}
+
+pub struct Waiters {
+    rooms: Mutex<Rooms>,
+    waiting_max: usize,
+}
+
+/// A seat among those who wait for a step; given back when it is dropped.
+pub struct Seat<'a> {
+    waiters: &'a Waiters,
+    place: Place,
+    notify: Arc<Notify>,
+}
+
+impl Seat<'_> {
+    /// Listens from when it is enabled or first polled.
+    pub fn woken(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut rooms = self.waiters.rooms();
+        rooms.waiting -= 1;
+        if let Some(room) = rooms.by_place.get_mut(&self.place) {
+            room.waiting -= 1;
+            if room.waiting == 0 {
+                rooms.by_place.remove(&self.place);
+            }
+        }
+    }
+}
+
+impl Waiters {
+    pub fn new(waiting_max: usize) -> Self {
+        Self { rooms: Mutex::default(), waiting_max }
+    }
+
+    fn rooms(&self) -> std::sync::MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None where enough are waiting.
+    pub fn enter(&self, place: &Place) -> Option<Seat<'_>> {
+        let mut rooms = self.rooms();
+        if rooms.waiting >= self.waiting_max {
+            return None;
+        }
+        rooms.waiting += 1;
+        let room = rooms.by_place.entry(place.clone()).or_insert_with(|| Room { notify: Arc::default(), waiting: 0 });
+        room.waiting += 1;
+        Some(Seat { waiters: self, place: place.clone(), notify: room.notify.clone() })
+    }
+
+    pub fn wake(&self, place: &Place) {
+        if let Some(room) = self.rooms().by_place.get(place) {
+            room.notify.notify_waiters();
+        }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.rooms().by_place.keys().cloned().collect()
+    }
+
+    /// Asks for all steps that somebody waits for, again and again. What it finds at the very moment that somebody sits down is found at the
+    /// next turn.
+    pub async fn poll_until_stopped(self: Arc<Self>, pool: PgPool, interval: Duration, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(interval.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
+            }
+            for places in self.places().chunks(CHUNK_STEPS) {
+                let keys: Vec<_> = places.iter().map(|place| place.key).collect();
+                let steps: Vec<&str> = places.iter().map(|place| &*place.step).collect();
+                match ledger::settled(&pool, &keys, &steps).await {
+                    Ok(settled) => settled.iter().for_each(|place| self.wake(place)),
+                    Err(error) => tracing::warn!(%error, "steps that are waited for could not be looked up"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(step: &str) -> Place {
+        Place { key: uuid::Uuid::nil(), step: step.into() }
+    }
+
+    #[tokio::test]
+    async fn seats_are_bounded_woken_together_and_given_back() {
+        let waiters = Waiters::new(2);
+        let (a, b) = (waiters.enter(&place("s")).unwrap(), waiters.enter(&place("s")).unwrap());
+        assert!(waiters.enter(&place("t")).is_none());
+        {
+            let (first, second) = (a.woken(), b.woken());
+            tokio::pin!(first, second);
+            assert!(!first.as_mut().enable() && !second.as_mut().enable());
+            waiters.wake(&place("s"));
+            first.await;
+            second.await;
+        }
+        drop((a, b));
+        assert!(waiters.places().is_empty());
+        assert!(waiters.enter(&place("t")).is_some());
+    }
+}

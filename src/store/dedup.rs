@@ -1,0 +1,136 @@
+//! Keys that consumers have seen: the first to bring one is told so, once. Under a lease the first has to say that it is done, or another
+//! becomes the first. What is new is decided by the statement that inserts.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::event::Key;
+
+/// A key that somebody wants to handle.
+#[derive(Clone, Debug)]
+pub struct NewMark {
+    pub key: Key,
+    /// The same in a repeat of the call, which then has the same answer.
+    pub claim_id: String,
+    /// None: it is marked for good, whatever becomes of who marked it.
+    pub lease_seconds: Option<f64>,
+    pub window_seconds: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    /// Handle it; under a lease until then.
+    First { fence: i64, lease_until: Option<OffsetDateTime> },
+    /// It was handled, or marked for good, at this time.
+    Seen { at: OffsetDateTime },
+    /// Another is handling it, for so many seconds yet.
+    Leased { seconds: f64 },
+}
+
+struct Row {
+    fence: i64,
+    claim_id: String,
+    marked_at: OffsetDateTime,
+    lease_until: Option<OffsetDateTime>,
+    lease_left: Option<f64>,
+    is_over: bool,
+}
+
+fn mark_of(mark: &NewMark, row: &Row) -> Option<Mark> {
+    match row.lease_left {
+        _ if row.is_over => None,
+        Some(left) if left < 0.0 => None,
+        _ if row.claim_id == mark.claim_id => Some(Mark::First { fence: row.fence, lease_until: row.lease_until }),
+        None => Some(Mark::Seen { at: row.marked_at }),
+        Some(seconds) => Some(Mark::Leased { seconds }),
+    }
+}
+
+/// Decides in one statement who is the first to bring each key. A key that is known is only read. None: ask again.
+pub async fn mark(connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, sqlx::Error> {
+    let mut firsts: Vec<&NewMark> = marks.to_vec();
+    firsts.sort_by_key(|mark| mark.key);
+    firsts.dedup_by_key(|mark| mark.key);
+    let rows = sqlx::query!(
+        r#"
+        with u as (
+            select * from unnest($1::uuid[], $2::text[], $3::float8[], $4::float8[]) as u (key, claim_id, lease_seconds, window_seconds)
+        ), found as materialized (
+            select d.* from u join dedup_key d on d.key = u.key
+        ), taken as (
+            insert into dedup_key as d (key, fence, claim_id, marked_at, lease_until, expires_at)
+            select u.key, 1, u.claim_id, now(), now() + u.lease_seconds * interval '1 second', now() + u.window_seconds * interval '1 second'
+              from u left join found f on f.key = u.key
+             where f.key is null or f.expires_at < now() or f.lease_until < now()
+             order by u.key
+            on conflict (key) do update set
+                fence = d.fence + 1, claim_id = excluded.claim_id, marked_at = excluded.marked_at,
+                lease_until = excluded.lease_until, expires_at = excluded.expires_at
+             where d.expires_at < excluded.marked_at or d.lease_until < excluded.marked_at
+            returning d.*
+        )
+        select key as "key!", fence as "fence!", claim_id as "claim_id!", marked_at as "marked_at!", lease_until,
+               extract(epoch from lease_until - now())::float8 as lease_left, expires_at < now() as "is_over!"
+          from (select * from taken
+                union all
+                select * from found f where not exists (select from taken t where t.key = f.key)) as r
+        "#,
+        &firsts.iter().map(|mark| mark.key).collect::<Vec<_>>(),
+        &firsts.iter().map(|mark| &*mark.claim_id).collect::<Vec<_>>() as &[&str],
+        &firsts.iter().map(|mark| mark.lease_seconds).collect::<Vec<_>>() as &[Option<f64>],
+        &firsts.iter().map(|mark| mark.window_seconds).collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let rows: HashMap<Key, Row> = rows
+        .into_iter()
+        .map(|r| {
+            let (fence, claim_id, marked_at, is_over) = (r.fence, r.claim_id, r.marked_at, r.is_over);
+            (r.key, Row { fence, claim_id, marked_at, lease_until: r.lease_until, lease_left: r.lease_left, is_over })
+        })
+        .collect();
+    Ok(marks.iter().map(|mark| rows.get(&mark.key).and_then(|row| mark_of(mark, row))).collect())
+}
+
+/// Says that a leased key is handled. True also for the repeat; false where the fence has moved or the key is not known.
+pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) -> Result<bool, sqlx::Error> {
+    let changed =
+        sqlx::query!("update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until is not null", key, fence)
+            .execute(executor)
+            .await?;
+    if changed.rows_affected() > 0 {
+        return Ok(true);
+    }
+    let known = sqlx::query_scalar!(
+        r#"select exists(select from dedup_key where key = $1 and fence = $2 and lease_until is null) as "known!""#,
+        key,
+        fence
+    );
+    known.fetch_one(executor).await
+}
+
+/// Forgets keys whose window is over, in batches.
+pub async fn prune(pool: &sqlx::PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+    let mut deleted = 0;
+    loop {
+        let rows = sqlx::query!(
+            "delete from dedup_key where key = any(array(select key from dedup_key where expires_at < now() limit $1)) and expires_at < now()",
+            rows_max
+        )
+        .execute(pool)
+        .await?
+        .rows_affected();
+        deleted += rows;
+        if rows < u64::try_from(rows_max).unwrap_or(u64::MAX) {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// A claim id for a call that brought none, so that at least our own retries have the same answer.
+pub fn claim_id() -> String {
+    Uuid::now_v7().to_string()
+}

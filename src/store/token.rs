@@ -1,0 +1,70 @@
+//! Bearer tokens, by their digest alone: made, listed, revoked, looked up.
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A token as it may be shown.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TokenRow {
+    pub id: Uuid,
+    pub scopes: Vec<String>,
+    pub tenant: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+pub async fn create(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+    digest: &[u8; 32],
+    scopes: &[String],
+    tenant: Option<&str>,
+) -> Result<TokenRow, sqlx::Error> {
+    sqlx::query_as!(
+        TokenRow,
+        "insert into token (id, digest, scopes, tenant) values ($1, $2, $3, $4) returning id, scopes, tenant, created_at, revoked_at",
+        id,
+        &digest[..],
+        scopes,
+        tenant,
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// Newest first, those that are revoked too.
+pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64) -> Result<Vec<TokenRow>, sqlx::Error> {
+    sqlx::query_as!(
+        TokenRow,
+        "select id, scopes, tenant, created_at, revoked_at from token where $1::uuid is null or id < $1 order by id desc limit $2",
+        below,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// Ends a token's use; one that was revoked before stays as it was. None: there is no such token.
+pub async fn revoke(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<TokenRow>, sqlx::Error> {
+    sqlx::query_as!(
+        TokenRow,
+        r#"
+        update token set revoked_at = coalesce(revoked_at, now()) where id = $1
+        returning id, scopes, tenant, created_at, revoked_at
+        "#,
+        id,
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// The scopes and the tenant of a token in force.
+pub async fn find(executor: impl PgExecutor<'_>, digest: &[u8; 32]) -> Result<Option<(Vec<String>, Option<String>)>, sqlx::Error> {
+    let row = sqlx::query!("select scopes, tenant from token where digest = $1 and revoked_at is null", &digest[..])
+        .fetch_optional(executor)
+        .await?;
+    Ok(row.map(|row| (row.scopes, row.tenant)))
+}
