@@ -108,7 +108,8 @@ impl Application {
         let shared = Shared::new(pool, clock, tail);
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
         let (relays, finisher) = shared.start_relays(&handoff, &settings)?;
-        let (recorder, writers) = Recorder::start(&options, &handoff, recorder_options(&settings, shared.node));
+        let writing = schema::for_few_statements(&options);
+        let (recorder, writers) = Recorder::start(&writing, &handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
             sources: ArcSwap::from_pointee(sources),
             recorder: recorder.clone(),
@@ -126,7 +127,7 @@ impl Application {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
-        let (ledger_calls, ledger_writers) = shared.start_ledger(&options, &settings);
+        let (ledger_calls, ledger_writers) = shared.start_ledger(&writing, &settings);
         let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
         let (admin, admin_server) = serve_admin(&settings.load(), &state, &ledger_calls, &readiness)?;
         let (ledger, ledger_server) = serve_ledger(&settings.load(), &state, &ledger_calls, &readiness)?.unzip();

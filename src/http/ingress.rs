@@ -172,7 +172,7 @@ impl Refusal {
 
 fn problem(status: StatusCode) -> String {
     let title = status.canonical_reason().unwrap_or("Refused");
-    serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }).to_string()
+    format!(r#"{{"type":"about:blank","title":"{title}","status":{}}}"#, status.as_u16())
 }
 
 /// `POST /hooks/{source}`; by other methods only what the provider's handshake needs.
@@ -265,15 +265,17 @@ async fn handle(
         Recorded::Conflict(event) => (event, RequestStatus::Conflict, "conflict"),
     };
     report(ingress, source, &verified, started, status, Some(event));
+    let mut buffer = Uuid::encode_buffer();
+    let event: &str = event.hyphenated().encode_lower(&mut buffer);
     let mut response = HttpResponse::Ok();
-    response.insert_header(("Hookonce-Event", event.to_string())).insert_header(("Hookonce-Status", word));
+    response.insert_header(("Hookonce-Event", event)).insert_header(("Hookonce-Status", word));
     if source.bare_answers {
         return Ok(response.finish());
     }
     if let Some(answer) = &source.verifier.scheme().spec.answer {
         return Ok(response.content_type("text/plain").body(answer.clone()));
     }
-    Ok(response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"}}"#)))
+    Ok(response.content_type("application/json").body([r#"{"status":""#, word, r#"","event":""#, event, r#""}"#].concat()))
 }
 
 async fn learn(ingress: &Ingress, source: &Source, secret: &SecretString) -> Result<(), Refusal> {

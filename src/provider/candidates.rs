@@ -79,6 +79,13 @@ impl Candidates {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooMany;
 
+/// As the standard one, which prepares a search that costs more than to find one byte, as almost all separators are.
+fn split_once<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
+    let [byte] = separator.as_bytes() else { return text.split_once(separator) };
+    let at = memchr::memchr(*byte, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
 impl Grammar {
     /// Errors name the key within `signature`.
     pub fn new(spec: &SignatureSpec, encodings: &[Encoding], hashed: bool) -> Result<Self, (&'static str, String)> {
@@ -113,7 +120,7 @@ impl Grammar {
         std::iter::from_fn(move || {
             let text = rest?;
             let (item, next) = match &self.separator {
-                Some(separator) => text.split_once(separator.as_str()).map_or((text, None), |(item, next)| (item, Some(next))),
+                Some(separator) => split_once(text, separator).map_or((text, None), |(item, next)| (item, Some(next))),
                 None => (text, None),
             };
             rest = next;
@@ -137,7 +144,7 @@ impl Grammar {
         let mut values = self
             .items(text)
             .take(self.max)
-            .filter_map(|item| item.split_once(pair.as_str()))
+            .filter_map(|item| split_once(item, pair))
             .filter(|(key, _)| *key == name)
             .map(|(_, value)| value);
         let first = values.next();
@@ -175,7 +182,7 @@ impl Grammar {
 
     fn digest_of<'t>(&self, item: &'t str) -> Option<&'t str> {
         let digest = match &self.pair {
-            Some(pair) => item.split_once(pair.as_str()).filter(|(key, _)| self.take.iter().any(|name| name == "*" || name == key))?.1,
+            Some(pair) => split_once(item, pair).filter(|(key, _)| self.take.iter().any(|name| name == "*" || name == key))?.1,
             None => item,
         };
         let digest = match &self.prefix {
@@ -187,30 +194,33 @@ impl Grammar {
 
     /// Appends the digest where it has the width; whether its text could be read at all.
     fn decode(&self, encoding: Encoding, text: &str, width: Width, into: &mut Vec<u8>) -> bool {
-        let mut buffer = [0; TEXT_BYTES_MAX];
-        if !matches!(encoding, Encoding::Plain | Encoding::Credentials) && text.len() > TEXT_BYTES_MAX {
-            return false;
-        }
-        let decoded = match encoding {
-            Encoding::Base64 => BASE64.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
-            Encoding::Base64url => BASE64_URL.decode_slice(text, &mut buffer).ok().map(|length| &buffer[..length]),
-            Encoding::Hex => {
-                let bytes = &mut buffer[..text.len() / 2];
-                hex::decode_to_slice(text, bytes).ok().map(|()| &*bytes)
+        let start = into.len();
+        let readable = match encoding {
+            Encoding::Plain => {
+                into.extend_from_slice(text.as_bytes());
+                true
             }
-            Encoding::Plain => Some(text.as_bytes()),
             Encoding::Credentials => {
                 let known = credentials(text);
                 into.extend_from_slice(&Sha256::digest(known.as_deref().unwrap_or_default()));
                 return known.is_some();
             }
+            _ if text.len() > TEXT_BYTES_MAX => false,
+            Encoding::Base64 => BASE64.decode_vec(text, into).is_ok(),
+            Encoding::Base64url => BASE64_URL.decode_vec(text, into).is_ok(),
+            Encoding::Hex => {
+                into.resize(start + text.len() / 2, 0);
+                hex::decode_to_slice(text, &mut into[start..]).is_ok()
+            }
         };
-        match decoded {
-            Some(token) if self.hashed => into.extend_from_slice(&Sha256::digest(token)),
-            Some(digest) if width.fits(digest.len()) => into.extend_from_slice(digest),
-            _ => {}
+        if readable && self.hashed {
+            let hash = Sha256::digest(&into[start..]);
+            into.truncate(start);
+            into.extend_from_slice(&hash);
+        } else if !readable || !width.fits(into.len() - start) {
+            into.truncate(start);
         }
-        decoded.is_some()
+        readable
     }
 
     /// A digest's text as the provider writes it.

@@ -184,6 +184,9 @@ impl<'a> Scan<'a, '_> {
 
     /// Reads one value. `active` has the paths whose first `depth` steps lead here.
     fn value(&mut self, depth: usize, active: u32) -> Option<()> {
+        if active == 0 && depth > 0 {
+            return self.pass_over(depth);
+        }
         let start = self.at;
         match self.peek()? {
             b'{' => {
@@ -220,6 +223,67 @@ impl<'a> Scan<'a, '_> {
                 Some(())
             }
         }
+    }
+
+    /// Passes over a value that no path leads into, as strictly: what most of a body is, so without recursion.
+    fn pass_over(&mut self, depth: usize) -> Option<()> {
+        // One bit for each container that is open here, the innermost lowest; set where it is an object.
+        let mut objects = 0u64;
+        let mut open = 0;
+        loop {
+            match self.peek()? {
+                b'"' => drop(self.string()?),
+                first @ (b'{' | b'[') => {
+                    self.open(depth + open)?;
+                    let is_object = first == b'{';
+                    // The closing bracket is two behind the opening one.
+                    if self.expect(first + 2).is_none() {
+                        objects = objects << 1 | u64::from(is_object);
+                        open += 1;
+                        if is_object {
+                            self.name()?;
+                        }
+                        continue;
+                    }
+                }
+                b't' => self.word("true")?,
+                b'f' => self.word("false")?,
+                b'n' => self.word("null")?,
+                _ => self.number()?,
+            }
+            loop {
+                if open == 0 {
+                    return Some(());
+                }
+                self.space();
+                let is_object = objects & 1 == 1;
+                match self.peek()? {
+                    b',' => {
+                        self.at += 1;
+                        self.space();
+                        if is_object {
+                            self.name()?;
+                        }
+                        break;
+                    }
+                    b'}' if is_object => {}
+                    b']' if !is_object => {}
+                    _ => return None,
+                }
+                self.at += 1;
+                objects >>= 1;
+                open -= 1;
+            }
+        }
+    }
+
+    /// Passes over a member's name and the colon.
+    fn name(&mut self) -> Option<()> {
+        self.string()?;
+        self.space();
+        self.expect(b':')?;
+        self.space();
+        Some(())
     }
 
     fn object(&mut self, depth: usize, active: u32) -> Option<()> {

@@ -31,7 +31,16 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(options.application_name("hookonce").options([("synchronous_commit", "on"), ("statement_timeout", "30s")]))
 }
 
+/// The options of connections that repeat a few statements over and over: their plans are kept. One made while a table was empty must not
+/// read it to its end when it has grown.
+pub fn for_few_statements(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("enable_seqscan", "off")])
+}
+
+/// Connections for all that is no such thing. Each plan is made for the values at hand and for the tables as they are: a kept one joined 512
+/// finished deliveries with as many open ones by comparing each with each.
 pub async fn pool(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
+    let options = options.options([("plan_cache_mode", "force_custom_plan")]);
     PgPoolOptions::new().max_connections(connections_max).acquire_timeout(std::time::Duration::from_secs(5)).connect_with(options).await
 }
 
