@@ -76,7 +76,6 @@ pub struct Application {
     servers: [Running; 2],
     ledger_server: Option<Running>,
     ledger_calls: web::Data<Ledger>,
-    writers: Vec<JoinHandle<()>>,
     ledger_writers: Vec<JoinHandle<()>>,
     finisher: JoinHandle<()>,
     background: TaskTracker,
@@ -109,7 +108,7 @@ impl Application {
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
         let (relays, finisher) = shared.start_relays(&handoff, &settings)?;
         let writing = schema::for_few_statements(&options);
-        let (recorder, writers) = Recorder::start(&writing, &handoff, recorder_options(&settings, shared.node));
+        let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
             sources: ArcSwap::from_pointee(sources),
             recorder: recorder.clone(),
@@ -154,7 +153,6 @@ impl Application {
             servers,
             ledger_server,
             ledger_calls,
-            writers,
             ledger_writers,
             finisher,
             background,
@@ -181,10 +179,7 @@ impl Application {
         let [public, admin] = self.servers;
         self.readiness.set(false);
         public.0.stop(true).await;
-        self.recorder.close();
-        for writer in self.writers {
-            let _ = writer.await;
-        }
+        self.recorder.close().await;
         self.stopping.cancel();
         let drain = self.settings.load().relay.drain_timeout.0;
         self.relays.drain(drain).await;

@@ -2,17 +2,18 @@
 //! its commit. No timer: a lone request is a batch of one. The queue is bounded in rows and bytes; beyond that the answer is "busy".
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use quick_cache::sync::Cache;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::{
@@ -98,46 +99,51 @@ pub struct RecorderOptions {
     pub writers: usize,
 }
 
-/// The ingress' side of the group commit.
+/// The group commit. Its writers are tasks of whoever brings the first request: on the thread that reads requests, neither the statement nor
+/// its answer has to wake another.
 pub struct Recorder {
-    sender: std::sync::RwLock<Option<mpsc::UnboundedSender<Waiting>>>,
+    line: Mutex<Line>,
     queue: Arc<Queue>,
-    recent: Arc<Cache<Key, Recent>>,
+    handoff: Arc<Handoff>,
+    recent: Cache<Key, Recent>,
+    connect: PgConnectOptions,
     options: RecorderOptions,
+    writing: TaskTracker,
+}
+
+/// What waits, and the writers that have nothing to do.
+struct Line {
+    waiting: VecDeque<Waiting>,
+    idle: Vec<Option<PgConnection>>,
+    closed: bool,
 }
 
 impl Recorder {
-    /// Starts the writers; they end, all answered, after `close`.
-    pub fn start(
-        connect: &PgConnectOptions,
-        handoff: &Arc<Handoff>,
-        options: RecorderOptions,
-    ) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        let recent = Arc::new(Cache::new(options.recent_keys_max));
-        let writers = (0..options.writers.max(1))
-            .map(|_| {
-                let writer = Writer {
-                    receiver: receiver.clone(),
-                    connect: connect.clone(),
-                    connection: None,
-                    handoff: handoff.clone(),
-                    recent: recent.clone(),
-                    options: options.clone(),
-                };
-                tokio::spawn(writer.run())
-            })
-            .collect();
-        let recorder = Self { sender: std::sync::RwLock::new(Some(sender)), queue: Arc::default(), recent, options };
-        (Arc::new(recorder), writers)
+    /// Connections are opened when there is something to write.
+    pub fn new(connect: PgConnectOptions, handoff: Arc<Handoff>, options: RecorderOptions) -> Arc<Self> {
+        let idle = (0..options.writers.max(1)).map(|_| None).collect();
+        Arc::new(Self {
+            line: Mutex::new(Line { waiting: VecDeque::new(), idle, closed: false }),
+            queue: Arc::default(),
+            handoff,
+            recent: Cache::new(options.recent_keys_max),
+            connect,
+            options,
+            writing: TaskTracker::new(),
+        })
     }
 
-    /// No more requests: the writers flush what waits and end.
-    pub fn close(&self) {
-        if let Ok(mut sender) = self.sender.write() {
-            *sender = None;
-        }
+    /// No more requests; ends when what waits is written and answered.
+    pub async fn close(&self) {
+        self.line().closed = true;
+        self.writing.close();
+        self.writing.wait().await;
+        self.line().idle.clear();
+    }
+
+    /// Nothing is left half-done under the lock.
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The event of a key that was recorded lately with this very body: a duplicate that needs no query.
@@ -147,7 +153,7 @@ impl Recorder {
     }
 
     /// Queues a request. The receiver gets its answer after the commit.
-    pub fn queue(&self, incoming: Incoming) -> Result<oneshot::Receiver<Result<Recorded, RecordError>>, RecordError> {
+    pub fn queue(self: &Arc<Self>, incoming: Incoming) -> Result<oneshot::Receiver<Result<Recorded, RecordError>>, RecordError> {
         let bytes = incoming.event.request.body().len() + incoming.event.headers.len();
         let rows = self.queue.rows.fetch_add(1, Ordering::Relaxed);
         let queued = self.queue.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -156,44 +162,61 @@ impl Recorder {
             return Err(RecordError::Busy);
         }
         let (answer, receiver) = oneshot::channel();
-        let sender = self.sender.read().map_err(|_| RecordError::Unavailable)?;
-        let sender = sender.as_ref().ok_or(RecordError::Unavailable)?;
-        sender.send(Waiting { incoming, answer, _room: room }).map_err(|_| RecordError::Unavailable)?;
+        let idle = {
+            let mut line = self.line();
+            if line.closed {
+                return Err(RecordError::Unavailable);
+            }
+            line.waiting.push_back(Waiting { incoming, answer, _room: room });
+            line.idle.pop()
+        };
+        if let Some(connection) = idle {
+            let writer = Writer { recorder: self.clone(), connection, is_idle: false };
+            tokio::spawn(self.writing.track_future(writer.run()));
+        }
         Ok(receiver)
     }
 }
 
+/// One statement at a time, until nothing waits.
 struct Writer {
-    receiver: Arc<Mutex<mpsc::UnboundedReceiver<Waiting>>>,
-    connect: PgConnectOptions,
+    recorder: Arc<Recorder>,
     connection: Option<PgConnection>,
-    handoff: Arc<Handoff>,
-    recent: Arc<Cache<Key, Recent>>,
-    options: RecorderOptions,
+    is_idle: bool,
+}
+
+impl Drop for Writer {
+    /// Ended half-way, with its thread: another may write in its place.
+    fn drop(&mut self) {
+        if !self.is_idle {
+            self.recorder.line().idle.push(None);
+        }
+    }
 }
 
 impl Writer {
     async fn run(mut self) {
-        while let Some(batch) = self.next_batch().await {
+        while let Some(batch) = self.next_batch() {
             self.write(batch).await;
-        }
-        if let Some(connection) = self.connection.take() {
-            let _ = connection.close().await;
         }
     }
 
-    /// What waits now, at least one request; None when no more can come.
-    async fn next_batch(&self) -> Option<Vec<Waiting>> {
-        let mut receiver = self.receiver.lock().await;
-        let first = receiver.recv().await?;
-        let mut bytes = first.incoming.event.request.body().len();
-        let mut batch = vec![first];
-        while batch.len() < self.options.batch_rows_max && bytes < BATCH_BYTES_MAX {
-            let Ok(next) = receiver.try_recv() else { break };
-            bytes += next.incoming.event.request.body().len();
-            batch.push(next);
+    /// What waits now; None where nothing does. Then the writer is idle at that very moment: what comes next finds it so.
+    fn next_batch(&mut self) -> Option<Vec<Waiting>> {
+        let mut line = self.recorder.line();
+        if line.waiting.is_empty() {
+            line.idle.push(self.connection.take());
+            self.is_idle = true;
+            return None;
         }
-        Some(batch)
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            let first = bytes == 0;
+            bytes += waiting.incoming.event.request.body().len().max(1);
+            first || bytes <= BATCH_BYTES_MAX
+        };
+        let rows = line.waiting.iter().take(self.recorder.options.batch_rows_max).take_while(fits).count();
+        Some(line.waiting.drain(..rows).collect())
     }
 
     /// Writes a batch until the database takes it or nobody waits any longer. A row that it refuses does not take the others with it.
@@ -236,13 +259,14 @@ impl Writer {
     async fn record(&mut self, batch: &[Waiting]) -> Result<Vec<Recorded>, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.connect.connect().await?),
+            none => none.insert(self.recorder.connect.connect().await?),
         };
+        let Recorder { handoff, options, .. } = &*self.recorder;
         let firsts = first_of_each_key(batch);
         let events: Vec<&NewEvent> = firsts.iter().map(|index| &batch[*index].incoming.event).collect();
-        let (deliveries, places) = plan_deliveries(&self.handoff, firsts.iter().map(|index| &batch[*index].incoming));
+        let (deliveries, places) = plan_deliveries(handoff, firsts.iter().map(|index| &batch[*index].incoming));
         let leased_at = Instant::now();
-        let mut new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
+        let mut new = inbox::record(connection, options.node, options.lease_seconds, &events, &deliveries).await?;
         new.sort_unstable();
         let mut found: HashMap<Key, Recent> = HashMap::with_capacity(events.len());
         for event in events.iter().filter(|event| new.binary_search(&event.id).is_ok()) {
@@ -260,7 +284,7 @@ impl Writer {
         }
         for event in &events {
             if let Some(recent) = found.get(&event.key) {
-                self.recent.insert(event.key, *recent);
+                self.recorder.recent.insert(event.key, *recent);
             }
         }
         Ok(answers)

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-/// Containers inside containers; what is deeper is opaque.
-const DEPTH_MAX: usize = 64;
+use super::cursor::{Cursor, DEPTH_MAX};
+
 /// Paths in one set: one bit of the active mask each.
 const PATHS_MAX: usize = 32;
 
@@ -111,11 +111,11 @@ impl Pointers {
         let text = std::str::from_utf8(body).ok()?;
         let all = u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0);
         let found = Found { values: vec![None; self.paths.len()], names: vec![None; self.names.len()] };
-        let mut scan = Scan { text, at: 0, pointers: self, found };
-        scan.space();
+        let mut scan = Scan { cursor: Cursor::new(text), pointers: self, found };
+        scan.cursor.space();
         scan.value(0, all)?;
-        scan.space();
-        (scan.at == body.len()).then_some(scan.found)
+        scan.cursor.space();
+        (scan.cursor.at == body.len()).then_some(scan.found)
     }
 }
 
@@ -157,38 +157,19 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
 }
 
 struct Scan<'a, 'p> {
-    text: &'a str,
-    at: usize,
+    cursor: Cursor<'a>,
     pointers: &'p Pointers,
     found: Found<'a>,
 }
 
 impl<'a> Scan<'a, '_> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
-    }
-
-    fn word(&mut self, word: &str) -> Option<()> {
-        self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
-    }
-
     /// Reads one value. `active` has the paths whose first `depth` steps lead here.
     fn value(&mut self, depth: usize, active: u32) -> Option<()> {
         if active == 0 && depth > 0 {
-            return self.pass_over(depth);
+            return self.cursor.pass_over(depth);
         }
-        let start = self.at;
-        match self.peek()? {
+        let start = self.cursor.at;
+        match self.cursor.peek()? {
             b'{' => {
                 self.object(depth, active)?;
                 self.keep_raw(start, depth, active);
@@ -200,23 +181,23 @@ impl<'a> Scan<'a, '_> {
                 Some(())
             }
             b'"' => {
-                let plain = self.string()?;
+                let plain = self.cursor.string()?;
                 if active != 0 {
-                    let raw = &self.text[start..self.at];
+                    let raw = &self.cursor.text[start..self.cursor.at];
                     self.record(depth, active, || decode(raw, plain));
                     self.keep_raw(start, depth, active);
                 }
                 Some(())
             }
-            b'n' => self.word("null"),
+            b'n' => self.cursor.word("null"),
             first => {
                 match first {
-                    b't' => self.word("true")?,
-                    b'f' => self.word("false")?,
-                    _ => self.number()?,
+                    b't' => self.cursor.word("true")?,
+                    b'f' => self.cursor.word("false")?,
+                    _ => self.cursor.number()?,
                 }
                 if active != 0 {
-                    let raw = &self.text[start..self.at];
+                    let raw = &self.cursor.text[start..self.cursor.at];
                     self.record(depth, active, || Some(raw.into()));
                     self.keep_raw(start, depth, active);
                 }
@@ -225,95 +206,34 @@ impl<'a> Scan<'a, '_> {
         }
     }
 
-    /// Passes over a value that no path leads into, as strictly: what most of a body is, so without recursion.
-    fn pass_over(&mut self, depth: usize) -> Option<()> {
-        // One bit for each container that is open here, the innermost lowest; set where it is an object.
-        let mut objects = 0u64;
-        let mut open = 0;
-        loop {
-            match self.peek()? {
-                b'"' => drop(self.string()?),
-                first @ (b'{' | b'[') => {
-                    self.open(depth + open)?;
-                    let is_object = first == b'{';
-                    // The closing bracket is two behind the opening one.
-                    if self.expect(first + 2).is_none() {
-                        objects = objects << 1 | u64::from(is_object);
-                        open += 1;
-                        if is_object {
-                            self.name()?;
-                        }
-                        continue;
-                    }
-                }
-                b't' => self.word("true")?,
-                b'f' => self.word("false")?,
-                b'n' => self.word("null")?,
-                _ => self.number()?,
-            }
-            loop {
-                if open == 0 {
-                    return Some(());
-                }
-                self.space();
-                let is_object = objects & 1 == 1;
-                match self.peek()? {
-                    b',' => {
-                        self.at += 1;
-                        self.space();
-                        if is_object {
-                            self.name()?;
-                        }
-                        break;
-                    }
-                    b'}' if is_object => {}
-                    b']' if !is_object => {}
-                    _ => return None,
-                }
-                self.at += 1;
-                objects >>= 1;
-                open -= 1;
-            }
-        }
-    }
-
-    /// Passes over a member's name and the colon.
-    fn name(&mut self) -> Option<()> {
-        self.string()?;
-        self.space();
-        self.expect(b':')?;
-        self.space();
-        Some(())
-    }
-
     fn object(&mut self, depth: usize, active: u32) -> Option<()> {
-        self.open(depth)?;
-        if self.expect(b'}').is_some() {
+        self.cursor.open(depth)?;
+        if self.cursor.expect(b'}').is_some() {
             return Some(());
         }
         for index in 0usize.. {
-            let start = self.at;
-            let plain = self.string()?;
+            let start = self.cursor.at;
+            let plain = self.cursor.string()?;
             if depth == 0 && !self.pointers.names.is_empty() {
                 self.keep_names(index, start, plain);
             }
             let inside = if active == 0 { 0 } else { self.member(depth, active, start, plain) };
-            self.space();
-            self.expect(b':')?;
-            self.space();
+            self.cursor.space();
+            self.cursor.expect(b':')?;
+            self.cursor.space();
             self.value(depth + 1, inside)?;
-            self.space();
-            if self.expect(b',').is_none() {
+            self.cursor.space();
+            if self.cursor.expect(b',').is_none() {
                 break;
             }
-            self.space();
+            self.cursor.space();
         }
-        self.expect(b'}')
+        self.cursor.expect(b'}')
     }
 
     fn array(&mut self, depth: usize, active: u32) -> Option<()> {
-        self.open(depth)?;
-        if self.expect(b']').is_some() {
+        self.cursor.open(depth)?;
+        if self.cursor.expect(b']').is_some() {
             return Some(());
         }
         for index in 0usize.. {
@@ -323,27 +243,18 @@ impl<'a> Scan<'a, '_> {
                 Step::Member(_) => false,
             });
             self.value(depth + 1, inside)?;
-            self.space();
-            if self.expect(b',').is_none() {
+            self.cursor.space();
+            if self.cursor.expect(b',').is_none() {
                 break;
             }
-            self.space();
+            self.cursor.space();
         }
-        self.expect(b']')
-    }
-
-    fn open(&mut self, depth: usize) -> Option<()> {
-        if depth >= DEPTH_MAX {
-            return None;
-        }
-        self.at += 1;
-        self.space();
-        Some(())
+        self.cursor.expect(b']')
     }
 
     /// The paths that go on through this member. What an earlier member of the same name gave is forgotten.
     fn member(&mut self, depth: usize, active: u32, start: usize, plain: bool) -> u32 {
-        let Some(name) = decode(&self.text[start..self.at], plain) else { return 0 };
+        let Some(name) = decode(&self.cursor.text[start..self.cursor.at], plain) else { return 0 };
         let inside = self.narrow(active, depth, |step| matches!(step, Step::Member(wanted) if *wanted == name));
         for path in bits(inside) {
             if !self.pointers.paths[path][..=depth].contains(&Step::Each) {
@@ -372,89 +283,18 @@ impl<'a> Scan<'a, '_> {
 
     fn keep_raw(&mut self, start: usize, depth: usize, active: u32) {
         for path in bits(active & self.pointers.raw).filter(|path| self.pointers.paths[*path].len() == depth) {
-            self.found.values[path] = Some(Cow::Borrowed(&self.text[start..self.at]));
+            self.found.values[path] = Some(Cow::Borrowed(&self.cursor.text[start..self.cursor.at]));
         }
     }
 
     fn keep_names(&mut self, index: usize, start: usize, plain: bool) {
-        let Some(member) = decode(&self.text[start..self.at], plain) else { return };
+        let Some(member) = decode(&self.cursor.text[start..self.cursor.at], plain) else { return };
         for (name, slot) in self.pointers.names.iter().zip(&mut self.found.names) {
             if slot.is_none() && name.is(index, &member) {
                 *slot = Some(member.clone());
             }
         }
     }
-
-    /// Passes over a string; whether it is free of escapes.
-    fn string(&mut self) -> Option<bool> {
-        self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
-        let mut plain = true;
-        loop {
-            self.at += plain_run(&bytes[self.at..]);
-            match *bytes.get(self.at)? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(plain);
-                }
-                b'\\' => {
-                    plain = false;
-                    self.at += match *bytes.get(self.at + 1)? {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-                        b'u' if bytes.get(self.at + 2..self.at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
-                        _ => return None,
-                    };
-                }
-                0..0x20 => return None,
-                _ => self.at += 1,
-            }
-        }
-    }
-
-    fn number(&mut self) -> Option<()> {
-        let _ = self.expect(b'-');
-        if self.expect(b'0').is_none() {
-            self.digits()?;
-        }
-        if self.expect(b'.').is_some() {
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Some(())
-    }
-
-    fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        (self.at > start).then_some(())
-    }
-}
-
-/// How many bytes from the start are neither a quote, a backslash nor a control character; eight at a time, as most of a body is text.
-fn plain_run(bytes: &[u8]) -> usize {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let zero_in = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
-        let stop = control | zero_in(word ^ (LOW * u64::from(b'"'))) | zero_in(word ^ (LOW * u64::from(b'\\')));
-        if stop != 0 {
-            // The lowest flag is exact; a borrow can only set flags above a true one.
-            return at + stop.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
 }
 
 /// The bits that are set, lowest first. Most values of a body are on no path: an empty mask costs one comparison.

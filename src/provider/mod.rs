@@ -9,6 +9,7 @@ mod catalog;
 mod challenge;
 #[cfg(test)]
 mod code_tests;
+mod cursor;
 mod explain;
 mod gzip;
 #[cfg(test)]

@@ -109,6 +109,20 @@ pub async fn record(
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
+    match (events, deliveries) {
+        ([event], []) => record_one(connection, node, lease_seconds, event, None).await.map(Vec::from_iter),
+        ([event], [delivery]) => record_one(connection, node, lease_seconds, event, Some(delivery)).await.map(Vec::from_iter),
+        _ => record_many(connection, node, lease_seconds, events, deliveries).await,
+    }
+}
+
+async fn record_many(
+    connection: &mut PgConnection,
+    node: Uuid,
+    lease_seconds: f64,
+    events: &[&NewEvent],
+    deliveries: &[NewDelivery],
+) -> Result<Vec<Uuid>, sqlx::Error> {
     let e = EventColumns::of(events);
     let d = DeliveryColumns::of(deliveries);
     sqlx::query_scalar!(
@@ -170,6 +184,62 @@ pub async fn record(
         node,
     )
     .fetch_all(connection)
+    .await
+}
+
+/// The same for one event with one delivery at most: without arrays, which cost a lone event more than all else.
+async fn record_one(
+    connection: &mut PgConnection,
+    node: Uuid,
+    lease_seconds: f64,
+    event: &NewEvent,
+    delivery: Option<&NewDelivery>,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        with k as (
+            insert into event_key (key, event_id, body_digest, expires_at) values ($1, $2, $3, now() + $4 * interval '1 second')
+            on conflict (key) do nothing
+            returning event_id
+        ), b as (
+            insert into event_key (key, event_id, body_digest, expires_at)
+            select $5, event_id, $3, now() + $4 * interval '1 second' from k where $5::uuid is not null
+            on conflict (key) do nothing
+            returning event_id
+        ), e as (
+            insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
+            select event_id, $1, $6, $7, $8, $9, $10, $3 from k where $5::uuid is null or exists (select from b)
+            returning id
+        ), o as (
+            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
+            select $11, $1, id, $6, $12, $13,
+                   case when $14 then 'leased' else 'pending' end,
+                   case when $14 then 1 else 0 end,
+                   case when $14 then now() + $15 * interval '1 second' end,
+                   case when $14 then $16::uuid end
+              from e
+             where $11::uuid is not null
+        )
+        select id as "id!" from e
+        "#,
+        event.key,
+        event.id,
+        &event.request.digest().0[..],
+        event.window_seconds,
+        event.body_key,
+        &*event.source,
+        event.request.event_key(),
+        event.request.event_type(),
+        event.headers,
+        &event.request.body()[..],
+        delivery.map(|delivery| delivery.id),
+        delivery.map(|delivery| &*delivery.destination),
+        delivery.map(|delivery| delivery.body_bytes),
+        delivery.is_some_and(|delivery| delivery.leased),
+        lease_seconds,
+        node,
+    )
+    .fetch_optional(connection)
     .await
 }
 
