@@ -164,7 +164,7 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
             (format!("content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n", recipe.run), String::new())
         }
     };
-    let path = if recipe.provider == Provider::Restate { "/webhook/receive/send".to_owned() } else { format!("/hooks/{}", recipe.source) };
+    let path = if recipe.provider == Provider::Restate { "/webhook/receive".to_owned() } else { format!("/hooks/{}", recipe.source) };
     let head = format!("POST {path} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n");
     (head, signed_prefix)
 }

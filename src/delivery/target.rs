@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// A node holds at most this many rows of one destination.
-const HELD_ROWS_MAX: usize = 256;
+const HELD_ROWS_MAX: usize = 4096;
+const HELD_SECONDS: f64 = 0.5;
 
 /// One destination as it is now.
 pub struct Target {
@@ -122,9 +123,10 @@ impl Target {
             })
     }
 
-    /// How many deliveries this node may hold for it while it is not paused.
-    pub fn held_max(&self) -> usize {
-        let most = (self.concurrency * 4).min(HELD_ROWS_MAX);
+    /// How many deliveries this node may hold for it while it is not paused, at this pace of attempts a second: work for half a second, so
+    /// that none waits long under its lease, and some for each attempt at once before a pace is known.
+    pub fn held_max(&self, per_second: f64) -> usize {
+        let most = (self.concurrency * 4).max((per_second * HELD_SECONDS) as usize).min(HELD_ROWS_MAX.max(self.concurrency));
         self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
     }
 }

@@ -31,6 +31,8 @@ use crate::{
 
 /// The bodies of one claim add up to at most this.
 const CLAIM_BYTES_MAX: i64 = 32 << 20;
+/// The shortest time that a pace is taken over.
+const PACE_OVER: Duration = Duration::from_millis(200);
 /// Destinations given as a URL, at most so many at once.
 const URLS_MAX: i64 = 16;
 
@@ -72,6 +74,30 @@ struct Running {
     lane: Arc<Lane>,
     /// Ends the worker of a destination that was changed or removed; what it holds is given back.
     retired: CancellationToken,
+    pace: Pace,
+}
+
+/// How many attempts a second a destination gets through, looked at now and then.
+struct Pace {
+    since: Instant,
+    attempted: usize,
+    per_second: f64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), attempted: 0, per_second: 0.0 }
+    }
+
+    /// `attempted`: those that have ended by now.
+    fn update(&mut self, attempted: usize) -> f64 {
+        let elapsed = self.since.elapsed();
+        if elapsed >= PACE_OVER {
+            let ended = attempted.saturating_sub(self.attempted);
+            *self = Self { since: Instant::now(), attempted, per_second: ended as f64 / elapsed.as_secs_f64() };
+        }
+        self.per_second
+    }
 }
 
 impl Relays {
@@ -115,7 +141,7 @@ impl Relays {
         let retired = CancellationToken::new();
         let worker = Worker { context: self.context.clone(), target: target.clone(), lane: lane.clone(), sends: self.sends.clone() };
         self.sends.spawn(worker.run(receiver, retired.clone()));
-        if let Some(old) = running.insert(target.name.clone(), Running { target, lane, retired }) {
+        if let Some(old) = running.insert(target.name.clone(), Running { target, lane, retired, pace: Pace::new() }) {
             old.retired.cancel();
         }
     }
@@ -147,12 +173,13 @@ impl Relays {
             return Ok(());
         }
         let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
+        let bytes_max = i64::try_from(self.context.handoff.bytes_left()).map_or(CLAIM_BYTES_MAX, |left| left.min(CLAIM_BYTES_MAX));
         let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
-        let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, CLAIM_BYTES_MAX).await?;
+        let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, bytes_max).await?;
         let mut fed: Vec<&Arc<Lane>> = Vec::new();
         for (destination, leased) in claimed {
             if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {
-                lane.push(leased);
+                self.context.handoff.push(lane, leased);
                 if !fed.last().is_some_and(|last| Arc::ptr_eq(last, lane)) {
                     fed.push(lane);
                 }
@@ -164,10 +191,11 @@ impl Relays {
 
     /// The destinations that have room: how many rows each may get, and its lane.
     fn wants(&self) -> Vec<(Arc<str>, i64, Arc<Lane>)> {
-        let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let wants = running.values().filter_map(|running| {
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let wants = running.values_mut().filter_map(|running| {
             let paused = self.context.is_paused(&running.target.name);
-            let held_max = if paused { 0 } else { running.target.held_max() };
+            let pace = running.pace.update(running.lane.attempted());
+            let held_max = if paused { 0 } else { running.target.held_max(pace) };
             // While the breaker lets only a probe through, nothing is handed over past it.
             running.lane.set_open(held_max > 1);
             running.lane.set_refill_at(held_max / 2);
@@ -316,6 +344,7 @@ impl Worker {
         let (leased, place) = handed.into_parts();
         let number = leased.attempts + 1;
         let verdict = answer.verdict();
+        self.lane.note_attempt();
         let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone));
         self.target.breaker.record(failed_to_answer);
         let attempt = Attempt {

@@ -70,6 +70,8 @@ struct Rows {
     hungry: AtomicBool,
     /// So few are left when a hungry lane asks for more.
     refill_at: AtomicUsize,
+    /// Attempts that have ended, since the destination was added.
+    attempted: AtomicUsize,
     wake: Arc<Notify>,
 }
 
@@ -119,6 +121,16 @@ impl Lane {
         self.rows.refill_at.store(rows, Ordering::Relaxed);
     }
 
+    /// Notes that an attempt has ended, however.
+    pub fn note_attempt(&self) {
+        self.rows.attempted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many attempts have ended.
+    pub fn attempted(&self) -> usize {
+        self.rows.attempted.load(Ordering::Relaxed)
+    }
+
     /// More may be due: the claimer is woken once few rows are left, at once where that is so already.
     pub fn set_hungry(&self) {
         self.rows.hungry.store(true, Ordering::Relaxed);
@@ -127,12 +139,6 @@ impl Lane {
 
     pub fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Relaxed);
-    }
-
-    /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
-    pub fn push(&self, leased: Leased) {
-        let place = self.rows.take(None);
-        let _ = self.sender.send(Handed { leased, place });
     }
 }
 
@@ -171,8 +177,8 @@ impl Handoff {
     /// Adds a destination; the receiver is its worker's.
     pub fn add(&self, destination: Arc<str>) -> (Arc<Lane>, mpsc::UnboundedReceiver<Handed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let rows =
-            Rows { held: AtomicUsize::new(0), hungry: AtomicBool::new(false), refill_at: AtomicUsize::new(0), wake: self.room.clone() };
+        let (held, refill_at, attempted) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        let rows = Rows { held, hungry: AtomicBool::new(false), refill_at, attempted, wake: self.room.clone() };
         let lane = Arc::new(Lane { rows: Arc::new(rows), open: AtomicBool::new(true), sender });
         self.lanes.rcu(|lanes| {
             let mut lanes = HashMap::clone(lanes);
@@ -192,6 +198,18 @@ impl Handoff {
 
     pub fn lane(&self, destination: &str) -> Option<Arc<Lane>> {
         self.lanes.load().get(destination).cloned()
+    }
+
+    /// Bytes of bodies that have room yet.
+    pub fn bytes_left(&self) -> usize {
+        self.bytes.available_permits()
+    }
+
+    /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
+    pub fn push(&self, lane: &Lane, leased: Leased) {
+        let bytes = leased.event.as_ref().and_then(|event| u32::try_from(event.body.len()).ok());
+        let place = lane.rows.take(bytes.and_then(|bytes| self.bytes.clone().try_acquire_many_owned(bytes).ok()));
+        let _ = lane.sender.send(Handed { leased, place });
     }
 
     /// A place for one delivery of this size, or None: then it is born due.

@@ -150,7 +150,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     let mut case = Case::new(
         "Peers",
         "New events of 2 KiB at 64 connections. Express: verifies, then one transaction with INSERT … ON CONFLICT and a job in pg-boss. Restate: \
-         its /send with an idempotency key, its WAL fsync on, no signature; its service handler does nothing.",
+         a handler that does nothing, invoked with an idempotency key, its WAL fsync on, no signature.",
     );
     let Some(folder) = folder(bench) else { bail!("no peers in {}: run bench/setup", bench.peers.display()) };
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
