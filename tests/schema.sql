@@ -50,6 +50,7 @@ table event: received_at timestamp with time zone not null default now()
 table event: headers text not null
 table event: body bytea not null
 table event: body_digest bytea not null
+table event: original_id uuid
 table event_key: key uuid not null
 table event_key: event_id uuid not null
 table event_key: body_digest bytea not null
@@ -57,6 +58,11 @@ table event_key: expires_at timestamp with time zone not null
 table learnt_secret: source text not null
 table learnt_secret: secret text not null
 table learnt_secret: learnt_at timestamp with time zone not null default now()
+table original: id uuid not null
+table original: key uuid not null
+table original: body bytea not null
+table original: body_digest bytea not null
+table original: items integer not null
 table outbox: id uuid not null
 table outbox: key uuid not null
 table outbox: event_id uuid not null
@@ -126,6 +132,9 @@ constraint event_key_pkey on event_key: PRIMARY KEY (key)
 constraint learnt_secret_pkey on learnt_secret: PRIMARY KEY (source)
 constraint learnt_secret_secret_check on learnt_secret: CHECK ((secret <> ''::text))
 constraint learnt_secret_source_check on learnt_secret: CHECK ((source <> ''::text))
+constraint original_body_digest_check on original: CHECK ((octet_length(body_digest) = 32))
+constraint original_items_check on original: CHECK ((items > 0))
+constraint original_pkey on original: PRIMARY KEY (id, key)
 constraint outbox_attempts_check on outbox: CHECK ((attempts >= 0))
 constraint outbox_body_bytes_check on outbox: CHECK ((body_bytes >= 0))
 constraint outbox_check on outbox: CHECK (((state = 'leased'::text) = (lease_until IS NOT NULL)))
@@ -168,6 +177,7 @@ CREATE UNIQUE INDEX event_pkey ON ONLY public.event USING btree (id, key)
 CREATE INDEX event_key_expires_at ON public.event_key USING brin (expires_at)
 CREATE UNIQUE INDEX event_key_pkey ON public.event_key USING btree (key)
 CREATE UNIQUE INDEX learnt_secret_pkey ON public.learnt_secret USING btree (source)
+CREATE UNIQUE INDEX original_pkey ON ONLY public.original USING btree (id, key)
 CREATE INDEX outbox_due ON public.outbox USING btree (destination, due_at) WHERE (state = 'pending'::text)
 CREATE INDEX outbox_event ON public.outbox USING btree (event_id)
 CREATE INDEX outbox_lease ON public.outbox USING btree (lease_until) WHERE (state = 'leased'::text)

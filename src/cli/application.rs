@@ -27,6 +27,7 @@ use crate::{
         auth,
         health::Readiness,
         ingress::{Ingress, Reading},
+        keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
         ledger::Ledger,
         recorder::{Recorder, RecorderOptions},
@@ -55,6 +56,8 @@ pub struct Parts {
     pub token: String,
     pub clock: Clock,
     pub tail: Tail,
+    /// How providers' keys are fetched; None for as the world is.
+    pub fetch: Option<Arc<dyn Fetch>>,
     /// Lets tests leave the background roles out and call them step by step.
     pub background: bool,
 }
@@ -97,7 +100,7 @@ pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
         raise_open_files();
-        let Parts { settings, database_url, token, clock, tail, background: run_background } = parts;
+        let Parts { settings, database_url, token, clock, tail, fetch, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
         let options = schema::connect_options(&database_url).context("database.url is not a postgres:// URL")?;
         let pool = open_pool(&options, &settings).await?;
@@ -113,6 +116,7 @@ impl Application {
             sources: ArcSwap::from_pointee(sources),
             recorder: recorder.clone(),
             learning,
+            keyring: keyring(fetch)?,
             clock: shared.clock.clone(),
             tail: shared.tail.clone(),
             public_url: settings.ingress.public_url.clone(),
@@ -208,6 +212,14 @@ fn raise_open_files() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files was not raised");
     }
+}
+
+fn keyring(fetch: Option<Arc<dyn Fetch>>) -> anyhow::Result<Keyring> {
+    let fetch = match fetch {
+        Some(fetch) => fetch,
+        None => Arc::new(HttpFetch::new().context("can't make a client for providers' keys")?),
+    };
+    Ok(Keyring::new(fetch))
 }
 
 fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {

@@ -1,5 +1,7 @@
 //! `events`: list, show, tail.
 
+use std::io::Write as _;
+
 use anyhow::Context as _;
 use clap::Subcommand;
 use futures_util::StreamExt as _;
@@ -33,7 +35,12 @@ pub enum Command {
         limit: usize,
     },
     /// All about one, with its deliveries and conflicts
-    Show { id: Uuid },
+    Show {
+        id: Uuid,
+        /// The exact body of the request that it came in, and nothing else: of one that was split, the whole
+        #[arg(long)]
+        original: bool,
+    },
     /// Requests and attempts as they happen
     Tail {
         #[arg(long)]
@@ -68,7 +75,11 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let events = client.list("/api/v1/events", &query, limit).await?;
             output::list(globals, &events, &COLUMNS)?;
         }
-        Command::Show { id } => {
+        Command::Show { id, original: true } => {
+            let body = client.stream(&format!("/api/v1/events/{id}/original")).await?.bytes().await.context("the body broke off")?;
+            std::io::stdout().write_all(&body).context("can't write the body")?;
+        }
+        Command::Show { id, original: false } => {
             let event = client.get(&format!("/api/v1/events/{id}")).await?;
             output::one(globals, &event, text)?;
         }
@@ -80,6 +91,12 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 fn text(event: &Value) -> String {
     let mut text = output::fields(event, &FIELDS);
     text.push('\n');
+    if event["original"].is_object() {
+        text.push_str(&format!(
+            "split     one of {} events of a request of {} bytes: --original prints it\n",
+            event["original"]["items"], event["original"]["body_bytes"]
+        ));
+    }
     for header in event["headers"].as_array().into_iter().flatten() {
         let part = |at: usize| output::printable(header[at].as_str().unwrap_or_default());
         text.push_str(&format!("{}: {}\n", part(0), part(1)));

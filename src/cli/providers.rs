@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::scheme::{Algorithm, OneOrMany, Stability},
+    settings::scheme::{Algorithm, ItemsTable, OneOrMany, Stability},
 };
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +96,19 @@ fn facts(scheme: &Scheme) -> String {
         format!("{} in {}{}", algorithms(scheme), spec.signature.from, recalled(Some(established(scheme)).filter(|by| *by != "-"))),
     );
     say("covers", covers(scheme));
+    if let Some(keys) = &spec.keys {
+        say(
+            "keys",
+            format!(
+                "fetched from {}{}",
+                keys.from,
+                if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) }
+            ),
+        );
+        if let Some(expect) = &keys.expect {
+            say("holds", format!("{expect} is one of the source's secrets"));
+        }
+    }
     for (place, value) in &spec.binds {
         let must = match value.as_str() {
             "*" => "is there".to_owned(),
@@ -110,6 +123,9 @@ fn facts(scheme: &Scheme) -> String {
     }
     say("event key", key_in_full(scheme, delivery));
     say("event type", spec.event_type.clone().unwrap_or_else(|| "not told".into()));
+    if let Some(items) = &spec.items {
+        say("several", several(&items.table()));
+    }
     if let Some(retries) = &spec.retries {
         say("sent again", format!("{retries}{}", recalled(delivery)));
     }
@@ -156,6 +172,19 @@ fn key_in_full(scheme: &Scheme, delivery: Option<&str>) -> String {
         None => "as the settings say".into(),
     };
     format!("{key}; {stability}; without it the body's SHA-256")
+}
+
+/// How a request of several events is split.
+fn several(items: &ItemsTable) -> String {
+    let when = if items.optional { "where the source says items = true" } else { "always" };
+    let key = match (&items.key, items.key_stability) {
+        (None, _) => "the SHA-256 of an item is its key".into(),
+        (Some(key), Some(Stability::Stated)) => format!("{key} is an item's key, stated to stay the same"),
+        (Some(key), Some(Stability::Recalled)) => format!("{key} is an item's key, recalled to stay the same, not read again"),
+        (Some(key), Some(Stability::Unknown)) => format!("{key} is an item's key, not established to stay the same"),
+        (Some(key), None) => format!("{key} is an item's key"),
+    };
+    format!("{} is split into its items {when}; {key}", items.from)
 }
 
 #[cfg(test)]

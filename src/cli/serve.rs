@@ -60,8 +60,15 @@ impl Node {
             Some(token) => token.read().map_err(|error| anyhow::anyhow!("admin.token: {error}"))?,
             None => data_dir.admin_token()?,
         };
-        let parts =
-            Parts { settings, database_url: url, token: token.expose_secret().to_owned(), clock: Clock::System, tail, background: true };
+        let parts = Parts {
+            settings,
+            database_url: url,
+            token: token.expose_secret().to_owned(),
+            clock: Clock::System,
+            tail,
+            fetch: None,
+            background: true,
+        };
         let application = match Application::start(parts).await {
             Ok(application) => application,
             Err(error) => {

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Clock,
-    provider::{Catalog, ChallengeAnswer, Reason, Rejection, Request, Verifier},
+    provider::{Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier},
     settings::Source,
 };
 
@@ -41,6 +41,8 @@ pub struct Case {
     pub url: Option<String>,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// What would be fetched from the provider: a certificate in PEM, or a set of keys.
+    pub keys: Option<String>,
 }
 
 /// What `verify` says; one line of `--jsonl`.
@@ -133,13 +135,13 @@ fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
 pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) -> Verdict {
     let verifier = match verifiers.get(case) {
         Ok(verifier) => verifier,
-        Err((reason, detail)) => return Verdict::rejected(Rejection { reason: *reason, detail: detail.clone() }),
+        Err((reason, detail)) => return Verdict::rejected(Rejection::new(*reason, detail.clone())),
     };
     let names: Vec<String> = case.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let values = case.headers.iter().map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
     let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values).collect();
     let request = Request { method: &case.method, url: case.url.as_deref(), query: None, headers: &headers, body: &case.body };
-    match verifier.verify(&request, now_unix_ms) {
+    match verified(verifier, &request, case.keys.as_deref(), now_unix_ms) {
         Ok(verified) => Verdict {
             id: Value::Null,
             verdict: "accept",
@@ -151,6 +153,22 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
         },
         Err(rejection) => Verdict::rejected(rejection),
     }
+}
+
+/// With the provider's keys, where they were given and the scheme wants them. They count for this request alone.
+fn verified(verifier: &Verifier, request: &Request<'_>, keys: Option<&str>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
+    let rejection = match (verifier.verify(request, now_unix_ms), keys) {
+        (Err(rejection), Some(keys)) if rejection.needs.is_some() => (rejection, keys),
+        (checked, _) => return checked,
+    };
+    let (Rejection { needs, .. }, keys) = rejection;
+    let need = needs.expect("just seen");
+    let set = KeySet::read(need.format, keys.as_bytes())
+        .map_err(|error| Rejection::new(Reason::Unsupported, format!("the keys that were given: {error}")))?;
+    verifier.known_keys().put(&need, set, now_unix_ms);
+    let checked = verifier.verify(request, now_unix_ms);
+    verifier.known_keys().forget(&need);
+    checked
 }
 
 /// The answer's body, or where it has none, what its first header says.
@@ -199,10 +217,12 @@ struct Line {
     now: Option<f64>,
     key: Option<String>,
     scheme: Option<Map<String, Value>>,
+    /// PEM, or a set of keys: as text, or as JSON.
+    keys: Option<Value>,
 }
 
 fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
-    let malformed = |id: Value, detail: String| Verdict { id, ..Verdict::rejected(Rejection { reason: Reason::MalformedRequest, detail }) };
+    let malformed = |id: Value, detail: String| Verdict { id, ..Verdict::rejected(Rejection::new(Reason::MalformedRequest, detail)) };
     let line: Line = match serde_json::from_slice(line) {
         Ok(line) => line,
         Err(error) => {
@@ -226,6 +246,7 @@ fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
         url: line.url,
         headers,
         body,
+        keys: line.keys.map(|keys| keys.as_str().map_or_else(|| keys.to_string(), str::to_owned)),
     };
     Verdict { id: line.id, ..verify_one(&case, now_unix_ms, verifiers) }
 }

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// The body's exact bytes
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
+    /// The provider's keys, where it publishes them: a certificate in PEM, or a set of keys (JWKS)
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// The clock to verify with, in unix seconds
     #[arg(long, value_name = "UNIX")]
     now: Option<i64>,
@@ -64,6 +67,7 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
         url: arguments.url,
         headers: parse_headers(&headers).map_err(|line| Failure::usage(format!("--headers: {line:?} is no \"name: value\" line")))?,
         body: read(&body)?.into(),
+        keys: arguments.keys.map(|file| read(&file).map(|text| String::from_utf8_lossy(&text).into_owned())).transpose()?,
         ..Case::default()
     };
     let now_unix_ms = arguments.now.map_or_else(|| Clock::System.unix_ms(), |seconds| seconds.saturating_mul(1000));

@@ -11,10 +11,7 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{
-        StatusCode,
-        header::{self, HeaderMap},
-    },
+    http::{StatusCode, header},
     web::{self, Bytes, BytesMut},
 };
 use arc_swap::ArcSwap;
@@ -25,15 +22,15 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    event::{body_key_of, key_of},
     http::{
+        keyring::{Keyring, Missing},
         learning::{Kept, Learning},
-        recorder::{Incoming, RecordError, Recorded, Recorder},
+        recorder::{RecordError, Recorder},
+        recording,
         rejections::{Refused, Rejections},
         sources::{Source, Sources},
     },
     provider::{ChallengeAnswer, Reason, Rejection, Request, VerifiedRequest},
-    store::inbox::NewEvent,
     tail::{RequestStatus, Tail, TailLine},
 };
 
@@ -45,6 +42,7 @@ pub struct Ingress {
     pub sources: ArcSwap<Sources>,
     pub recorder: Arc<Recorder>,
     pub learning: Learning,
+    pub keyring: Keyring,
     pub clock: Clock,
     pub tail: Tail,
     pub public_url: Option<String>,
@@ -110,6 +108,8 @@ enum Refusal {
     BodyBroken,
     Encoding,
     Rejected(Rejection),
+    /// The provider's key, or its answer to a handshake, was not to be had.
+    KeyUnavailable,
     Record(RecordError),
 }
 
@@ -125,7 +125,7 @@ impl Refusal {
             Self::Rejected(Rejection { reason: Reason::MalformedRequest, .. }) => StatusCode::BAD_REQUEST,
             Self::Rejected(_) => StatusCode::UNAUTHORIZED,
             Self::Record(RecordError::Refused) => StatusCode::BAD_REQUEST,
-            Self::Record(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Record(_) | Self::KeyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -138,6 +138,7 @@ impl Refusal {
             Self::BodyBroken => "body_broken",
             Self::Encoding => "content_encoding",
             Self::Rejected(rejection) => rejection.reason.code(),
+            Self::KeyUnavailable => "key_unavailable",
             Self::Record(RecordError::Busy) => "busy",
             Self::Record(RecordError::Unavailable) => "database_unavailable",
             Self::Record(RecordError::Refused) => "unstorable",
@@ -206,7 +207,7 @@ fn refuse(request: &HttpRequest, ingress: &Ingress, source: Option<&Source>, sta
     let Cause { refusal, body } = cause;
     let detail = if let Refusal::Rejected(rejection) = &refusal { rejection.detail.as_str() } else { "" };
     // What we could not take is not the request's fault.
-    if !matches!(refusal, Refusal::Record(_)) {
+    if !matches!(refusal, Refusal::Record(_) | Refusal::KeyUnavailable) {
         ingress.rejections.write(Refused {
             at_unix_ms: ingress.clock.unix_ms(),
             source: source.map(|source| &source.name),
@@ -249,41 +250,33 @@ async fn handle(
     }
     let mut share = Share { reading: &ingress.reading, bytes: 0 };
     let body = read_body(request, payload, source.body_max, ingress.body_timeout, &mut share).await?;
-    let verified = verify(request, ingress, source, &body)
-        .map_err(|rejection| Cause { refusal: Refusal::Rejected(rejection), body: Some(body.clone()) })?;
+    let verified =
+        verify_with_keys(request, ingress, source, &body).await.map_err(|refusal| Cause { refusal, body: Some(body.clone()) })?;
     if let Some(challenge) = verified.challenge() {
         if let Some(secret) = verified.learnt_secret() {
             learn(ingress, source, secret).await?;
         }
+        if let Some(url) = verified.visit() {
+            ingress.keyring.visit(url).await.map_err(|_| Refusal::KeyUnavailable)?;
+        }
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
         return Ok(handshake(challenge));
     }
-    let recorded = record(request.headers(), ingress, source, &verified).await.map_err(Refusal::Record)?;
-    let (event, status, word) = match recorded {
-        Recorded::New(event) => (event, RequestStatus::New, "accepted"),
-        Recorded::Duplicate(event) => (event, RequestStatus::Duplicate, "duplicate"),
-        Recorded::Conflict(event) => (event, RequestStatus::Conflict, "conflict"),
-    };
-    report(ingress, source, &verified, started, status, Some(event));
-    let mut buffer = Uuid::encode_buffer();
-    let event: &str = event.hyphenated().encode_lower(&mut buffer);
-    let mut response = HttpResponse::Ok();
-    response.insert_header(("Hookonce-Event", event)).insert_header(("Hookonce-Status", word));
-    if source.bare_answers {
-        return Ok(response.finish());
+    let parts = recording::parts(&verified);
+    let recorded = recording::record(request.headers(), ingress, source, &verified).await.map_err(Refusal::Record)?;
+    for (part, recorded) in parts.iter().zip(&recorded) {
+        let (event, status) = recording::told(*recorded);
+        report(ingress, source, part, started, status, Some(event));
     }
-    if let Some(answer) = &source.verifier.scheme().spec.answer {
-        return Ok(response.content_type("text/plain").body(answer.clone()));
-    }
-    Ok(response.content_type("application/json").body([r#"{"status":""#, word, r#"","event":""#, event, r#""}"#].concat()))
+    Ok(recording::answer(source, &recorded, !verified.items().is_empty()))
 }
 
 async fn learn(ingress: &Ingress, source: &Source, secret: &SecretString) -> Result<(), Refusal> {
     match ingress.learning.keep(source, secret, &ingress.sources).await.map_err(Refusal::Record)? {
         Kept::Yes => Ok(()),
         Kept::No => {
-            let detail = "another handshake brought the source's secret first".into();
-            Err(Refusal::Rejected(Rejection { reason: Reason::NoMatch, detail }))
+            let detail = "another handshake brought the source's secret first";
+            Err(Refusal::Rejected(Rejection::new(Reason::NoMatch, detail)))
         }
     }
 }
@@ -344,6 +337,21 @@ async fn read_body(
     tokio::time::timeout(timeout, read).await.unwrap_or(Err(Refusal::BodyTimeout))
 }
 
+/// The same once more, with the provider's key, where that had to be fetched first.
+async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Refusal> {
+    let rejection = match verify(request, ingress, source, body) {
+        Ok(verified) => return Ok(verified),
+        Err(rejection) => rejection,
+    };
+    let Some(need) = &rejection.needs else { return Err(Refusal::Rejected(rejection)) };
+    let bring = ingress.keyring.bring(need, source.verifier.known_keys(), ingress.clock.unix_ms());
+    match tokio::time::timeout(source.ack_budget, bring).await {
+        Ok(Ok(())) => verify(request, ingress, source, body).map_err(Refusal::Rejected),
+        Ok(Err(Missing::NotThere)) => Err(Refusal::Rejected(Rejection::new(Reason::NoMatch, "the provider has no such key"))),
+        Ok(Err(Missing::Unavailable)) | Err(_) => Err(Refusal::KeyUnavailable),
+    }
+}
+
 fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Rejection> {
     let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
@@ -351,28 +359,6 @@ fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Byte
     let query = Some(request.query_string());
     let view = Request { method: request.method().as_str(), url: url.as_deref(), query, headers: &headers, body };
     source.verifier.verify(&view, ingress.clock.unix_ms())
-}
-
-async fn record(headers: &HeaderMap, ingress: &Ingress, source: &Arc<Source>, verified: &VerifiedRequest) -> Result<Recorded, RecordError> {
-    let key = key_of(&source.name, verified.event_key());
-    if let Some(event) = ingress.recorder.recent(key, verified.digest()) {
-        return Ok(Recorded::Duplicate(event));
-    }
-    let event = NewEvent {
-        id: Uuid::now_v7(),
-        key,
-        body_key: (!verified.key_is_signed()).then(|| body_key_of(&source.name, verified.digest())),
-        source: source.name.clone(),
-        window_seconds: source.window.as_secs_f64(),
-        headers: stored_headers(headers, &source.secret_headers),
-        request: verified.clone(),
-    };
-    let destinations = source.routes.destinations(verified.event_type()).into_iter().cloned().collect();
-    let answer = ingress.recorder.queue(Incoming { event, destinations, on_conflict: source.on_conflict })?;
-    match tokio::time::timeout(source.ack_budget, answer).await {
-        Ok(Ok(answer)) => answer,
-        _ => Err(RecordError::Unavailable),
-    }
 }
 
 fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, started: Instant, status: RequestStatus, event: Option<Uuid>) {
@@ -386,48 +372,4 @@ fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, starte
         ack_ms: started.elapsed().as_secs_f64() * 1000.0,
         event,
     });
-}
-
-/// Hop-by-hop headers (RFC 9110, section 7.6.1), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor
-/// passed on.
-const DROPPED: [&str; 20] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-length",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "idempotency-key",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "traceparent",
-    "tracestate",
-    "upgrade",
-];
-
-/// The headers that a handler may see, as the JSON array that is kept. Standard Webhooks' own three are kept under another name, as the relay
-/// signs anew; a header that is itself the secret is left out.
-fn stored_headers(headers: &HeaderMap, secret: &[String]) -> String {
-    let mut kept: Vec<(String, String)> = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        let name = name.as_str();
-        let ours = name.starts_with("hookonce-") || name.starts_with("x-forwarded-");
-        if ours || DROPPED.contains(&name) || secret.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
-            continue;
-        }
-        let name = match name {
-            "webhook-id" | "webhook-timestamp" | "webhook-signature" => format!("hookonce-original-{name}"),
-            name => name.to_owned(),
-        };
-        kept.push((name, value.as_bytes().iter().map(|byte| char::from(*byte)).collect()));
-    }
-    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
 }

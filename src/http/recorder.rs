@@ -51,20 +51,43 @@ pub enum RecordError {
 /// A request as the ingress hands it over.
 #[derive(Debug)]
 pub struct Incoming {
-    pub event: NewEvent,
-    pub destinations: Vec<Arc<str>>,
+    /// One at least; several where the request was split.
+    pub rows: Vec<Row>,
     pub on_conflict: OnConflict,
 }
 
+/// An event and where it goes.
+#[derive(Debug)]
+pub struct Row {
+    pub event: NewEvent,
+    pub destinations: Vec<Arc<str>>,
+}
+
+impl Incoming {
+    /// The bodies, with that of the request where it was split.
+    fn body_bytes(&self) -> usize {
+        let original = self.rows.first().and_then(|row| row.event.original.as_ref()).map_or(0, |original| original.body.len());
+        original + self.rows.iter().map(|row| row.event.request.body().len()).sum::<usize>()
+    }
+
+    fn header_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.event.headers.len()).sum()
+    }
+}
+
+/// What each row came to, in their order.
+type Answer = Result<Vec<Recorded>, RecordError>;
+
 struct Waiting {
     incoming: Incoming,
-    answer: oneshot::Sender<Result<Recorded, RecordError>>,
+    answer: oneshot::Sender<Answer>,
     _room: Room,
 }
 
-/// A row's room in the queue, free again when it is dropped.
+/// The room of a request's rows in the queue, free again when it is dropped.
 struct Room {
     queue: Arc<Queue>,
+    rows: usize,
     bytes: usize,
 }
 
@@ -76,7 +99,7 @@ struct Queue {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.queue.rows.fetch_sub(1, Ordering::Relaxed);
+        self.queue.rows.fetch_sub(self.rows, Ordering::Relaxed);
         self.queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -153,12 +176,14 @@ impl Recorder {
     }
 
     /// Queues a request. The receiver gets its answer after the commit.
-    pub fn queue(self: &Arc<Self>, incoming: Incoming) -> Result<oneshot::Receiver<Result<Recorded, RecordError>>, RecordError> {
-        let bytes = incoming.event.request.body().len() + incoming.event.headers.len();
-        let rows = self.queue.rows.fetch_add(1, Ordering::Relaxed);
+    pub fn queue(self: &Arc<Self>, incoming: Incoming) -> Result<oneshot::Receiver<Answer>, RecordError> {
+        let bytes = incoming.body_bytes() + incoming.header_bytes();
+        let rows = incoming.rows.len();
+        let queued_rows = self.queue.rows.fetch_add(rows, Ordering::Relaxed);
         let queued = self.queue.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let room = Room { queue: self.queue.clone(), bytes };
-        if rows >= self.options.rows_max || (queued > 0 && queued + bytes > self.options.bytes_max) {
+        let room = Room { queue: self.queue.clone(), rows, bytes };
+        // What was split is never too much for an empty queue: its own bounds hold it.
+        if (queued_rows > 0 && queued_rows + rows > self.options.rows_max) || (queued > 0 && queued + bytes > self.options.bytes_max) {
             return Err(RecordError::Busy);
         }
         let (answer, receiver) = oneshot::channel();
@@ -209,14 +234,15 @@ impl Writer {
             self.is_idle = true;
             return None;
         }
-        let mut bytes = 0;
+        let (mut rows, mut bytes) = (0, 0);
         let fits = |waiting: &&Waiting| {
-            let first = bytes == 0;
-            bytes += waiting.incoming.event.request.body().len().max(1);
-            first || bytes <= BATCH_BYTES_MAX
+            let first = rows == 0;
+            rows += waiting.incoming.rows.len();
+            bytes += waiting.incoming.body_bytes();
+            first || (rows <= self.recorder.options.batch_rows_max && bytes <= BATCH_BYTES_MAX)
         };
-        let rows = line.waiting.iter().take(self.recorder.options.batch_rows_max).take_while(fits).count();
-        Some(line.waiting.drain(..rows).collect())
+        let requests = line.waiting.iter().take_while(fits).count();
+        Some(line.waiting.drain(..requests).collect())
     }
 
     /// Writes a batch until the database takes it or nobody waits any longer. A row that it refuses does not take the others with it.
@@ -256,15 +282,16 @@ impl Writer {
         }
     }
 
-    async fn record(&mut self, batch: &[Waiting]) -> Result<Vec<Recorded>, sqlx::Error> {
+    /// What each row of each request came to.
+    async fn record(&mut self, batch: &[Waiting]) -> Result<Vec<Vec<Recorded>>, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.recorder.connect.connect().await?),
         };
         let Recorder { handoff, options, .. } = &*self.recorder;
         let firsts = first_of_each_key(batch);
-        let events: Vec<&NewEvent> = firsts.iter().map(|index| &batch[*index].incoming.event).collect();
-        let (deliveries, places) = plan_deliveries(handoff, firsts.iter().map(|index| &batch[*index].incoming));
+        let events: Vec<&NewEvent> = firsts.iter().map(|row| &row.event).collect();
+        let (deliveries, places) = plan_deliveries(handoff, &firsts);
         let leased_at = Instant::now();
         let mut new = inbox::record(connection, options.node, options.lease_seconds, &events, &deliveries).await?;
         new.sort_unstable();
@@ -273,14 +300,17 @@ impl Writer {
             found.insert(event.key, recent_of(event, event.id, *event.request.digest()));
         }
         hand_over(&events, &found, deliveries, places, leased_at);
-        let others: Vec<&Waiting> =
-            firsts.iter().map(|index| &batch[*index]).filter(|w| !found.contains_key(&w.incoming.event.key)).collect();
+        let others: Vec<&NewEvent> = events.iter().copied().filter(|event| !found.contains_key(&event.key)).collect();
         if !others.is_empty() {
             resolve(connection, &others, &mut found).await?;
         }
         let mut answers = Vec::with_capacity(batch.len());
-        for waiting in batch {
-            answers.push(answer(connection, waiting, &found).await?);
+        for Waiting { incoming, .. } in batch {
+            let mut of_rows = Vec::with_capacity(incoming.rows.len());
+            for row in &incoming.rows {
+                of_rows.push(answer(connection, &row.event, incoming.on_conflict, &found).await?);
+            }
+            answers.push(of_rows);
         }
         for event in &events {
             if let Some(recent) = found.get(&event.key) {
@@ -295,18 +325,19 @@ fn recent_of(event: &NewEvent, first: Uuid, digest: BodyDigest) -> Recent {
     Recent { event: first, digest, until: Instant::now() + Duration::try_from_secs_f64(event.window_seconds).unwrap_or(Duration::ZERO) }
 }
 
-/// The indexes of the first request of each key, sorted by key.
-fn first_of_each_key(batch: &[Waiting]) -> Vec<usize> {
-    let mut indexes: Vec<usize> = (0..batch.len()).collect();
-    indexes.sort_by_key(|index| (batch[*index].incoming.event.key, *index));
-    indexes.dedup_by_key(|index| batch[*index].incoming.event.key);
-    indexes
+/// The first row of each key, sorted by key.
+fn first_of_each_key(batch: &[Waiting]) -> Vec<&Row> {
+    let mut rows: Vec<&Row> = batch.iter().flat_map(|waiting| &waiting.incoming.rows).collect();
+    // Stable: of equal keys the first stays first.
+    rows.sort_by_key(|row| row.event.key);
+    rows.dedup_by_key(|row| row.event.key);
+    rows
 }
 
-fn plan_deliveries<'a>(handoff: &Handoff, incoming: impl Iterator<Item = &'a Incoming>) -> (Vec<NewDelivery>, Vec<Option<Reserved>>) {
+fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<Option<Reserved>>) {
     let mut deliveries = Vec::new();
     let mut places = Vec::new();
-    for Incoming { event, destinations, .. } in incoming {
+    for Row { event, destinations } in rows {
         let bytes = event.request.body().len();
         for destination in destinations {
             let place = handoff.reserve(destination, bytes);
@@ -358,12 +389,10 @@ fn relay_event(event: &NewEvent) -> Arc<RelayEvent> {
 }
 
 /// Finds the first events of keys that were not new, and keeps what shares a body with an event of another, unsigned id.
-async fn resolve(connection: &mut PgConnection, others: &[&Waiting], found: &mut HashMap<Key, Recent>) -> Result<(), sqlx::Error> {
-    let keys: Vec<Key> =
-        others.iter().flat_map(|waiting| [Some(waiting.incoming.event.key), waiting.incoming.event.body_key]).flatten().collect();
+async fn resolve(connection: &mut PgConnection, others: &[&NewEvent], found: &mut HashMap<Key, Recent>) -> Result<(), sqlx::Error> {
+    let keys: Vec<Key> = others.iter().flat_map(|event| [Some(event.key), event.body_key]).flatten().collect();
     let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
-    for waiting in others {
-        let event = &waiting.incoming.event;
+    for event in others {
         // Forgotten between the two statements: the sender's next try is a first one again.
         let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
         let mut recent = recent_of(event, by_key.event_id, by_key.digest);
@@ -381,8 +410,12 @@ async fn resolve(connection: &mut PgConnection, others: &[&Waiting], found: &mut
     Ok(())
 }
 
-async fn answer(connection: &mut PgConnection, waiting: &Waiting, found: &HashMap<Key, Recent>) -> Result<Recorded, sqlx::Error> {
-    let event = &waiting.incoming.event;
+async fn answer(
+    connection: &mut PgConnection,
+    event: &NewEvent,
+    on_conflict: OnConflict,
+    found: &HashMap<Key, Recent>,
+) -> Result<Recorded, sqlx::Error> {
     let Some(first) = found.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
     if first.event == event.id {
         return Ok(Recorded::New(event.id));
@@ -390,7 +423,7 @@ async fn answer(connection: &mut PgConnection, waiting: &Waiting, found: &HashMa
     if first.digest == *event.request.digest() {
         return Ok(Recorded::Duplicate(first.event));
     }
-    if waiting.incoming.on_conflict == OnConflict::Keep {
+    if on_conflict == OnConflict::Keep {
         inbox::keep_conflict(connection, event, first.event, false).await?;
     }
     tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %first.event, "a key came again with another body");

@@ -4,7 +4,8 @@ use ring::{
     rand::SystemRandom,
     signature::{
         ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
-        EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey,
+        EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+        RsaKeyPair, RsaParameters, UnparsedPublicKey,
     },
 };
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
@@ -42,9 +43,19 @@ impl PublicKey {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature).is_ok()
             }
             Self::EcdsaP256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(message, signature).is_ok(),
-            Self::Rsa(key) => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(message, signature).is_ok(),
+            Self::Rsa(_) => self.is_right_rsa(Algorithm::RsaSha256, message, signature),
         }
     }
+
+    pub fn is_right_rsa(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        let Self::Rsa(key) = self else { return false };
+        UnparsedPublicKey::new(rsa(algorithm), key).verify(message, signature).is_ok()
+    }
+}
+
+/// PKCS #1 v1.5 over this algorithm's hash.
+pub fn rsa(algorithm: Algorithm) -> &'static RsaParameters {
+    if algorithm == Algorithm::RsaSha1 { &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY } else { &RSA_PKCS1_2048_8192_SHA256 }
 }
 
 fn p256_of(der: &[u8]) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::{
 
 use include_dir::{Dir, include_dir};
 
-use super::{SchemeError, plan::Plan};
+use super::{SchemeError, keys::KnownKeys, plan::Plan};
 use crate::settings::SchemeSpec;
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/providers");
@@ -22,6 +22,7 @@ pub struct Scheme {
 
 pub struct Catalog {
     schemes: BTreeMap<String, Entry>,
+    known: Arc<KnownKeys>,
 }
 
 /// A scheme that may not have been read yet.
@@ -48,11 +49,16 @@ impl Catalog {
                 Err(found) => errors.extend(found.into_iter().map(|error| error.within(&format!("providers.{name}")))),
             }
         }
-        if errors.is_empty() { Ok(Self { schemes }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { schemes, known: Arc::default() }) } else { Err(errors) }
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
         self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name))
+    }
+
+    /// The providers' public keys that were fetched; all verifiers of this catalog look into them.
+    pub fn known_keys(&self) -> &Arc<KnownKeys> {
+        &self.known
     }
 
     /// All, by name; this reads all.
@@ -95,7 +101,8 @@ where
     let mut track = serde_path_to_error::Track::new();
     let document = serde_path_to_error::Deserializer::new(document, &mut track);
     let spec = serde_ignored::deserialize(document, |path| {
-        unknown.get_or_insert_with(|| path.to_string());
+        // An optional table is a step of its own there.
+        unknown.get_or_insert_with(|| path.to_string().replace(".?", ""));
     });
     match (spec, unknown) {
         (Ok(_), Some(key)) => Err(SchemeError::new(&key, "is not a key of a provider's scheme: `hookonce config schema` lists them")),

@@ -32,6 +32,7 @@ pub struct Challenge {
     answer: Answer,
     headers: Vec<(String, Template)>,
     pub keep: Option<Selector>,
+    pub visit: Option<Selector>,
     pointers: Pointers,
 }
 
@@ -71,9 +72,14 @@ impl Compiler {
         let when = self.when(&key("when"), &spec.when, &mut pointers);
         let token = spec.token.as_deref().and_then(|text| self.selector(&key("token"), text, &mut pointers));
         let keep = spec.keep.as_deref().and_then(|text| self.selector(&key("keep"), text, &mut pointers));
+        let visit = spec.visit.as_deref().and_then(|text| self.selector(&key("visit"), text, &mut pointers));
+        self.demand(visit.is_none() || !spec.unsigned, &key("visit"), "must not be unsigned: whoever asks would choose what is visited");
         let mac = spec.mac.as_deref().and_then(|text| self.keep(&key("mac"), Template::parse(text, &mut pointers)));
         let can = !algorithms.iter().any(|algorithm| {
-            matches!(algorithm, Algorithm::Token | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256)
+            matches!(
+                algorithm,
+                Algorithm::Token | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 | Algorithm::RsaSha1
+            )
         });
         self.demand(mac.is_none() || can, &key("mac"), "needs an algorithm that makes digests with the secret");
         let answer = self.answer(&key("answer"), spec.answer.as_ref(), &mut pointers);
@@ -101,6 +107,7 @@ impl Compiler {
             answer,
             headers,
             keep,
+            visit,
             pointers,
         })
     }

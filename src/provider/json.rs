@@ -297,6 +297,30 @@ impl<'a> Scan<'a, '_> {
     }
 }
 
+/// The elements of a text that is one list, each as it stands. None where it is no list, has none or more than `count_max`.
+pub fn elements(text: &str, count_max: usize) -> Option<Vec<&str>> {
+    let mut cursor = Cursor::new(text);
+    cursor.space();
+    cursor.expect(b'[')?;
+    let mut elements = Vec::new();
+    loop {
+        cursor.space();
+        let start = cursor.at;
+        cursor.pass_over(1)?;
+        if elements.len() == count_max {
+            return None;
+        }
+        elements.push(&text[start..cursor.at]);
+        cursor.space();
+        if cursor.expect(b',').is_none() {
+            break;
+        }
+    }
+    cursor.expect(b']')?;
+    cursor.space();
+    (cursor.at == text.len()).then_some(elements)
+}
+
 /// The bits that are set, lowest first. Most values of a body are on no path: an empty mask costs one comparison.
 fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {

@@ -18,6 +18,8 @@ pub struct Token<'t> {
     payload: &'t str,
     pub signature: Vec<u8>,
     pub algorithm: Algorithm,
+    /// The name of the key that signed.
+    pub key_id: Option<String>,
 }
 
 impl<'t> Token<'t> {
@@ -36,8 +38,9 @@ impl<'t> Token<'t> {
         }
         let algorithm = header.get("alg").and_then(Value::as_str).and_then(algorithm_of);
         let algorithm = algorithm.ok_or_else(|| malformed("the token names no algorithm that counts"))?;
+        let key_id = header.get("kid").and_then(Value::as_str).map(str::to_owned);
         let signature = BASE64_URL.decode(signature).map_err(|_| malformed("the token's signature can't be read"))?;
-        Ok(Self { signed, payload, signature, algorithm })
+        Ok(Self { signed, payload, signature, algorithm, key_id })
     }
 
     /// `exp` and `nbf`, where they are there, against this time, in unix milliseconds.

@@ -41,7 +41,7 @@ pub fn width(algorithm: Algorithm) -> Width {
         Algorithm::HmacSha384 => Width::Exactly(48),
         Algorithm::HmacSha512 | Algorithm::Ed25519 => Width::Exactly(64),
         Algorithm::EcdsaP256Sha256 => Width::UpTo(80),
-        Algorithm::RsaSha256 => Width::UpTo(SIGNATURE_BYTES_MAX),
+        Algorithm::RsaSha256 | Algorithm::RsaSha1 => Width::UpTo(SIGNATURE_BYTES_MAX),
     }
 }
 
@@ -66,6 +66,7 @@ impl Key {
                 }
                 Self::Ed25519(Box::new(key))
             }
+            Algorithm::RsaSha1 => return Err("is for keys that are fetched (keys): SHA-1 is taken from nobody else".into()),
             Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => Self::Asymmetric(PublicKey::new(algorithm, secret)?),
         })
     }
@@ -100,13 +101,13 @@ impl Key {
             Self::Token(hash) => any_equal(hash, candidates),
             Self::Ed25519(key) => {
                 // The key is public: there is nothing that the time could tell.
-                let message = joined(content);
+                let message = joined(content, b"");
                 let mut signatures = candidates.each().filter_map(|bytes| bytes.try_into().ok());
                 let right = signatures.any(|bytes| key.verify_strict(&message, &Signature::from_bytes(bytes)).is_ok());
                 Choice::from(u8::from(right))
             }
             Self::Asymmetric(key) => {
-                let message = joined(content);
+                let message = joined(content, b"");
                 Choice::from(u8::from(candidates.each().any(|signature| key.is_right(&message, signature))))
             }
         }
@@ -117,11 +118,11 @@ impl Key {
 /// public-key algorithms the private key. `fixed`: an ECDSA signature as JWS has it.
 pub fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>], fixed: bool) -> Result<Vec<u8>, String> {
     if matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) {
-        return asymmetric::sign(algorithm, secret, &joined(content), fixed);
+        return asymmetric::sign(algorithm, secret, &joined(content, b""), fixed);
     }
     if algorithm == Algorithm::Ed25519 {
         let seed = secret.first_chunk::<32>().ok_or("is not an Ed25519 private seed of 32 bytes")?;
-        return Ok(SigningKey::from_bytes(seed).sign(&joined(content)).to_bytes().to_vec());
+        return Ok(SigningKey::from_bytes(seed).sign(&joined(content, b"")).to_bytes().to_vec());
     }
     Ok(Key::new(algorithm, secret)?.digest(content).unwrap_or_else(|| secret.to_vec()))
 }
@@ -175,8 +176,9 @@ fn any_equal(expected: &[u8], candidates: &Candidates) -> Choice {
     candidates.each().fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
 }
 
-fn joined(content: &[Chunk<'_>]) -> Vec<u8> {
-    content.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect()
+/// The content as one message, with this for the secret.
+pub fn joined(content: &[Chunk<'_>], secret: &[u8]) -> Vec<u8> {
+    content.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { secret }).copied().collect()
 }
 
 /// A step from the secret as the provider's page shows it to the key.

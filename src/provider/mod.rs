@@ -14,8 +14,14 @@ mod explain;
 mod gzip;
 #[cfg(test)]
 mod handshake_tests;
+mod items;
+#[cfg(test)]
+mod items_tests;
 mod json;
 mod jws;
+mod keys;
+#[cfg(test)]
+mod keys_tests;
 mod mac;
 mod multipart;
 mod of_source;
@@ -33,6 +39,7 @@ mod tests_of_all;
 mod times;
 #[cfg(test)]
 mod trap_tests;
+mod verified;
 mod verify;
 
 use bytes::Bytes;
@@ -40,9 +47,11 @@ use bytes::Bytes;
 pub use self::{
     catalog::{Catalog, Scheme},
     explain::Finding,
+    keys::{KeySet, KnownKeys, Need},
     sample::sample_body,
     sign::{Draft, Signed, generate_secret, sign},
-    verify::{VerifiedRequest, Verifier},
+    verified::VerifiedRequest,
+    verify::Verifier,
 };
 
 /// One request as it arrived. Header names are lower-case; a repeated header stands as often as it was sent.
@@ -95,6 +104,14 @@ impl Reason {
 pub struct Rejection {
     pub reason: Reason,
     pub detail: String,
+    /// The key that the check lacks: with it the request may be right.
+    pub needs: Option<Box<Need>>,
+}
+
+impl Rejection {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), needs: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

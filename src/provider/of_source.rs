@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Catalog, Scheme, SchemeError, catalog::strict};
-use crate::settings::Source;
+use crate::settings::{
+    SchemeSpec, Source, SplitAt,
+    scheme::{ItemsSpec, ItemsTable},
+};
 
 /// The provider's scheme, with what the source sets itself.
 pub fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<SchemeError>> {
@@ -13,7 +16,7 @@ pub fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<
         let message = format!("{:?} is not known: `hookonce providers list` shows those that are", source.provider);
         return Err(vec![SchemeError::new("provider", &message)]);
     };
-    if source.key.is_none() && source.scheme.as_ref().is_none_or(Map::is_empty) {
+    if source.key.is_none() && source.items.is_none() && source.scheme.as_ref().is_none_or(Map::is_empty) {
         return Ok(Arc::clone(scheme));
     }
     let in_scheme = |error: SchemeError| error.within("scheme");
@@ -21,11 +24,35 @@ pub fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<
     merge(&mut document, Value::Object(without_shorthand(source.scheme.clone().unwrap_or_default())));
     let mut spec = strict(document).map_err(|error| vec![in_scheme(error)])?;
     let own_key = source.key.is_some();
-    if own_key {
-        spec.key.clone_from(&source.key);
+    if let Some(split) = &source.items {
+        spec.items = split_at(split, &spec).map_err(|message| vec![SchemeError::new("items", message)])?;
     }
-    let rename = |error: SchemeError| if own_key && error.key == "key" { error } else { in_scheme(error) };
+    if own_key {
+        match &mut spec.items {
+            // The source speaks of the events that it wants.
+            Some(ItemsSpec::Table(items)) if !items.optional => items.key.clone_from(&source.key),
+            _ => spec.key.clone_from(&source.key),
+        }
+    }
+    let rename = |error: SchemeError| match error.key.as_str() {
+        "key" | "items.key" if own_key => SchemeError { key: "key".into(), ..error },
+        "items.from" if source.items.is_some() => SchemeError { key: "items".into(), ..error },
+        _ => in_scheme(error),
+    };
     Scheme::new(&scheme.name, spec).map(Arc::new).map_err(|errors| errors.into_iter().map(rename).collect())
+}
+
+fn split_at(split: &SplitAt, spec: &SchemeSpec) -> Result<Option<ItemsSpec>, &'static str> {
+    let known = spec.items.as_ref().map(ItemsSpec::table);
+    let items = match (split, known) {
+        (SplitAt::Known(false), _) => return Ok(None),
+        (SplitAt::Known(true), Some(known)) => known,
+        (SplitAt::Known(true), None) => {
+            return Err("is true, and where this provider has several events is not known: write the place, as in items = \"body:events\"");
+        }
+        (SplitAt::Place(from), known) => ItemsTable { from: from.clone(), ..known.unwrap_or_default() },
+    };
+    Ok(Some(ItemsSpec::Table(ItemsTable { optional: false, ..items })))
 }
 
 /// `header` and `prefix` are short for the two keys of `signature` that the generic schemes are mostly told.

@@ -5,8 +5,10 @@ use super::{
     binds::Bind,
     candidates::Grammar,
     challenge::Challenge,
+    items::Items,
     json::Pointers,
     jws,
+    keys::Keys,
     mac::Step,
     selector::{Place, Selector},
     template::Template,
@@ -41,11 +43,13 @@ pub struct Plan {
     pub binds: Vec<Bind>,
     pub leeway_ms: i64,
     pub time: Option<Time>,
+    pub keys: Option<Keys>,
     pub id: Option<Selector>,
     pub key_id: Option<Selector>,
     pub gzip: Option<Gzip>,
     pub key: Option<Selector>,
     pub event_type: Option<Selector>,
+    pub items: Option<Items>,
     pub challenges: Vec<Challenge>,
     /// Headers that a request may have once: whoever reads the other one would see another request.
     pub once: Vec<String>,
@@ -124,9 +128,13 @@ impl Compiler {
         for content in contents {
             self.demand(!content.has_timestamp() || spec.time.is_some(), "time", "is missing: the content has {timestamp}");
             self.demand(!content.has_id() || spec.id.is_some(), "id", "is missing: the content has {id}");
-            let fits = content.has_secret() == (hashed > 0);
+            let fits = content.has_secret() == (hashed > 0) || spec.keys.is_some();
             self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
         }
+        let legacy = algorithms.contains(&Algorithm::RsaSha1) && spec.keys.is_none();
+        self.demand(!legacy, "algorithm", "rsa-sha1 is for keys that are fetched: set keys");
+        let visits = spec.challenge.iter().any(|challenge| challenge.visit.is_some());
+        self.demand(!visits || spec.keys.is_some(), "keys", "is missing: its hosts are those that a handshake may visit");
         self.demand(token == 0 || spec.content.is_none(), "content", "has no meaning with algorithm = \"token\"");
         self.signed_token(spec);
         let encodings = spec.encoding.as_ref().map_or(&[][..], OneOrMany::as_slice);
@@ -182,11 +190,13 @@ impl Plan {
         let steps = spec.secret.iter().enumerate().map(|(i, step)| compiler.keep(&format!("secret[{i}]"), Step::parse(step))).collect();
         let time = spec.time.as_ref().and_then(|time| compiler.time(time, &mut before));
         let binds = compiler.binds(&spec.binds, &mut before);
+        let keys = compiler.keys(spec, &mut before);
         let document = spec.document.as_deref().and_then(|text| compiler.document(text));
         let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
         let key_id = spec.key_id.as_deref().and_then(|text| compiler.selector("key_id", text, &mut before));
         let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
         let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
+        let items = compiler.items(spec);
         let challenges = compiler.challenges(&spec.challenge, &algorithms);
         let repeated = spec.signature.repeated;
         let read = [time.as_ref().map(|time| &time.from), id.as_ref(), key.as_ref(), event_type.as_ref()];
@@ -214,11 +224,13 @@ impl Plan {
             binds,
             leeway_ms: spec.signature.leeway.map_or(0, |leeway| i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX)),
             time,
+            keys,
             id,
             key_id,
             gzip: spec.gzip,
             key,
             event_type,
+            items,
             challenges,
             once,
             before,

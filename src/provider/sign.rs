@@ -42,6 +42,7 @@ pub struct Signed {
 /// Signs as the provider does.
 pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result<Signed, SchemeError> {
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
+    own_keys(plan)?;
     let content_type = scheme.spec.content_type.as_deref().unwrap_or("application/json");
     let headers = vec![("content-type".to_owned(), content_type.to_owned())];
     let mut outgoing = Outgoing { headers, body: draft.body.to_vec(), url: draft.url.map(str::to_owned) };
@@ -79,6 +80,14 @@ pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result
         outgoing.wrap(plan.document.as_ref());
     }
     Ok(Signed { headers: outgoing.headers, body: outgoing.body, url: outgoing.url })
+}
+
+/// Keys that are fetched are the provider's alone.
+fn own_keys(plan: &Plan) -> Result<(), SchemeError> {
+    if plan.keys.is_none() {
+        return Ok(());
+    }
+    Err(SchemeError::new("keys", "can't be signed with: only the provider has the private key"))
 }
 
 /// A token whose claims are what the scheme asks for.
@@ -194,6 +203,7 @@ fn written(unit: TimeUnit, unix_seconds: i64) -> String {
 /// A fresh secret in the form that the provider gives out; for Ed25519 a key pair, as only a sender has.
 pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> Result<SecretString, SchemeError> {
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
+    own_keys(plan)?;
     let mut bytes = [0; 32];
     rng.fill_bytes(&mut bytes);
     let bytes = match plan.algorithms[0] {

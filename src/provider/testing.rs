@@ -6,7 +6,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Catalog, Draft, Reason, Request, Scheme, VerifiedRequest, Verifier, generate_secret, sign};
+use super::{Catalog, Draft, Reason, Rejection, Request, Scheme, VerifiedRequest, Verifier, generate_secret, sign};
 use crate::settings::Source;
 
 pub const NOW: i64 = 1_800_000_000;
@@ -101,9 +101,13 @@ impl Sent {
     }
 
     pub fn verify_at_ms(&self, verifier: &Verifier, now_ms: i64) -> Result<VerifiedRequest, Reason> {
+        self.check(verifier, now_ms).map_err(|rejection| rejection.reason)
+    }
+
+    pub fn check(&self, verifier: &Verifier, now_ms: i64) -> Result<VerifiedRequest, Rejection> {
         let headers: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let request = Request { method: self.method, url: self.url.as_deref(), query: None, headers: &headers, body: &self.body };
-        verifier.verify(&request, now_ms).map_err(|rejection| rejection.reason)
+        verifier.verify(&request, now_ms)
     }
 
     pub fn verify(&self, verifier: &Verifier, now: i64) -> Result<VerifiedRequest, &'static str> {

@@ -44,7 +44,8 @@ fn each(check: impl Fn(&Case<'_>, &str)) {
     let catalog = catalog();
     let mut rng = StdRng::seed_from_u64(7);
     let mut count = 0;
-    for scheme in catalog.iter() {
+    // Keys that are fetched have tests of their own: only the provider can sign with them.
+    for scheme in catalog.iter().filter(|scheme| scheme.spec.keys.is_none()) {
         let [secret, other] = two_secrets(scheme, &mut rng);
         let with = |secrets: &[SecretString]| {
             Verifier::new(&catalog, &source(&scheme.name), secrets).unwrap_or_else(|errors| panic!("{}: {errors:?}", scheme.name))

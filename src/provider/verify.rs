@@ -3,24 +3,25 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{
-    Catalog, ChallengeAnswer, Reason, Rejection, Request, Scheme, SchemeError,
+    Catalog, Reason, Rejection, Request, Scheme, SchemeError,
     candidates::{Candidates, Grammar, TooMany},
     canonical::other_ports,
     challenge::Challenge,
     gzip::{Broken, unpacked},
     jws::Token,
+    keys::{KnownKeys, lacking},
     mac::{self, Key, key_bytes, key_name},
     of_source::scheme_of,
     plan::Plan,
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
     times::timestamp,
+    verified::{Handshake, Read, VerifiedRequest, accepted},
 };
 use crate::{
     event::BodyDigest,
@@ -35,60 +36,6 @@ const NAME_BYTES_MAX: usize = 255;
 /// Signatures in one header, each with its own time.
 const GROUPS_MAX: usize = 8;
 
-/// Proof that a request was verified: only `Verifier::verify` makes one, and the store takes nothing else.
-#[derive(Clone, Debug)]
-pub struct VerifiedRequest {
-    body: Bytes,
-    digest: BodyDigest,
-    event_key: String,
-    event_type: Option<String>,
-    key_is_signed: bool,
-    handshake: Option<Handshake>,
-}
-
-#[derive(Clone, Debug)]
-struct Handshake {
-    answer: ChallengeAnswer,
-    /// The source's secret, which came in it.
-    learnt: Option<SecretString>,
-}
-
-impl VerifiedRequest {
-    /// The exact bytes that came.
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
-    pub fn digest(&self) -> &BodyDigest {
-        &self.digest
-    }
-
-    /// Never empty: where the request has none, the hex SHA-256 of the body; where it is longer than 255 bytes or has control
-    /// characters, the hex SHA-256 of itself.
-    pub fn event_key(&self) -> &str {
-        &self.event_key
-    }
-
-    pub fn event_type(&self) -> Option<&str> {
-        self.event_type.as_deref()
-    }
-
-    /// Whether the signature covers the event key (always where the body's digest is the key).
-    pub fn key_is_signed(&self) -> bool {
-        self.key_is_signed
-    }
-
-    /// Set where this is a handshake: answer this, record nothing.
-    pub fn challenge(&self) -> Option<&ChallengeAnswer> {
-        self.handshake.as_ref().map(|handshake| &handshake.answer)
-    }
-
-    /// The secret of the source, where this handshake brought one to a source without: to be kept before it is answered.
-    pub fn learnt_secret(&self) -> Option<&SecretString> {
-        self.handshake.as_ref()?.learnt.as_ref()
-    }
-}
-
 /// A source's scheme with its secrets prepared.
 pub struct Verifier {
     scheme: Arc<Scheme>,
@@ -102,6 +49,9 @@ pub struct Verifier {
     key_names: Vec<Option<String>>,
     /// The secret is taken from a handshake.
     learns: bool,
+    /// For a scheme whose keys are fetched: those that are known, and the secrets as they are written.
+    known: Arc<KnownKeys>,
+    secrets: Vec<SecretString>,
 }
 
 impl Verifier {
@@ -141,7 +91,9 @@ impl Verifier {
         let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
         let learns = source.learn_secret && plan.learns_secret();
         let key_names = secrets.iter().map(|secret| key_name(&plan.steps, secret.expose_secret()).map(str::to_owned)).collect();
-        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, key_names, learns }, errors))
+        let known = Arc::clone(catalog.known_keys());
+        let secrets = if plan.keys.is_some() { written_in(secrets) } else { Vec::new() };
+        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, key_names, learns, known, secrets }, errors))
     }
 
     /// With the token that handshakes are asked for. Without one, it is any of the secrets.
@@ -159,7 +111,8 @@ impl Verifier {
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
         let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
-        let made = Self { scheme, plan, keys, tokens, held, key_names: Vec::new(), learns: self.learns };
+        let known = Arc::clone(&self.known);
+        let made = Self { scheme, plan, keys, tokens, held, key_names: Vec::new(), learns: self.learns, known, secrets: Vec::new() };
         (self.is_open() && errors.is_empty()).then_some(made)
     }
 
@@ -174,6 +127,11 @@ impl Verifier {
         let brought = self.plan.challenges.iter().filter_map(|challenge| challenge.keep.as_ref()).flat_map(Selector::places);
         let places = self.plan.signature.places().filter(move |_| token).chain(brought);
         places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
+    }
+
+    /// Where keys that were fetched for it are to be put.
+    pub fn known_keys(&self) -> &KnownKeys {
+        &self.known
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -273,6 +231,11 @@ impl Verifier {
             Some(token) => vec![Chunk::Bytes(Cow::Borrowed(token.signed.as_bytes()))],
             None => event_content(plan, &values)?,
         };
+        if plan.keys.is_some() {
+            self.check_fetched(&inputs, token.as_ref(), &signed, texts, now_unix_ms)?;
+            plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
+            return Ok(0);
+        }
         let mut matched = None;
         for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
             if token.as_ref().is_some_and(|token| token.algorithm != *algorithm) {
@@ -292,6 +255,42 @@ impl Verifier {
         let secret = matched.ok_or_else(|| no_match(plan, &inputs))?;
         plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
         Ok(secret)
+    }
+
+    /// Checks with the provider's own keys.
+    fn check_fetched(
+        &self,
+        inputs: &Inputs<'_>,
+        token: Option<&Token<'_>>,
+        signed: &[Chunk<'_>],
+        texts: &[Cow<'_, [u8]>],
+        now_unix_ms: i64,
+    ) -> Result<(), Rejection> {
+        let Some(keys) = &self.plan.keys else { return Ok(()) };
+        keys.expects(inputs, &self.secrets)?;
+        let key_id = token.and_then(|token| token.key_id.as_deref());
+        let (set, need) = keys.find(inputs, key_id, &self.secrets, &self.known, now_unix_ms)?;
+        for algorithm in self.plan.algorithms.iter().filter(|algorithm| token.is_none_or(|token| token.algorithm == **algorithm)) {
+            let candidates = match token {
+                Some(token) => Candidates::one(token.signature.clone()),
+                None => self.candidates(texts, *algorithm)?,
+            };
+            let signatures: Vec<&[u8]> = candidates.each().collect();
+            let right = |message: &[u8]| set.is_right(*algorithm, key_id, message, signatures.iter().copied(), now_unix_ms);
+            if !signed.iter().any(|chunk| matches!(chunk, Chunk::Secret)) {
+                if right(&mac::joined(signed, b"")) {
+                    return Ok(());
+                }
+            } else if self.secrets.iter().any(|secret| right(&mac::joined(signed, secret.expose_secret().as_bytes()))) {
+                return Ok(());
+            }
+        }
+        if set.is_expired(now_unix_ms) {
+            return Err(rejection(Reason::NoMatch, "the provider's certificate is out of date"));
+        }
+        // The provider may have new keys since.
+        let detail = "no key of the provider's is the one that signed";
+        Err(Rejection { reason: Reason::NoMatch, detail: detail.into(), ..lacking(need) })
     }
 
     /// The token that the signature is: one of the scheme's algorithms, and at this time valid.
@@ -331,23 +330,33 @@ impl Verifier {
         let token = if plan.grammar.jws { signatures(plan, &read)? } else { Vec::new() };
         let token = token.first().and_then(|text| std::str::from_utf8(text).ok()).map(|text| (&plan.grammar, text));
         let document = document(plan, view, token);
+        let items = self.items(&document, view, token)?;
         let found = if plan.after.is_empty() { None } else { plan.after.find(&document) };
         let inputs = Inputs { request: view, found: found.as_ref(), signature: token };
-        let event_type = match &plan.event_type {
-            Some(selector) => resolve(selector, &inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
+        let (key, event_type) = self.key_and_type(plan.key.as_ref(), plan.event_type.as_ref(), &inputs)?;
+        Ok(accepted(request, view, Read { key, event_type, handshake: None, items }))
+    }
+
+    /// What these selectors name: the key, with whether the signature covers it, and the type.
+    pub(super) fn key_and_type(
+        &self,
+        key: Option<&Selector>,
+        event_type: Option<&Selector>,
+        inputs: &Inputs<'_>,
+    ) -> Result<(Option<(String, bool)>, Option<String>), Rejection> {
+        let plan = &*self.plan;
+        let event_type = match event_type {
+            Some(selector) => resolve(selector, inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
             None => None,
         };
-        let key = match &plan.key {
-            Some(selector) => {
-                resolve(selector, &inputs)?.filter(|(_, value)| !value.trim_ascii().is_empty()).map(|(alternative, value)| {
-                    let id = signed_id(plan, view);
-                    let signed = selector.alternatives[alternative].iter().all(|part| is_signed(plan, &part.place, &value, id.as_deref()));
-                    (name(&value).map_or_else(|| hex::encode(BodyDigest::of(&value).0), str::to_owned), signed)
-                })
-            }
-            None => None,
-        };
-        Ok(accepted(request, view, Read { key, event_type, handshake: None }))
+        let Some(selector) = key else { return Ok((None, event_type)) };
+        let found = resolve(selector, inputs)?.filter(|(_, value)| !value.trim_ascii().is_empty());
+        let key = found.map(|(alternative, value)| {
+            let id = signed_id(plan, inputs.request);
+            let signed = selector.alternatives[alternative].iter().all(|part| is_signed(plan, &part.place, &value, id.as_deref()));
+            (name(&value).map_or_else(|| hex::encode(BodyDigest::of(&value).0), str::to_owned), signed)
+        });
+        Ok((key, event_type))
     }
 
     fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
@@ -386,9 +395,20 @@ impl Verifier {
             },
             None => None,
         };
-        Ok(challenge
-            .answer(&inputs, mac.as_deref(), self.key_names.get(secret).and_then(Option::as_deref))
-            .map(|answer| Handshake { answer, learnt }))
+        let visit = match (&challenge.visit, &self.plan.keys) {
+            (Some(selector), Some(keys)) => {
+                let url = resolve(selector, &inputs)?.and_then(|(_, value)| keys.on_host(&value));
+                Some(
+                    url.ok_or_else(|| rejection(Reason::NoMatch, "a handshake that asks for a URL that is none of the provider's"))?.into(),
+                )
+            }
+            _ => None,
+        };
+        Ok(challenge.answer(&inputs, mac.as_deref(), self.key_names.get(secret).and_then(Option::as_deref)).map(|answer| Handshake {
+            answer,
+            learnt,
+            visit,
+        }))
     }
 
     fn mac(&self, challenge: &Challenge, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
@@ -399,20 +419,6 @@ impl Verifier {
         }
         Some(self.plan.grammar.encode(&keys.get(secret)?.digest(&content)?))
     }
-}
-
-/// What was read of a request.
-#[derive(Default)]
-struct Read {
-    key: Option<(String, bool)>,
-    event_type: Option<String>,
-    handshake: Option<Handshake>,
-}
-
-fn accepted(request: &Request<'_>, view: &Request<'_>, read: Read) -> VerifiedRequest {
-    let digest = BodyDigest::of(view.body);
-    let (event_key, key_is_signed) = read.key.unwrap_or_else(|| (hex::encode(digest.0), true));
-    VerifiedRequest { body: request.body.clone(), digest, event_key, event_type: read.event_type, key_is_signed, handshake: read.handshake }
 }
 
 fn any_match(keys: &[Key], content: &[Chunk<'_>], candidates: &Candidates) -> Option<usize> {
@@ -491,7 +497,7 @@ fn depth(reason: Reason) -> usize {
 }
 
 pub(super) fn rejection(reason: Reason, detail: &str) -> Rejection {
-    Rejection { reason, detail: detail.into() }
+    Rejection::new(reason, detail)
 }
 
 pub(super) fn repeated(Repeated(name): Repeated) -> Rejection {
@@ -562,8 +568,16 @@ fn is_signed(plan: &Plan, place: &Place, value: &[u8], id: Option<&[u8]>) -> boo
     }
 }
 
+/// The secrets that say anything.
+fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
+    secrets.iter().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
+}
+
 fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
     let mut errors = Vec::new();
+    if plan.keys.is_some() {
+        return (Vec::new(), errors);
+    }
     let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
     for (index, secret) in secrets.iter().enumerate() {
         let made = key_bytes(&plan.steps, secret.expose_secret())

@@ -1,10 +1,11 @@
 //! Verification as providers and attackers see it: published vectors, what each scheme signs, and what is nearly that.
 
+use bytes::Bytes;
 use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
 use super::*;
-use crate::provider::{generate_secret, testing::*};
+use crate::provider::{ChallengeAnswer, generate_secret, testing::*};
 
 #[test]
 fn published_vectors_are_accepted() {

@@ -197,6 +197,8 @@ pub struct Source {
     pub secret: Option<SecretRef>,
     #[serde(default)]
     pub secrets: Vec<SecretRef>,
+    /// Whether one request is split into several events, and where they are (`body:events`; `body:` for a list); default: as the provider.
+    pub items: Option<SplitAt>,
     /// Where the event key is, in the grammar of a provider's `key`; default: the provider's.
     pub key: Option<String>,
     /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
@@ -214,6 +216,14 @@ pub struct Source {
     /// Fields of the provider's scheme that this source sets itself (the generic `hmac` and `token` need some).
     #[serde(default)]
     pub scheme: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// True for where the provider has them, false for not at all; or a place.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "expected true, false or a place such as \"body:events\"")]
+pub enum SplitAt {
+    Known(bool),
+    Place(String),
 }
 
 /// What becomes of a verified request with the key of an earlier event but another body.

@@ -76,6 +76,9 @@ pub struct SchemeSpec {
     /// Bodies may come gzipped, and what is signed then; without it they are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gzip: Option<Gzip>,
+    /// The keys are the provider's, and fetched; the source's secrets are then what tells its requests from those to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeysSpec>,
     /// Selector of what `{id}` stands for in the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -85,6 +88,10 @@ pub struct SchemeSpec {
     /// Selector of the event type.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
+    /// One request carries several events: where their list is, each an event of its own. A place (`body:` for a body that is a list), or a
+    /// table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<ItemsSpec>,
     /// How long the provider may send an event again: the least time to remember keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Period>,
@@ -149,6 +156,64 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
+/// Where the events of one request are: a place alone, or a table.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ItemsSpec {
+    From(String),
+    Table(ItemsTable),
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ItemsTable {
+    /// `body:` or `body:PATH`, of a list.
+    pub from: String,
+    /// Selector of an item's event key, where `body:` is the item; default: the scheme's `key`. Without one the digest of the item's bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_stability: Option<Stability>,
+    /// Selector of an item's event type; default: the scheme's `type`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// A request of more items stays one event; default: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count_max: Option<usize>,
+    /// Split only where the source says `items = true`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+}
+
+impl ItemsSpec {
+    pub fn table(&self) -> ItemsTable {
+        match self {
+            Self::From(from) => ItemsTable { from: from.clone(), ..ItemsTable::default() },
+            Self::Table(table) => table.clone(),
+        }
+    }
+}
+
+/// By hand, as the derived one hides what is wrong inside.
+impl<'de> Deserialize<'de> for ItemsSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ItemsSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a place or a table")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(ItemsSpec::From(text.into()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                ItemsTable::deserialize(de::value::MapAccessDeserializer::new(map)).map(ItemsSpec::Table)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// How the facts were established: of the signature, and the best of id, time to answer and retries.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -203,6 +268,9 @@ pub enum Algorithm {
     /// PKCS #1 v1.5 with a key of 2048 bits at least; the secret is the public key (PEM, or its base64).
     #[serde(rename = "rsa-sha256")]
     RsaSha256,
+    /// The same over SHA-1, for keys that are fetched.
+    #[serde(rename = "rsa-sha1")]
+    RsaSha1,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -332,9 +400,43 @@ pub struct ChallengeSpec {
     /// The answer's headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Selector of a URL that is called (GET, on one of `keys.hosts`) before the handshake is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visit: Option<String>,
     /// Selector of the source's secret, which comes in this handshake; kept only while the source has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<String>,
+}
+
+/// Where the provider's public keys are.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KeysSpec {
+    /// A URL (https), or the selector of one in the request.
+    pub from: String,
+    pub format: KeyFormat,
+    /// The hosts that such a URL may be on; `*` for any run within one part of the name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The path that it must have, with `*` for any run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Selector of what must be one of the source's secrets, as the keys sign for all of the provider's customers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// Members of a JSON object to post for a key: `{kid}` is the token's key id, `{user}` and `{password}` the source's secret around its
+    /// colon.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub post: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyFormat {
+    /// A certificate in PEM, of an RSA key; its dates count.
+    X509,
+    /// RFC 7517: a set, or one key.
+    Jwks,
 }
 
 /// Texts that can be no event of the provider's.

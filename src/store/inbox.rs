@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    event::{BodyDigest, Key},
+    event::{BodyDigest, Key, body_key_of},
     provider::VerifiedRequest,
 };
 
@@ -22,6 +23,17 @@ pub struct NewEvent {
     /// A JSON array of [name, value] pairs.
     pub headers: String,
     pub request: VerifiedRequest,
+    /// The request that it is a part of, where that was split.
+    pub original: Option<Arc<Original>>,
+}
+
+/// The body of a request that was split into several events.
+#[derive(Debug)]
+pub struct Original {
+    pub id: Uuid,
+    pub body: Bytes,
+    pub digest: BodyDigest,
+    pub items: i32,
 }
 
 /// A delivery to be born with its event.
@@ -57,6 +69,7 @@ struct EventColumns<'a> {
     types: Vec<Option<&'a str>>,
     headers: Vec<&'a str>,
     bodies: Vec<&'a [u8]>,
+    originals: Vec<Option<Uuid>>,
 }
 
 impl<'a> EventColumns<'a> {
@@ -72,7 +85,36 @@ impl<'a> EventColumns<'a> {
             types: events.iter().map(|event| event.request.event_type()).collect(),
             headers: events.iter().map(|event| event.headers.as_str()).collect(),
             bodies: events.iter().map(|event| &event.request.body()[..]).collect(),
+            originals: events.iter().map(|event| event.original.as_ref().map(|original| original.id)).collect(),
         }
+    }
+}
+
+#[derive(Default)]
+struct OriginalColumns<'a> {
+    ids: Vec<Uuid>,
+    keys: Vec<Uuid>,
+    bodies: Vec<&'a [u8]>,
+    digests: Vec<&'a [u8]>,
+    items: Vec<i32>,
+}
+
+impl<'a> OriginalColumns<'a> {
+    /// Each once.
+    fn of(events: &[&'a NewEvent]) -> Self {
+        let mut columns = Self::default();
+        let mut all: Vec<(&Original, &str)> =
+            events.iter().filter_map(|event| Some((event.original.as_deref()?, &*event.source))).collect();
+        all.sort_unstable_by_key(|(original, _)| original.id);
+        all.dedup_by_key(|(original, _)| original.id);
+        for (original, source) in all {
+            columns.ids.push(original.id);
+            columns.keys.push(body_key_of(source, &original.digest));
+            columns.bodies.push(&original.body);
+            columns.digests.push(&original.digest.0);
+            columns.items.push(original.items);
+        }
+        columns
     }
 }
 
@@ -110,6 +152,7 @@ pub async fn record(
     deliveries: &[NewDelivery],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     match (events, deliveries) {
+        ([event], _) if event.original.is_some() => record_many(connection, node, lease_seconds, events, deliveries).await,
         ([event], []) => record_one(connection, node, lease_seconds, event, None).await.map(Vec::from_iter),
         ([event], [delivery]) => record_one(connection, node, lease_seconds, event, Some(delivery)).await.map(Vec::from_iter),
         _ => record_many(connection, node, lease_seconds, events, deliveries).await,
@@ -125,44 +168,9 @@ async fn record_many(
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let e = EventColumns::of(events);
     let d = DeliveryColumns::of(deliveries);
-    sqlx::query_scalar!(
-        r#"
-        with k as (
-            insert into event_key (key, event_id, body_digest, expires_at)
-            select key, id, digest, now() + seconds * interval '1 second'
-              from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::float8[]) as u (key, id, digest, seconds)
-            on conflict (key) do nothing
-            returning event_id
-        ), b as (
-            insert into event_key (key, event_id, body_digest, expires_at)
-            select u.body_key, u.id, u.digest, now() + u.seconds * interval '1 second'
-              from unnest($5::uuid[], $2::uuid[], $3::bytea[], $4::float8[]) as u (body_key, id, digest, seconds)
-              join k on k.event_id = u.id
-             where u.body_key is not null
-             order by u.body_key
-            on conflict (key) do nothing
-            returning event_id
-        ), e as (
-            insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
-            select u.id, u.key, u.source, u.event_key, u.event_type, u.headers, u.body, u.digest
-              from unnest($2::uuid[], $1::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bytea[], $3::bytea[])
-                   as u (id, key, body_key, source, event_key, event_type, headers, body, digest)
-              join k on k.event_id = u.id
-             where u.body_key is null or exists (select from b where b.event_id = u.id)
-            returning id
-        ), o as (
-            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
-            select d.id, d.key, d.event_id, d.source, d.destination, d.body_bytes,
-                   case when d.leased then 'leased' else 'pending' end,
-                   case when d.leased then 1 else 0 end,
-                   case when d.leased then now() + $18 * interval '1 second' end,
-                   case when d.leased then $19::uuid end
-              from unnest($11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::text[], $16::int[], $17::bool[])
-                   as d (id, event_id, key, source, destination, body_bytes, leased)
-              join e on e.id = d.event_id
-        )
-        select id as "id!" from e
-        "#,
+    let r = OriginalColumns::of(events);
+    sqlx::query_file_scalar!(
+        "src/store/record_many.sql",
         &e.keys,
         &e.ids,
         &e.digests as &[&[u8]],
@@ -182,6 +190,12 @@ async fn record_many(
         &d.leased,
         lease_seconds,
         node,
+        &e.originals as &[Option<Uuid>],
+        &r.ids,
+        &r.keys,
+        &r.bodies as &[&[u8]],
+        &r.digests as &[&[u8]],
+        &r.items,
     )
     .fetch_all(connection)
     .await

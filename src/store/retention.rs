@@ -9,7 +9,7 @@ use crate::{event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
 const DAYS_AHEAD: i64 = 7;
-const PARTITIONED: [&str; 3] = ["event", "delivery_ended", "attempt"];
+const PARTITIONED: [&str; 4] = ["event", "original", "delivery_ended", "attempt"];
 
 /// What a pruning did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -61,7 +61,12 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
 pub async fn prune(pool: &PgPool, settings: &Settings) -> Result<Pruned, sqlx::Error> {
     let retention = &settings.retention;
     let mut pruned = Pruned::default();
-    for (table, keep) in [("event", retention.events), ("delivery_ended", retention.deliveries), ("attempt", retention.deliveries)] {
+    for (table, keep) in [
+        ("event", retention.events),
+        ("original", retention.events),
+        ("delivery_ended", retention.deliveries),
+        ("attempt", retention.deliveries),
+    ] {
         let before = ago(pool, keep.as_secs_f64()).await?;
         drop_days(pool, table, before.to_offset(time::UtcOffset::UTC).date(), &mut pruned).await?;
     }
@@ -98,7 +103,7 @@ async fn drop_days(pool: &PgPool, table: &str, first_kept: Date, pruned: &mut Pr
             continue;
         }
         let (from, to) = (day_floor(day), day_floor(day + time::Duration::days(1)));
-        let open = table == "event"
+        let open = matches!(table, "event" | "original")
             && sqlx::query_scalar!(r#"select exists(select from outbox where event_id >= $1 and event_id < $2) as "open!""#, from, to)
                 .fetch_one(pool)
                 .await?;

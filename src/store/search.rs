@@ -65,16 +65,30 @@ pub struct WholeEvent {
     pub headers: String,
     pub body: Vec<u8>,
     pub body_digest: Vec<u8>,
+    /// The request that it is a part of.
+    pub original_id: Option<Uuid>,
 }
 
 pub async fn event(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeEvent>, sqlx::Error> {
     sqlx::query_as!(
         WholeEvent,
-        "select id, source, event_type, event_key, received_at, headers, body, body_digest from event where id = $1",
+        "select id, source, event_type, event_key, received_at, headers, body, body_digest, original_id from event where id = $1",
         id
     )
     .fetch_optional(executor)
     .await
+}
+
+/// A request that was split, as it came.
+#[derive(Clone, Debug)]
+pub struct WholeOriginal {
+    pub body: Vec<u8>,
+    pub body_digest: Vec<u8>,
+    pub items: i32,
+}
+
+pub async fn original(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeOriginal>, sqlx::Error> {
+    sqlx::query_as!(WholeOriginal, "select body, body_digest, items from original where id = $1", id).fetch_optional(executor).await
 }
 
 #[derive(Clone, Debug, serde::Serialize)]

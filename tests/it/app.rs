@@ -311,6 +311,7 @@ pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> Tes
         token: TOKEN.into(),
         clock,
         tail: Tail::new(1024),
+        fetch: None,
         background: true,
     };
     let app = Application::start(parts).await.expect("the service");

@@ -31,13 +31,13 @@ async fn a_server_without_fsync_is_refused_unless_told() {
 }
 
 /// Holds the recording statements of a database up; they wait until it is released.
-async fn hold(pool: &PgPool) -> sqlx::PgTransaction<'static> {
+pub async fn hold(pool: &PgPool) -> sqlx::PgTransaction<'static> {
     let mut transaction = pool.begin().await.expect("a transaction");
     sqlx::query("lock table event_key in exclusive mode").execute(&mut *transaction).await.expect("a lock");
     transaction
 }
 
-async fn waiting_for_the_lock(pool: &PgPool) -> i32 {
+pub async fn waiting_for_the_lock(pool: &PgPool) -> i32 {
     let wait = async {
         loop {
             let pid = sqlx::query_scalar(

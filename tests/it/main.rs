@@ -8,6 +8,8 @@ mod database_commands;
 mod destinations;
 mod handshakes;
 mod ingress;
+mod items;
+mod keys;
 mod ledger;
 mod ledger_process;
 mod nodes;

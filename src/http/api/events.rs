@@ -57,6 +57,13 @@ pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<H
         "conflicts": conflicts,
         "deliveries": deliveries,
     });
+    if let Some(original) = original(&state, event.original_id).await? {
+        answer["original"] = json!({
+            "items": original.items,
+            "body_bytes": original.body.len(),
+            "body_digest": hex::encode(&original.body_digest),
+        });
+    }
     let (name, body) = text_or_base64("body", event.body);
     answer[name] = body.into();
     Ok(HttpResponse::Ok().json(answer))
@@ -73,11 +80,29 @@ pub(super) fn text_or_base64(name: &str, bytes: Vec<u8>) -> (String, String) {
 /// The exact bytes. Never as the type they were sent with: a browser must not run what a stranger sent.
 pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
     let event = find(&state, *id).await?;
-    Ok(HttpResponse::Ok()
+    Ok(bytes(*id, event.body))
+}
+
+/// The body of the request that the event came in: its own, or where that was split, the whole.
+pub async fn original_body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+    let event = find(&state, *id).await?;
+    let body = original(&state, event.original_id).await?.map_or(event.body, |original| original.body);
+    Ok(bytes(*id, body))
+}
+
+async fn original(state: &AdminState, id: Option<Uuid>) -> Result<Option<search::WholeOriginal>, ApiError> {
+    match id {
+        Some(id) => Ok(search::original(&state.pool, id).await?),
+        None => Ok(None),
+    }
+}
+
+fn bytes(id: Uuid, body: Vec<u8>) -> HttpResponse {
+    HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/octet-stream"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}\"")))
-        .body(event.body))
+        .body(body)
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<search::WholeEvent, ApiError> {

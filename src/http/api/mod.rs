@@ -32,6 +32,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/events").route(web::get().to(events::list)))
             .service(at("/events/{id}").route(web::get().to(events::show)))
             .service(at("/events/{id}/body").route(web::get().to(events::body)))
+            .service(at("/events/{id}/original").route(web::get().to(events::original_body)))
             .service(at("/deliveries").route(web::get().to(deliveries::list)))
             .service(at("/deliveries/{id}").route(web::get().to(deliveries::show)))
             .service(at("/deliveries/{id}/retry").route(web::post().to(deliveries::retry)))

@@ -1,0 +1,156 @@
+//! From a verified request to what is recorded of it, and to its answer: the headers that are kept, one event or one for each item, and the
+//! word that sums up what became of them.
+
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, http::header::HeaderMap};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    event::{body_key_of, key_of, new_id},
+    http::{
+        ingress::Ingress,
+        recorder::{Incoming, RecordError, Recorded, Row},
+        sources::Source,
+    },
+    provider::VerifiedRequest,
+    store::inbox::{NewEvent, Original},
+    tail::RequestStatus,
+};
+
+/// The events that the request is: itself, or its items.
+pub fn parts(verified: &VerifiedRequest) -> &[VerifiedRequest] {
+    if verified.items().is_empty() { std::slice::from_ref(verified) } else { verified.items() }
+}
+
+/// Records what is not known yet in one commit; what each part came to.
+pub async fn record(
+    headers: &HeaderMap,
+    ingress: &Ingress,
+    source: &Arc<Source>,
+    verified: &VerifiedRequest,
+) -> Result<Vec<Recorded>, RecordError> {
+    let parts = parts(verified);
+    let keys: Vec<Uuid> = parts.iter().map(|part| key_of(&source.name, part.event_key())).collect();
+    let mut answers: Vec<Option<Recorded>> =
+        keys.iter().zip(parts).map(|(key, part)| ingress.recorder.recent(*key, part.digest()).map(Recorded::Duplicate)).collect();
+    let unknown: Vec<usize> = (0..parts.len()).filter(|index| answers[*index].is_none()).collect();
+    if unknown.is_empty() {
+        return Ok(answers.into_iter().flatten().collect());
+    }
+    let original = original(verified);
+    let row = |index: &usize| {
+        let part = &parts[*index];
+        let event = NewEvent {
+            id: Uuid::now_v7(),
+            key: keys[*index],
+            body_key: (!part.key_is_signed()).then(|| body_key_of(&source.name, part.digest())),
+            source: source.name.clone(),
+            window_seconds: source.window.as_secs_f64(),
+            headers: stored_headers(headers, &source.secret_headers, original.is_some(), part.content_type()),
+            request: part.clone(),
+            original: original.clone(),
+        };
+        Row { event, destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
+    };
+    let rows = unknown.iter().map(row).collect();
+    let answer = ingress.recorder.queue(Incoming { rows, on_conflict: source.on_conflict })?;
+    let recorded = match tokio::time::timeout(source.ack_budget, answer).await {
+        Ok(Ok(answer)) => answer?,
+        _ => return Err(RecordError::Unavailable),
+    };
+    for (index, recorded) in unknown.into_iter().zip(recorded) {
+        answers[index] = Some(recorded);
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// The request's own body, where its items are the events.
+fn original(verified: &VerifiedRequest) -> Option<Arc<Original>> {
+    let items = i32::try_from(verified.items().len()).ok().filter(|items| *items > 0)?;
+    let now_unix_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    Some(Arc::new(Original { id: new_id(now_unix_ms), body: verified.body().clone(), digest: *verified.digest(), items }))
+}
+
+/// The event that it came to, and how.
+pub fn told(recorded: Recorded) -> (Uuid, RequestStatus) {
+    match recorded {
+        Recorded::New(event) => (event, RequestStatus::New),
+        Recorded::Duplicate(event) => (event, RequestStatus::Duplicate),
+        Recorded::Conflict(event) => (event, RequestStatus::Conflict),
+    }
+}
+
+/// Of several the most is told: accepted where any is new, else conflict where any is one. With counts where the request was split.
+pub fn answer(source: &Source, recorded: &[Recorded], is_split: bool) -> HttpResponse {
+    let first = |wanted: RequestStatus| recorded.iter().map(|one| told(*one)).find(|(_, status)| *status == wanted);
+    let count = |wanted: RequestStatus| recorded.iter().filter(|one| told(**one).1 == wanted).count();
+    let ranked = [(RequestStatus::New, "accepted"), (RequestStatus::Conflict, "conflict"), (RequestStatus::Duplicate, "duplicate")];
+    let found = ranked.into_iter().find_map(|(status, word)| first(status).map(|(event, _)| (event, word)));
+    let (event, word) = found.unwrap_or((Uuid::nil(), "duplicate"));
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("Hookonce-Event", event.to_string())).insert_header(("Hookonce-Status", word));
+    if source.bare_answers {
+        return response.finish();
+    }
+    if let Some(answer) = &source.verifier.scheme().spec.answer {
+        return response.content_type("text/plain").body(answer.clone());
+    }
+    let items = match is_split {
+        true => {
+            let [new, conflict, duplicate] = ranked.map(|(status, _)| count(status));
+            format!(r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#)
+        }
+        false => String::new(),
+    };
+    response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"{items}}}"#))
+}
+
+/// Hop-by-hop headers (RFC 9110, section 7.6.1), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor
+/// passed on.
+const DROPPED: [&str; 20] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "traceparent",
+    "tracestate",
+    "upgrade",
+];
+
+/// The headers that a handler may see, as the JSON array that is kept. Standard Webhooks' own three are kept under another name, as the relay
+/// signs anew; a header that is itself the secret is left out. An item is not packed, even where its request was.
+fn stored_headers(headers: &HeaderMap, secret: &[String], is_item: bool, content_type: Option<&str>) -> String {
+    let mut kept: Vec<(String, String)> = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = name.as_str();
+        let ours = name.starts_with("hookonce-") || name.starts_with("x-forwarded-");
+        if ours || DROPPED.contains(&name) || secret.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if is_item && (name == "content-encoding" || (name == "content-type" && content_type.is_some())) {
+            continue;
+        }
+        let name = match name {
+            "webhook-id" | "webhook-timestamp" | "webhook-signature" => format!("hookonce-original-{name}"),
+            name => name.to_owned(),
+        };
+        kept.push((name, value.as_bytes().iter().map(|byte| char::from(*byte)).collect()));
+    }
+    kept.extend(content_type.map(|kind| ("content-type".to_owned(), kind.to_owned())));
+    serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())
+}

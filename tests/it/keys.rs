@@ -1,0 +1,143 @@
+//! Keys fetched from providers: once for many requests, not again for forged ones, and nothing is trusted for want of one.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
+
+use futures_util::future::BoxFuture;
+use hookonce::{
+    cli::application::{Application, Parts},
+    clock::Clock,
+    http::keyring::{Fetch, HttpFetch, Missing, read},
+    tail::Tail,
+};
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+use crate::app::*;
+
+const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
+const MESSAGE: &str = include_str!("../keys/sns-version-1.json");
+const CERTIFICATE: &str = include_str!("../keys/rsa-1-certificate.pem");
+/// When the certificate is valid.
+const NOW: i64 = 1_800_000_000;
+
+/// The provider's host, as the test wants it.
+struct Host {
+    answer: Mutex<Result<Vec<u8>, Missing>>,
+    asked: Mutex<Vec<String>>,
+    /// A fetch takes one.
+    gate: Semaphore,
+    waiting: AtomicUsize,
+}
+
+struct ToHost(Arc<Host>);
+
+impl Fetch for ToHost {
+    fn fetch(&self, url: String, _: Option<SecretString>) -> BoxFuture<'static, Result<Vec<u8>, Missing>> {
+        let host = self.0.clone();
+        Box::pin(async move {
+            host.waiting.fetch_add(1, Ordering::SeqCst);
+            host.gate.acquire().await.expect("a gate").forget();
+            host.asked.lock().expect("a list").push(url);
+            host.answer.lock().expect("an answer").clone()
+        })
+    }
+}
+
+async fn spawn(open: usize) -> (TestApp, Arc<Host>) {
+    let answer = Mutex::new(Ok(CERTIFICATE.as_bytes().to_vec()));
+    let host = Arc::new(Host { answer, asked: Mutex::default(), gate: Semaphore::new(open), waiting: AtomicUsize::new(0) });
+    let config = format!("{}[sources.sns]\nprovider = \"aws-sns\"\nsecret = {TOPIC:?}\n", config(&[]));
+    let database_url = database().await;
+    let parts = Parts {
+        settings: settings(&config),
+        database_url: database_url.clone(),
+        token: TOKEN.into(),
+        clock: Clock::Fixed(Arc::new(AtomicI64::new(NOW * 1000))),
+        tail: Tail::new(16),
+        fetch: Some(Arc::new(ToHost(host.clone()))),
+        background: false,
+    };
+    let app = Application::start(parts).await.expect("the service");
+    let (url, admin) = (format!("http://{}", app.public), format!("http://{}", app.admin));
+    (TestApp { url, admin, pool: app.pool.clone(), app, database_url, http: client() }, host)
+}
+
+async fn post(app: &TestApp, body: &str) -> Said {
+    app.post("/hooks/sns", &[("content-type".into(), "text/plain; charset=UTF-8".into())], body.to_owned()).await
+}
+
+fn named(certificate: &str) -> String {
+    MESSAGE.replace("f3ecfb7224c7233fe7bb5f59f96de52f", certificate)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_fetch_a_certificate_once() {
+    let (app, host) = spawn(0).await;
+    let posts = futures_util::future::join_all((0..20).map(|_| post(&app, MESSAGE)));
+    let (said, ()) = tokio::join!(posts, async {
+        while host.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        host.gate.add_permits(100);
+    });
+    assert_eq!(said.iter().filter(|said| said.word() == "accepted").count(), 1);
+    assert_eq!(host.asked.lock().expect("a list").len(), 1);
+    assert_eq!(post(&app, &MESSAGE.replace("Hello", "Hullo")).await.status, 401);
+    assert_eq!(host.asked.lock().expect("a list").len(), 1, "a forged one asks for nothing that was asked for just now");
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_fetched_is_neither_trusted_nor_lost() {
+    let (app, host) = spawn(1000).await;
+    *host.answer.lock().expect("an answer") = Err(Missing::Unavailable);
+    for _ in 0..10 {
+        let said = post(&app, MESSAGE).await;
+        assert_eq!((said.status, said.headers.contains_key("retry-after")), (503, true), "the provider is to send it again");
+    }
+    assert_eq!(host.asked.lock().expect("a list").len(), 1, "and its host is left alone meanwhile");
+    *host.answer.lock().expect("an answer") = Err(Missing::NotThere);
+    assert_eq!(post(&app, &named("1")).await.status, 401, "a certificate that is not there was made up");
+    *host.answer.lock().expect("an answer") = Ok(b"no certificate".to_vec());
+    assert_eq!(post(&app, &named("2")).await.status, 401);
+    let before = host.asked.lock().expect("a list").len();
+    let mut refused = Vec::new();
+    for n in 0..200 {
+        refused.push(post(&app, &named(&format!("flood{n}"))).await.status);
+    }
+    let asked = host.asked.lock().expect("a list").len() - before;
+    assert!(asked <= 61, "a flood of made-up URLs is held back: {asked}");
+    assert!(refused.iter().all(|status| [401, 503].contains(status)), "{refused:?}");
+    assert_eq!(app.count("select count(*) from event_key").await, 0);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_client_is_bounded_and_follows_nothing() {
+    let replies = vec![
+        Reply::Status(200),
+        Reply::With(302, "location", "http://127.0.0.1:1/"),
+        Reply::Status(404),
+        Reply::Status(500),
+        Reply::Status(429),
+    ];
+    let handler = Handler::start(replies).await;
+    let get = || {
+        read(
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client").get(handler.url()),
+        )
+    };
+    let _ = client();
+    assert_eq!(get().await, Ok(b"ok".to_vec()));
+    assert_eq!(get().await, Err(Missing::NotThere), "a redirect is no key");
+    assert_eq!(get().await, Err(Missing::NotThere));
+    assert_eq!(get().await, Err(Missing::Unavailable));
+    assert_eq!(get().await, Err(Missing::Unavailable));
+    let asked = handler.count();
+    let plain = HttpFetch::new().expect("a client").fetch(handler.url(), None).await;
+    assert_eq!((plain, handler.count()), (Err(Missing::Unavailable), asked), "nothing is fetched without TLS");
+}
