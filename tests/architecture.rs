@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 5] = [
     &["settings", "clock", "shutdown", "telemetry", "postgres", "tail"],
     &["provider", "routing", "event"],
     &["store"],
-    &["http", "delivery", "maintenance"],
+    &["http", "delivery", "maintenance", "client"],
     &["cli", "main"],
 ];
 

@@ -80,6 +80,43 @@ fn in_python(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
     run(&mut command).map(drop).map_err(Failed::from)
 }
 
+const NODE_VERSION: &str = "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
+const TYPESCRIPT: [&str; 7] = ["package.json", "package-lock.json", ".npmrc", "tsconfig.json", "tsconfig.test.json", "src", "test"];
+
+/// A copy of the TypeScript client with its compiler: nothing is written among the sources.
+fn typescript() -> Result<PathBuf, String> {
+    has("node", &["-e", NODE_VERSION])?;
+    has("npm", &["--version"])?;
+    let folder = work_folder().join("typescript");
+    let (from, to) = (root().join("clients/typescript"), folder.clone());
+    let files = ["clients/typescript/package.json", "clients/typescript/package-lock.json", "clients/typescript/.npmrc"];
+    once(&folder, &files, || {
+        let copied = ["package.json", "package-lock.json", ".npmrc"].map(|name| fs::copy(from.join(name), to.join(name)));
+        copied.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        run(tool("npm", &["ci", "--ignore-scripts"]).current_dir(&to)).map(drop)
+    })?;
+    let _ = fs::remove_dir_all(folder.join("dist"));
+    for name in TYPESCRIPT {
+        let _ = fs::remove_dir_all(folder.join(name));
+        run(tool("cp", &["-R"]).arg(from.join(name)).arg(&folder))?;
+    }
+    Ok(folder)
+}
+
+fn in_typescript(folder: &Path) -> Result<(), Failed> {
+    let mut command = tool("npm", &["test"]);
+    command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")).env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
+    run(&mut command).map(drop).map_err(Failed::from)
+}
+
+/// One of the examples, which fails where it does not show what it is to show.
+fn example(program: &Path, name: &str) -> Result<(), Failed> {
+    let mut command = tool(program, &[name]);
+    command.current_dir(root().join("examples")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
+    run(&mut command).map(drop).map_err(Failed::from)
+}
+
 /// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
 fn trial<T: Send + 'static>(name: &str, setup: &Result<T, String>, test: fn(&T) -> Result<(), Failed>) -> Trial
 where
@@ -102,9 +139,14 @@ fn main() {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
     let python = python();
+    let typescript = typescript();
     let trials = vec![
         trial("python: types", &python, |program| in_python(program, &["-m", "mypy"])),
         trial("python: tests", &python, |program| in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])),
+        trial("example: killed agent", &python, |program| example(program, "killed_agent.py")),
+        trial("example: loop agent", &python, |program| example(program, "loop_agent.py")),
+        trial("example: queue consumer", &python, |program| example(program, "queue_consumer.py")),
+        trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
