@@ -1,6 +1,7 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod delivery;
 pub mod event;

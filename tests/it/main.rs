@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod client;
 mod command_line;
 mod crashes;
 mod database_commands;

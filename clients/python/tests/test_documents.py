@@ -1,0 +1,35 @@
+"""The documents' Python is run as it stands."""
+
+import re
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT, TOKEN, Service
+
+DOCUMENTS = [ROOT / "docs/idempotency.md", Path(__file__).parents[1] / "README.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in(service: Service, document: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    code = blocks[0].replace("http://127.0.0.1:8081", service.url).replace('"order-1"', f'"{uuid.uuid4()}"')
+    charged: list[str] = []
+
+    def charge(amount: int, idempotency_key: str) -> str:
+        charged.append(idempotency_key)
+        return f"charged {amount}"
+
+    names: dict[str, Any] = {
+        "token": TOKEN,
+        "Order": SimpleNamespace,
+        "order": SimpleNamespace(id=str(uuid.uuid4()), amount=5),
+        "bank": SimpleNamespace(charge=charge, find=lambda idempotency_key: None),
+    }
+    for _ in range(2):
+        exec(compile(code, str(document), "exec"), names)
+        assert charged and len(charged) == 1

@@ -1,0 +1,152 @@
+//! The clients in other languages: their own tests, run against this build's binary. Where a language is missing its tests are shown as
+//! ignored, with the reason, and don't fail; with HOOKONCE_CLIENT_TESTS=required they do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use sha2::{Digest as _, Sha256};
+
+/// Where the languages' packages are put, by their own tools and from these projects' own files.
+fn work_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The end of a command: its last lines are the error.
+fn run(command: &mut Command) -> Result<String, String> {
+    let name = format!("{:?}", command.get_program());
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if output.status.success() { Ok(text) } else { Err(format!("{name}: {}\n{text}", output.status)) }
+}
+
+fn tool(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+/// Is the program here, and new enough?
+fn has(program: &str, arguments: &[&str]) -> Result<(), String> {
+    run(&mut tool(program, arguments)).map(drop).map_err(|error| error.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Does the setup once for these files: its stamp tells when they have changed.
+fn once(folder: &Path, files: &[&str], setup: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(fs::read(root().join(file)).map_err(|error| format!("{file}: {error}"))?);
+    }
+    let (stamp, wanted) = (folder.join("set-up"), hex::encode(hash.finalize()));
+    if fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted) {
+        return Ok(());
+    }
+    let text = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).map_err(text)?;
+    eprintln!("setting up {}", folder.display());
+    setup()?;
+    fs::write(&stamp, wanted).map_err(text)
+}
+
+const PYTHON_VERSION: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 10), 'older than 3.10'";
+
+/// A virtual environment with the Python client and what its tests need.
+fn python() -> Result<PathBuf, String> {
+    has("python3", &["-c", PYTHON_VERSION])?;
+    let folder = work_folder().join("python");
+    let program = folder.join("venv/bin/python");
+    once(&folder, &["clients/python/pyproject.toml"], || {
+        run(tool("python3", &["-m", "venv", "venv"]).current_dir(&folder))?;
+        let package = format!("{}[test]", root().join("clients/python").display());
+        run(&mut tool(&program, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", &package])).map(drop)
+    })?;
+    Ok(program)
+}
+
+/// A tool of the Python client, with its caches outside the sources.
+fn in_python(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
+    let mut command = tool(program, arguments);
+    command.current_dir(root().join("clients/python")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("MYPY_CACHE_DIR", work_folder().join("mypy")).env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
+    run(&mut command).map(drop).map_err(Failed::from)
+}
+
+const NODE_VERSION: &str = "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
+const TYPESCRIPT: [&str; 7] = ["package.json", "package-lock.json", ".npmrc", "tsconfig.json", "tsconfig.test.json", "src", "test"];
+
+/// A copy of the TypeScript client with its compiler: nothing is written among the sources.
+fn typescript() -> Result<PathBuf, String> {
+    has("node", &["-e", NODE_VERSION])?;
+    has("npm", &["--version"])?;
+    let folder = work_folder().join("typescript");
+    let (from, to) = (root().join("clients/typescript"), folder.clone());
+    let files = ["clients/typescript/package.json", "clients/typescript/package-lock.json", "clients/typescript/.npmrc"];
+    once(&folder, &files, || {
+        let copied = ["package.json", "package-lock.json", ".npmrc"].map(|name| fs::copy(from.join(name), to.join(name)));
+        copied.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        run(tool("npm", &["ci", "--ignore-scripts"]).current_dir(&to)).map(drop)
+    })?;
+    let _ = fs::remove_dir_all(folder.join("dist"));
+    for name in TYPESCRIPT {
+        let _ = fs::remove_dir_all(folder.join(name));
+        run(tool("cp", &["-R"]).arg(from.join(name)).arg(&folder))?;
+    }
+    Ok(folder)
+}
+
+fn in_typescript(folder: &Path) -> Result<(), Failed> {
+    let mut command = tool("npm", &["test"]);
+    command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")).env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
+    run(&mut command).map(drop).map_err(Failed::from)
+}
+
+/// One of the examples, which fails where it does not show what it is to show.
+fn example(program: &Path, name: &str) -> Result<(), Failed> {
+    let mut command = tool(program, &[name]);
+    command.current_dir(root().join("examples")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
+    run(&mut command).map(drop).map_err(Failed::from)
+}
+
+/// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
+fn trial<T: Send + 'static>(name: &str, setup: &Result<T, String>, test: fn(&T) -> Result<(), Failed>) -> Trial
+where
+    T: Clone,
+{
+    match setup.clone() {
+        Ok(ready) => Trial::test(name, move || test(&ready)),
+        Err(reason) => {
+            let is_required = std::env::var("HOOKONCE_CLIENT_TESTS").is_ok_and(|value| value == "required");
+            let summary = reason.lines().next().unwrap_or_default().to_owned();
+            eprintln!("{name}: NOT RUN: {reason}");
+            Trial::test(format!("{name}: not run: {summary}"), move || Err(reason.into())).with_ignored_flag(!is_required)
+        }
+    }
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        libtest_mimic::run(&arguments, Vec::new()).exit();
+    }
+    let python = python();
+    let typescript = typescript();
+    let trials = vec![
+        trial("python: types", &python, |program| in_python(program, &["-m", "mypy"])),
+        trial("python: tests", &python, |program| in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])),
+        trial("example: killed agent", &python, |program| example(program, "killed_agent.py")),
+        trial("example: loop agent", &python, |program| example(program, "loop_agent.py")),
+        trial("example: queue consumer", &python, |program| example(program, "queue_consumer.py")),
+        trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
