@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod gateway;
 pub mod http;
 pub mod maintenance;
 pub mod postgres;
