@@ -37,6 +37,9 @@ pub fn run_key(tenant: &str, run: &str) -> Key {
     domain_key(b"run", tenant, run.as_bytes())
 }
 
+/// What the tenants begin with whose steps are a gateway's keys; its name follows. No token is made for one.
+pub const GATEWAY_TENANT: &str = "gateway:";
+
 /// The key of what a consumer has seen. Neither tenant nor scope may contain a NUL.
 pub fn dedup_key(tenant: &str, scope: &str, key: &str) -> Key {
     domain_key(b"dedup", &format!("{tenant}\0{scope}"), key.as_bytes())

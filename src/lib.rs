@@ -5,6 +5,7 @@ pub mod client;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod gateway;
 pub mod http;
 pub mod maintenance;
 pub mod postgres;

@@ -118,9 +118,9 @@ fn example(program: &Path, name: &str) -> Result<(), Failed> {
 }
 
 /// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
-fn trial<T: Send + 'static>(name: &str, setup: &Result<T, String>, test: fn(&T) -> Result<(), Failed>) -> Trial
+fn trial<T>(name: &str, setup: &Result<T, String>, test: fn(&T) -> Result<(), Failed>) -> Trial
 where
-    T: Clone,
+    T: Clone + Send + 'static,
 {
     match setup.clone() {
         Ok(ready) => Trial::test(name, move || test(&ready)),

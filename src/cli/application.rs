@@ -1,7 +1,7 @@
 //! One node, built from settings: `start` binds and begins everything, `stop` ends it in the order that loses nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -23,6 +23,7 @@ use crate::{
         finisher::Finisher,
         worker::{Context, Relays},
     },
+    gateway::{self, Gateway},
     http::{
         auth,
         health::Readiness,
@@ -69,6 +70,8 @@ pub struct Application {
     pub admin: SocketAddr,
     /// Where the ledger has a port of its own.
     pub ledger: Option<SocketAddr>,
+    /// By their names.
+    pub gateways: BTreeMap<String, SocketAddr>,
     pub pool: PgPool,
     pub relays: Arc<Relays>,
     settings: Arc<ArcSwap<Settings>>,
@@ -79,6 +82,7 @@ pub struct Application {
     servers: [Running; 2],
     ledger_server: Option<Running>,
     ledger_calls: web::Data<Ledger>,
+    gateway_servers: Vec<(web::Data<Gateway>, Running)>,
     ledger_writers: Vec<JoinHandle<()>>,
     finisher: JoinHandle<()>,
     background: TaskTracker,
@@ -134,6 +138,7 @@ impl Application {
         let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
         let (admin, admin_server) = serve_admin(&settings.load(), &state, &ledger_calls, &readiness)?;
         let (ledger, ledger_server) = serve_ledger(&settings.load(), &state, &ledger_calls, &readiness)?.unzip();
+        let (gateways, gateway_servers) = serve_gateways(&settings.load(), &shared.pool, &ledger_calls)?;
         let background = TaskTracker::new();
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings, readiness: &readiness };
@@ -147,6 +152,7 @@ impl Application {
             public,
             admin,
             ledger,
+            gateways,
             pool,
             relays,
             settings,
@@ -157,6 +163,7 @@ impl Application {
             servers,
             ledger_server,
             ledger_calls,
+            gateway_servers,
             ledger_writers,
             finisher,
             background,
@@ -190,6 +197,7 @@ impl Application {
         self.background.wait().await;
         drop(self.relays);
         let _ = self.finisher.await;
+        stop_gateways(self.gateway_servers, drain).await;
         self.closing.cancel();
         if let Some(ledger) = self.ledger_server {
             ledger.0.stop(true).await;
@@ -400,6 +408,41 @@ fn serve_ledger(
     };
     let server = HttpServer::new(app).workers(1).shutdown_timeout(SERVER_STOP_SECONDS).disable_signals().listen(listener)?.run();
     Ok(Some((address, (server.handle(), tokio::spawn(server)))))
+}
+
+/// The gateways' ports: every path is the upstream's.
+#[expect(clippy::type_complexity, reason = "two lists, taken apart at once")]
+fn serve_gateways(
+    settings: &Settings,
+    pool: &PgPool,
+    ledger: &web::Data<Ledger>,
+) -> anyhow::Result<(BTreeMap<String, SocketAddr>, Vec<(web::Data<Gateway>, Running)>)> {
+    let (mut addresses, mut servers) = (BTreeMap::new(), Vec::new());
+    for (name, own) in &settings.gateways {
+        let listener = bind(own.bind, &format!("gateways.{name}.bind"))?;
+        addresses.insert(name.clone(), listener.local_addr()?);
+        let gateway = Gateway::new(name, own, ledger.clone(), pool.clone()).with_context(|| format!("gateways.{name}"))?;
+        let data = web::Data::new(gateway);
+        let gateway = data.clone();
+        let server = HttpServer::new(move || App::new().app_data(gateway.clone()).configure(gateway::configure))
+            .workers(settings.ingress.workers.max(1))
+            .max_connections(settings.ingress.connections_max)
+            .client_request_timeout(settings.ingress.head_timeout.0)
+            .shutdown_timeout(SERVER_STOP_SECONDS)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+        servers.push((data, (server.handle(), tokio::spawn(server))));
+    }
+    Ok((addresses, servers))
+}
+
+/// Calls that have begun may end, whether or not who sent them is still there.
+async fn stop_gateways(gateways: Vec<(web::Data<Gateway>, Running)>, drain: Duration) {
+    for (gateway, (handle, server)) in gateways {
+        let ((), ()) = tokio::join!(handle.stop(true), gateway.drain(drain));
+        let _ = server.await;
+    }
 }
 
 /// Readiness follows the database: it flips within two seconds, both ways.

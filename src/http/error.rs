@@ -172,7 +172,7 @@ fn scopes(need: Need) -> &'static str {
 /// A lease may end long before its time, when the work is done: nobody is sent away for longer than this.
 const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
 
-fn retry_after_seconds(lease_left: f64) -> u64 {
+pub fn retry_after_seconds(lease_left: f64) -> u64 {
     // In 1..=5, so nothing is cut off.
     lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
 }
@@ -183,7 +183,7 @@ pub fn problem(status: StatusCode, kind: &str, title: &str, detail: Option<&str>
 }
 
 /// The same with members of its own.
-fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
+pub fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
     let mut body = json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
     if let Some(detail) = detail {
         body["detail"] = detail.into();

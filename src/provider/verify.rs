@@ -36,6 +36,9 @@ const NAME_BYTES_MAX: usize = 255;
 /// Signatures in one header, each with its own time.
 const GROUPS_MAX: usize = 8;
 
+/// The event key, with whether it is signed, and the type.
+type KeyAndType = (Option<(String, bool)>, Option<String>);
+
 /// A source's scheme with its secrets prepared.
 pub struct Verifier {
     scheme: Arc<Scheme>,
@@ -343,7 +346,7 @@ impl Verifier {
         key: Option<&Selector>,
         event_type: Option<&Selector>,
         inputs: &Inputs<'_>,
-    ) -> Result<(Option<(String, bool)>, Option<String>), Rejection> {
+    ) -> Result<KeyAndType, Rejection> {
         let plan = &*self.plan;
         let event_type = match event_type {
             Some(selector) => resolve(selector, inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),

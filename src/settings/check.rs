@@ -1,6 +1,8 @@
 //! What single values cannot tell: bounds, secrets that can be read, names that exist, periods that fit each other. Pure but for reading
 //! the files that secrets are kept in; providers are not known here.
 
+mod gateways;
+
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use secrecy::ExposeSecret as _;
@@ -20,6 +22,7 @@ const MIB: u64 = 1 << 20;
 pub(super) struct Names {
     sources: BTreeSet<String>,
     destinations: BTreeSet<String>,
+    gateways: BTreeSet<String>,
     providers: BTreeSet<String>,
 }
 
@@ -27,7 +30,8 @@ impl Names {
     pub fn of(tree: &Value) -> Self {
         let keys =
             |table: &str| tree.get(table).and_then(Value::as_object).map(|table| table.keys().cloned().collect()).unwrap_or_default();
-        Self { sources: keys("sources"), destinations: keys("destinations"), providers: keys("providers") }
+        let (sources, destinations, gateways) = (keys("sources"), keys("destinations"), keys("gateways"));
+        Self { sources, destinations, gateways, providers: keys("providers") }
     }
 }
 
@@ -45,12 +49,14 @@ pub(super) fn check(
     check.ledger(settings);
     check.retention(settings);
     check.rejections(settings);
-    for (table, names) in [("sources", &names.sources), ("destinations", &names.destinations), ("providers", &names.providers)] {
+    let tables = [("sources", &names.sources), ("destinations", &names.destinations), ("providers", &names.providers)];
+    for (table, names) in tables.into_iter().chain([("gateways", &names.gateways)]) {
         names.iter().for_each(|name| check.name(table, name));
     }
     settings.sources.iter().for_each(|(name, source)| check.source(name, source));
     settings.destinations.iter().for_each(|(name, destination)| check.destination(name, destination, settings.relay.lease));
     check.routes(settings, names);
+    check.gateways(settings);
     check.problems
 }
 

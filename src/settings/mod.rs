@@ -3,6 +3,7 @@
 
 mod check;
 mod environment;
+mod gateway;
 mod key_path;
 pub mod load;
 pub mod scheme;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::LEASE_MARGIN;
+pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::SchemeSpec;
 pub use show::{schema, shown};
@@ -40,6 +42,8 @@ pub struct Settings {
     pub destinations: BTreeMap<String, Destination>,
     #[serde(default)]
     pub routes: Vec<Route>,
+    #[serde(default)]
+    pub gateways: BTreeMap<String, Gateway>,
     #[serde(default)]
     pub providers: BTreeMap<String, SchemeSpec>,
 }

@@ -116,7 +116,7 @@ fn every_problem_of_a_file_is_reported_at_once() {
     assert_eq!(
         found,
         [
-            "file: colour: unknown key: here are known admin, database, destinations, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
+            "file: colour: unknown key: here are known admin, database, destinations, gateways, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
             "file: destinations.billing.retry.attempts_max: is -1, expected a whole number, zero or above",
             "file: destinations.billing.url: must start with http:// or https://",
             "file: ingress.bind: invalid socket address syntax",
@@ -211,6 +211,35 @@ fn a_wrong_value_of_a_table_has_one_problem() {
         ("[log]\nformat = \"xml\"", "log.format: unknown variant `xml`, expected `text` or `json`"),
         ("[[routes]]\nsource = \"stripe\"", "routes[0].destination: is missing"),
         ("[a\n", "line 4: is no TOML: unclosed table, expected `]`"),
+    ]);
+}
+
+#[test]
+fn a_wrong_gateway_has_one_problem() {
+    let gateway = |text: &str| format!("[gateways.pay]\nbind = \"127.0.0.1:8090\"\nupstream = \"http://x\"\n{text}");
+    assert_eq!(problems(&format!("{STRIPE}{}", gateway("")), &[]), Vec::<String>::new());
+    let cases = [
+        ("key = \"never\"", "key: unknown variant `never`, expected `required` or `optional`"),
+        ("key_from = \"body\"", "key_from: write \"header\", \"digest\" or \"body:/a/b\" with a JSON pointer"),
+        ("caller = \"x api\"", "caller: is no header's name"),
+        ("keep = \"0s\"", "keep: is no time at all: must be longer than zero"),
+        ("buffered_max = \"1MiB\"", "buffered_max: is 1MiB: a body of body_max, 10MiB, would never fit"),
+        ("connect_timeout = \"60s\"", "connect_timeout: is 1m: must be shorter than timeout, 1m, or a call never sent counts as sent"),
+        ("body_kept_max = \"50MiB\"", "body_kept_max: is 50MiB: with its head it would never fit into ledger.queue_bytes_max, 64MiB"),
+        ("[[gateways.pay.paths]]\npath = \"v1\"", "paths[0].path: must start with / or *"),
+        ("[[gateways.pay.paths]]\nkey = \"optional\"", "paths[0].path: is missing"),
+        ("kept = \"1d\"", "kept: unknown key: did you mean \"keep\"?"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&format!("{STRIPE}{}", gateway(text)), &[]), [format!("file: gateways.pay.{expected}")], "{text}");
+    }
+    each_alone(&[
+        ("[gateways.pay]\nbind = \"127.0.0.1:8090\"", "gateways.pay.upstream: is missing"),
+        ("[gateways.pay]\nbind = \"127.0.0.1:8090\"\nupstream = \"x:9\"", "gateways.pay.upstream: must start with http:// or https://"),
+        (
+            "[gateways.pay]\nbind = \"127.0.0.1:8081\"\nupstream = \"http://x\"",
+            "gateways.pay.bind: 127.0.0.1:8081 is taken by admin.bind, 127.0.0.1:8081: every path of a gateway's port is its upstream's",
+        ),
     ]);
 }
 
@@ -354,10 +383,12 @@ fn the_reference_has_every_key() {
         "Source",
         "Destination",
         "Route",
+        "Gateway",
+        "GatewayPath",
     ] {
         known.extend(schema["$defs"][table]["properties"].as_object().unwrap_or_else(|| panic!("no {table}")).keys().cloned());
     }
-    known.retain(|name| name != "breaker" && name != "scopes");
+    known.retain(|name| !matches!(name.as_str(), "breaker" | "scopes" | "paths"));
     let missing: Vec<_> = known.difference(&names).collect();
     let unknown: Vec<_> = names.difference(&known).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");

@@ -64,6 +64,8 @@ pub struct Claimed {
     pub lease_until: Option<OffsetDateTime>,
     /// Seconds that the lease still has; below zero where it is lost.
     pub lease_left: Option<f64>,
+    /// Seconds since it ended.
+    pub ended_age: Option<f64>,
     pub result: Option<String>,
 }
 
@@ -123,7 +125,8 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
                                  $9::float8[], $10::text[])
                    as u (key, step, id, tenant, run, claim_id, owner, on_lost, lease_seconds, input_hash)
         ), found as materialized (
-            select s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.lease_until, s.result
+            select s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.lease_until, s.ended_at,
+                   s.result
               from u join step s on s.key = u.key and s.step = u.step
         ), taken as (
             insert into step as s (key, step, id, tenant, run, state, fence, attempt, claim_id, owner, on_lost, input_hash, claimed_at,
@@ -148,10 +151,11 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
                 expires_at  = null
              where (s.state = 'released' or s.lease_until < excluded.claimed_at)
                and coalesce(s.input_hash = excluded.input_hash, true)
-            returning s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.lease_until, s.result
+            returning s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.lease_until, s.ended_at, s.result
         )
         select key as "key!", step as "step!", id as "id!", state as "state!", fence as "fence!", attempt as "attempt!",
-               claim_id as "claim_id!", owner, input_hash, lease_until, extract(epoch from lease_until - now())::float8 as lease_left, result
+               claim_id as "claim_id!", owner, input_hash, lease_until, extract(epoch from lease_until - now())::float8 as lease_left,
+               extract(epoch from now() - ended_at)::float8 as ended_age, result
           from (select * from taken
                 union all
                 select * from found f where not exists (select from taken t where t.key = f.key and t.step = f.step)) as r
@@ -173,8 +177,9 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
         .into_iter()
         .map(|r| {
             let (id, state, fence, attempt, claim_id, owner) = (r.id, r.state, r.fence, r.attempt, r.claim_id, r.owner);
-            let (input_hash, lease_until, lease_left, result) = (r.input_hash, r.lease_until, r.lease_left, r.result);
-            let row = Claimed { id, state, fence, attempt, claim_id, owner, input_hash, lease_until, lease_left, result };
+            let (input_hash, lease_until, lease_left, ended_age, result) =
+                (r.input_hash, r.lease_until, r.lease_left, r.ended_age, r.result);
+            let row = Claimed { id, state, fence, attempt, claim_id, owner, input_hash, lease_until, lease_left, ended_age, result };
             (Place { key: r.key, step: r.step.into() }, Arc::new(row))
         })
         .collect())
@@ -401,22 +406,25 @@ pub async fn heartbeat(
     }
 }
 
-/// Gives a step back unexecuted: that was no attempt. The repeat of a release changes nothing.
+/// Gives a step back unexecuted: that was no attempt. The repeat of a release changes nothing. `any_input`: the next may bring another.
 pub async fn release(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,
     fence: i64,
     keep_seconds: f64,
+    any_input: bool,
 ) -> Result<Fenced<()>, sqlx::Error> {
     let changed = sqlx::query!(
         r#"
-        update step set state = 'released', lease_until = null, attempt = attempt - 1, expires_at = now() + $4 * interval '1 second'
+        update step set state = 'released', lease_until = null, attempt = attempt - 1, expires_at = now() + $4 * interval '1 second',
+               input_hash = case when not $5 then input_hash end
          where key = $1 and step = $2 and fence = $3 and state = 'running'
         "#,
         place.key,
         &*place.step,
         fence,
         keep_seconds,
+        any_input,
     )
     .execute(executor)
     .await?;
@@ -427,6 +435,26 @@ pub async fn release(
         Fenced::Stale(held, state) if held == fence && state == "released" => Fenced::Done(()),
         other => other,
     })
+}
+
+/// The holder itself does not know what came of it, and says why. A held step is unknown from now on; another may be claimed again at once.
+pub async fn give_up(executor: impl PgExecutor<'_>, place: &Place, fence: i64, evidence: &str) -> Result<bool, sqlx::Error> {
+    let changed = sqlx::query!(
+        r#"
+        update step
+           set state = case when on_lost = 'hold' then 'unknown' else 'running' end,
+               lease_until = case when on_lost = 'retry' then now() end,
+               evidence = $4
+         where key = $1 and step = $2 and fence = $3 and state = 'running'
+        "#,
+        place.key,
+        &*place.step,
+        fence,
+        evidence,
+    )
+    .execute(executor)
+    .await?;
+    Ok(changed.rows_affected() > 0)
 }
 
 /// What somebody found out about a step whose holder was lost.

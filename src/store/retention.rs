@@ -76,7 +76,8 @@ pub async fn prune(pool: &PgPool, settings: &Settings) -> Result<Pruned, sqlx::E
             .execute(pool)
             .await?
             .rows_affected();
-    let shortest = settings.ledger.scopes.iter().map(|scope| scope.keep).fold(settings.ledger.keep, std::cmp::min);
+    let scopes = settings.ledger.scopes.iter().map(|scope| scope.keep);
+    let shortest = scopes.chain(settings.gateways.values().map(|gateway| gateway.keep)).fold(settings.ledger.keep, std::cmp::min);
     let before = ago(pool, shortest.as_secs_f64()).await?;
     let before = id_floor(u64::try_from(before.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
     pruned.steps = step::prune(pool, before, retention.delete_rows_max).await?;

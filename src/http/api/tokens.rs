@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::parameters::{next, page_rows};
 use crate::{
+    event::GATEWAY_TENANT,
     http::{error::ApiError, state::AdminState, tokens},
     store::token,
 };
@@ -49,6 +50,9 @@ pub async fn create(state: web::Data<AdminState>, body: web::Json<CreateBody>) -
     if let Some(tenant) = &tenant {
         if tenant.is_empty() || tenant.len() > 255 || tenant.chars().any(char::is_control) {
             return Err(ApiError::InvalidParameter("tenant: 1 to 255 bytes without control characters".into()));
+        }
+        if tenant.starts_with(GATEWAY_TENANT) {
+            return Err(ApiError::InvalidParameter(format!("tenant: {GATEWAY_TENANT}… are the keys of gateways")));
         }
         if scopes != ["ledger"] {
             return Err(ApiError::InvalidParameter(

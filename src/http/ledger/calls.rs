@@ -7,15 +7,16 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 use time::format_description::well_known::Rfc3339;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     Ledger, TenantQuery, apart,
     emit::{self, EmitBody},
+    kept::KeptAnswer,
     lease_seconds, name, place_of, tenant_of,
 };
 use crate::{
+    event::GATEWAY_TENANT,
     http::{error::ApiError, tokens::Grant},
     store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
 };
@@ -62,32 +63,7 @@ pub async fn claim(
         input_hash: body.input_hash,
     };
     let wait = Duration::from_millis(body.wait_ms).min(ledger.settings.load().ledger.wait_max.0);
-    let mut decided = ledger.claims.decide(claim.clone()).await?;
-    if matches!(decided, Claim::Running(_)) && !wait.is_zero() {
-        decided = claim_waiting(&ledger, &claim, wait, decided).await?;
-    }
-    claim_answer(decided)
-}
-
-/// Asks again whenever something happened to the step, until the time is over.
-async fn claim_waiting(ledger: &Ledger, claim: &NewClaim, wait: Duration, mut decided: Claim) -> Result<Claim, ApiError> {
-    let until = Instant::now() + wait;
-    let Some(seat) = ledger.waiters.enter(&claim.place) else { return Ok(decided) };
-    loop {
-        // Listening begins before the question: what happens between the two is not missed.
-        let woken = seat.woken();
-        tokio::pin!(woken);
-        woken.as_mut().enable();
-        decided = ledger.claims.decide(claim.clone()).await?;
-        if !matches!(decided, Claim::Running(_)) {
-            return Ok(decided);
-        }
-        tokio::select! {
-            () = woken => {}
-            () = tokio::time::sleep_until(until) => return Ok(decided),
-            () = ledger.stopping.cancelled() => return Ok(decided),
-        }
-    }
+    claim_answer(ledger.claim(&claim, wait, || true).await?)
 }
 
 fn claim_answer(claim: Claim) -> Result<HttpResponse, ApiError> {
@@ -182,8 +158,7 @@ pub async fn complete(
     let is_relayed = emit.iter().any(|event| !event.deliveries.is_empty());
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
     let completion = Completion { place: place.clone(), fence, end, result, digest, keep_seconds, emit };
-    in_force(ledger.completions.decide(completion).await?, fence, &path)?;
-    ledger.waiters.wake(&place);
+    in_force(ledger.complete(completion).await?, fence, &path)?;
     if is_relayed {
         ledger.hint.notify_one();
     }
@@ -213,7 +188,7 @@ pub async fn release(
     let (run, place) = place_of(&tenant, &path)?;
     let (fence, keep) = (body.fence, ledger.keep_seconds(&tenant, &run));
     let (pool, at) = (ledger.pool.clone(), place.clone());
-    in_force(apart(async move { ledger::release(&pool, &at, fence, keep).await }).await?, fence, &path)?;
+    in_force(apart(async move { ledger::release(&pool, &at, fence, keep, false).await }).await?, fence, &path)?;
     ledger.waiters.wake(&place);
     Ok(HttpResponse::Ok().json(json!({ "status": "released", "fence": fence })))
 }
@@ -245,7 +220,12 @@ pub async fn resolve(
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
+    let is_answer = tenant.starts_with(GATEWAY_TENANT);
     let resolution = resolution(body.into_inner(), keep_seconds, ledger.settings.load().ledger.result_max.bytes())?;
+    if let (true, Some(result)) = (is_answer, resolution.result.as_deref()) {
+        KeptAnswer::read(result)
+            .map_err(|error| ApiError::MalformedBody(format!("result: of a gateway's key it is its answer: {error}")))?;
+    }
     let (given, status) = (resolution.expected_fence, resolution.end.map_or("released", End::as_str));
     let fence = resolve_at(&ledger, &place, resolution, &path, given).await?;
     ledger.waiters.wake(&place);

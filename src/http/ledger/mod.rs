@@ -4,28 +4,29 @@
 mod calls;
 mod dedup;
 mod emit;
+pub mod kept;
 mod read;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use actix_web::{Scope, middleware::from_fn, web};
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use read::step_json;
 
 use super::{
     api, auth,
-    batcher::{Batcher, BatcherOptions, Statement},
+    batcher::{BatchError, Batcher, BatcherOptions, Statement},
     error::ApiError,
     tokens::Grant,
     waiters::Waiters,
 };
 use crate::{
-    event::{TypeGlob, run_key},
+    event::{GATEWAY_TENANT, TypeGlob, run_key},
     settings::Settings,
     store::{
         dedup::{Mark, NewMark},
@@ -156,9 +157,54 @@ impl Ledger {
         self.marks.close();
     }
 
+    /// Has a claim decided. Where another executes the step it asks again whenever something happened to it, until the time is over or the
+    /// answer is wanted no longer.
+    pub async fn claim(&self, claim: &NewClaim, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Claim, BatchError> {
+        let mut decided = self.claims.decide(claim.clone()).await?;
+        if !matches!(decided, Claim::Running(_)) || wait.is_zero() {
+            return Ok(decided);
+        }
+        let until = Instant::now() + wait;
+        let Some(seat) = self.waiters.enter(&claim.place) else { return Ok(decided) };
+        loop {
+            // Listening begins before the question: what happens between the two is not missed.
+            let woken = seat.woken();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            if !is_wanted() {
+                return Ok(decided);
+            }
+            decided = self.claims.decide(claim.clone()).await?;
+            if !matches!(decided, Claim::Running(_)) {
+                return Ok(decided);
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep_until(until) => return Ok(decided),
+                () = self.stopping.cancelled() => return Ok(decided),
+            }
+        }
+    }
+
+    /// The longest that anybody may wait for a step.
+    pub fn wait_max(&self) -> Duration {
+        self.settings.load().ledger.wait_max.0
+    }
+
+    /// Records a result and wakes who waits for it.
+    pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, BatchError> {
+        let place = completion.place.clone();
+        let fenced = self.completions.decide(completion).await?;
+        self.waiters.wake(&place);
+        Ok(fenced)
+    }
+
     /// How long a step of this run is kept, in seconds.
     fn keep_seconds(&self, tenant: &str, run: &str) -> f64 {
         let settings = self.settings.load();
+        if let Some(gateway) = tenant.strip_prefix(GATEWAY_TENANT).and_then(|name| settings.gateways.get(name)) {
+            return gateway.keep.as_secs_f64() + gateway.expired_keep.as_secs_f64();
+        }
         let fits = |scope: &&crate::settings::LedgerScope| {
             scope.tenant.as_deref().is_none_or(|of| of == tenant)
                 && scope.run.as_deref().is_none_or(|pattern| TypeGlob::new(pattern).matches(run))

@@ -1,0 +1,203 @@
+//! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once begun it no longer belongs to its connection.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{CONTENT_LENGTH, HttpDate},
+    web,
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+use super::{
+    Gateway, Rule,
+    answer::{Answer, AnswerBody},
+    execution::Execution,
+    headers::{self, Outgoing},
+    key,
+    refusal::Refusal,
+};
+use crate::{
+    event::run_key,
+    http::{batcher::BatchError, ledger::kept::KeptAnswer},
+    store::ledger::{self, Claim, Claimed, NewClaim, OnLost, Place},
+};
+
+/// An announced length is only a promise: no more than this is set aside for it.
+const PREALLOCATED_MAX: usize = 64 << 10;
+const FREE_RETRY: Duration = Duration::from_millis(500);
+
+pub type Reply = Result<Answer, Refusal>;
+
+/// What makes a request one operation.
+pub struct Keyed {
+    pub key: String,
+    pub fingerprint: [u8; 32],
+    pub body: Bytes,
+    pub rule: Rule,
+}
+
+/// A request on its way, apart from its connection.
+pub struct Call {
+    pub outgoing: Outgoing,
+    pub body: Bytes,
+    pub key: String,
+    pub caller: Arc<str>,
+    pub rule: Rule,
+    fingerprint: [u8; 32],
+    wait: Duration,
+    _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+/// Reads a body of at most `body_max`, within what all bodies together may take.
+pub async fn read_body(
+    gateway: &Gateway,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+    let body_max = gateway.settings.body_max.bytes();
+    let announced: usize = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if announced > body_max {
+        return Err(Refusal::TooLarge);
+    }
+    let mut body = BytesMut::with_capacity(announced.min(PREALLOCATED_MAX));
+    let mut share: Option<OwnedSemaphorePermit> = None;
+    loop {
+        let piece = tokio::time::timeout(gateway.settings.idle_timeout.0, payload.next()).await.map_err(|_| Refusal::BodyTimeout)?;
+        let Some(piece) = piece else { return Ok((body.freeze(), share)) };
+        let piece = piece.map_err(|_| Refusal::BodyBroken)?;
+        if body.len() + piece.len() > body_max {
+            return Err(Refusal::TooLarge);
+        }
+        let bytes = u32::try_from(piece.len()).map_err(|_| Refusal::TooLarge)?;
+        let more = gateway.buffered.clone().try_acquire_many_owned(bytes).map_err(|_| Refusal::Busy)?;
+        match &mut share {
+            Some(share) => share.merge(more),
+            none => *none = Some(more),
+        }
+        body.extend_from_slice(&piece);
+    }
+}
+
+/// How long the caller is willing to wait for the first: `Prefer: wait=n`, in seconds (RFC 7240).
+fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
+    let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split([',', ';'])).filter_map(|preference| preference.split_once('='));
+    let (_, seconds) = preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
+    seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
+}
+
+pub async fn start(
+    gateway: &Arc<Gateway>,
+    request: &HttpRequest,
+    outgoing: Outgoing,
+    keyed: Keyed,
+    room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+) -> Reply {
+    let Keyed { key, fingerprint, body, rule } = keyed;
+    let wait = preferred_wait(request).unwrap_or(gateway.settings.wait.0).min(gateway.ledger.wait_max());
+    let caller = key::caller(request.headers(), &gateway.settings.caller).into();
+    let call = Call { outgoing, body, key, caller, rule, fingerprint, wait, _room: room };
+    let (reply, answer) = oneshot::channel();
+    gateway.tasks.spawn_on(decide(gateway.clone(), call, reply), &gateway.runtime);
+    answer.await.unwrap_or(Err(Refusal::Internal))
+}
+
+async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>) {
+    let id = Uuid::now_v7();
+    let claim = NewClaim {
+        place: Place { key: run_key(&gateway.tenant, &call.caller), step: call.key.as_str().into() },
+        tenant: gateway.tenant.clone(),
+        run: call.caller.clone(),
+        id,
+        claim_id: id.simple().to_string(),
+        owner: None,
+        lease_seconds: gateway.settings.lease.as_secs_f64(),
+        on_lost: if call.rule.upstream_idempotent { OnLost::Retry } else { OnLost::Hold },
+        input_hash: Some(format!("sha256:{}", hex::encode(call.fingerprint))),
+    };
+    let said = match gateway.ledger.claim(&claim, call.wait, || !reply.is_closed()).await {
+        Ok(Claim::Granted(row)) => return Execution::new(gateway, call, claim.place, row.fence, reply).run().await,
+        Ok(Claim::Ended(row)) => replay(&gateway, &row),
+        Ok(Claim::InputChanged(row)) => Err(expired(&gateway, &row).unwrap_or(Refusal::KeyReused)),
+        Ok(Claim::Running(row)) => Err(Refusal::InProgress { lease_left_seconds: row.lease_left.unwrap_or_default() }),
+        Ok(Claim::Unknown(row)) => Err(Refusal::OutcomeUnknown { key: call.key, caller: call.caller.to_string(), fence: row.fence }),
+        Err(BatchError::Busy) => Err(Refusal::Busy),
+        Err(BatchError::Refused) => Err(Refusal::Refused),
+        Err(BatchError::Unavailable) => {
+            let _ = reply.send(Err(Refusal::Unavailable));
+            return free(&gateway, &claim).await;
+        }
+    };
+    let _ = reply.send(said);
+}
+
+/// A claim whose commit nobody saw: nothing was sent, so its key must not end as unknown.
+async fn free(gateway: &Gateway, claim: &NewClaim) {
+    let until = tokio::time::Instant::now() + gateway.settings.lease.0;
+    while tokio::time::Instant::now() < until && !gateway.cut.is_cancelled() {
+        match gateway.ledger.claim(claim, Duration::ZERO, || true).await {
+            Ok(Claim::Granted(row)) => return release(gateway, &claim.place, row.fence).await,
+            Ok(_) => return,
+            Err(_) => tokio::time::sleep(FREE_RETRY).await,
+        }
+    }
+}
+
+/// The key is as good as never used, whatever comes with it next.
+pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
+    let keep_seconds = gateway.settings.keep.as_secs_f64();
+    let until = tokio::time::Instant::now() + gateway.settings.lease.0;
+    loop {
+        match ledger::release(&gateway.pool, place, fence, keep_seconds, true).await {
+            Ok(_) => return gateway.ledger.waiters.wake(place),
+            Err(error) if tokio::time::Instant::now() >= until || gateway.cut.is_cancelled() => {
+                tracing::error!(%error, step = %place.step, "a key could not be freed: it will be unknown although nothing was sent");
+                return;
+            }
+            Err(_) => tokio::time::sleep(FREE_RETRY).await,
+        }
+    }
+}
+
+fn expired(gateway: &Gateway, row: &Claimed) -> Option<Refusal> {
+    row.ended_age.is_some_and(|age| age > gateway.settings.keep.as_secs_f64()).then_some(Refusal::KeyExpired)
+}
+
+/// The answer as it was, from the row that the claim has read.
+fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
+    if let Some(refusal) = expired(gateway, row) {
+        return Err(refusal);
+    }
+    let kept = KeptAnswer::read(row.result.as_deref().unwrap_or_default()).map_err(|error| {
+        tracing::error!(%error, "a kept answer can't be read");
+        Refusal::Internal
+    })?;
+    let Ok(Some(body)) = kept.body() else {
+        return Err(Refusal::BodyNotRetained { status: kept.status, bytes: kept.body_bytes });
+    };
+    let mut headers = headers::from_pairs(&kept.headers);
+    mark(
+        &mut headers,
+        true,
+        Some(gateway.settings.keep.saturating_sub(Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default())),
+    );
+    Ok(Answer { status: kept.status, headers, body: AnswerBody::Whole(body.into()) })
+}
+
+/// What a gateway says of an answer. `left`: how long it will be given again.
+pub fn mark(headers: &mut HeaderMap, is_replayed: bool, left: Option<Duration>) {
+    headers.insert("idempotent-replayed", HeaderValue::from_static(if is_replayed { "true" } else { "false" }));
+    headers.remove("idempotency-expires");
+    let expires = left.and_then(|left| SystemTime::now().checked_add(left)).map(|at| HttpDate::from(at).to_string());
+    if let Some(expires) = expires.and_then(|expires| HeaderValue::try_from(expires).ok()) {
+        headers.insert("idempotency-expires", expires);
+    }
+}

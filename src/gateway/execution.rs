@@ -1,0 +1,294 @@
+//! The holder of a key sends its request, passes the answer on, and records it. The end of the answer reaches the caller after the commit, so
+//! that whoever has seen it whole will be given the same again. The claim was committed before: a holder that is lost counts as one that has sent.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, header::CONTENT_LENGTH, response};
+use hyper::body::{Body as _, Incoming};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Gateway,
+    answer::{Answer, AnswerBody, Pieces},
+    call::{self, Call, Reply},
+    headers, key,
+    refusal::Refusal,
+    upstream::{self, Failure},
+};
+use crate::{
+    http::ledger::kept::KeptAnswer,
+    store::ledger::{self, Completion, End, Fenced, Place, Resolution},
+};
+
+/// An answer up to this size is passed on at once and whole.
+const WHOLE_BYTES_MAX: u64 = 64 << 10;
+/// At least so much of an answer may be on its way to a slow caller.
+const ROOM_BYTES_MIN: usize = 256 << 10;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_CAP: Duration = Duration::from_secs(5);
+/// How long an answer that could not be recorded is kept in memory for another try.
+const RECORD_FOR: Duration = Duration::from_secs(600);
+
+pub struct Execution {
+    gateway: Arc<Gateway>,
+    call: Call,
+    place: Place,
+    fence: i64,
+    reply: oneshot::Sender<Reply>,
+    /// Keeps the lease while this lives.
+    _beat: AbortOnDropHandle<()>,
+}
+
+/// What an attempt brought.
+enum Answered {
+    Whole(response::Parts, Bytes),
+    Begun(response::Parts, Incoming),
+}
+
+/// What is recorded in the end.
+struct Ending {
+    status: u16,
+    headers: http::HeaderMap,
+    is_kept: bool,
+}
+
+impl Execution {
+    pub fn new(gateway: Arc<Gateway>, call: Call, place: Place, fence: i64, reply: oneshot::Sender<Reply>) -> Self {
+        let beat = AbortOnDropHandle::new(tokio::spawn(beat(gateway.clone(), place.clone(), fence)));
+        Self { gateway, call, place, fence, reply, _beat: beat }
+    }
+
+    pub async fn run(self) {
+        let mut attempt = 1;
+        let mut delay = RETRY_FIRST;
+        loop {
+            let cut = Failure::Broken("hookonce was stopped".into());
+            let answered = tokio::select! {
+                answered = self.attempt() => answered,
+                () = self.gateway.cut.cancelled() => Err(cut),
+            };
+            match answered {
+                Ok(Answered::Whole(head, body)) => return self.finish(head, body).await,
+                Ok(Answered::Begun(head, body)) => return self.pass_on(head, body).await,
+                Err(failure) => {
+                    let may_retry = self.call.rule.upstream_idempotent && attempt < self.gateway.settings.attempts_max;
+                    if !may_retry || self.gateway.cut.is_cancelled() {
+                        return self.fail(failure).await;
+                    }
+                }
+            }
+            attempt += 1;
+            tokio::time::sleep(delay.mul_f64(0.5 + rand::random::<f64>())).await;
+            delay = (delay * 2).min(RETRY_CAP);
+        }
+    }
+
+    async fn attempt(&self) -> Result<Answered, Failure> {
+        let Call { outgoing, body, rule, .. } = &self.call;
+        let mut request = Request::new(upstream::full(body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = outgoing.uri.clone();
+        *request.headers_mut() = outgoing.headers.clone();
+        if !rule.upstream_idempotent {
+            request.headers_mut().remove(key::HEADER);
+        } else if let Ok(key) = HeaderValue::from_str(&self.call.key)
+            && !request.headers().contains_key(key::HEADER)
+        {
+            request.headers_mut().insert(key::HEADER, key);
+        }
+        let settings = &self.gateway.settings;
+        let (head, mut body) = upstream::send(&self.gateway.client, request, settings.timeout.0).await?.into_parts();
+        let whole_max = WHOLE_BYTES_MAX.min(settings.body_kept_max.0);
+        if !body.is_end_stream() && body.size_hint().upper().is_none_or(|bytes| bytes > whole_max) {
+            return Ok(Answered::Begun(head, body));
+        }
+        let mut whole = BytesMut::new();
+        while let Some(piece) = upstream::piece(&mut body, settings.idle_timeout.0).await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Answered::Whole(head, whole.freeze()))
+    }
+
+    fn ending(&self, head: response::Parts) -> (Ending, http::HeaderMap) {
+        let is_kept = is_final(&head);
+        let headers = headers::returned(head.headers);
+        let mut marked = headers.clone();
+        call::mark(&mut marked, false, is_kept.then_some(self.gateway.settings.keep.0));
+        (Ending { status: head.status.as_u16(), headers, is_kept }, marked)
+    }
+
+    /// Records, then answers.
+    async fn finish(self, head: response::Parts, body: Bytes) {
+        let (ending, headers) = self.ending(head);
+        let answer = Answer { status: ending.status, headers, body: AnswerBody::Whole(body.clone()) };
+        let later = self.record(&ending, Some(&body), body.len() as u64).await;
+        let _ = self.reply.send(Ok(answer));
+        if let Some(completion) = later {
+            record_later(&self.gateway, completion).await;
+        }
+    }
+
+    /// Passes an answer on as it comes, all but its last piece; records it; then sends that.
+    async fn pass_on(self, mut head: response::Parts, mut body: Incoming) {
+        let settings = &self.gateway.settings;
+        let length = head.headers.remove(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (ending, headers) = self.ending(head);
+        let (mut pieces, stream) = Pieces::new(settings.body_kept_max.bytes().max(ROOM_BYTES_MIN));
+        let body_kept_max = settings.body_kept_max.bytes();
+        let (idle_timeout, cut) = (settings.idle_timeout.0, self.gateway.cut.clone());
+        // Who asked has the answer from here on; what is left of the execution has no reply to give.
+        let Self { gateway, place, fence, reply, _beat, call } = self;
+        let _ = reply.send(Ok(Answer { status: ending.status, headers, body: AnswerBody::Pieces { length, pieces: stream } }));
+        let (reply, _) = oneshot::channel();
+        let this = Self { gateway, call, place, fence, reply, _beat };
+        let (mut kept, mut bytes, mut last) = (Some(BytesMut::new()), 0_u64, None);
+        loop {
+            let piece = tokio::select! {
+                piece = upstream::piece(&mut body, idle_timeout) => piece,
+                () = cut.cancelled() => Err(Failure::Broken("hookonce was stopped".into())),
+            };
+            match piece {
+                Ok(Some(piece)) => {
+                    bytes += piece.len() as u64;
+                    kept = kept.filter(|kept| kept.len() + piece.len() <= body_kept_max);
+                    kept.iter_mut().for_each(|kept| kept.extend_from_slice(&piece));
+                    if let Some(before) = last.replace(piece) {
+                        pieces.send(before, idle_timeout).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(failure) => {
+                    this.give_up(&failure).await;
+                    return pieces.break_off(&failure);
+                }
+            }
+        }
+        let later = this.record(&ending, kept.as_deref(), bytes).await;
+        if let Some(last) = last {
+            pieces.send(last, idle_timeout).await;
+        }
+        drop(pieces);
+        if let Some(completion) = later {
+            record_later(&this.gateway, completion).await;
+        }
+    }
+
+    /// What is recorded for all who come later; where the database can't take it now it is returned.
+    async fn record(&self, ending: &Ending, body: Option<&[u8]>, bytes: u64) -> Option<Completion> {
+        if !ending.is_kept {
+            call::release(&self.gateway, &self.place, self.fence).await;
+            return None;
+        }
+        let pairs = headers::to_pairs(&ending.headers);
+        let kept = match body {
+            Some(body) if body.len() <= self.gateway.settings.body_kept_max.bytes() => KeptAnswer::whole(ending.status, pairs, body),
+            _ => KeptAnswer::without_body(ending.status, pairs, bytes),
+        };
+        let result = kept.json();
+        let completion = Completion {
+            place: self.place.clone(),
+            fence: self.fence,
+            end: if ending.status < 400 { End::Done } else { End::Failed },
+            digest: Sha256::digest(&result).into(),
+            result,
+            keep_seconds: self.gateway.settings.keep.as_secs_f64() + self.gateway.settings.expired_keep.as_secs_f64(),
+            emit: Vec::new(),
+        };
+        (!record_once(&self.gateway, &completion).await).then_some(completion)
+    }
+
+    /// No answer: the key is free where nothing was sent, may be sent again where the upstream knows it, and is unknown otherwise.
+    async fn fail(self, failure: Failure) {
+        let refusal = if let Failure::NeverSent(why) = &failure {
+            call::release(&self.gateway, &self.place, self.fence).await;
+            Refusal::NeverSent(why.clone())
+        } else {
+            self.give_up(&failure).await;
+            if self.call.rule.upstream_idempotent {
+                Refusal::SendAgain(failure.to_string())
+            } else {
+                Refusal::OutcomeUnknown { key: self.call.key.clone(), caller: self.call.caller.to_string(), fence: self.fence }
+            }
+        };
+        let _ = self.reply.send(Err(refusal));
+    }
+
+    /// Said at once, so that nobody has to wait for the lease to end; it would come to the same.
+    async fn give_up(&self, failure: &Failure) {
+        let evidence = serde_json::json!({ "gateway": failure.to_string() }).to_string();
+        if let Err(error) = ledger::give_up(&self.gateway.pool, &self.place, self.fence, &evidence).await {
+            tracing::warn!(%error, step = %self.place.step, "a lost call will be known as unknown when its lease ends");
+        }
+        self.gateway.ledger.waiters.wake(&self.place);
+    }
+}
+
+/// Those that say that nothing was done, or not yet: the same request may be sent again. All others are the answer for good.
+fn is_final(head: &response::Parts) -> bool {
+    match head.status.as_u16() {
+        401 | 403 | 408 | 409 | 423 | 425 | 429 => false,
+        503 => !head.headers.contains_key("retry-after"),
+        _ => true,
+    }
+}
+
+/// Whether there is nothing left to do.
+async fn record_once(gateway: &Gateway, completion: &Completion) -> bool {
+    match gateway.ledger.complete(completion.clone()).await {
+        Ok(Fenced::Done(())) => true,
+        // The lease was over and somebody asked meanwhile; but here is what came of it.
+        Ok(Fenced::Stale(fence, state)) if fence == completion.fence && state == "unknown" => resolve(gateway, completion).await,
+        Ok(Fenced::Stale(fence, state)) => {
+            tracing::warn!(step = %completion.place.step, given = completion.fence, fence, state, "an answer came too late to be kept");
+            true
+        }
+        Ok(Fenced::Missing) => true,
+        Err(error) => {
+            tracing::warn!(%error, step = %completion.place.step, "an answer was not recorded yet");
+            false
+        }
+    }
+}
+
+async fn resolve(gateway: &Gateway, completion: &Completion) -> bool {
+    let resolution = Resolution {
+        expected_fence: completion.fence,
+        end: Some(completion.end),
+        result: Some(completion.result.clone()),
+        evidence: r#"{"gateway":"the answer came after the lease was over"}"#.into(),
+        digest: completion.digest,
+        keep_seconds: completion.keep_seconds,
+    };
+    let resolved = ledger::resolve(&gateway.pool, &completion.place, &resolution).await;
+    gateway.ledger.waiters.wake(&completion.place);
+    resolved.is_ok()
+}
+
+/// The caller has its answer; until this is recorded a repeat finds the key running, then unknown.
+async fn record_later(gateway: &Gateway, completion: Completion) {
+    let until = tokio::time::Instant::now() + RECORD_FOR;
+    let mut delay = RETRY_FIRST;
+    while tokio::time::Instant::now() < until && !gateway.cut.is_cancelled() {
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_CAP);
+        if record_once(gateway, &completion).await {
+            return;
+        }
+    }
+    tracing::error!(step = %completion.place.step, "an answer was never recorded: its key will be unknown");
+}
+
+async fn beat(gateway: Arc<Gateway>, place: Place, fence: i64) {
+    let lease = gateway.settings.lease;
+    loop {
+        tokio::time::sleep(lease.0 / 3).await;
+        match ledger::heartbeat(&gateway.pool, &place, fence, lease.as_secs_f64()).await {
+            Ok(Fenced::Done(_)) => {}
+            Ok(_) => return,
+            Err(error) => tracing::warn!(%error, step = %place.step, "a call's lease was not extended"),
+        }
+    }
+}

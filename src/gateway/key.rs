@@ -1,0 +1,183 @@
+//! What names an operation: the key, whose it is, and the fingerprint that tells whether it is the same request. Pure.
+
+use actix_web::{
+    HttpRequest,
+    http::header::{CONTENT_TYPE, HeaderMap},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::refusal::Refusal;
+use crate::settings::KeyFrom;
+
+pub const HEADER: &str = "idempotency-key";
+const KEY_BYTES_MAX: usize = 255;
+
+/// The key of the header, `k` and `"k"` alike.
+pub fn of_header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(HEADER);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::KeyMalformed("there is more than one header Idempotency-Key"));
+    }
+    let text = value.to_str().map_err(|_| Refusal::KeyMalformed("a key is visible ASCII"))?.trim_matches([' ', '\t']);
+    let key = match text.strip_prefix('"') {
+        Some(quoted) => unquoted(quoted).ok_or(Refusal::KeyMalformed("the quotes around the key do not fit"))?,
+        None => text.to_owned(),
+    };
+    valid(key).map(Some)
+}
+
+/// A string of RFC 9651 after its first quote.
+fn unquoted(text: &str) -> Option<String> {
+    let mut key = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next()? {
+            '"' => return chars.next().is_none().then_some(key),
+            '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
+            c => key.push(c),
+        }
+    }
+}
+
+fn valid(key: String) -> Result<String, Refusal> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Refusal::KeyMalformed("a key is 1 to 255 characters of visible ASCII"));
+    }
+    Ok(key)
+}
+
+/// The key of a request without the header, by its path's rule. None where the body has none.
+pub fn derived(from: &KeyFrom, fingerprint: &[u8; 32], body: &[u8]) -> Result<Option<String>, Refusal> {
+    match from {
+        KeyFrom::Header => Ok(None),
+        KeyFrom::Digest => Ok(Some(format!("sha256:{}", hex::encode(fingerprint)))),
+        KeyFrom::Body(pointer) => {
+            let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(None) };
+            match json.pointer(pointer) {
+                None | Some(serde_json::Value::Null) => Ok(None),
+                Some(serde_json::Value::String(text)) => valid(text.clone()).map(Some),
+                Some(serde_json::Value::Number(number)) => valid(number.to_string()).map(Some),
+                Some(_) => Err(Refusal::KeyMalformed("the key in the body is neither text nor a number")),
+            }
+        }
+    }
+}
+
+/// Whose keys: the digest of the header that tells callers apart.
+pub fn caller(headers: &HeaderMap, name: &str) -> String {
+    let mut values = headers.get_all(name).peekable();
+    if values.peek().is_none() {
+        return "anonymous".into();
+    }
+    digest_of(values.map(|value| value.as_bytes())).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// What must be the same for a request to be the same.
+pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
+    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let uri = request.uri();
+    digest_of([request.method().as_str().as_bytes(), uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes(), content_type, body])
+}
+
+/// SHA-256 over the parts, each with its length before it.
+fn digest_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let hash = parts.into_iter().fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
+    hash.finalize().into()
+}
+
+/// A path as an upstream may read it, to look for its rule: another spelling must not find another rule.
+pub fn plain_path(path: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let mut parts: Vec<&str> = Vec::new();
+    for part in decoded.split('/').skip(1) {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let end = if decoded.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{end}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn key(values: &[&str]) -> Result<Option<String>, Refusal> {
+        let mut request = TestRequest::default();
+        for value in values {
+            request = request.append_header((HEADER, *value));
+        }
+        of_header(request.to_http_request().headers())
+    }
+
+    #[test]
+    fn quoted_and_bare_keys_are_alike() {
+        for (value, expected) in [
+            ("k", "k"),
+            ("\"k\"", "k"),
+            (" \"k\" ", "k"),
+            ("\"a\\\"b\\\\c\"", "a\"b\\c"),
+            ("a\"b", "a\"b"),
+            ("8e03978e-40d5", "8e03978e-40d5"),
+        ] {
+            assert_eq!(key(&[value]).unwrap().as_deref(), Some(expected), "{value}");
+        }
+        assert!(key(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let long = "k".repeat(256);
+        for value in ["", "\"\"", "\"k", "\"k\";a=1", "a b", "\"a b\"", "\"a\\nb\"", "k\u{e9}", &long] {
+            assert!(matches!(key(&[value]), Err(Refusal::KeyMalformed(_))), "{value}");
+        }
+        assert!(key(&[&"k".repeat(255)]).is_ok());
+        assert!(matches!(key(&["k", "k"]), Err(Refusal::KeyMalformed(_))));
+    }
+
+    #[test]
+    fn a_key_is_found_in_the_body() {
+        let from = KeyFrom::Body("/order/ids/0".into());
+        let found = |body: &str| derived(&from, &[0; 32], body.as_bytes());
+        assert_eq!(found(r#"{"order":{"ids":["a"]}}"#).unwrap().as_deref(), Some("a"));
+        assert_eq!(found(r#"{"order":{"ids":[17]}}"#).unwrap().as_deref(), Some("17"));
+        for body in ["", "{}", r#"{"order":{"ids":[null]}}"#, "[1"] {
+            assert!(found(body).unwrap().is_none(), "{body}");
+        }
+        assert!(found(r#"{"order":{"ids":[{}]}}"#).is_err() && found(r#"{"order":{"ids":["a b"]}}"#).is_err());
+        assert_eq!(derived(&KeyFrom::Digest, &[0xab; 32], b"").unwrap().unwrap(), format!("sha256:{}", "ab".repeat(32)));
+    }
+
+    #[test]
+    fn another_spelling_of_a_path_is_the_same_path() {
+        for (path, expected) in [
+            ("/a/b", "/a/b"),
+            ("/a/./b", "/a/b"),
+            ("/x/../a/b", "/a/b"),
+            ("/x/%2e%2E/a//b", "/a/b"),
+            ("/../../a/b", "/a/b"),
+            ("/%61/b", "/a/b"),
+            ("/a/b/", "/a/b/"),
+            ("/", "/"),
+            ("//", "/"),
+        ] {
+            assert_eq!(plain_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn callers_are_told_apart_and_not_shown() {
+        let of = |value: Option<&str>| {
+            let request = value.into_iter().fold(TestRequest::default(), |request, value| request.insert_header(("authorization", value)));
+            caller(request.to_http_request().headers(), "authorization")
+        };
+        assert_eq!(of(None), "anonymous");
+        assert_ne!(of(Some("Bearer a")), of(Some("Bearer b")));
+        assert_eq!((of(Some("Bearer a")).len(), of(Some("Bearer a"))), (64, of(Some("Bearer a"))));
+    }
+}
