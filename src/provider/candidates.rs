@@ -14,6 +14,8 @@ use crate::settings::scheme::{Encoding, SignatureSpec};
 const CANDIDATES_MAX: usize = 32;
 /// Longer than any digest's text; what is longer is not even decoded.
 const TEXT_BYTES_MAX: usize = 1400;
+/// The same of a token that is the secret itself.
+const TOKEN_BYTES_MAX: usize = 8192;
 
 const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
@@ -66,6 +68,11 @@ pub struct Candidates {
 impl Candidates {
     pub fn one(digest: Vec<u8>) -> Self {
         Self { ends: vec![digest.len()], bytes: digest, readable: 1, items: 1 }
+    }
+
+    /// Items that were looked at: what was spent.
+    pub fn looked_at(&self) -> usize {
+        self.items
     }
 
     pub fn each(&self) -> impl ExactSizeIterator<Item = &[u8]> {
@@ -196,6 +203,7 @@ impl Grammar {
     fn decode(&self, encoding: Encoding, text: &str, width: Width, into: &mut Vec<u8>) -> bool {
         let start = into.len();
         let readable = match encoding {
+            Encoding::Plain | Encoding::Credentials if text.len() > TOKEN_BYTES_MAX => false,
             Encoding::Plain => {
                 into.extend_from_slice(text.as_bytes());
                 true

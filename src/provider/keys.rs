@@ -233,7 +233,9 @@ pub fn lacking(need: Need) -> Rejection {
 fn is_host(pattern: &str, host: &str) -> bool {
     let (pattern, host): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), host.split('.').collect());
     let fits = |(pattern, label): (&&str, &&str)| {
-        TypeGlob::new(*pattern).matches(label) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !label.is_empty()
+            && TypeGlob::new(*pattern).matches(label)
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     pattern.len() == host.len() && pattern.iter().zip(&host).all(fits)
 }

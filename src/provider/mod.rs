@@ -11,6 +11,7 @@ mod challenge;
 mod code_tests;
 mod cursor;
 mod explain;
+pub mod fuzz;
 mod gzip;
 #[cfg(test)]
 mod handshake_tests;

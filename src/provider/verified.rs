@@ -78,6 +78,9 @@ impl VerifiedRequest {
     }
 }
 
+/// The key, with whether the signature covers it; and the type.
+pub(super) type KeyAndType = (Option<(String, bool)>, Option<String>);
+
 /// What was read of a request.
 #[derive(Default)]
 pub(super) struct Read {

@@ -21,7 +21,7 @@ use super::{
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
     times::timestamp,
-    verified::{Handshake, Read, VerifiedRequest, accepted},
+    verified::{Handshake, KeyAndType, Read, VerifiedRequest, accepted},
 };
 use crate::{
     event::BodyDigest,
