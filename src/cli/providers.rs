@@ -150,7 +150,8 @@ fn facts(scheme: &Scheme) -> String {
     if !spec.sources.is_empty() {
         say("read in", spec.sources.join(", "));
     }
-    lines.into_iter().map(|line| format!("# {line}\n")).collect()
+    // What is signed may have line breaks, which would end the comment.
+    lines.into_iter().map(|line| format!("# {}\n", line.replace('\n', "\\n"))).collect()
 }
 
 fn covers(scheme: &Scheme) -> String {
@@ -220,6 +221,7 @@ mod tests {
             assert!(spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(), "{}", scheme.name);
             assert_eq!(spec.key.is_some(), spec.key_stability.is_some(), "{}", scheme.name);
             assert!(!facts(&scheme.name).contains('\r'));
+            assert!(facts(&scheme.name).lines().all(|line| line.starts_with("# ")), "{}", scheme.name);
         }
     }
 
