@@ -36,9 +36,6 @@ const NAME_BYTES_MAX: usize = 255;
 /// Signatures in one header, each with its own time.
 const GROUPS_MAX: usize = 8;
 
-/// The event key, with whether it is signed, and the type.
-type KeyAndType = (Option<(String, bool)>, Option<String>);
-
 /// A source's scheme with its secrets prepared.
 pub struct Verifier {
     scheme: Arc<Scheme>,
