@@ -12,6 +12,7 @@ mod handshakes;
 mod ingress;
 mod ledger;
 mod ledger_process;
+mod ledger_storm;
 mod nodes;
 mod process;
 mod providers;
