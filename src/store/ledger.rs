@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::event::{BodyDigest, Key};
 
 /// What becomes of a step whose lease ends before it is completed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLost {
     /// Nobody runs it again until somebody says what came of it.
@@ -262,6 +262,12 @@ impl<'a> EmittedColumns<'a> {
         }
     }
 
+    /// Those with these ids.
+    fn only(&self, ids: &[Uuid]) -> Self {
+        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id)).collect();
+        Self { keys: Vec::new(), steps: Vec::new(), events }
+    }
+
     fn column<T>(&self, of: impl Fn(&'a Emitted) -> T) -> Vec<T> {
         self.events.iter().map(|event| of(event)).collect()
     }
@@ -282,9 +288,18 @@ impl<'a> EmittedColumns<'a> {
 /// another body is kept as a conflict. None: ask again.
 pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
     let firsts = firsts(completions, |completion| &completion.place);
-    let rows = complete_rows(connection, &firsts.iter().map(|index| completions[*index]).collect::<Vec<_>>()).await?;
+    let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
+    let events = EmittedColumns::of(&of_firsts);
+    let rows = complete_rows(connection, &of_firsts, &events).await?;
+    if let Some(unseen) = rows.first().map(|row| &row.unseen).filter(|unseen| !unseen.is_empty()) {
+        conflicts(connection, &events.only(unseen)).await?;
+    }
+    let rows: HashMap<Place, CompletedRow> =
+        rows.into_iter().map(|row| (Place { key: row.key, step: row.step.as_str().into() }, row)).collect();
     let answer = |(index, completion): (usize, &&Completion)| {
-        let Some((is_ended, state, fence, digest)) = rows.get(&completion.place) else { return Some(Fenced::Missing) };
+        let Some(CompletedRow { is_ended, state, fence, end_digest: digest, .. }) = rows.get(&completion.place) else {
+            return Some(Fenced::Missing);
+        };
         if *is_ended && firsts.contains(&index) {
             return Some(Fenced::Done(()));
         }
@@ -299,13 +314,27 @@ pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]
     Ok(completions.iter().enumerate().map(answer).collect())
 }
 
-/// Whether it was ended now, and the state, fence and digest before.
-type CompletedRow = (bool, String, i64, Option<Vec<u8>>);
+/// A step that was to be completed, as it was before.
+struct CompletedRow {
+    key: Key,
+    step: String,
+    state: String,
+    fence: i64,
+    end_digest: Option<Vec<u8>>,
+    /// Whether it was ended now.
+    is_ended: bool,
+    /// Of the whole batch: events whose key another was first with while the statement ran.
+    unseen: Vec<Uuid>,
+}
 
-async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion]) -> Result<HashMap<Place, CompletedRow>, sqlx::Error> {
-    let events = EmittedColumns::of(completions);
+async fn complete_rows(
+    connection: &mut PgConnection,
+    completions: &[&Completion],
+    events: &EmittedColumns<'_>,
+) -> Result<Vec<CompletedRow>, sqlx::Error> {
     let (delivery_ids, delivery_events, destinations) = events.deliveries();
-    let rows = sqlx::query!(
+    sqlx::query_as!(
+        CompletedRow,
         r#"
         with u as (
             select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::float8[])
@@ -342,7 +371,10 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
             on conflict (key, body_digest) do nothing
         )
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
-               exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!"
+               exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
+               array(select v.id from v
+                      where not exists (select from k where k.event_id = v.id)
+                        and not exists (select from event_key first where first.key = v.key)) as "unseen!"
           from u join step s on s.key = u.key and s.step = u.step
         "#,
         &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),
@@ -368,8 +400,32 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         &destinations as &[&str],
     )
     .fetch_all(connection)
+    .await
+}
+
+/// Keeps as conflicts what another batch was first with while the statement ran: that could not see with which body.
+async fn conflicts(connection: &mut PgConnection, events: &EmittedColumns<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+        select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $8, v.body
+          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])
+                 as v (id, key, source, event_key, event_type, body, digest)
+               join event_key first on first.key = v.key and first.body_digest <> v.digest
+        on conflict (key, body_digest) do nothing
+        "#,
+        &events.column(|event| event.id),
+        &events.column(|event| event.key),
+        &events.column(|event| &*event.source) as &[&str],
+        &events.column(|event| &*event.event_key) as &[&str],
+        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
+        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
+        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
+        EMITTED_HEADERS,
+    )
+    .execute(connection)
     .await?;
-    Ok(rows.into_iter().map(|r| (Place { key: r.key, step: r.step.into() }, (r.is_ended, r.state, r.fence, r.end_digest))).collect())
+    Ok(())
 }
 
 /// What a step's row says, for a call that changed nothing.
