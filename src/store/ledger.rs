@@ -248,7 +248,11 @@ struct EmittedColumns<'a> {
     keys: Vec<Uuid>,
     steps: Vec<&'a str>,
     events: Vec<&'a Emitted>,
+    deliveries: DeliveryColumns<'a>,
 }
+
+/// Deliveries as (id, event, destination), column by column.
+type DeliveryColumns<'a> = (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>);
 
 impl<'a> EmittedColumns<'a> {
     fn of(completions: &[&'a Completion]) -> Self {
@@ -258,6 +262,7 @@ impl<'a> EmittedColumns<'a> {
         Self {
             keys: rows.iter().map(|(place, _)| place.key).collect(),
             steps: rows.iter().map(|(place, _)| &*place.step).collect(),
+            deliveries: deliveries(rows.iter().map(|(_, event)| *event)),
             events: rows.into_iter().map(|(_, event)| event).collect(),
         }
     }
@@ -265,23 +270,22 @@ impl<'a> EmittedColumns<'a> {
     /// Those with these ids.
     fn only(&self, ids: &[Uuid]) -> Self {
         let events = self.events.iter().copied().filter(|event| ids.contains(&event.id)).collect();
-        Self { keys: Vec::new(), steps: Vec::new(), events }
+        Self { keys: Vec::new(), steps: Vec::new(), events, deliveries: Default::default() }
     }
 
     fn column<T>(&self, of: impl Fn(&'a Emitted) -> T) -> Vec<T> {
         self.events.iter().map(|event| of(event)).collect()
     }
+}
 
-    /// Deliveries as (id, event, destination), column by column.
-    fn deliveries(&self) -> (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>) {
-        let rows = self.events.iter().flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
-        rows.fold((Vec::new(), Vec::new(), Vec::new()), |(mut ids, mut events, mut destinations), (id, event, destination)| {
-            ids.push(id);
-            events.push(event);
-            destinations.push(destination);
-            (ids, events, destinations)
-        })
-    }
+fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<'a> {
+    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
+    rows.fold(DeliveryColumns::default(), |(mut ids, mut events, mut destinations), (id, event, destination)| {
+        ids.push(id);
+        events.push(event);
+        destinations.push(destination);
+        (ids, events, destinations)
+    })
 }
 
 /// Records results in one statement with the events that they emit. An event whose (source, key) is known is not written again; one with
@@ -327,12 +331,9 @@ struct CompletedRow {
     unseen: Vec<Uuid>,
 }
 
-async fn complete_rows(
-    connection: &mut PgConnection,
-    completions: &[&Completion],
-    events: &EmittedColumns<'_>,
-) -> Result<Vec<CompletedRow>, sqlx::Error> {
-    let (delivery_ids, delivery_events, destinations) = events.deliveries();
+type CompletedRows = Result<Vec<CompletedRow>, sqlx::Error>;
+
+async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion], events: &EmittedColumns<'_>) -> CompletedRows {
     sqlx::query_as!(
         CompletedRow,
         r#"
@@ -395,9 +396,9 @@ async fn complete_rows(
         &events.column(|event| &event.digest.0[..]) as &[&[u8]],
         &events.column(|event| event.window_seconds),
         EMITTED_HEADERS,
-        &delivery_ids,
-        &delivery_events,
-        &destinations as &[&str],
+        &events.deliveries.0,
+        &events.deliveries.1,
+        &events.deliveries.2 as &[&str],
     )
     .fetch_all(connection)
     .await
