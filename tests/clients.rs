@@ -216,6 +216,7 @@ fn main() {
         trial("example: killed agent", &python, |program| example(program, "killed_agent.py")),
         trial("example: loop agent", &python, |program| example(program, "loop_agent.py")),
         trial("example: queue consumer", &python, |program| example(program, "queue_consumer.py")),
+        trial("example: payment gateway", &python, |program| example(program, "payment_gateway.py")),
         trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
