@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import httpx
 from service import hookonce
 
-from hookonce import Done, Ledger, LostStep, NotExecuted, StepContext
+from hookonce import Done, LeaseLost, Ledger, LostStep, NotExecuted, StepContext
 
 TOOLS = ("send_email", "charge_card", "book_flight")
 PLAN = [(TOOLS[number % len(TOOLS)], {"customer": number}) for number in range(20)]
@@ -28,6 +29,8 @@ LEASE_SECONDS = 1.0
 """Longer than a call to the world may still be on its way after its caller has died: after that, what it has not seen did not happen."""
 DEATH_CHANCE = 0.05
 LIVES_MAX = 100
+LEASE_LOST = 75
+"""The exit code of an agent that was too slow, on a busy machine, and stopped."""
 
 
 class World(BaseHTTPRequestHandler):
@@ -93,7 +96,7 @@ def agent() -> None:
         answer = world.post(f"/{tool}", json=arguments, headers={"idempotency-key": ctx.effect_key})
         return str(answer.json()["receipt"])
 
-    with ledger.run("trip") as run:
+    with ledger.run(os.environ["RUN"]) as run:
         run.resume()
         for number, (tool, arguments) in enumerate(PLAN):
             call(number, tool, arguments)
@@ -103,16 +106,17 @@ def main(seed: int) -> None:
     chance = random.Random(seed)
     world = ThreadingHTTPServer(("127.0.0.1", 0), World)
     threading.Thread(target=world.serve_forever, daemon=True).start()
+    plan = {"RUN": f"trip-{uuid.uuid4()}", "WORLD_URL": f"http://127.0.0.1:{world.server_port}"}
     deaths = 0
     with hookonce():
         for life in range(LIVES_MAX):
-            environment = {**os.environ, "WORLD_URL": f"http://127.0.0.1:{world.server_port}", "LIFE": str(chance.getrandbits(32))}
+            environment = {**os.environ, **plan, "LIFE": str(chance.getrandbits(32))}
             ended = subprocess.run([sys.executable, __file__, "agent"], env=environment)
             if ended.returncode == 0:
                 break
-            if ended.returncode != -signal.SIGKILL:
+            if ended.returncode not in (-signal.SIGKILL, LEASE_LOST):
                 raise SystemExit(f"life {life} ended with {ended.returncode}")
-            deaths += 1
+            deaths += ended.returncode == -signal.SIGKILL
     counted = Counter((effect["tool"], effect["arguments"]["customer"]) for effect in World.effects)
     wanted = Counter((tool, arguments["customer"]) for tool, arguments in PLAN)
     print(f"{deaths} deaths, {len(World.effects)} effects of {len(PLAN)} steps (seed {seed})")
@@ -126,6 +130,9 @@ def main(seed: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["agent"]:
         random.seed(int(os.environ["LIFE"]))
-        agent()
+        try:
+            agent()
+        except LeaseLost:
+            sys.exit(LEASE_LOST)
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

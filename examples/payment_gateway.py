@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 from service import hookonce
 
-PAYMENTS = 60
+PAYMENTS = 24
 CALLERS = 8
 TRIES_MAX = 200
 

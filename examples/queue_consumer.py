@@ -7,18 +7,23 @@ With plain dedup a message whose consumer died is lost: it is seen, and was neve
 
 import random
 import threading
+import time
 import uuid
 from collections import Counter
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Queue
 
 from service import hookonce
 
-from hookonce import KeyLeased, Ledger
+from hookonce import KeyLeased, LeaseLost, Ledger
 
 MESSAGES = 60
 CONSUMERS = 6
 DEATH_CHANCE = 0.15
-LEASE_SECONDS = 0.5
+LEASE_SECONDS = 2.0
+"""Longer than handling takes: who is slower may be overtaken, and the message is handled twice."""
+REDELIVERY_SECONDS = 0.1
 
 
 class Died(Exception):
@@ -29,9 +34,10 @@ class Broker:
     """Delivers each message until it is acknowledged, and every third one twice from the start."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[str] = SimpleQueue()
+        self._queue: Queue[str] = Queue()
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
+        self.is_closed = False
         for number in range(MESSAGES):
             for _ in range(2 if number % 3 == 0 else 1):
                 self.deliver(f"order-{number}")
@@ -42,14 +48,15 @@ class Broker:
         self._queue.put(message)
 
     def take(self) -> str | None:
-        """None when all is acknowledged."""
-        while True:
+        """None when all is acknowledged, or the broker was closed."""
+        while not self.is_closed:
             try:
                 return self._queue.get(timeout=0.05)
             except Empty:
                 with self._lock:
                     if not +self._open:
                         return None
+        return None
 
     def acknowledge(self, message: str) -> None:
         with self._lock:
@@ -87,27 +94,30 @@ def leased(ledger: Ledger, scope: str, message: str, shop: Shop, dies: bool) -> 
             shop.handle(message)
 
 
-def consume(way: object, ledger: Ledger, scope: str, broker: Broker, shop: Shop, chance: random.Random) -> None:
-    while (message := broker.take()) is not None:
-        try:
-            way(ledger, scope, message, shop, chance.random() < DEATH_CHANCE)  # type: ignore[operator]
-            broker.acknowledge(message)
-        except (KeyLeased, Died):
-            # Another is at it, or the next life of this consumer will be.
-            broker.refuse(message)
+Way = Callable[[Ledger, str, str, Shop, bool], None]
 
 
-def run(way: object) -> Shop:
+def consume(way: Way, ledger: Ledger, scope: str, broker: Broker, shop: Shop, chance: random.Random) -> None:
+    try:
+        while (message := broker.take()) is not None:
+            try:
+                way(ledger, scope, message, shop, chance.random() < DEATH_CHANCE)
+                broker.acknowledge(message)
+            except (KeyLeased, LeaseLost, Died):
+                # Another is at it, or the next life of this consumer will be.
+                time.sleep(REDELIVERY_SECONDS)
+                broker.refuse(message)
+    except BaseException:
+        broker.is_closed = True
+        raise
+
+
+def run(way: Way) -> Shop:
     broker, shop, scope = Broker(), Shop(), f"example-{uuid.uuid4()}"
-    with Ledger() as ledger:
-        threads = [
-            threading.Thread(target=consume, args=(way, ledger, scope, broker, shop, random.Random(number)))
-            for number in range(CONSUMERS)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with Ledger() as ledger, ThreadPoolExecutor(CONSUMERS) as pool:
+        consumers = [pool.submit(consume, way, ledger, scope, broker, shop, random.Random(number)) for number in range(CONSUMERS)]
+        for consumer in consumers:
+            consumer.result()
     return shop
 
 

@@ -4,7 +4,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -72,12 +73,84 @@ fn python() -> Result<PathBuf, String> {
     Ok(program)
 }
 
+const TOKEN: &str = "test-token";
+const SIGNING_SECRET: &str = "whsec_aG9va29uY2UtY29uZm9ybWFuY2Utc2VjcmV0";
+/// The handlers of the tests, each at a port of its own.
+const HANDLERS: [&str; 3] = ["fastapi", "flask", "node"];
+
+/// What the trials are told of the service.
+struct Known {
+    url: String,
+    description: String,
+}
+
+static KNOWN: OnceLock<Known> = OnceLock::new();
+
+/// One hookonce for all, with its own Postgres.
+struct Service {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Service {
+    fn start() -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("hookonce-clients-").tempdir().map_err(|error| error.to_string())?;
+        let ports = HANDLERS.map(|name| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            (name, listener.expect("a port").port())
+        });
+        fs::write(folder.path().join("hookonce.toml"), config(&ports)).map_err(|error| error.to_string())?;
+        let log = fs::File::create(folder.path().join("log")).map_err(|error| error.to_string())?;
+        let process = in_folder(&folder, &["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let service = Self { process: process.map_err(|error| error.to_string())?, folder };
+        let read = |name: &str| fs::read_to_string(service.folder.path().join(name)).unwrap_or_default();
+        run(&mut in_folder(&service.folder, &["ready", "--wait", "60s"])).map_err(|error| format!("{error}{}", read("log")))?;
+        let url = format!("http://{}", read("data/admin.address").trim());
+        let ports: serde_json::Map<_, _> = ports.into_iter().map(|(name, port)| (name.to_owned(), port.into())).collect();
+        let description = serde_json::json!({ "url": url, "folder": service.folder.path(), "handler_ports": ports }).to_string();
+        KNOWN.get_or_init(|| Known { url, description });
+        Ok(service)
+    }
+}
+
+impl Drop for Service {
+    /// Asks it to stop, as a service manager would, and waits: its Postgres goes with it.
+    fn drop(&mut self) {
+        let _ = run(Command::new("kill").arg(self.process.id().to_string()));
+        let _ = self.process.wait();
+    }
+}
+
+fn in_folder(folder: &tempfile::TempDir, arguments: &[&str]) -> Command {
+    let mut command = tool(env!("CARGO_BIN_EXE_hookonce"), arguments);
+    command.current_dir(folder.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOOKONCE_DATA_DIR", folder.path().join("data")).env("HOOKONCE_TOKEN", TOKEN);
+    command
+}
+
+fn config(ports: &[(&str, u16)]) -> String {
+    let mut config = format!("[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\ntoken = {TOKEN:?}\n");
+    config += "[relay]\npoll_interval = \"20ms\"\n";
+    for (name, port) in ports {
+        config += &format!("[destinations.{name}]\nurl = \"http://127.0.0.1:{port}/webhooks\"\nsigning_secret = {SIGNING_SECRET:?}\n");
+        config += "retry = { base = \"10ms\", cap = \"100ms\" }\n";
+        config += &format!("[[routes]]\nsource = \"ledger\"\ntypes = [\"{name}.*\"]\ndestination = {name:?}\n");
+    }
+    config
+}
+
+/// A command that finds the binary and the running service.
+fn against_service(command: &mut Command) -> Result<(), Failed> {
+    let service = KNOWN.get().expect("started before the trials");
+    command.env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce")).env("HOOKONCE_TEST_SERVICE", &service.description);
+    command.env("HOOKONCE_URL", &service.url).env("HOOKONCE_TOKEN", TOKEN).env("PYTHONDONTWRITEBYTECODE", "1");
+    run(command).map(drop).map_err(Failed::from)
+}
+
 /// A tool of the Python client, with its caches outside the sources.
 fn in_python(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
     let mut command = tool(program, arguments);
-    command.current_dir(root().join("clients/python")).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("MYPY_CACHE_DIR", work_folder().join("mypy")).env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
-    run(&mut command).map(drop).map_err(Failed::from)
+    against_service(command.current_dir(root().join("clients/python")).env("MYPY_CACHE_DIR", work_folder().join("mypy")))
 }
 
 const NODE_VERSION: &str = "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
@@ -105,16 +178,12 @@ fn typescript() -> Result<PathBuf, String> {
 
 fn in_typescript(folder: &Path) -> Result<(), Failed> {
     let mut command = tool("npm", &["test"]);
-    command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")).env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
-    run(&mut command).map(drop).map_err(Failed::from)
+    against_service(command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")))
 }
 
 /// One of the examples, which fails where it does not show what it is to show.
 fn example(program: &Path, name: &str) -> Result<(), Failed> {
-    let mut command = tool(program, &[name]);
-    command.current_dir(root().join("examples")).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"));
-    run(&mut command).map(drop).map_err(Failed::from)
+    against_service(tool(program, &[name]).current_dir(root().join("examples")))
 }
 
 /// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
@@ -138,15 +207,19 @@ fn main() {
     if arguments.list {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
-    let python = python();
-    let typescript = typescript();
+    let (python, typescript) = (python(), typescript());
+    let has_trials = python.is_ok() || typescript.is_ok();
+    let service = has_trials.then(|| Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}")));
     let trials = vec![
         trial("python: types", &python, |program| in_python(program, &["-m", "mypy"])),
         trial("python: tests", &python, |program| in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])),
         trial("example: killed agent", &python, |program| example(program, "killed_agent.py")),
         trial("example: loop agent", &python, |program| example(program, "loop_agent.py")),
         trial("example: queue consumer", &python, |program| example(program, "queue_consumer.py")),
+        trial("example: payment gateway", &python, |program| example(program, "payment_gateway.py")),
         trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
     ];
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(service);
+    conclusion.exit();
 }

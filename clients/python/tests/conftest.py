@@ -1,5 +1,7 @@
-"""A real hookonce for the tests: the binary at HOOKONCE_BIN, or the repository's debug build, with a Postgres of its own."""
+"""A real hookonce for the tests: the one that HOOKONCE_TEST_SERVICE describes (tests/clients.rs), or one of their own with its own Postgres, from
+the binary at HOOKONCE_BIN or the repository's debug build."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,12 @@ class Service:
         return done.stdout
 
 
+def running(binary: str, described: dict[str, Any]) -> Service:
+    folder = Path(described["folder"])
+    environment = {"PATH": os.environ["PATH"], "HOOKONCE_DATA_DIR": str(folder / "data"), "HOOKONCE_TOKEN": TOKEN}
+    return Service(described["url"], described["handler_ports"], binary, environment, folder)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -52,6 +61,9 @@ def service() -> Iterator[Service]:
     binary = os.environ.get("HOOKONCE_BIN") or str(ROOT / "target/debug/hookonce")
     if not Path(binary).exists():
         pytest.exit(f"no hookonce at {binary}: build it, or set HOOKONCE_BIN", returncode=1)
+    if described := os.environ.get("HOOKONCE_TEST_SERVICE"):
+        yield running(binary, json.loads(described))
+        return
     folder = Path(tempfile.mkdtemp(prefix="hookonce-python-"))
     folder.chmod(0o755)
     ports = {"fastapi": free_port(), "flask": free_port()}

@@ -112,7 +112,6 @@ def test_a_coroutine_that_lost_its_lease_is_cancelled(ledger: Ledger, order: Ord
     run = ledger.run(order.id)
 
     async def work(ctx: StepContext) -> None:
-        ctx.check()
         await asyncio.to_thread(overtake, run, ctx)
         try:
             await asyncio.sleep(60)

@@ -1,4 +1,7 @@
-/** A real hookonce for the tests: the binary at HOOKONCE_BIN, or the repository's debug build, with a Postgres of its own. */
+/**
+ * A real hookonce for the tests: the one that HOOKONCE_TEST_SERVICE describes (tests/clients.rs), or one of their own with its own Postgres, from
+ * the binary at HOOKONCE_BIN or the repository's debug build.
+ */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -21,12 +24,17 @@ export class Service {
     private readonly binary: string,
     private readonly folder: string,
     private readonly environment: NodeJS.ProcessEnv,
-    private readonly process: ChildProcess,
+    private readonly process: ChildProcess | null,
   ) {}
 
   static async start(): Promise<Service> {
     const binary = process.env.HOOKONCE_BIN ?? resolve(CLIENTS, "../target/debug/hookonce");
     if (!existsSync(binary)) throw new Error(`no hookonce at ${binary}: build it, or set HOOKONCE_BIN`);
+    if (process.env.HOOKONCE_TEST_SERVICE) {
+      const { url, folder, handler_ports: ports } = JSON.parse(process.env.HOOKONCE_TEST_SERVICE);
+      const environment = { PATH: process.env.PATH, HOOKONCE_DATA_DIR: join(folder, "data"), HOOKONCE_TOKEN: TOKEN };
+      return new Service(url, ports.node, binary, folder, environment, null);
+    }
     const folder = await mkdtemp(join(tmpdir(), "hookonce-typescript-"));
     await chmod(folder, 0o755);
     const port = await freePort();
@@ -49,8 +57,10 @@ export class Service {
   }
 
   async stop(): Promise<void> {
-    const ended = new Promise((done) => (this.process.exitCode === null ? this.process.once("exit", done) : done(null)));
-    this.process.kill("SIGTERM");
+    const { process } = this;
+    if (process === null) return;
+    const ended = new Promise((done) => (process.exitCode === null ? process.once("exit", done) : done(null)));
+    process.kill("SIGTERM");
     await ended;
     await rm(this.folder, { recursive: true, force: true });
   }
@@ -70,6 +80,7 @@ signing_secret = "${SECRET}"
 retry = { base = "10ms", cap = "100ms" }
 [[routes]]
 source = "ledger"
+types = ["node.*"]
 destination = "node"
 `;
 }
