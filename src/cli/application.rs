@@ -189,15 +189,16 @@ impl Application {
     pub async fn stop(self) {
         let [public, admin] = self.servers;
         self.readiness.set(false);
+        let drain = self.settings.load().relay.drain_timeout.0;
+        let gateways = tokio::spawn(stop_gateways(self.gateway_servers, drain));
         public.0.stop(true).await;
         self.recorder.close().await;
         self.stopping.cancel();
-        let drain = self.settings.load().relay.drain_timeout.0;
         self.relays.drain(drain).await;
         self.background.wait().await;
         drop(self.relays);
         let _ = self.finisher.await;
-        stop_gateways(self.gateway_servers, drain).await;
+        let _ = gateways.await;
         self.closing.cancel();
         if let Some(ledger) = self.ledger_server {
             ledger.0.stop(true).await;
@@ -439,10 +440,11 @@ fn serve_gateways(
 
 /// Calls that have begun may end, whether or not who sent them is still there.
 async fn stop_gateways(gateways: Vec<(web::Data<Gateway>, Running)>, drain: Duration) {
-    for (gateway, (handle, server)) in gateways {
-        let ((), ()) = tokio::join!(handle.stop(true), gateway.drain(drain));
+    let stops = gateways.into_iter().map(|(gateway, (handle, server))| async move {
+        tokio::join!(handle.stop(true), gateway.drain(drain));
         let _ = server.await;
-    }
+    });
+    futures_util::future::join_all(stops).await;
 }
 
 /// Readiness follows the database: it flips within two seconds, both ways.

@@ -31,6 +31,9 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
     let data_dir = DataDir::new(globals.data_dir.clone());
     let node = Node::start(loaded.settings, data_dir, Tail::new(1024), false).await?;
     tracing::info!(public = %node.application.public, admin = %node.application.admin, "ready");
+    for (gateway, address) in &node.application.gateways {
+        tracing::info!(gateway, %address, "ready");
+    }
     node.run_until_stopped(Some(inputs)).await
 }
 
