@@ -565,3 +565,29 @@ async fn what_the_gateway_keeps_is_no_tenants() {
     }
     app.app.stop().await;
 }
+
+/// The settings, calls and resolution of docs/idempotency.md.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documents_gateway_works() {
+    let text = include_str!("../../docs/idempotency.md").replace("\\\n", " ");
+    let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("settings");
+    let api = FakeApi::start(vec![Act::status(201, "", "paid"), Act::SayAndClose(String::new())]).await;
+    let own = block.replace("127.0.0.1:8090", "127.0.0.1:0").replace("127.0.0.1:9000", &api.address.to_string());
+    let app = spawn_app(&(config(&[]) + &own)).await;
+    let shop = Shop::of(&app);
+    let mut calls = 0;
+    for line in text.lines().filter(|line| line.starts_with("curl -si ")) {
+        let after = |mark: &str| line.split(mark).nth(1).and_then(|rest| rest.split(['\'', ' ']).next()).expect("a part");
+        let path = after("8090").to_owned();
+        let request = shop.request(Method::POST, &path).header("idempotency-key", after("Key: ")).body(after("-d ").to_owned());
+        assert_eq!(said(request).await.replayed(), after("Replayed: "));
+        calls += 1;
+    }
+    assert_eq!((calls, api.count()), (2, 1));
+    let problem = shop.charge("lost").await.json();
+    let result = text.split("--result '").nth(2).and_then(|rest| rest.split('\'').next()).expect("a result");
+    let result: Value = serde_json::from_str(result).expect("JSON");
+    assert_eq!(resolve(&app, &problem, "done", Some(result)).await.status, 200);
+    assert_eq!(shop.charge("lost").await.json(), json!({ "id": "ch_1" }));
+    app.app.stop().await;
+}

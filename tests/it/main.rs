@@ -15,6 +15,7 @@ mod items;
 mod keys;
 mod ledger;
 mod ledger_process;
+mod ledger_storm;
 mod nodes;
 mod process;
 mod providers;
