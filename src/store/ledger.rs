@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::event::{BodyDigest, Key};
 
 /// What becomes of a step whose lease ends before it is completed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLost {
     /// Nobody runs it again until somebody says what came of it.
@@ -248,7 +248,11 @@ struct EmittedColumns<'a> {
     keys: Vec<Uuid>,
     steps: Vec<&'a str>,
     events: Vec<&'a Emitted>,
+    deliveries: DeliveryColumns<'a>,
 }
+
+/// Deliveries as (id, event, destination), column by column.
+type DeliveryColumns<'a> = (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>);
 
 impl<'a> EmittedColumns<'a> {
     fn of(completions: &[&'a Completion]) -> Self {
@@ -258,33 +262,48 @@ impl<'a> EmittedColumns<'a> {
         Self {
             keys: rows.iter().map(|(place, _)| place.key).collect(),
             steps: rows.iter().map(|(place, _)| &*place.step).collect(),
+            deliveries: deliveries(rows.iter().map(|(_, event)| *event)),
             events: rows.into_iter().map(|(_, event)| event).collect(),
         }
+    }
+
+    /// Those with these ids.
+    fn only(&self, ids: &[Uuid]) -> Self {
+        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id)).collect();
+        Self { keys: Vec::new(), steps: Vec::new(), events, deliveries: Default::default() }
     }
 
     fn column<T>(&self, of: impl Fn(&'a Emitted) -> T) -> Vec<T> {
         self.events.iter().map(|event| of(event)).collect()
     }
+}
 
-    /// Deliveries as (id, event, destination), column by column.
-    fn deliveries(&self) -> (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>) {
-        let rows = self.events.iter().flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
-        rows.fold((Vec::new(), Vec::new(), Vec::new()), |(mut ids, mut events, mut destinations), (id, event, destination)| {
-            ids.push(id);
-            events.push(event);
-            destinations.push(destination);
-            (ids, events, destinations)
-        })
-    }
+fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<'a> {
+    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
+    rows.fold(DeliveryColumns::default(), |(mut ids, mut events, mut destinations), (id, event, destination)| {
+        ids.push(id);
+        events.push(event);
+        destinations.push(destination);
+        (ids, events, destinations)
+    })
 }
 
 /// Records results in one statement with the events that they emit. An event whose (source, key) is known is not written again; one with
 /// another body is kept as a conflict. None: ask again.
 pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
     let firsts = firsts(completions, |completion| &completion.place);
-    let rows = complete_rows(connection, &firsts.iter().map(|index| completions[*index]).collect::<Vec<_>>()).await?;
+    let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
+    let events = EmittedColumns::of(&of_firsts);
+    let rows = complete_rows(connection, &of_firsts, &events).await?;
+    if let Some(unseen) = rows.first().map(|row| &row.unseen).filter(|unseen| !unseen.is_empty()) {
+        conflicts(connection, &events.only(unseen)).await?;
+    }
+    let rows: HashMap<Place, CompletedRow> =
+        rows.into_iter().map(|row| (Place { key: row.key, step: row.step.as_str().into() }, row)).collect();
     let answer = |(index, completion): (usize, &&Completion)| {
-        let Some((is_ended, state, fence, digest)) = rows.get(&completion.place) else { return Some(Fenced::Missing) };
+        let Some(CompletedRow { is_ended, state, fence, end_digest: digest, .. }) = rows.get(&completion.place) else {
+            return Some(Fenced::Missing);
+        };
         if *is_ended && firsts.contains(&index) {
             return Some(Fenced::Done(()));
         }
@@ -299,13 +318,24 @@ pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]
     Ok(completions.iter().enumerate().map(answer).collect())
 }
 
-/// Whether it was ended now, and the state, fence and digest before.
-type CompletedRow = (bool, String, i64, Option<Vec<u8>>);
+/// A step that was to be completed, as it was before.
+struct CompletedRow {
+    key: Key,
+    step: String,
+    state: String,
+    fence: i64,
+    end_digest: Option<Vec<u8>>,
+    /// Whether it was ended now.
+    is_ended: bool,
+    /// Of the whole batch: events whose key another was first with while the statement ran.
+    unseen: Vec<Uuid>,
+}
 
-async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion]) -> Result<HashMap<Place, CompletedRow>, sqlx::Error> {
-    let events = EmittedColumns::of(completions);
-    let (delivery_ids, delivery_events, destinations) = events.deliveries();
-    let rows = sqlx::query!(
+type CompletedRows = Result<Vec<CompletedRow>, sqlx::Error>;
+
+async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion], events: &EmittedColumns<'_>) -> CompletedRows {
+    sqlx::query_as!(
+        CompletedRow,
         r#"
         with u as (
             select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::float8[])
@@ -342,7 +372,10 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
             on conflict (key, body_digest) do nothing
         )
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
-               exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!"
+               exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
+               array(select v.id from v
+                      where not exists (select from k where k.event_id = v.id)
+                        and not exists (select from event_key first where first.key = v.key)) as "unseen!"
           from u join step s on s.key = u.key and s.step = u.step
         "#,
         &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),
@@ -363,13 +396,37 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         &events.column(|event| &event.digest.0[..]) as &[&[u8]],
         &events.column(|event| event.window_seconds),
         EMITTED_HEADERS,
-        &delivery_ids,
-        &delivery_events,
-        &destinations as &[&str],
+        &events.deliveries.0,
+        &events.deliveries.1,
+        &events.deliveries.2 as &[&str],
     )
     .fetch_all(connection)
+    .await
+}
+
+/// Keeps as conflicts what another batch was first with while the statement ran: that could not see with which body.
+async fn conflicts(connection: &mut PgConnection, events: &EmittedColumns<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+        select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $8, v.body
+          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])
+                 as v (id, key, source, event_key, event_type, body, digest)
+               join event_key first on first.key = v.key and first.body_digest <> v.digest
+        on conflict (key, body_digest) do nothing
+        "#,
+        &events.column(|event| event.id),
+        &events.column(|event| event.key),
+        &events.column(|event| &*event.source) as &[&str],
+        &events.column(|event| &*event.event_key) as &[&str],
+        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
+        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
+        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
+        EMITTED_HEADERS,
+    )
+    .execute(connection)
     .await?;
-    Ok(rows.into_iter().map(|r| (Place { key: r.key, step: r.step.into() }, (r.is_ended, r.state, r.fence, r.end_digest))).collect())
+    Ok(())
 }
 
 /// What a step's row says, for a call that changed nothing.
