@@ -111,3 +111,30 @@ impl Refusal {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::api::openapi::GATEWAY_PROBLEMS;
+
+    /// The statuses and kinds in this file's text: no variant can be left out.
+    #[test]
+    fn the_description_of_the_api_has_every_refusal() {
+        let text = include_str!("refusal.rs").split("fn members").next().unwrap();
+        let own: BTreeSet<(u16, String)> = text
+            .split("(StatusCode::")
+            .skip(1)
+            .map(|part| {
+                let status = part.split(',').next().unwrap();
+                let status = (400..600)
+                    .filter_map(|code| StatusCode::from_u16(code).ok())
+                    .find(|known| known.canonical_reason().is_some_and(|reason| reason.to_uppercase().replace([' ', '-'], "_") == status));
+                (status.unwrap().as_u16(), part.split('"').nth(1).unwrap().to_owned())
+            })
+            .collect();
+        let described: BTreeSet<(u16, String)> = GATEWAY_PROBLEMS.iter().map(|(status, kind)| (*status, (*kind).to_owned())).collect();
+        assert_eq!(own, described);
+    }
+}

@@ -39,7 +39,7 @@ pub async fn ledger_alone<B: MessageBody>(request: ServiceRequest, next: Next<B>
 }
 
 /// The route table's other half: reading needs `read`, what is done to deliveries `operate`; tokens, secrets and pruning `admin`.
-fn api_need(method: &Method, path: &str) -> Need {
+pub(super) fn api_need(method: &Method, path: &str) -> Need {
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
     match path {
         _ if path == "/tokens" || path.starts_with("/tokens/") || path == "/prune" => Need::Admin,
@@ -50,7 +50,7 @@ fn api_need(method: &Method, path: &str) -> Need {
     }
 }
 
-fn ledger_need(method: &Method) -> Need {
+pub(super) fn ledger_need(method: &Method) -> Need {
     if method == Method::GET || method == Method::HEAD { Need::LedgerRead } else { Need::Ledger }
 }
 

@@ -159,7 +159,7 @@ impl ResponseError for ApiError {
     }
 }
 
-fn scopes(need: Need) -> &'static str {
+pub(super) fn scopes(need: Need) -> &'static str {
     match need {
         Need::Read => "read, operate or admin",
         Need::Operate => "operate or admin",

@@ -17,6 +17,7 @@ mod ledger;
 mod ledger_process;
 mod ledger_storm;
 mod nodes;
+mod openapi;
 mod process;
 mod providers;
 mod rejections;

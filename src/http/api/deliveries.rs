@@ -1,6 +1,7 @@
 //! Deliveries: list, one with its attempts, retry, cancel.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -18,7 +19,7 @@ use crate::{
 /// Attempts shown with one delivery.
 const ATTEMPTS_MAX: i64 = 200;
 
-#[derive(Clone, Copy, Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     Pending,
@@ -42,7 +43,7 @@ impl State {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     state: Option<State>,

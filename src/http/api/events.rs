@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, http::header, web};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
@@ -17,7 +18,7 @@ use crate::{
 /// Conflicts and deliveries shown with one event.
 const PARTS_MAX: i64 = 200;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     source: Option<String>,

@@ -3,6 +3,7 @@
 mod deliveries;
 mod destinations;
 mod events;
+pub mod openapi;
 mod parameters;
 mod rejections;
 mod replays;
@@ -53,6 +54,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/steps").route(web::get().to(steps::list)))
             .service(at("/tokens").route(web::get().to(tokens::list)).route(web::post().to(tokens::create)))
             .service(at("/tokens/{id}/revoke").route(web::post().to(tokens::revoke)))
+            .service(at("/openapi.json").route(web::get().to(openapi::show)))
             .service(at("/stream").route(web::get().to(stream::stream)))
             .default_service(web::to(no_such_path)),
     );

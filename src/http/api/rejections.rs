@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -25,7 +26,7 @@ const SIGNATURE_CHARS_SHOWN: usize = 16;
 const SECRET_NAMES: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "api-key"];
 const SIGNATURE_NAMES: [&str; 5] = ["signature", "hmac", "sign", "digest", "mac"];
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     source: Option<String>,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -23,7 +24,7 @@ const IDS_MAX: usize = 10_000;
 const ADVANCE_EVENTS: u32 = 200;
 
 /// Which deliveries of an event ask for it to be replayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     /// Every event, whatever became of it.
@@ -45,8 +46,9 @@ impl Status {
 }
 
 /// What is asked for; kept as the replay's `filter`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ReplayBody")]
 pub struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<Vec<Uuid>>,
@@ -191,7 +193,7 @@ fn row_json(row: &ReplayRow) -> Value {
     })
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Advance {
     /// Events of this page, at most.
@@ -244,7 +246,7 @@ fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], m
     deliveries
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     cursor: Option<Uuid>,

@@ -1,6 +1,7 @@
 //! Steps of all tenants and runs, for operators. One step, a run and what changes a step are the ledger's own, under `/v1`.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use crate::{
 
 const STATUSES: [&str; 5] = ["running", "unknown", "released", "done", "failed"];
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     tenant: Option<String>,

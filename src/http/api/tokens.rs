@@ -1,6 +1,7 @@
 //! Tokens: create, list, revoke. A token is shown in the answer that makes it and never again.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use crate::{
     store::token,
 };
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Scope {
     Read,
@@ -32,7 +33,7 @@ impl Scope {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {
     scopes: Vec<Scope>,
@@ -68,7 +69,7 @@ pub async fn create(state: web::Data<AdminState>, body: web::Json<CreateBody>) -
     Ok(HttpResponse::Created().json(answer))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     cursor: Option<Uuid>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use sha2::{Digest as _, Sha256};
@@ -25,7 +26,7 @@ const LEASE_MS: u64 = 30_000;
 
 type StepPath = web::Path<(String, String)>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimBody {
     claim_id: String,
@@ -99,7 +100,7 @@ fn in_force<T>(fenced: Fenced<T>, given: i64, path: &(String, String)) -> Result
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatBody {
     fence: i64,
@@ -120,11 +121,13 @@ pub async fn heartbeat(
     Ok(HttpResponse::Ok().json(json!({ "fence": fence, "lease_until": until.format(&Rfc3339).unwrap_or_default() })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompleteBody {
     fence: i64,
+    #[schemars(with = "Option<serde_json::Value>")]
     result: Option<Box<RawValue>>,
+    #[schemars(with = "Option<serde_json::Value>")]
     error: Option<Box<RawValue>>,
     #[serde(default)]
     emit: Vec<EmitBody>,
@@ -171,7 +174,7 @@ pub(super) fn digest_of(parts: &[&str]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseBody {
     fence: i64,
@@ -193,7 +196,7 @@ pub async fn release(
     Ok(HttpResponse::Ok().json(json!({ "status": "released", "fence": fence })))
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Done,
@@ -201,12 +204,14 @@ pub enum Outcome {
     NotExecuted,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveBody {
     expected_fence: i64,
     outcome: Outcome,
+    #[schemars(with = "Option<serde_json::Value>")]
     result: Option<Box<RawValue>>,
+    #[schemars(with = "serde_json::Value")]
     evidence: Box<RawValue>,
 }
 

@@ -2,6 +2,7 @@
 //! two loses it; under a lease the key is free again until somebody says that it is done.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
@@ -16,7 +17,7 @@ use crate::{
 
 const KEY_BYTES_MAX: usize = 4096;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MarkBody {
     key: String,
@@ -63,7 +64,7 @@ pub async fn mark(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DoneBody {
     key: String,

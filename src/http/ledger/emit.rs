@@ -1,6 +1,7 @@
 //! Events that a step emits with its result: which source they come from, what makes them the same event, and where they go.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -22,13 +23,14 @@ const PART: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const KEY_BYTES_MAX: usize = 1024;
 
 /// One event as it is sent: the body of its deliveries is `data`, byte for byte.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmitBody {
     source: Option<String>,
     #[serde(rename = "type")]
     event_type: Option<String>,
     key: Option<String>,
+    #[schemars(with = "serde_json::Value")]
     data: Box<RawValue>,
 }
 

@@ -1,16 +1,17 @@
 //! The ledger over HTTP: `/v1/runs/{run}/steps/{step}/…` and `/v1/dedup/{scope}`, on the admin port and on a port of its own. Here are the
 //! routes and what the handlers share; what decides is `store::ledger` and `store::dedup`.
 
-mod calls;
-mod dedup;
+pub(super) mod calls;
+pub(super) mod dedup;
 mod emit;
 pub mod kept;
-mod read;
+pub(super) mod read;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use actix_web::{Scope, middleware::from_fn, web};
 use arc_swap::ArcSwap;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
@@ -213,7 +214,7 @@ impl Ledger {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantQuery {
     tenant: Option<String>,

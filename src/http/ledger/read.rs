@@ -1,6 +1,7 @@
 //! Steps as they are: one, or a whole run in one call, for whoever resumes it.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -17,7 +18,7 @@ const PAGE_STEPS_MAX: u32 = 1000;
 /// Results of one page.
 const PAGE_BYTES_MAX: i64 = 16 << 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunQuery {
     tenant: Option<String>,
