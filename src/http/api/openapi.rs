@@ -72,6 +72,12 @@ const OPERATIONS: &[Operation] = &[
     Operation::get("/api/v1/events", "Events, newest first", &[(200, "Events")]).query(inline::<events::ListQuery>),
     Operation::get("/api/v1/events/{id}", "An event with its deliveries and conflicts", &[(200, "WholeEvent")]).or(&[404]),
     Operation::get("/api/v1/events/{id}/body", "The exact bytes", &[(200, "application/octet-stream")]).or(&[404]),
+    Operation::get(
+        "/api/v1/events/{id}/original",
+        "The bytes as they came, where the event is a part of them",
+        &[(200, "application/octet-stream")],
+    )
+    .or(&[404]),
     Operation::get("/api/v1/deliveries", "Deliveries, newest first", &[(200, "Deliveries")]).query(inline::<deliveries::ListQuery>),
     Operation::get("/api/v1/deliveries/{id}", "A delivery with its attempts", &[(200, "WholeDelivery")]).or(&[404]),
     Operation::post("/api/v1/deliveries/{id}/retry", "Makes it due now", &[(200, "Delivery")]).or(&[404, 409, 410]),
