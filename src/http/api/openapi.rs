@@ -149,8 +149,9 @@ const ANSWERS: &[(&str, &str)] = &[
     (
         "WholeEvent",
         "id:uuid source:string event_type:string? event_key:string received_at:time headers:any body_digest:string body_bytes:integer \
-         conflicts:[Conflict] deliveries:[Delivery] ~body:string ~body_base64:string",
+         conflicts:[Conflict] deliveries:[Delivery] ~original:Original ~body:string ~body_base64:string",
     ),
+    ("Original", "items:integer body_bytes:integer body_digest:string"),
     ("Conflict", "id:uuid kind:string event_key:string event_type:string? received_at:time body_digest:string body_bytes:integer"),
     (
         "Delivery",
