@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use actix_web::{
+    App, HttpServer,
+    dev::ServerHandle,
+    web::{self, ServiceConfig},
+};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use sqlx::{PgPool, postgres::PgConnectOptions};
@@ -379,16 +383,9 @@ fn serve_admin(
     ledger: &web::Data<Ledger>,
     readiness: &Readiness,
 ) -> anyhow::Result<Served> {
-    let listener = bind(settings.admin.bind, "admin.bind")?;
-    let address = listener.local_addr()?;
-    let (state, ledger, readiness) = (state.clone(), ledger.clone(), web::Data::new(readiness.clone()));
     let call_bytes_max = settings.ledger.call_max.bytes();
-    let app = move || {
-        let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
-        app.configure(|config| crate::http::admin(config, call_bytes_max))
-    };
-    let server = HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run();
-    Ok((address, (server.handle(), tokio::spawn(server))))
+    let configure = move |config: &mut ServiceConfig| crate::http::admin(config, call_bytes_max);
+    serve_tokens(bind(settings.admin.bind, "admin.bind")?, state, ledger, readiness, 1, configure)
 }
 
 /// The ledger's own port, where it has one.
@@ -399,16 +396,28 @@ fn serve_ledger(
     readiness: &Readiness,
 ) -> anyhow::Result<Option<Served>> {
     let Some(address) = settings.ledger.bind else { return Ok(None) };
-    let listener = bind(address, "ledger.bind")?;
+    let call_bytes_max = settings.ledger.call_max.bytes();
+    let configure = move |config: &mut ServiceConfig| crate::http::ledger_alone(config, call_bytes_max);
+    serve_tokens(bind(address, "ledger.bind")?, state, ledger, readiness, SERVER_STOP_SECONDS, configure).map(Some)
+}
+
+/// A port that answers to bearer tokens.
+fn serve_tokens(
+    listener: TcpListener,
+    state: &web::Data<AdminState>,
+    ledger: &web::Data<Ledger>,
+    readiness: &Readiness,
+    stop_seconds: u64,
+    configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> anyhow::Result<Served> {
     let address = listener.local_addr()?;
     let (state, ledger, readiness) = (state.clone(), ledger.clone(), web::Data::new(readiness.clone()));
-    let call_bytes_max = settings.ledger.call_max.bytes();
     let app = move || {
         let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
-        app.configure(|config| crate::http::ledger_alone(config, call_bytes_max))
+        app.configure(|config| configure(config))
     };
-    let server = HttpServer::new(app).workers(1).shutdown_timeout(SERVER_STOP_SECONDS).disable_signals().listen(listener)?.run();
-    Ok(Some((address, (server.handle(), tokio::spawn(server)))))
+    let server = HttpServer::new(app).workers(1).shutdown_timeout(stop_seconds).disable_signals().listen(listener)?.run();
+    Ok((address, (server.handle(), tokio::spawn(server))))
 }
 
 /// The gateways' ports: every path is the upstream's.

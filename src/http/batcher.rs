@@ -13,10 +13,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::recorder::is_refusal;
+use super::commits::{self, Commits};
 
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_CAP: Duration = Duration::from_secs(2);
 /// Statements that leave the same call undecided; each means that others changed its row meanwhile.
 const ROUNDS_MAX: u32 = 64;
 
@@ -124,7 +122,7 @@ struct Writer<S: Statement> {
 impl<S: Statement> Writer<S> {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            self.write(batch).await;
+            commits::write(&mut self, batch).await;
         }
         if let Some(connection) = self.connection.take() {
             let _ = connection.close().await;
@@ -141,41 +139,17 @@ impl<S: Statement> Writer<S> {
         }
         Some(batch)
     }
+}
 
-    /// Writes until each is decided or its caller is gone. What the database refuses is found by halving.
-    async fn write(&mut self, batch: Vec<Waiting<S>>) {
-        let mut parts = vec![batch];
-        let mut delay = RETRY_FIRST;
-        while let Some(mut part) = parts.pop() {
-            part.retain(|waiting| !waiting.answer.is_closed());
-            if part.is_empty() {
-                continue;
-            }
-            match self.statement(&part).await {
-                Ok(answers) => {
-                    parts.push(answer(part, answers));
-                    delay = RETRY_FIRST;
-                }
-                Err(error) if is_refusal(&error) && part.len() > 1 => {
-                    let half = part.split_off(part.len() / 2);
-                    parts.extend([half, part]);
-                }
-                Err(error) if is_refusal(&error) => {
-                    tracing::error!(%error, "the database refuses a call");
-                    part.into_iter().for_each(|waiting| drop(waiting.answer.send(Err(BatchError::Refused))));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, rows = part.len(), delay_ms = delay.as_millis(), "calls were not decided and are tried again");
-                    self.connection = None;
-                    parts.push(part);
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(RETRY_CAP);
-                }
-            }
-        }
+impl<S: Statement> Commits for Writer<S> {
+    type Waiting = Waiting<S>;
+    type Answers = Vec<Option<S::Answer>>;
+
+    fn is_gone(waiting: &Waiting<S>) -> bool {
+        waiting.answer.is_closed()
     }
 
-    async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Vec<Option<S::Answer>>, sqlx::Error> {
+    async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Self::Answers, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.connect.connect().await?),
@@ -183,18 +157,25 @@ impl<S: Statement> Writer<S> {
         let items: Vec<&S::Item> = part.iter().map(|waiting| &waiting.item).collect();
         self.statement.run(connection, &items).await
     }
-}
 
-/// Answers what is decided and returns the rest.
-fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) -> Vec<Waiting<S>> {
-    let mut rest = Vec::new();
-    for (mut waiting, answer) in part.into_iter().zip(answers) {
-        waiting.rounds += 1;
-        match answer {
-            Some(answer) => drop(waiting.answer.send(Ok(answer))),
-            None if waiting.rounds < ROUNDS_MAX => rest.push(waiting),
-            None => drop(waiting.answer.send(Err(BatchError::Unavailable))),
+    fn answer(part: Vec<Waiting<S>>, answers: Self::Answers) -> Vec<Waiting<S>> {
+        let mut rest = Vec::new();
+        for (mut waiting, answer) in part.into_iter().zip(answers) {
+            waiting.rounds += 1;
+            match answer {
+                Some(answer) => drop(waiting.answer.send(Ok(answer))),
+                None if waiting.rounds < ROUNDS_MAX => rest.push(waiting),
+                None => drop(waiting.answer.send(Err(BatchError::Unavailable))),
+            }
         }
+        rest
     }
-    rest
+
+    fn refuse(waiting: Waiting<S>) {
+        drop(waiting.answer.send(Err(BatchError::Refused)));
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+    }
 }

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod auth;
 pub mod batcher;
+mod commits;
 pub mod error;
 pub mod explain;
 pub mod health;

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::commits::{self, Commits};
 use crate::{
     event::{BodyDigest, Key},
     settings::OnConflict,
@@ -27,8 +28,6 @@ use crate::{
 
 /// Bodies of one statement add up to at most this, but one row is always taken.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_CAP: Duration = Duration::from_secs(2);
 
 /// What recording a request came to. The id is the event's: for all but `New` that of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +221,7 @@ impl Drop for Writer {
 impl Writer {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch() {
-            self.write(batch).await;
+            commits::write(&mut self, batch).await;
         }
     }
 
@@ -243,43 +242,6 @@ impl Writer {
         };
         let requests = line.waiting.iter().take_while(fits).count();
         Some(line.waiting.drain(..requests).collect())
-    }
-
-    /// Writes a batch until the database takes it or nobody waits any longer. A row that it refuses does not take the others with it.
-    async fn write(&mut self, batch: Vec<Waiting>) {
-        let mut parts = vec![batch];
-        let mut delay = RETRY_FIRST;
-        while let Some(mut part) = parts.pop() {
-            part.retain(|waiting| !waiting.answer.is_closed());
-            if part.is_empty() {
-                continue;
-            }
-            match self.record(&part).await {
-                Ok(answers) => {
-                    for (waiting, answer) in part.into_iter().zip(answers) {
-                        let _ = waiting.answer.send(Ok(answer));
-                    }
-                    delay = RETRY_FIRST;
-                }
-                Err(error) if is_refusal(&error) && part.len() > 1 => {
-                    let half = part.split_off(part.len() / 2);
-                    parts.extend([half, part]);
-                }
-                Err(error) if is_refusal(&error) => {
-                    tracing::error!(%error, "the database refuses an event");
-                    for waiting in part {
-                        let _ = waiting.answer.send(Err(RecordError::Refused));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, rows = part.len(), delay_ms = delay.as_millis(), "a batch was not written and is tried again");
-                    self.connection = None;
-                    parts.push(part);
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(RETRY_CAP);
-                }
-            }
-        }
     }
 
     /// What each row of each request came to.
@@ -318,6 +280,34 @@ impl Writer {
             }
         }
         Ok(answers)
+    }
+}
+
+impl Commits for Writer {
+    type Waiting = Waiting;
+    type Answers = Vec<Vec<Recorded>>;
+
+    fn is_gone(waiting: &Waiting) -> bool {
+        waiting.answer.is_closed()
+    }
+
+    async fn statement(&mut self, part: &[Waiting]) -> Result<Self::Answers, sqlx::Error> {
+        self.record(part).await
+    }
+
+    fn answer(part: Vec<Waiting>, answers: Self::Answers) -> Vec<Waiting> {
+        for (waiting, answer) in part.into_iter().zip(answers) {
+            let _ = waiting.answer.send(Ok(answer));
+        }
+        Vec::new()
+    }
+
+    fn refuse(waiting: Waiting) {
+        let _ = waiting.answer.send(Err(RecordError::Refused));
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
     }
 }
 
@@ -428,13 +418,4 @@ async fn answer(
     }
     tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %first.event, "a key came again with another body");
     Ok(Recorded::Conflict(first.event))
-}
-
-/// Whether the database refuses the data itself: then trying again is no use, and another row may be at fault.
-pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54")),
-        sqlx::Error::Encode(_) => true,
-        _ => false,
-    }
 }

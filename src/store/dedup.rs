@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::retention::in_batches;
 use crate::event::Key;
 
 /// A key that somebody wants to handle.
@@ -114,20 +115,10 @@ pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) ->
 
 /// Forgets keys whose window is over, in batches.
 pub async fn prune(pool: &sqlx::PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
-    let mut deleted = 0;
-    loop {
-        let rows = sqlx::query!(
+    in_batches(rows_max, || sqlx::query!(
             "delete from dedup_key where key = any(array(select key from dedup_key where expires_at < now() limit $1)) and expires_at < now()",
             rows_max
-        )
-        .execute(pool)
-        .await?
-        .rows_affected();
-        deleted += rows;
-        if rows < u64::try_from(rows_max).unwrap_or(u64::MAX) {
-            return Ok(deleted);
-        }
-    }
+        ).execute(pool)).await
 }
 
 /// A claim id for a call that brought none, so that at least our own retries have the same answer.

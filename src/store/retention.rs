@@ -1,6 +1,6 @@
 //! Makes the partitions of the days to come and drops those past their time; deletes keys whose window is over, in batches.
 
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, PgPool, Row as _, postgres::PgQueryResult};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
@@ -118,19 +118,25 @@ async fn drop_days(pool: &PgPool, table: &str, first_kept: Date, pruned: &mut Pr
     Ok(())
 }
 
-async fn delete_keys(pool: &PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+/// Deletes a batch at a time, until one is not full; how many rows in all.
+pub(super) async fn in_batches<F>(rows_max: i64, delete: impl Fn() -> F) -> Result<u64, sqlx::Error>
+where
+    F: Future<Output = Result<PgQueryResult, sqlx::Error>>,
+{
+    let full = u64::try_from(rows_max).unwrap_or(u64::MAX);
     let mut deleted = 0;
     loop {
-        let rows = sqlx::query!(
-            "delete from event_key where key = any(array(select key from event_key where expires_at < now() limit $1)) and expires_at < now()",
-            rows_max
-        )
-        .execute(pool)
-        .await?
-        .rows_affected();
+        let rows = delete().await?.rows_affected();
         deleted += rows;
-        if rows < u64::try_from(rows_max).unwrap_or(u64::MAX) {
+        if rows < full {
             return Ok(deleted);
         }
     }
+}
+
+async fn delete_keys(pool: &PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+    in_batches(rows_max, || sqlx::query!(
+            "delete from event_key where key = any(array(select key from event_key where expires_at < now() limit $1)) and expires_at < now()",
+            rows_max
+        ).execute(pool)).await
 }

@@ -4,6 +4,7 @@ use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::retention::in_batches;
 use crate::{event::Key, store::ledger::Place};
 
 /// A step with all that is known of it.
@@ -123,9 +124,8 @@ pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i6
 
 /// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that can't have expired yet.
 pub async fn prune(pool: &PgPool, before: Uuid, rows_max: i64) -> Result<u64, sqlx::Error> {
-    let mut deleted = 0;
-    loop {
-        let rows = sqlx::query!(
+    in_batches(rows_max, || {
+        sqlx::query!(
             r#"
             delete from step
              where id = any(array(select id from step where id < $1 and expires_at < now() order by id limit $2)) and expires_at < now()
@@ -134,11 +134,6 @@ pub async fn prune(pool: &PgPool, before: Uuid, rows_max: i64) -> Result<u64, sq
             rows_max
         )
         .execute(pool)
-        .await?
-        .rows_affected();
-        deleted += rows;
-        if rows < u64::try_from(rows_max).unwrap_or(u64::MAX) {
-            return Ok(deleted);
-        }
-    }
+    })
+    .await
 }

@@ -10,7 +10,7 @@ use actix_web::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{deliveries, events, rejections, replays, steps, tokens};
+use super::{deliveries, events, parameters::PageQuery, rejections, replays, steps, tokens};
 use crate::http::{
     auth::{api_need, ledger_need},
     error::scopes,
@@ -87,7 +87,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::post("/api/v1/destinations/{name}/resume", "Ends the pause", &[(200, "Paused")]),
     Operation::get("/api/v1/rejections", "What was refused, newest first", &[(200, "Rejections")]).query(inline::<rejections::ListQuery>),
     Operation::get("/api/v1/rejections/{id}/explain", "The checks of one, and a name for its mistake", &[(200, "Explained")]).or(&[404]),
-    Operation::get("/api/v1/replays", "Replays, newest first", &[(200, "Replays")]).query(inline::<replays::ListQuery>),
+    Operation::get("/api/v1/replays", "Replays, newest first", &[(200, "Replays")]).query(inline::<PageQuery>),
     Operation::post("/api/v1/replays", "Begins a replay, or counts what it would make", &[(201, "Replay"), (200, "DryRun")])
         .body(shared::<replays::Request>),
     Operation::get("/api/v1/replays/{id}", "A replay", &[(200, "Replay")]).or(&[404]),
@@ -101,7 +101,7 @@ const OPERATIONS: &[Operation] = &[
     Operation::get("/api/v1/status", "The node and its database", &[(200, "Status")]),
     Operation::get("/api/v1/steps", "Steps of all runs, newest first, without results", &[(200, "Steps")])
         .query(inline::<steps::ListQuery>),
-    Operation::get("/api/v1/tokens", "Tokens, without the tokens themselves", &[(200, "Tokens")]).query(inline::<tokens::ListQuery>),
+    Operation::get("/api/v1/tokens", "Tokens, without the tokens themselves", &[(200, "Tokens")]).query(inline::<PageQuery>),
     Operation::post("/api/v1/tokens", "Makes a token, which is shown this once", &[(201, "NewToken")])
         .body(shared::<tokens::CreateBody>)
         .or(&[]),

@@ -1,5 +1,7 @@
 //! Parameters that several resources share: times, page sizes, cursors.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 use uuid::Uuid;
 
@@ -7,6 +9,14 @@ use crate::{event::id_floor, http::error::ApiError};
 
 const PAGE_ROWS: u32 = 50;
 const PAGE_ROWS_MAX: u32 = 1000;
+
+/// The page of a list that has no other filter.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    pub cursor: Option<Uuid>,
+    pub limit: Option<u32>,
+}
 
 /// Rows of a page: as asked for, or the default.
 pub fn page_rows(limit: Option<u32>) -> Result<i64, ApiError> {

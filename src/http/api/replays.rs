@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::parameters::{id_at, next, page_rows};
+use super::parameters::{PageQuery, id_at, next, page_rows};
 use crate::{
     event::{TypeGlob, id_floor, new_id},
     http::{error::ApiError, state::AdminState},
@@ -246,14 +246,7 @@ fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], m
     deliveries
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    cursor: Option<Uuid>,
-    limit: Option<u32>,
-}
-
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = replay::list(&state.pool, query.cursor, limit).await?;
     let replays: Vec<Value> = rows.iter().map(row_json).collect();

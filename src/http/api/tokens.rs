@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::parameters::{next, page_rows};
+use super::parameters::{PageQuery, next, page_rows};
 use crate::{
     event::GATEWAY_TENANT,
     http::{error::ApiError, state::AdminState, tokens},
@@ -69,14 +69,7 @@ pub async fn create(state: web::Data<AdminState>, body: web::Json<CreateBody>) -
     Ok(HttpResponse::Created().json(answer))
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    cursor: Option<Uuid>,
-    limit: Option<u32>,
-}
-
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = token::list(&state.pool, query.cursor, limit).await?;
     let next = next(&rows, limit, |row| row.id);
