@@ -77,10 +77,14 @@ impl Tail {
 
     /// Writes the line that `line` makes; it is made only if somebody reads.
     pub fn write(&self, line: impl FnOnce() -> TailLine) {
-        if self.0.receiver_count() > 0 {
+        if self.is_read() {
             // An error means that the last reader left meanwhile.
             let _ = self.0.send(Arc::new(line()));
         }
+    }
+
+    pub fn is_read(&self) -> bool {
+        self.0.receiver_count() > 0
     }
 
     pub fn read(&self) -> broadcast::Receiver<Arc<TailLine>> {

@@ -11,7 +11,10 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
     web::{self, Bytes, BytesMut},
 };
 use arc_swap::ArcSwap;
@@ -22,6 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    event::BodyDigest,
     http::{
         keyring::{Keyring, Missing},
         learning::{Kept, Learning},
@@ -30,7 +34,7 @@ use crate::{
         rejections::{Refused, Rejections},
         sources::{Source, Sources},
     },
-    provider::{ChallengeAnswer, Reason, Rejection, Request, VerifiedRequest},
+    provider::{ChallengeAnswer, Reason, Rejection, Request, Verified, VerifiedRequest},
     tail::{RequestStatus, Tail, TailLine},
 };
 
@@ -149,7 +153,7 @@ impl Refusal {
     fn response(&self, source: Option<&Source>) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
-        response.content_type("application/problem+json").insert_header(("Hookonce-Status", "refused"));
+        response.insert_header((header::CONTENT_TYPE, PROBLEM)).insert_header((recording::STATUS, REFUSED));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header(("Retry-After", "5"));
         }
@@ -170,6 +174,9 @@ impl Refusal {
         response.body(problem(status))
     }
 }
+
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const REFUSED: HeaderValue = HeaderValue::from_static("refused");
 
 fn problem(status: StatusCode) -> String {
     let title = status.canonical_reason().unwrap_or("Refused");
@@ -252,6 +259,10 @@ async fn handle(
     let body = read_body(request, payload, source.body_max, ingress.body_timeout, &mut share).await?;
     let verified =
         verify_with_keys(request, ingress, source, &body).await.map_err(|refusal| Cause { refusal, body: Some(body.clone()) })?;
+    let verified = match verified {
+        Verified::New(verified) => verified,
+        Verified::Known(event) => return Ok(recording::answer_known(source, event)),
+    };
     if let Some(challenge) = verified.challenge() {
         if let Some(secret) = verified.learnt_secret() {
             learn(ingress, source, secret).await?;
@@ -338,7 +349,7 @@ async fn read_body(
 }
 
 /// The same once more, with the provider's key, where that had to be fetched first.
-async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Refusal> {
+async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<Verified<Uuid>, Refusal> {
     let rejection = match verify(request, ingress, source, body) {
         Ok(verified) => return Ok(verified),
         Err(rejection) => rejection,
@@ -352,13 +363,15 @@ async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Sou
     }
 }
 
-fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<VerifiedRequest, Rejection> {
+/// Whoever reads the tail wants a line with the key and the type: then all is read.
+fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<Verified<Uuid>, Rejection> {
     let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let url = source.url_of(ingress.public_url.as_deref(), target);
     let query = Some(request.query_string());
     let view = Request { method: request.method().as_str(), url: url.as_deref(), query, headers: &headers, body };
-    source.verifier.verify(&view, ingress.clock.unix_ms())
+    let known = |digest: &BodyDigest| if ingress.tail.is_read() { None } else { ingress.recorder.recent_body(&source.name, digest) };
+    source.verifier.verify_unless(&view, ingress.clock.unix_ms(), known)
 }
 
 fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, started: Instant, status: RequestStatus, event: Option<Uuid>) {

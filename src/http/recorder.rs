@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::commits::{self, Commits};
 use crate::{
-    event::{BodyDigest, Key},
+    event::{BodyDigest, Key, body_key_of},
     settings::OnConflict,
     store::{
         handoff::{Handoff, Leased, RelayEvent, Reserved},
@@ -128,6 +128,8 @@ pub struct Recorder {
     queue: Arc<Queue>,
     handoff: Arc<Handoff>,
     recent: Cache<Key, Recent>,
+    /// The last statement was for repeats for the most part: whether a key is there is then asked before it is written.
+    asks_first: AtomicBool,
     connect: PgConnectOptions,
     options: RecorderOptions,
     writing: TaskTracker,
@@ -149,6 +151,7 @@ impl Recorder {
             queue: Arc::default(),
             handoff,
             recent: Cache::new(options.recent_keys_max),
+            asks_first: AtomicBool::new(false),
             connect,
             options,
             writing: TaskTracker::new(),
@@ -168,10 +171,20 @@ impl Recorder {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The event of a key that was recorded lately with this very body: a duplicate that needs no query.
+    /// The event of this very body, where it was recorded lately and its key is of the body alone: a duplicate that needs no query.
+    pub fn recent_body(&self, source: &str, digest: &BodyDigest) -> Option<Uuid> {
+        self.recent(body_key_of(source, digest), digest)
+    }
+
+    /// The event of a key that was recorded lately with this very body.
     pub fn recent(&self, key: Key, digest: &BodyDigest) -> Option<Uuid> {
         let recent = self.recent.get(&key)?;
         (recent.digest == *digest && Instant::now() < recent.until).then_some(recent.event)
+    }
+
+    fn remember(&self, event: &NewEvent, recent: Recent) {
+        let of_body = event.request.key_is_of_body();
+        self.recent.insert(if of_body { body_key_of(&event.source, event.request.digest()) } else { event.key }, recent);
     }
 
     /// Queues a request. The receiver gets its answer after the commit.
@@ -199,6 +212,24 @@ impl Recorder {
             tokio::spawn(self.writing.track_future(writer.run()));
         }
         Ok(receiver)
+    }
+}
+
+impl Recorder {
+    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each came to; how many are new.
+    async fn insert(&self, connection: &mut PgConnection, rows: &[&Row], found: &mut HashMap<Key, Recent>) -> Result<usize, sqlx::Error> {
+        let events: Vec<&NewEvent> = rows.iter().map(|row| &row.event).collect();
+        let (deliveries, places) = plan_deliveries(&self.handoff, rows);
+        let leased_at = Instant::now();
+        let mut new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
+        new.sort_unstable();
+        let (new, others): (Vec<&NewEvent>, Vec<&NewEvent>) = events.into_iter().partition(|event| new.binary_search(&event.id).is_ok());
+        found.extend(new.iter().map(|event| (event.key, recent_of(event, event.id, *event.request.digest()))));
+        hand_over(&new, deliveries, places, leased_at);
+        if !others.is_empty() {
+            resolve(connection, &others, found).await?;
+        }
+        Ok(new.len())
     }
 }
 
@@ -250,22 +281,15 @@ impl Writer {
             Some(connection) => connection,
             none => none.insert(self.recorder.connect.connect().await?),
         };
-        let Recorder { handoff, options, .. } = &*self.recorder;
+        let recorder = &*self.recorder;
         let firsts = first_of_each_key(batch);
-        let events: Vec<&NewEvent> = firsts.iter().map(|row| &row.event).collect();
-        let (deliveries, places) = plan_deliveries(handoff, &firsts);
-        let leased_at = Instant::now();
-        let mut new = inbox::record(connection, options.node, options.lease_seconds, &events, &deliveries).await?;
-        new.sort_unstable();
-        let mut found: HashMap<Key, Recent> = HashMap::with_capacity(events.len());
-        for event in events.iter().filter(|event| new.binary_search(&event.id).is_ok()) {
-            found.insert(event.key, recent_of(event, event.id, *event.request.digest()));
+        let mut found: HashMap<Key, Recent> = HashMap::with_capacity(firsts.len());
+        if recorder.asks_first.load(Ordering::Relaxed) {
+            found = known(connection, &firsts).await?;
         }
-        hand_over(&events, &found, deliveries, places, leased_at);
-        let others: Vec<&NewEvent> = events.iter().copied().filter(|event| !found.contains_key(&event.key)).collect();
-        if !others.is_empty() {
-            resolve(connection, &others, &mut found).await?;
-        }
+        let unknown: Vec<&Row> = firsts.iter().copied().filter(|row| !found.contains_key(&row.event.key)).collect();
+        let new = if unknown.is_empty() { 0 } else { recorder.insert(connection, &unknown, &mut found).await? };
+        recorder.asks_first.store(new * 2 < firsts.len(), Ordering::Relaxed);
         let mut answers = Vec::with_capacity(batch.len());
         for Waiting { incoming, .. } in batch {
             let mut of_rows = Vec::with_capacity(incoming.rows.len());
@@ -274,9 +298,9 @@ impl Writer {
             }
             answers.push(of_rows);
         }
-        for event in &events {
+        for Row { event, .. } in firsts {
             if let Some(recent) = found.get(&event.key) {
-                self.recorder.recent.insert(event.key, *recent);
+                recorder.remember(event, *recent);
             }
         }
         Ok(answers)
@@ -346,22 +370,13 @@ fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<O
     (deliveries, places)
 }
 
-/// Gives the committed, leased deliveries of new events to their workers.
-fn hand_over(
-    events: &[&NewEvent],
-    new: &HashMap<Key, Recent>,
-    deliveries: Vec<NewDelivery>,
-    places: Vec<Option<Reserved>>,
-    leased_at: Instant,
-) {
+/// Gives the committed, leased deliveries of new events, which are sorted by key, to their workers.
+fn hand_over(new: &[&NewEvent], deliveries: Vec<NewDelivery>, places: Vec<Option<Reserved>>, leased_at: Instant) {
     let mut shared: HashMap<Uuid, Arc<RelayEvent>> = HashMap::new();
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let Some(place) = place else { continue };
-        if !new.contains_key(&delivery.key) {
-            continue;
-        }
-        let Ok(at) = events.binary_search_by_key(&delivery.key, |event| event.key) else { continue };
-        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(events[at])).clone();
+        let Ok(at) = new.binary_search_by_key(&delivery.key, |event| event.key) else { continue };
+        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(new[at])).clone();
         let (id, key) = (delivery.id, delivery.key);
         place.send(Leased { id, key, epoch: 1, attempts: 0, replay_id: None, age_seconds: 0.0, leased_at, event: Some(event) });
     }
@@ -376,6 +391,15 @@ fn relay_event(event: &NewEvent) -> Arc<RelayEvent> {
         headers: event.headers.clone(),
         body: event.request.body().clone(),
     })
+}
+
+/// The rows whose keys are there already. One that this very event wrote, before its answer was lost, counts as unknown: `resolve` knows more.
+async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<HashMap<Key, Recent>, sqlx::Error> {
+    let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let others =
+        rows.iter().filter_map(|row| Some((&row.event, seen.get(&row.event.key)?))).filter(|(event, seen)| seen.event_id != event.id);
+    Ok(others.map(|(event, seen)| (event.key, recent_of(event, seen.event_id, seen.digest))).collect())
 }
 
 /// Finds the first events of keys that were not new, and keeps what shares a body with an event of another, unsigned id.

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, http::header::HeaderMap};
+use actix_web::{
+    HttpResponse,
+    http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
 use time::OffsetDateTime;
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
     event::{body_key_of, key_of, new_id},
@@ -32,38 +35,39 @@ pub async fn record(
     verified: &VerifiedRequest,
 ) -> Result<Vec<Recorded>, RecordError> {
     let parts = parts(verified);
-    let keys: Vec<Uuid> = parts.iter().map(|part| key_of(&source.name, part.event_key())).collect();
-    let mut answers: Vec<Option<Recorded>> =
-        keys.iter().zip(parts).map(|(key, part)| ingress.recorder.recent(*key, part.digest()).map(Recorded::Duplicate)).collect();
-    let unknown: Vec<usize> = (0..parts.len()).filter(|index| answers[*index].is_none()).collect();
-    if unknown.is_empty() {
-        return Ok(answers.into_iter().flatten().collect());
-    }
+    let recent = |part: &VerifiedRequest| match part.key_is_of_body() {
+        true => ingress.recorder.recent_body(&source.name, part.digest()),
+        false => ingress.recorder.recent(key_of(&source.name, part.event_key()), part.digest()),
+    };
+    let mut answers: Vec<Option<Recorded>> = parts.iter().map(|part| recent(part).map(Recorded::Duplicate)).collect();
+    let unknown = || answers.iter().zip(parts).filter(|(answer, _)| answer.is_none()).map(|(_, part)| part);
     let original = original(verified);
-    let row = |index: &usize| {
-        let part = &parts[*index];
-        let event = NewEvent {
-            id: Uuid::now_v7(),
-            key: keys[*index],
-            body_key: (!part.key_is_signed()).then(|| body_key_of(&source.name, part.digest())),
-            source: source.name.clone(),
-            window_seconds: source.window.as_secs_f64(),
-            headers: stored_headers(headers, &source.secret_headers, original.is_some(), part.content_type()),
-            request: part.clone(),
-            original: original.clone(),
+    let rows: Vec<Row> = unknown().map(|part| row(headers, source, part, original.as_ref())).collect();
+    if !rows.is_empty() {
+        let answer = ingress.recorder.queue(Incoming { rows, on_conflict: source.on_conflict })?;
+        let recorded = match tokio::time::timeout(source.ack_budget, answer).await {
+            Ok(Ok(answer)) => answer?,
+            _ => return Err(RecordError::Unavailable),
         };
-        Row { event, destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
-    };
-    let rows = unknown.iter().map(row).collect();
-    let answer = ingress.recorder.queue(Incoming { rows, on_conflict: source.on_conflict })?;
-    let recorded = match tokio::time::timeout(source.ack_budget, answer).await {
-        Ok(Ok(answer)) => answer?,
-        _ => return Err(RecordError::Unavailable),
-    };
-    for (index, recorded) in unknown.into_iter().zip(recorded) {
-        answers[index] = Some(recorded);
+        for (answer, recorded) in answers.iter_mut().filter(|answer| answer.is_none()).zip(recorded) {
+            *answer = Some(recorded);
+        }
     }
     Ok(answers.into_iter().flatten().collect())
+}
+
+fn row(headers: &HeaderMap, source: &Source, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
+    let event = NewEvent {
+        id: Uuid::now_v7(),
+        key: key_of(&source.name, part.event_key()),
+        body_key: (!part.key_is_signed()).then(|| body_key_of(&source.name, part.digest())),
+        source: source.name.clone(),
+        window_seconds: source.window.as_secs_f64(),
+        headers: stored_headers(headers, &source.secret_headers, original.is_some(), part.content_type()),
+        request: part.clone(),
+        original: original.cloned(),
+    };
+    Row { event, destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
 }
 
 /// The request's own body, where its items are the events.
@@ -82,29 +86,42 @@ pub fn told(recorded: Recorded) -> (Uuid, RequestStatus) {
     }
 }
 
+const EVENT: HeaderName = HeaderName::from_static("hookonce-event");
+pub const STATUS: HeaderName = HeaderName::from_static("hookonce-status");
+
 /// Of several the most is told: accepted where any is new, else conflict where any is one. With counts where the request was split.
 pub fn answer(source: &Source, recorded: &[Recorded], is_split: bool) -> HttpResponse {
-    let first = |wanted: RequestStatus| recorded.iter().map(|one| told(*one)).find(|(_, status)| *status == wanted);
-    let count = |wanted: RequestStatus| recorded.iter().filter(|one| told(**one).1 == wanted).count();
     let ranked = [(RequestStatus::New, "accepted"), (RequestStatus::Conflict, "conflict"), (RequestStatus::Duplicate, "duplicate")];
-    let found = ranked.into_iter().find_map(|(status, word)| first(status).map(|(event, _)| (event, word)));
+    let all = |wanted: RequestStatus| recorded.iter().map(|one| told(*one)).filter(move |(_, status)| *status == wanted);
+    let found = ranked.into_iter().find_map(|(status, word)| Some((all(status).next()?.0, word)));
     let (event, word) = found.unwrap_or((Uuid::nil(), "duplicate"));
+    let [new, conflict, duplicate] = ranked.map(|(status, _)| if is_split { all(status).count() } else { 0 });
+    let items = match is_split {
+        true => format!(r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#),
+        false => String::new(),
+    };
+    one_answer(source, event, word, &items)
+}
+
+/// The answer to a repeat that was known by its body.
+pub fn answer_known(source: &Source, event: Uuid) -> HttpResponse {
+    one_answer(source, event, "duplicate", "")
+}
+
+/// `items`: further members of the JSON object.
+fn one_answer(source: &Source, event: Uuid, word: &'static str, items: &str) -> HttpResponse {
+    let mut id = [0; Hyphenated::LENGTH];
+    let id: &str = event.hyphenated().encode_lower(&mut id);
     let mut response = HttpResponse::Ok();
-    response.insert_header(("Hookonce-Event", event.to_string())).insert_header(("Hookonce-Status", word));
+    response.insert_header((EVENT, id)).insert_header((STATUS, HeaderValue::from_static(word)));
     if source.bare_answers {
         return response.finish();
     }
     if let Some(answer) = &source.verifier.scheme().spec.answer {
         return response.content_type("text/plain").body(answer.clone());
     }
-    let items = match is_split {
-        true => {
-            let [new, conflict, duplicate] = ranked.map(|(status, _)| count(status));
-            format!(r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#)
-        }
-        false => String::new(),
-    };
-    response.content_type("application/json").body(format!(r#"{{"status":"{word}","event":"{event}"{items}}}"#))
+    let body = [r#"{"status":""#, word, r#"","event":""#, id, "\"", items, "}"].concat();
+    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)
 }
 
 /// Hop-by-hop headers (RFC 9110, section 7.6.1), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor

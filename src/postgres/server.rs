@@ -257,7 +257,7 @@ impl Ground {
     async fn wait_until_ready(&self, socket_dir: &Path, end: &watch::Receiver<Option<String>>) -> Result<(), PostgresError> {
         let connect = async {
             while let Err(error) = connect(socket_dir, "postgres").await {
-                tracing::trace!(%error, "PostgreSQL is not ready yet");
+                tracing::debug!(%error, "PostgreSQL is not ready yet");
                 sleep(POLL).await;
             }
         };

@@ -6,15 +6,17 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::{Choice, ConstantTimeEq as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
+    SchemeError,
     asymmetric::{self, PublicKey, SIGNATURE_BYTES_MAX},
     candidates::{BASE64, BASE64_URL, Candidates, Width, credentials},
+    plan::Plan,
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;
@@ -265,6 +267,24 @@ pub fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
 /// The key's bytes of a secret as it is written in the settings.
 pub fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
     steps.iter().try_fold(secret.as_bytes().to_vec(), |secret, step| step.apply(secret))
+}
+
+/// By algorithm, one key for each secret; and what is wrong with a secret.
+pub fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
+    let mut errors = Vec::new();
+    if plan.keys.is_some() {
+        return (Vec::new(), errors);
+    }
+    let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
+    for (index, secret) in secrets.iter().enumerate() {
+        let made = key_bytes(&plan.steps, secret.expose_secret())
+            .and_then(|bytes| plan.algorithms.iter().map(|algorithm| Key::new(*algorithm, &bytes)).collect::<Result<Vec<_>, _>>());
+        match made {
+            Ok(made) => all.iter_mut().zip(made).for_each(|((_, keys), key)| keys.push(key)),
+            Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
+        }
+    }
+    (all, errors)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub use self::{
     keys::{KeySet, KnownKeys, Need},
     sample::sample_body,
     sign::{Draft, Signed, generate_secret, sign},
-    verified::VerifiedRequest,
+    verified::{Verified, VerifiedRequest},
     verify::Verifier,
 };
 

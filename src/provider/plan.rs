@@ -1,7 +1,9 @@
 //! A scheme, compiled: every string of it read once, every mistake reported with its key. It runs nothing.
 
+use std::borrow::Cow;
+
 use super::{
-    SchemeError,
+    Request, SchemeError,
     binds::Bind,
     candidates::Grammar,
     challenge::Challenge,
@@ -10,7 +12,7 @@ use super::{
     jws,
     keys::Keys,
     mac::Step,
-    selector::{Place, Selector},
+    selector::{Inputs, Place, Selector},
     template::Template,
 };
 use crate::settings::{
@@ -48,6 +50,8 @@ pub struct Plan {
     pub key_id: Option<Selector>,
     pub gzip: Option<Gzip>,
     pub key: Option<Selector>,
+    /// The same body always has the same key, and is one event.
+    pub key_is_of_body: bool,
     pub event_type: Option<Selector>,
     pub items: Option<Items>,
     pub challenges: Vec<Challenge>,
@@ -208,6 +212,7 @@ impl Plan {
             return Err(compiler.errors);
         };
         let numbered = signature.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries));
+        let key_is_of_body = document.is_none() && items.is_none() && key.as_ref().is_none_or(Selector::is_of_body);
         Ok(Self {
             algorithms,
             steps,
@@ -229,6 +234,7 @@ impl Plan {
             key_id,
             gzip: spec.gzip,
             key,
+            key_is_of_body,
             event_type,
             items,
             challenges,
@@ -246,6 +252,28 @@ impl Plan {
     /// Whether any of the contents covers the body as a whole.
     pub fn covers_body(&self) -> bool {
         self.binds.iter().any(Bind::has_body) || !self.contents.is_empty() && self.contents.iter().all(Template::has_body)
+    }
+
+    /// The id that is signed, where it is in a header.
+    pub fn signed_id<'a>(&self, request: &'a Request<'a>) -> Option<Cow<'a, [u8]>> {
+        let selector = self.id.as_ref().filter(|_| self.contents.iter().all(Template::has_id))?;
+        selector.resolve(&Inputs { request, found: None, signature: None }).ok().flatten().map(|(_, value)| value)
+    }
+
+    /// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
+    pub fn signs(&self, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
+        if self.contents.is_empty() {
+            let claim = self.grammar.jws && matches!(place, Place::Signature(_));
+            return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
+        }
+        let covered = self.contents.iter().all(|content| content.covers(place));
+        match place {
+            Place::Body(_) | Place::Member(_) => self.covers_body(),
+            Place::Form(_) => self.covers_body() || covered,
+            Place::Header(_) => id == Some(value) || covered,
+            Place::Query(_) => covered,
+            Place::Headers(_) | Place::Queries | Place::Signature(_) => false,
+        }
     }
 }
 

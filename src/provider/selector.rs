@@ -88,6 +88,11 @@ impl Selector {
         self.alternatives.iter().flatten().map(|part| &part.place)
     }
 
+    /// Whether every value is one of the JSON body's: nothing else of the request changes it.
+    pub fn is_of_body(&self) -> bool {
+        self.places().all(|place| matches!(place, Place::Body(_) | Place::Member(_)))
+    }
+
     /// The first alternative whose parts are there and not empty.
     pub fn resolve<'a>(&self, inputs: &Inputs<'a>) -> Result<Resolved<'a>, Repeated> {
         for (index, parts) in self.alternatives.iter().enumerate() {

@@ -105,9 +105,12 @@ impl Sent {
     }
 
     pub fn check(&self, verifier: &Verifier, now_ms: i64) -> Result<VerifiedRequest, Rejection> {
+        self.with_request(|request| verifier.verify(request, now_ms))
+    }
+
+    pub fn with_request<T>(&self, look: impl FnOnce(&Request<'_>) -> T) -> T {
         let headers: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: self.method, url: self.url.as_deref(), query: None, headers: &headers, body: &self.body };
-        verifier.verify(&request, now_ms)
+        look(&Request { method: self.method, url: self.url.as_deref(), query: None, headers: &headers, body: &self.body })
     }
 
     pub fn verify(&self, verifier: &Verifier, now: i64) -> Result<VerifiedRequest, &'static str> {

@@ -13,9 +13,17 @@ pub struct VerifiedRequest {
     event_key: String,
     event_type: Option<String>,
     key_is_signed: bool,
+    key_is_of_body: bool,
     handshake: Option<Handshake>,
     items: Vec<VerifiedRequest>,
     content_type: Option<&'static str>,
+}
+
+/// What verifying came to, where a body may be known already.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, never kept")]
+pub enum Verified<K> {
+    New(VerifiedRequest),
+    Known(K),
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +60,11 @@ impl VerifiedRequest {
         self.key_is_signed
     }
 
+    /// Whether the same body always is the same event.
+    pub fn key_is_of_body(&self) -> bool {
+        self.key_is_of_body
+    }
+
     /// Set where this is a handshake: answer this, record nothing.
     pub fn challenge(&self) -> Option<&ChallengeAnswer> {
         self.handshake.as_ref().map(|handshake| &handshake.answer)
@@ -85,13 +98,20 @@ pub(super) type KeyAndType = (Option<(String, bool)>, Option<String>);
 #[derive(Default)]
 pub(super) struct Read {
     pub key: Option<(String, bool)>,
+    pub key_is_of_body: bool,
     pub event_type: Option<String>,
     pub handshake: Option<Handshake>,
     pub items: Vec<VerifiedRequest>,
 }
 
-pub(super) fn accepted(request: &Request<'_>, view: &Request<'_>, read: Read) -> VerifiedRequest {
-    let digest = BodyDigest::of(view.body);
+impl Read {
+    pub fn handshake(handshake: Handshake) -> Self {
+        Self { handshake: Some(handshake), ..Self::default() }
+    }
+}
+
+/// `digest` is that of the body as it is read: unpacked, where it came packed.
+pub(super) fn accepted(request: &Request<'_>, digest: BodyDigest, read: Read) -> VerifiedRequest {
     whole(request.body.clone(), digest, read)
 }
 
@@ -102,7 +122,7 @@ pub(super) fn item(body: Bytes, read: Read, content_type: Option<&'static str>) 
 }
 
 fn whole(body: Bytes, digest: BodyDigest, read: Read) -> VerifiedRequest {
-    let Read { key, event_type, handshake, items } = read;
+    let Read { key, key_is_of_body, event_type, handshake, items } = read;
     let (event_key, key_is_signed) = key.unwrap_or_else(|| (hex::encode(digest.0), true));
-    VerifiedRequest { body, digest, event_key, event_type, key_is_signed, handshake, items, content_type: None }
+    VerifiedRequest { body, digest, event_key, event_type, key_is_signed, key_is_of_body, handshake, items, content_type: None }
 }

@@ -1,7 +1,7 @@
 //! Verifies one request: the form of the signature, then the time, then the digest, and only then the event's key and type. The cheap
 //! checks come first; every secret is tried in constant time.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, sync::Arc};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
@@ -15,13 +15,13 @@ use super::{
     gzip::{Broken, unpacked},
     jws::Token,
     keys::{KnownKeys, lacking},
-    mac::{self, Key, key_bytes, key_name},
+    mac::{self, Key, key_name},
     of_source::scheme_of,
     plan::Plan,
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
     times::timestamp,
-    verified::{Handshake, KeyAndType, Read, VerifiedRequest, accepted},
+    verified::{Handshake, KeyAndType, Read, Verified, VerifiedRequest, accepted},
 };
 use crate::{
     event::BodyDigest,
@@ -85,7 +85,7 @@ impl Verifier {
             errors.iter().map(|error| SchemeError::new("provider", &format!("{}: {error}", scheme.name))).collect()
         };
         let plan = Arc::clone(scheme.plan().map_err::<Vec<SchemeError>, _>(unbuilt)?);
-        let (keys, errors) = keys_of(&plan, secrets);
+        let (keys, errors) = mac::keys_of(&plan, secrets);
         let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
         let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
         let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
@@ -107,7 +107,7 @@ impl Verifier {
 
     /// With this secret, where it has none; None where it has one, or this one is not usable.
     pub fn with_secret(&self, secret: &SecretString) -> Option<Self> {
-        let (keys, errors) = keys_of(&self.plan, std::slice::from_ref(secret));
+        let (keys, errors) = mac::keys_of(&self.plan, std::slice::from_ref(secret));
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
         let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
@@ -154,10 +154,23 @@ impl Verifier {
 
     /// Verifies one request at this time (unix milliseconds).
     pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
+        match self.verify_unless(request, now_unix_ms, |_| None::<Infallible>)? {
+            Verified::New(verified) => Ok(verified),
+            Verified::Known(never) => match never {},
+        }
+    }
+
+    /// The same, but of a right request whose key is of the body alone nothing more is read where that body is `known` already.
+    pub fn verify_unless<K>(
+        &self,
+        request: &Request<'_>,
+        now_unix_ms: i64,
+        known: impl Fn(&BodyDigest) -> Option<K>,
+    ) -> Result<Verified<K>, Rejection> {
         let plan = &*self.plan;
         once(&plan.once, request)?;
         if let Some(verified) = self.unsigned_handshake(request)? {
-            return Ok(verified);
+            return Ok(Verified::New(verified));
         }
         let unpacked = match plan.gzip {
             Some(_) => unpacked(request.body).map_err(|Broken| rejection(Reason::MalformedRequest, "the body can't be unpacked"))?,
@@ -169,7 +182,16 @@ impl Verifier {
         };
         let signed = if plan.gzip == Some(Gzip::AsSent) { request } else { &view };
         let secret = self.check(signed, now_unix_ms)?;
-        self.accept(request, &view, secret)
+        let digest = BodyDigest::of(view.body);
+        if let Some(verified) = self.signed_handshake(request, &view, digest, secret)? {
+            return Ok(Verified::New(verified));
+        }
+        if plan.key_is_of_body
+            && let Some(known) = known(&digest)
+        {
+            return Ok(Verified::Known(known));
+        }
+        self.read(request, &view, digest).map(Verified::New)
     }
 
     /// Checks the signature, with the URL as it is and, where senders differ, with its other ports; gives the place of the secret that made it.
@@ -317,14 +339,9 @@ impl Verifier {
         Ok(candidates)
     }
 
-    /// What is read of a request whose signature is right. `view` has the body as it is to be read.
-    fn accept(&self, request: &Request<'_>, view: &Request<'_>, secret: usize) -> Result<VerifiedRequest, Rejection> {
+    /// What is read of a request whose signature is right. `view` has the body as it is to be read, and `digest` is that body's.
+    fn read(&self, request: &Request<'_>, view: &Request<'_>, digest: BodyDigest) -> Result<VerifiedRequest, Rejection> {
         let plan = &*self.plan;
-        for challenge in plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
-            if let Some(handshake) = self.handshake(challenge, view, secret)? {
-                return Ok(accepted(request, view, Read { handshake: Some(handshake), ..Read::default() }));
-            }
-        }
         let read = Inputs { request: view, found: None, signature: None };
         // The claims of a token are read like the body.
         let token = if plan.grammar.jws { signatures(plan, &read)? } else { Vec::new() };
@@ -334,7 +351,7 @@ impl Verifier {
         let found = if plan.after.is_empty() { None } else { plan.after.find(&document) };
         let inputs = Inputs { request: view, found: found.as_ref(), signature: token };
         let (key, event_type) = self.key_and_type(plan.key.as_ref(), plan.event_type.as_ref(), &inputs)?;
-        Ok(accepted(request, view, Read { key, event_type, handshake: None, items }))
+        Ok(accepted(request, digest, Read { key, key_is_of_body: plan.key_is_of_body, event_type, handshake: None, items }))
     }
 
     /// What these selectors name: the key, with whether the signature covers it, and the type.
@@ -352,8 +369,8 @@ impl Verifier {
         let Some(selector) = key else { return Ok((None, event_type)) };
         let found = resolve(selector, inputs)?.filter(|(_, value)| !value.trim_ascii().is_empty());
         let key = found.map(|(alternative, value)| {
-            let id = signed_id(plan, inputs.request);
-            let signed = selector.alternatives[alternative].iter().all(|part| is_signed(plan, &part.place, &value, id.as_deref()));
+            let id = plan.signed_id(inputs.request);
+            let signed = selector.alternatives[alternative].iter().all(|part| plan.signs(&part.place, &value, id.as_deref()));
             (name(&value).map_or_else(|| hex::encode(BodyDigest::of(&value).0), str::to_owned), signed)
         });
         Ok((key, event_type))
@@ -362,7 +379,22 @@ impl Verifier {
     fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
         for challenge in self.plan.challenges.iter().filter(|challenge| challenge.unsigned) {
             if let Some(handshake) = self.handshake(challenge, request, 0)? {
-                return Ok(Some(accepted(request, request, Read { handshake: Some(handshake), ..Read::default() })));
+                return Ok(Some(accepted(request, BodyDigest::of(request.body), Read::handshake(handshake))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn signed_handshake(
+        &self,
+        request: &Request<'_>,
+        view: &Request<'_>,
+        digest: BodyDigest,
+        secret: usize,
+    ) -> Result<Option<VerifiedRequest>, Rejection> {
+        for challenge in self.plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
+            if let Some(handshake) = self.handshake(challenge, view, secret)? {
+                return Ok(Some(accepted(request, digest, Read::handshake(handshake))));
             }
         }
         Ok(None)
@@ -479,12 +511,6 @@ fn no_match(plan: &Plan, inputs: &Inputs<'_>) -> Rejection {
     rejection(Reason::NoMatch, &format!("no signature matches any secret of the source{}", signer.unwrap_or_default()))
 }
 
-/// The id that is signed, where it is in a header.
-fn signed_id<'a>(plan: &Plan, request: &'a Request<'a>) -> Option<Cow<'a, [u8]>> {
-    let selector = plan.id.as_ref().filter(|_| plan.contents.iter().all(Template::has_id))?;
-    selector.resolve(&Inputs { request, found: None, signature: None }).ok().flatten().map(|(_, value)| value)
-}
-
 /// How far a check came before it failed.
 fn depth(reason: Reason) -> usize {
     match reason {
@@ -552,42 +578,9 @@ fn name(value: &[u8]) -> Option<&str> {
     (!text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then_some(text)
 }
 
-/// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
-fn is_signed(plan: &Plan, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
-    if plan.contents.is_empty() {
-        let claim = plan.grammar.jws && matches!(place, Place::Signature(_));
-        return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
-    }
-    let covered = plan.contents.iter().all(|content| content.covers(place));
-    match place {
-        Place::Body(_) | Place::Member(_) => plan.covers_body(),
-        Place::Form(_) => plan.covers_body() || covered,
-        Place::Header(_) => id == Some(value) || covered,
-        Place::Query(_) => covered,
-        Place::Headers(_) | Place::Queries | Place::Signature(_) => false,
-    }
-}
-
 /// The secrets that say anything.
 fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
     secrets.iter().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
-}
-
-fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
-    let mut errors = Vec::new();
-    if plan.keys.is_some() {
-        return (Vec::new(), errors);
-    }
-    let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
-    for (index, secret) in secrets.iter().enumerate() {
-        let made = key_bytes(&plan.steps, secret.expose_secret())
-            .and_then(|bytes| plan.algorithms.iter().map(|algorithm| Key::new(*algorithm, &bytes)).collect::<Result<Vec<_>, _>>());
-        match made {
-            Ok(made) => all.iter_mut().zip(made).for_each(|((_, keys), key)| keys.push(key)),
-            Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
-        }
-    }
-    (all, errors)
 }
 
 #[cfg(test)]

@@ -38,6 +38,36 @@ fn published_vectors_are_accepted() {
 }
 
 #[test]
+fn a_known_body_is_not_read_again_where_the_key_is_of_the_body_alone() {
+    let known_at = |provider: &str, spoil: bool| {
+        let verifier = verifier(&source(provider), &["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]);
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into();
+        let mut sent = Sent::signed(&verifier, &secret, "a.b", NOW, r#"{"id":"evt_1","type":"a.b"}"#);
+        if spoil {
+            sent = sent.body(r#"{"id":"evt_1","type":"a.c"}"#);
+        }
+        let digest = BodyDigest::of(&sent.body);
+        let known = |found: &BodyDigest| (*found == digest).then_some("known");
+        match sent.with_request(|request| verifier.verify_unless(request, NOW * 1000, known)) {
+            Ok(Verified::Known(word)) => word,
+            Ok(Verified::New(verified)) => {
+                if verified.key_is_of_body() {
+                    "of body"
+                } else {
+                    "read"
+                }
+            }
+            Err(_) => "refused",
+        }
+    };
+    assert_eq!(known_at("stripe", false), "known");
+    assert_eq!(known_at("stripe", true), "refused", "a known body proves nothing");
+    for header_key in ["github", "standard-webhooks"] {
+        assert_eq!(known_at(header_key, false), "read", "{header_key}: another id may be another event");
+    }
+}
+
+#[test]
 fn stripe_counts_v1_alone() {
     let stripe = verifier(&source("stripe"), &["whsec_old", "whsec_new"]);
     let sent = Sent::signed(&stripe, &"whsec_new".into(), "charge.refunded", NOW, r#"{"id":"evt_1","type":"charge.refunded"}"#);

@@ -221,14 +221,25 @@ pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result
     .await
 }
 
-/// Gives deliveries back whose lease is over, whoever held it. Returns how many.
-pub async fn rescue(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query!(
-        "update outbox set state = 'pending', lease_until = null, node = null, due_at = now() where state = 'leased' and lease_until < now()"
+/// Gives deliveries back whose lease is over, whoever held it, and was not over yet at `since`. Returns how many, and the database's time.
+pub async fn rescue(
+    executor: impl PgExecutor<'_>,
+    since: Option<time::OffsetDateTime>,
+) -> Result<(i64, time::OffsetDateTime), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"
+        with rescued as (
+            update outbox set state = 'pending', lease_until = null, node = null, due_at = now()
+             where state = 'leased' and lease_until >= coalesce($1::timestamptz, '-infinity') and lease_until < now()
+            returning id
+        )
+        select count(*) as "rescued!", now() as "now!" from rescued
+        "#,
+        since,
     )
-    .execute(executor)
+    .fetch_one(executor)
     .await?;
-    Ok(done.rows_affected())
+    Ok((row.rescued, row.now))
 }
 
 /// The destinations that are paused.

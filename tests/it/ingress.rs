@@ -2,6 +2,8 @@
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 
+use uuid::Uuid;
+
 use crate::app::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,6 +164,35 @@ async fn a_duplicate_of_a_restarted_node_is_found_in_the_database() {
     let app = spawn_on(&config, database).await;
     let second = app.stripe("evt_1", "x").await;
     assert_eq!((second.word(), second.event()), ("duplicate".into(), first.event()));
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn among_many_repeats_what_is_new_or_another_body_is_told_apart() {
+    let handler = Handler::start(Vec::new()).await;
+    let config = config(&[("h", &handler.url(), "")]);
+    let app = spawn_app(&config).await;
+    let ids: Vec<String> = (0..30).map(|n| format!("evt_{n}")).collect();
+    let before = futures_util::future::join_all(ids.iter().map(|id| app.stripe(id, "x"))).await;
+    let before: Vec<Uuid> = before.iter().map(Said::event).collect();
+    app.until("select count(*) from delivery where state = 'delivered'", 30).await;
+    let database = app.database_url.clone();
+    app.app.stop().await;
+    // This node was never told; after the first rounds it asks before it writes.
+    let app = spawn_on(&config, database).await;
+    for round in 0..10 {
+        for (n, event) in before.iter().enumerate().skip(round * 3).take(3) {
+            let again = app.stripe(&format!("evt_{n}"), "x").await;
+            assert_eq!((again.word(), again.event()), ("duplicate".into(), *event));
+        }
+        assert_eq!(app.stripe(&format!("evt_{round}"), "y").await.word(), "conflict");
+        assert_eq!(app.stripe(&format!("new_{round}"), "x").await.word(), "accepted");
+        assert_eq!(app.stripe(&format!("new_{round}"), "x").await.word(), "duplicate");
+    }
+    app.until("select count(*) from delivery where state = 'delivered'", 40).await;
+    assert_eq!(app.count("select count(*) from event").await, 40);
+    assert_eq!(app.count("select count(*) from conflict").await, 10);
+    assert_eq!(handler.count(), 40);
     app.app.stop().await;
 }
 

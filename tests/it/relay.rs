@@ -136,7 +136,7 @@ async fn a_stale_completion_changes_nothing() {
     let (id, key, epoch): (Uuid, Uuid, i64) =
         sqlx::query_as("select id, key, epoch from outbox").fetch_one(&app.pool).await.expect("the delivery");
     sqlx::query("update outbox set lease_until = now() - interval '1 second'").execute(&app.pool).await.expect("an expired lease");
-    outbox::rescue(&app.pool).await.expect("a rescue");
+    outbox::rescue(&app.pool, None).await.expect("a rescue");
     let second = handler.received(2).await.remove(1);
     assert_eq!(second.header("hookonce-fence"), Some("2"));
     let attempt = Attempt {
