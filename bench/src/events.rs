@@ -23,17 +23,20 @@ const SIGNATURE_DIGITS: usize = 64;
 pub enum Provider {
     Stripe,
     Github,
-    /// No provider: what Restate takes, the event with an idempotency key and without a signature.
+    /// No provider: what Restate takes, the event with an idempotency key and without a signature. Gateways and DBOS take the same.
     Restate,
+    /// The same for the handler that records a step.
+    RestateStep,
 }
 
 impl Provider {
-    /// The name of its source, too.
+    /// The name of its source, or of Restate's handler.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stripe => "stripe",
             Self::Github => "github",
-            Self::Restate => "restate",
+            Self::Restate => "receive",
+            Self::RestateStep => "step",
         }
     }
 
@@ -41,7 +44,7 @@ impl Provider {
         match self {
             Self::Stripe => STRIPE_SECRET,
             Self::Github => GITHUB_SECRET,
-            Self::Restate => "",
+            Self::Restate | Self::RestateStep => "",
         }
     }
 }
@@ -160,12 +163,15 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
             ),
             String::new(),
         ),
-        Provider::Restate => {
+        Provider::Restate | Provider::RestateStep => {
             (format!("content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n", recipe.run), String::new())
         }
     };
-    let path = if recipe.provider == Provider::Restate { "/webhook/receive".to_owned() } else { format!("/hooks/{}", recipe.source) };
-    let head = format!("POST {path} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n");
+    let folder = if matches!(recipe.provider, Provider::Restate | Provider::RestateStep) { "webhook" } else { "hooks" };
+    let head = format!(
+        "POST /{folder}/{} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n",
+        recipe.source
+    );
     (head, signed_prefix)
 }
 
@@ -175,7 +181,7 @@ fn body(recipe: &Recipe<'_>) -> String {
     let run = recipe.run;
     let mut random = Random::new(7);
     let (mut text, end) = match recipe.provider {
-        Provider::Stripe | Provider::Restate => (
+        Provider::Stripe | Provider::Restate | Provider::RestateStep => (
             format!(
                 r#"{{"id":"evt_{run:016x}{mark}","object":"event","api_version":"2025-03-31.basil","created":1767225600,"data":{{"object":{{"id":"in_1Rb2kQ9mTz{mark}","object":"invoice","customer":"cus_Rk3vXw81LpQz","currency":"eur","amount_due":4900,"status":"paid","lines":["#
             ),

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,10 +20,15 @@ use crate::{events::Events, times::Times};
 /// How often a handler looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 
+const MADE: &[u8] =
+    b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 37\r\n\r\n{\"id\":\"ch_3PQx\",\"status\":\"succeeded\"}";
+
 #[derive(Clone)]
 pub enum Behaviour {
     /// Answers at once, and notes when each event arrived.
     Answer(Arc<Times>),
+    /// Answers at once that something was made, and counts.
+    Make(Arc<AtomicU64>),
     /// Reads and never answers.
     Hang,
 }
@@ -97,6 +102,10 @@ async fn connection(mut stream: TcpStream, behaviour: Behaviour) -> io::Result<(
                     times.set(number, Instant::now());
                 }
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+            Behaviour::Make(count) => {
+                count.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(MADE).await?;
             }
             Behaviour::Hang => std::future::pending().await,
         }

@@ -27,6 +27,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// The destination that every database of a run has paused, so that deliveries are written and not made.
 pub const PAUSED: &str = "paused";
 
+/// Who may use the admin port, and the ledger there.
+pub const TOKEN: &str = "bench-0123456789abcdefghijklmnopqrstuv";
+
 /// Where events go.
 #[derive(Clone, Debug, Default)]
 pub enum Relay {
@@ -55,6 +58,7 @@ impl<'a> Options<'a> {
 pub struct Hookonce {
     running: Running,
     pub address: SocketAddr,
+    pub admin: SocketAddr,
     /// From the start of the process to the first answer of its public port.
     pub started_within: Duration,
 }
@@ -95,8 +99,8 @@ impl Installed {
         let log = self.folder.join(format!("hookonce-{}.log", options.database));
         let begin = Instant::now();
         let running = Running::start(command, "hookonce", Signal::SIGTERM, &log)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut hookonce = Hookonce { running, address, started_within: Duration::ZERO };
+        let [address, admin] = [port, admin].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut hookonce = Hookonce { running, address, admin, started_within: Duration::ZERO };
         hookonce.wait_until_ready(begin).await.with_context(|| format!("see {}", log.display()))?;
         Ok(hookonce)
     }
@@ -120,7 +124,7 @@ impl Installed {
     fn write_settings(&self, postgres: &Postgres, options: &Options<'_>, port: u16, admin: u16) -> anyhow::Result<PathBuf> {
         let url = postgres.url(options.database);
         let mut text = format!(
-            "[ingress]\nbind = \"127.0.0.1:{port}\"\n[admin]\nbind = \"127.0.0.1:{admin}\"\n[database]\nurl = \"{url}\"\n[log]\nfilter = \"warn\"\n\
+            "[ingress]\nbind = \"127.0.0.1:{port}\"\n[admin]\nbind = \"127.0.0.1:{admin}\"\ntoken = \"{TOKEN}\"\n[database]\nurl = \"{url}\"\n[log]\nfilter = \"warn\"\n\
              [sources.stripe]\nprovider = \"stripe\"\nsecret = \"{STRIPE_SECRET}\"\n\
              [sources.github]\nprovider = \"github\"\nsecret = \"{GITHUB_SECRET}\"\n{}\n",
             options.extra

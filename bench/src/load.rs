@@ -165,6 +165,19 @@ impl Load {
     }
 }
 
+/// Sends each of the first `count` once; an error where one is not accepted.
+pub async fn send_each(address: SocketAddr, events: &Arc<Events>, count: usize) -> anyhow::Result<()> {
+    let load = Load { address, connections: 16, events: events.clone(), pace: Pace::Closed, order: Order::Once(count), answered: None };
+    let running = load.start()?;
+    while !running.is_finished() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let [accepted, rest @ ..] = running.counts();
+    running.join().await?;
+    anyhow::ensure!(accepted == count as u64, "of {count} requests {accepted} were accepted, others {rest:?}");
+    Ok(())
+}
+
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

@@ -18,6 +18,7 @@ mod random;
 mod report;
 mod round;
 mod side;
+mod steps;
 mod table;
 mod times;
 

@@ -178,7 +178,7 @@ impl Postgres {
 
 /// Empties what a round filled, so that the next one finds what this one found.
 pub async fn empty(client: &Client) -> anyhow::Result<()> {
-    client.batch_execute("truncate event_key, event, conflict, outbox, delivery_ended, attempt").await?;
+    client.batch_execute("truncate event_key, event, conflict, outbox, delivery_ended, attempt, step, dedup_key").await?;
     client.batch_execute("checkpoint").await?;
     Ok(())
 }

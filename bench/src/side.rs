@@ -6,6 +6,7 @@ use crate::{
     Bench,
     report::Series,
     round::{DISTURBED, Http, Sample, SingleRow},
+    steps::Steps,
 };
 
 /// How often one round is measured at most.
@@ -14,6 +15,7 @@ const TRIES_MAX: u32 = 3;
 pub enum Kind<'a> {
     Http(Http),
     SingleRow(SingleRow<'a>),
+    Steps(Steps),
 }
 
 pub struct Side<'a> {
@@ -30,6 +32,7 @@ impl<'a> Side<'a> {
         match &self.kind {
             Kind::Http(http) => http.measure(bench, window).await,
             Kind::SingleRow(single_row) => single_row.measure(bench, window).await,
+            Kind::Steps(steps) => steps.measure(bench, window).await,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod first_seen;
 mod footprint;
+mod gateway;
+mod ledger;
 mod peers;
 mod relay;
 mod repeats;
@@ -12,13 +14,15 @@ use anyhow::bail;
 use crate::{Bench, report::Case};
 
 /// In the order of a run: what matters most first, for a run that is cut short.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 13] = [
     "first-seen",
     "repeats",
     "repeats-cold",
     "relay",
     "footprint",
     "peers",
+    "ledger",
+    "gateway",
     "backlog",
     "destinations",
     "table-size",
@@ -34,6 +38,8 @@ pub async fn run(bench: &Bench, name: &str) -> anyhow::Result<Case> {
         "relay" => relay::run(bench).await,
         "footprint" => footprint::run(bench).await,
         "peers" => peers::run(bench).await,
+        "ledger" => ledger::run(bench).await,
+        "gateway" => gateway::run(bench).await,
         "backlog" => relay::run_backlog(bench).await,
         "destinations" => relay::run_destinations(bench).await,
         "table-size" => table_size::run(bench).await,

@@ -18,9 +18,9 @@ use crate::{
     events::{Provider, STRIPE_SECRET},
     flow::Flow,
     hookonce::{Options, free_port},
-    load::{Order, Pace, exchange},
+    load::{Order, Pace, exchange, send_each},
     report::{Bound, Case, Series},
-    round::{Expect, Http, Requests},
+    round::{Expect, Http, Requests, fresh},
     side::{Side, interleave},
 };
 
@@ -29,7 +29,8 @@ const CONNECTIONS: usize = 64;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A peer's processes; the last is the one that takes the requests.
-struct Peer {
+pub struct Peer {
+    name: &'static str,
     running: Vec<Running>,
     address: SocketAddr,
 }
@@ -72,7 +73,7 @@ async fn express(bench: &Bench, folder: &Path, handler: Option<u16>) -> anyhow::
     }
     let mut running = Running::start(command, "the Express handler", Signal::SIGTERM, &bench.folder.join("express.log"))?;
     wait_for(local(port), &mut running).await?;
-    Ok(Peer { running: vec![running], address: local(port) })
+    Ok(Peer { name: "Express", running: vec![running], address: local(port) })
 }
 
 async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
@@ -100,7 +101,45 @@ async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
     wait_for(local(service), &mut handler).await?;
     wait_for(local(ingress), &mut server).await?;
     register(local(admin), service).await?;
-    Ok(Peer { running: vec![handler, server], address: local(ingress) })
+    Ok(Peer { name: "Restate", running: vec![handler, server], address: local(ingress) })
+}
+
+/// Restate, if it is installed.
+pub async fn restate_here(bench: &Bench) -> anyhow::Result<Peer> {
+    let folder = folder(bench).with_context(|| format!("no Restate in {}: run bench/setup", bench.peers.display()))?;
+    restate(bench, &folder).await
+}
+
+/// DBOS on the benchmark's PostgreSQL, if it is built.
+pub async fn dbos(bench: &Bench) -> anyhow::Result<Peer> {
+    let program = bench.peers.join("dbos-peer");
+    anyhow::ensure!(program.exists(), "no DBOS in {}: run bench/setup", bench.peers.display());
+    bench.postgres.create_database("dbos").await?;
+    let port = free_port()?;
+    let mut command = Command::new(program);
+    command.env("PORT", port.to_string()).env("DBOS_DATABASE_URL", bench.postgres.url("dbos"));
+    let mut running = Running::start(command, "DBOS", Signal::SIGTERM, &bench.folder.join("dbos.log"))?;
+    wait_for(local(port), &mut running).await?;
+    Ok(Peer { name: "DBOS", running: vec![running], address: local(port) })
+}
+
+/// Two sides of a peer that takes idempotency keys: new ones, and some over and over, which are used here for the first time.
+pub async fn once_and_again(bench: &Bench, peer: &Peer, provider: Provider, hot: usize) -> anyhow::Result<[Side<'static>; 2]> {
+    let events = fresh(provider, 2048, 0);
+    send_each(peer.address, &events, hot).await.with_context(|| format!("see {}'s log in {}", peer.name, bench.folder.display()))?;
+    let with = |requests| Http {
+        address: peer.address,
+        pid: peer.running.last().map_or(0, Running::pid),
+        database: None,
+        connections: CONNECTIONS,
+        pace: Pace::Closed,
+        requests,
+        expect: Expect::Accepted,
+    };
+    Ok([
+        Side::http(peer.name, with(Requests::Fresh { provider, size: 2048 })),
+        Side::http(format!("{}, duplicates", peer.name), with(Requests::Fixed(events, hot))),
+    ])
 }
 
 /// Tells Restate where its service is, until it is ready to hear it.
