@@ -14,7 +14,9 @@ use super::{
     Gateway,
     answer::{Answer, AnswerBody, Pieces},
     call::{self, Call, Reply},
-    headers, key,
+    headers,
+    kept::Kept,
+    key,
     refusal::Refusal,
     upstream::{self, Failure},
 };
@@ -25,8 +27,8 @@ use crate::{
 
 /// An answer up to this size is passed on at once and whole.
 const WHOLE_BYTES_MAX: u64 = 64 << 10;
-/// At least so much of an answer may be on its way to a slow caller.
-const ROOM_BYTES_MIN: usize = 256 << 10;
+/// So much of an answer may be on its way to a slow caller.
+const ROOM_BYTES: usize = 64 << 10;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(5);
 /// How long an answer that could not be recorded is kept in memory for another try.
@@ -134,17 +136,19 @@ impl Execution {
     /// Passes an answer on as it comes, all but its last piece; records it; then sends that.
     async fn pass_on(self, mut head: response::Parts, mut body: Incoming) {
         let settings = &self.gateway.settings;
-        let length = head.headers.remove(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // Where an answer has a length and chunks the chunks count (RFC 9112, 6.3), and so does what the body itself says.
+        head.headers.remove(CONTENT_LENGTH);
+        let length = body.size_hint().exact();
         let (ending, headers) = self.ending(head);
-        let (mut pieces, stream) = Pieces::new(settings.body_kept_max.bytes().max(ROOM_BYTES_MIN));
-        let body_kept_max = settings.body_kept_max.bytes();
+        let (mut pieces, stream) = Pieces::new(ROOM_BYTES);
+        let mut kept = Kept::new(settings.body_kept_max.bytes(), self.gateway.answers.clone());
         let (idle_timeout, cut) = (settings.idle_timeout.0, self.gateway.cut.clone());
         // Who asked has the answer from here on; what is left of the execution has no reply to give.
         let Self { gateway, place, fence, reply, _beat, call } = self;
         let _ = reply.send(Ok(Answer { status: ending.status, headers, body: AnswerBody::Pieces { length, pieces: stream } }));
         let (reply, _) = oneshot::channel();
         let this = Self { gateway, call, place, fence, reply, _beat };
-        let (mut kept, mut bytes, mut last) = (Some(BytesMut::new()), 0_u64, None);
+        let (mut bytes, mut last) = (0_u64, None);
         loop {
             let piece = tokio::select! {
                 piece = upstream::piece(&mut body, idle_timeout) => piece,
@@ -153,8 +157,7 @@ impl Execution {
             match piece {
                 Ok(Some(piece)) => {
                     bytes += piece.len() as u64;
-                    kept = kept.filter(|kept| kept.len() + piece.len() <= body_kept_max);
-                    kept.iter_mut().for_each(|kept| kept.extend_from_slice(&piece));
+                    kept.add(&piece);
                     if let Some(before) = last.replace(piece) {
                         pieces.send(before, idle_timeout).await;
                     }
@@ -166,7 +169,7 @@ impl Execution {
                 }
             }
         }
-        let later = this.record(&ending, kept.as_deref(), bytes).await;
+        let later = this.record(&ending, kept.body(), bytes).await;
         if let Some(last) = last {
             pieces.send(last, idle_timeout).await;
         }

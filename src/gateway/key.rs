@@ -6,7 +6,7 @@ use actix_web::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::refusal::Refusal;
+use super::{pointer, refusal::Refusal};
 use crate::settings::KeyFrom;
 
 pub const HEADER: &str = "idempotency-key";
@@ -53,12 +53,16 @@ pub fn derived(from: &KeyFrom, fingerprint: &[u8; 32], body: &[u8]) -> Result<Op
         KeyFrom::Header => Ok(None),
         KeyFrom::Digest => Ok(Some(format!("sha256:{}", hex::encode(fingerprint)))),
         KeyFrom::Body(pointer) => {
-            let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else { return Ok(None) };
-            match json.pointer(pointer) {
-                None | Some(serde_json::Value::Null) => Ok(None),
-                Some(serde_json::Value::String(text)) => valid(text.clone()).map(Some),
-                Some(serde_json::Value::Number(number)) => valid(number.to_string()).map(Some),
-                Some(_) => Err(Refusal::KeyMalformed("the key in the body is neither text nor a number")),
+            let Some(found) = pointer::find(body, pointer) else { return Ok(None) };
+            match found.get().as_bytes()[0] {
+                b'n' => Ok(None),
+                b'"' => match serde_json::from_str::<String>(found.get()) {
+                    Ok(text) => valid(text).map(Some),
+                    Err(_) => Err(Refusal::KeyMalformed("the key in the body is no text that can be read")),
+                },
+                // As it was sent: two long numbers may be the same as floating point.
+                b'-' | b'0'..=b'9' => valid(found.get().to_owned()).map(Some),
+                _ => Err(Refusal::KeyMalformed("the key in the body is neither text nor a number")),
             }
         }
     }
@@ -146,6 +150,7 @@ mod tests {
         let found = |body: &str| derived(&from, &[0; 32], body.as_bytes());
         assert_eq!(found(r#"{"order":{"ids":["a"]}}"#).unwrap().as_deref(), Some("a"));
         assert_eq!(found(r#"{"order":{"ids":[17]}}"#).unwrap().as_deref(), Some("17"));
+        assert_eq!(found(r#"{"order":{"ids":[12345678901234567890123]}}"#).unwrap().as_deref(), Some("12345678901234567890123"));
         for body in ["", "{}", r#"{"order":{"ids":[null]}}"#, "[1"] {
             assert!(found(body).unwrap().is_none(), "{body}");
         }

@@ -6,8 +6,10 @@ mod answer;
 mod call;
 mod execution;
 mod headers;
+mod kept;
 mod key;
 mod pass;
+mod pointer;
 mod refusal;
 mod upstream;
 
@@ -46,7 +48,9 @@ pub struct Gateway {
     pool: PgPool,
     tenant: Arc<str>,
     calls: Arc<Semaphore>,
+    /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they pass.
     buffered: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     /// Calls that have begun: they end whatever becomes of who sent them, so they don't run on a connection's thread.
     runtime: Handle,
     tasks: TaskTracker,
@@ -78,6 +82,7 @@ impl Gateway {
             tenant: format!("{GATEWAY_TENANT}{name}").into(),
             calls: Arc::new(Semaphore::new(settings.calls_max)),
             buffered: Arc::new(Semaphore::new(settings.buffered_max.bytes().min(Semaphore::MAX_PERMITS))),
+            answers: Arc::new(Semaphore::new(settings.answers_max.bytes().min(Semaphore::MAX_PERMITS))),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
@@ -129,7 +134,8 @@ async fn handle(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gate
             KeyRule::Optional => pass::pass(gateway, outgoing, payload, permit).await,
         };
     }
-    let (body, share) = call::read_body(gateway, request, payload).await?;
+    let read = call::read_body(gateway, request, payload);
+    let (body, share) = tokio::time::timeout(gateway.settings.body_timeout.0, read).await.map_err(|_| Refusal::BodyTimeout)??;
     let fingerprint = key::fingerprint(request, &body);
     let key = match key {
         Some(key) => Some(key),

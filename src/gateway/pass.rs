@@ -62,11 +62,12 @@ async fn exchange(gateway: &Gateway, outgoing: Outgoing, body: Body, permit: Own
         Failure::Broken(_) => Refusal::UpstreamFailed(failure.to_string()),
     })?;
     let (head, body) = response.into_parts();
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let idle_timeout = gateway.settings.idle_timeout.0;
     let body = if body.is_end_stream() {
-        AnswerBody::Announced(length)
+        // Of what a HEAD would have had, which no body says.
+        AnswerBody::Announced(head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()))
     } else {
+        let length = body.size_hint().exact();
         let pieces = stream::unfold((body, permit), move |(mut body, permit)| async move {
             match upstream::piece(&mut body, idle_timeout).await {
                 Ok(piece) => piece.map(|piece| (Ok(piece), (body, permit))),

@@ -1,6 +1,6 @@
 //! The upstream: its address, and the client that speaks to it. Bytes of a path go on as they came, which is why this is no `url::Url`.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -11,7 +11,8 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls_platform_verifier::Verifier;
 
 use crate::settings;
 
@@ -24,7 +25,14 @@ pub enum UpstreamError {
     Address(String),
     #[error("the certificates of this machine can't be used")]
     Tls(#[from] rustls::Error),
+    #[error("upstream_ca {0}: no certificates in PEM can be read")]
+    Authority(PathBuf, #[source] rustls::pki_types::pem::Error),
+    #[error("upstream_ca {0}: has no certificate")]
+    NoAuthority(PathBuf),
 }
+
+/// What hyper sets aside to read an answer from a connection, its head with it.
+const READ_BYTES_MAX: usize = 64 << 10;
 
 /// Scheme, host and the path before all others.
 #[derive(Clone, Debug)]
@@ -52,18 +60,32 @@ pub fn client(settings: &settings::Gateway) -> Result<Client, UpstreamError> {
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(settings.connect_timeout.0));
-    let provider = rustls::crypto::ring::default_provider();
-    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
     let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().wrap_connector(connector);
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(READ_BYTES_MAX)
         .pool_idle_timeout(settings.connection_idle_max.0)
         .pool_max_idle_per_host(if settings.connection_idle_max.is_zero() { 0 } else { settings.calls_max })
         .build(connector))
+}
+
+fn tls(settings: &settings::Gateway) -> Result<rustls::ClientConfig, UpstreamError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let own = match &settings.upstream_ca {
+        Some(path) => authorities(path)?,
+        None => Vec::new(),
+    };
+    let verifier = Arc::new(Verifier::new_with_extra_roots(own, provider)?);
+    // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+fn authorities(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let own = read.map_err(|error| UpstreamError::Authority(path.clone(), error))?;
+    if own.is_empty() { Err(UpstreamError::NoAuthority(path.clone())) } else { Ok(own) }
 }
 
 pub fn empty() -> Body {

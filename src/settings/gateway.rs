@@ -1,6 +1,6 @@
 //! `[gateways.NAME]`: a reverse proxy that gives an API what it lacks, the Idempotency-Key.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -13,6 +13,8 @@ pub struct Gateway {
     pub bind: SocketAddr,
     /// Where requests go: `http://` or `https://`, a path before theirs where there is one.
     pub upstream: String,
+    /// A PEM file of certificates that an https upstream's may be signed by, beside those that this machine trusts.
+    pub upstream_ca: Option<PathBuf>,
     #[serde(default)]
     pub key: KeyRule,
     #[serde(default)]
@@ -35,6 +37,9 @@ pub struct Gateway {
     /// Largest request that carries a key: it is held in memory.
     #[serde(default = "default_body_max")]
     pub body_max: ByteSize,
+    /// How long a request with a key may take to arrive.
+    #[serde(default = "default_body_timeout")]
+    pub body_timeout: Period,
     /// Largest answer that is kept; a larger one is passed on and can't be given again.
     #[serde(default = "default_body_kept_max")]
     pub body_kept_max: ByteSize,
@@ -60,6 +65,9 @@ pub struct Gateway {
     /// Bodies of requests that are held in memory, all together.
     #[serde(default = "default_buffered_max")]
     pub buffered_max: ByteSize,
+    /// Answers over 64 KiB that are on their way and are to be kept, all together; what does not fit is passed on and can't be given again.
+    #[serde(default = "default_answers_max")]
+    pub answers_max: ByteSize,
     /// Other rules for some paths: the first that fits.
     #[serde(default)]
     pub paths: Vec<GatewayPath>,
@@ -155,6 +163,10 @@ const fn default_body_max() -> ByteSize {
     ByteSize(10 << 20)
 }
 
+const fn default_body_timeout() -> Period {
+    Period(Duration::from_secs(60))
+}
+
 const fn default_body_kept_max() -> ByteSize {
     ByteSize(1 << 20)
 }
@@ -188,5 +200,9 @@ const fn default_calls_max() -> usize {
 }
 
 const fn default_buffered_max() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+const fn default_answers_max() -> ByteSize {
     ByteSize(64 << 20)
 }

@@ -227,6 +227,8 @@ fn a_wrong_gateway_has_one_problem() {
         ("connect_timeout = \"60s\"", "connect_timeout: is 1m: must be shorter than timeout, 1m, or a call never sent counts as sent"),
         ("body_kept_max = \"50MiB\"", "body_kept_max: is 50MiB: with its head it would never fit into ledger.queue_bytes_max, 64MiB"),
         ("[[gateways.pay.paths]]\npath = \"v1\"", "paths[0].path: must start with / or *"),
+        ("body_kept_max = \"2MiB\"\nanswers_max = \"1MiB\"", "answers_max: is 1MiB: an answer of body_kept_max, 2MiB, would never fit"),
+        ("upstream_ca = \"ca.pem\"", "upstream_ca: is for an upstream with https://"),
         ("[[gateways.pay.paths]]\nkey = \"optional\"", "paths[0].path: is missing"),
         ("kept = \"1d\"", "kept: unknown key: did you mean \"keep\"?"),
     ];

@@ -61,7 +61,7 @@ impl Said {
     }
 }
 
-async fn spawn(api: &FakeApi, more: &str) -> (TestApp, Shop) {
+pub async fn spawn(api: &FakeApi, more: &str) -> (TestApp, Shop) {
     let app = spawn_app(&(config(&[]) + &api.gateway(more))).await;
     let shop = Shop::of(&app);
     (app, shop)
@@ -399,7 +399,7 @@ async fn an_answer_too_large_to_keep_is_passed_on_and_never_replayed_as_nothing(
 }
 
 /// Says these bytes and returns all that comes back until the connection closes.
-async fn raw(shop: &Shop, text: &str) -> String {
+pub async fn raw(shop: &Shop, text: &str) -> String {
     let mut stream = TcpStream::connect(shop.base.trim_start_matches("http://")).await.expect("a connection");
     stream.write_all(text.as_bytes()).await.expect("written");
     let mut all = Vec::new();

@@ -1,5 +1,5 @@
 //! A run of steps while everything that takes part is killed again and again: the workers (processes), hookonce, a backend of PostgreSQL and all
-//! others with it. The longer one: cargo test --test it -- --ignored --nocapture of_5000_steps
+//! others with it, and PostgreSQL's first process. The longer one: cargo test --test it -- --ignored --nocapture of_5000_steps
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -126,9 +126,10 @@ async fn kill_a_backend(url: &str) {
     tokio::time::timeout(LONG, back).await.expect("the database's return");
 }
 
-/// `rounds` times, at even parts of the work, a worker is killed; at every third the node too, and at every third a backend.
+/// `rounds` times, at even parts of the work, a worker is killed; at every third the node too, and at every third PostgreSQL: a backend and the
+/// postmaster in turn.
 async fn storm(steps: usize, rounds: usize) {
-    let server = OwnServer::start(&[]).await;
+    let mut server = OwnServer::start(&[]).await;
     let port = free_port();
     let config = format!("[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:{port}\"\ntoken = {TOKEN:?}\n");
     let place = Place::on(&config, server.url());
@@ -147,7 +148,12 @@ async fn storm(steps: usize, rounds: usize) {
                 served.ended().await;
                 served = place.serve().await;
             }
-            2 => kill_a_backend(&place.database_url).await,
+            2 if round % 2 == 0 => kill_a_backend(&place.database_url).await,
+            2 => {
+                server.kill().await;
+                server.start_again().await;
+                assert_eq!(server.url(), place.database_url);
+            }
             _ => {}
         }
         workers[number] = start_worker(number, round, steps, &node, &to);

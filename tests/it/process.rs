@@ -186,9 +186,28 @@ impl OwnServer {
     pub async fn start_again(&mut self) {
         // The lock of the data folder goes with it.
         self.server = None;
-        let options =
-            ServerOptions { binaries: binaries().await, data_dir: self.managed.0.clone(), adopt: false, settings: self.settings.clone() };
-        self.server = Some(Server::start(options).await.expect("a PostgreSQL"));
+        let until = std::time::Instant::now() + LONG;
+        loop {
+            let options = ServerOptions {
+                binaries: binaries().await,
+                data_dir: self.managed.0.clone(),
+                adopt: false,
+                settings: self.settings.clone(),
+            };
+            match Server::start(options).await {
+                Ok(server) => return self.server = Some(server),
+                // Backends of one that was killed end when they see that it is gone; until then its memory is in use.
+                Err(error) if std::time::Instant::now() > until => panic!("no PostgreSQL: {error}"),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Kills the postmaster: its backends find out by themselves.
+    pub async fn kill(&self) {
+        let server = self.server.as_ref().expect("a server");
+        signal("KILL", &server.pid().to_string());
+        tokio::time::timeout(LONG, server.exited()).await.expect("its end");
     }
 
     pub fn url(&self) -> String {

@@ -38,6 +38,7 @@ impl Check<'_> {
             ("keep", gateway.keep),
             ("connect_timeout", gateway.connect_timeout),
             ("timeout", gateway.timeout),
+            ("body_timeout", gateway.body_timeout),
             ("idle_timeout", gateway.idle_timeout),
             ("lease", gateway.lease),
         ] {
@@ -56,6 +57,14 @@ impl Check<'_> {
         if gateway.buffered_max < gateway.body_max {
             let message = format!("is {}: a body of body_max, {}, would never fit", gateway.buffered_max, gateway.body_max);
             self.problem(format!("{at}.buffered_max"), message);
+        }
+        self.size_between(format!("{at}.answers_max"), gateway.answers_max, 1, 4095 * MIB);
+        if gateway.answers_max < gateway.body_kept_max {
+            let message = format!("is {}: an answer of body_kept_max, {}, would never fit", gateway.answers_max, gateway.body_kept_max);
+            self.problem(format!("{at}.answers_max"), message);
+        }
+        if gateway.upstream_ca.is_some() && !gateway.upstream.starts_with("https://") {
+            self.problem(format!("{at}.upstream_ca"), "is for an upstream with https://");
         }
         if gateway.body_kept_max.0 / 3 * 4 + KEPT_HEAD_BYTES > queue_bytes_max.0 {
             let message =
