@@ -181,9 +181,35 @@ fn in_typescript(folder: &Path) -> Result<(), Failed> {
     against_service(command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")))
 }
 
-/// One of the examples, which fails where it does not show what it is to show.
-fn example(program: &Path, name: &str) -> Result<(), Failed> {
-    against_service(tool(program, &[name]).current_dir(root().join("examples")))
+/// One of the examples, with its arguments; it fails where it does not show what it is to show.
+fn example(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
+    against_service(tool(program, arguments).current_dir(root().join("examples")))
+}
+
+/// Set for the run of this program without any language, which must not do the same again.
+const WITHOUT_LANGUAGES: &str = "HOOKONCE_CLIENT_TESTS_WITHOUT_LANGUAGES";
+
+/// This very program where no language is: it says what it did not run, and fails where that is asked for.
+fn a_missing_language_is_said() -> Result<(), Failed> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = |value: &str| {
+        let mut command = Command::new(&program);
+        command.env("PATH", "").env(WITHOUT_LANGUAGES, "1").env("HOOKONCE_CLIENT_TESTS", value).stdin(Stdio::null());
+        command.output().map_err(|error| error.to_string())
+    };
+    for (value, must_pass) in [("", true), ("required", false)] {
+        let output = output(value)?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() != must_pass {
+            return Err(format!("HOOKONCE_CLIENT_TESTS={value}: {}\n{text}", output.status).into());
+        }
+        for name in ["python: tests", "example: killed agent", "typescript: tests"] {
+            if !text.contains(&format!("{name}: NOT RUN: ")) {
+                return Err(format!("HOOKONCE_CLIENT_TESTS={value} does not say that {name:?} was not run:\n{text}").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
@@ -210,15 +236,20 @@ fn main() {
     let (python, typescript) = (python(), typescript());
     let has_trials = python.is_ok() || typescript.is_ok();
     let service = has_trials.then(|| Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}")));
-    let trials = vec![
+    let mut trials = vec![
         trial("python: types", &python, |program| in_python(program, &["-m", "mypy"])),
         trial("python: tests", &python, |program| in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])),
-        trial("example: killed agent", &python, |program| example(program, "killed_agent.py")),
-        trial("example: loop agent", &python, |program| example(program, "loop_agent.py")),
-        trial("example: queue consumer", &python, |program| example(program, "queue_consumer.py")),
-        trial("example: payment gateway", &python, |program| example(program, "payment_gateway.py")),
+        trial("example: killed agent", &python, |program| example(program, &["killed_agent.py"])),
+        trial("example: killed agent, killed elsewhere", &python, |program| example(program, &["killed_agent.py", "2"])),
+        trial("example: killed agent, killed elsewhere again", &python, |program| example(program, &["killed_agent.py", "3"])),
+        trial("example: loop agent", &python, |program| example(program, &["loop_agent.py"])),
+        trial("example: queue consumer", &python, |program| example(program, &["queue_consumer.py"])),
+        trial("example: payment gateway", &python, |program| example(program, &["payment_gateway.py"])),
         trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
     ];
+    if std::env::var_os(WITHOUT_LANGUAGES).is_none() {
+        trials.push(Trial::test("a language that is missing is said to be", a_missing_language_is_said));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(service);
     conclusion.exit();

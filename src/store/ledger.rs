@@ -290,6 +290,9 @@ fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<
 
 /// Records results in one statement with the events that they emit. An event whose (source, key) is known is not written again; one with
 /// another body is kept as a conflict. None: ask again.
+///
+/// A row that is there is changed by way of `on conflict`: an update locks rows in whatever order its plan finds them, and two batches with
+/// the same steps would deadlock. This one goes by (key, step), as claims do.
 pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
     let firsts = firsts(completions, |completion| &completion.place);
     let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
@@ -341,11 +344,16 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
             select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::float8[])
                    as u (key, step, fence, state, result, digest, keep_seconds)
         ), ended as (
-            update step s
-               set state = u.state, result = u.result, end_digest = u.digest, ended_at = now(), lease_until = null,
-                   expires_at = now() + u.keep_seconds * interval '1 second'
-              from u
-             where s.key = u.key and s.step = u.step and s.fence = u.fence and s.state = 'running'
+            insert into step as s (key, step, id, tenant, run, state, fence, attempt, claim_id, on_lost, claimed_at, ended_at, result,
+                                   end_digest, expires_at)
+            select h.key, h.step, h.id, h.tenant, h.run, u.state, u.fence, h.attempt, h.claim_id, h.on_lost, h.claimed_at, now(), u.result,
+                   u.digest, now() + u.keep_seconds * interval '1 second'
+              from u join step h on h.key = u.key and h.step = u.step and h.fence = u.fence and h.state = 'running'
+             order by h.key, h.step
+            on conflict (key, step) do update set
+                state = excluded.state, result = excluded.result, end_digest = excluded.end_digest, ended_at = excluded.ended_at,
+                lease_until = null, expires_at = excluded.expires_at
+             where s.fence = excluded.fence and s.state = 'running'
             returning s.key, s.step
         ), v as (
             select v.* from unnest($8::uuid[], $9::text[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::bytea[],
@@ -369,6 +377,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
             insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
             select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $18, v.body
               from v join event_key first on first.key = v.key and first.body_digest <> v.digest
+             order by v.key, v.digest
             on conflict (key, body_digest) do nothing
         )
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
@@ -413,6 +422,7 @@ async fn conflicts(connection: &mut PgConnection, events: &EmittedColumns<'_>) -
           from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])
                  as v (id, key, source, event_key, event_type, body, digest)
                join event_key first on first.key = v.key and first.body_digest <> v.digest
+         order by v.key, v.digest
         on conflict (key, body_digest) do nothing
         "#,
         &events.column(|event| event.id),

@@ -68,7 +68,7 @@ async fn killed_before_the_claim_is_committed_the_key_is_free() {
     assert_eq!(shop.charge("other").await.status, 201);
     let held = hold(&pool).await;
     let first = begin(&shop, "k");
-    let backend = waiting(&pool, "insert into step").await;
+    let backend = waiting(&pool, "taken as (").await;
     served.signal("KILL");
     assert!(first.await.expect("the request"), "it was answered");
     served.ended().await;
@@ -161,7 +161,7 @@ async fn killed_while_recording(is_committed: bool) {
     api.seen(2).await;
     let held = hold(&pool).await;
     api.let_go(1);
-    let backend = waiting(&pool, "update step s").await;
+    let backend = waiting(&pool, "ended as (").await;
     served.signal("KILL");
     assert!(first.await.expect("the request"), "it was answered before its record");
     served.ended().await;

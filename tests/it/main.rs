@@ -16,6 +16,7 @@ mod items;
 mod keys;
 mod ledger;
 mod ledger_batches;
+mod ledger_limits;
 mod ledger_process;
 mod ledger_storm;
 mod nodes;

@@ -1,7 +1,7 @@
 /** The cases that all clients share, then what they don't reach, against one hookonce. */
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -288,11 +288,38 @@ test("what hookonce relays is handled once, at the second attempt, and not again
     assert.equal(seen.length, 2);
     const steps = await ledger.run(`webhook:${id}`).resume();
     assert.deepEqual([...steps.keys()].sort(), ["email", "handle"]);
-    // The other face of the same: Request in, Response out.
     const forged = new Request("http://handler/", { method: "POST", headers: { "webhook-id": id }, body: "{}" });
     assert.equal((await handler.fetch(work)(forged)).status, 401);
   } finally {
     server.closeAllConnections();
     server.close();
   }
+});
+
+test("a handler for Request and Response accepts, knows a duplicate, and refuses what is forged or stale", async () => {
+  const ledger = new Ledger({ url: service.url, token: TOKEN });
+  const key = Buffer.from(SECRET.slice("whsec_".length), "base64");
+  const id = randomUUID();
+  const request = (body: string, signedBody = body, age = 0) => {
+    const time = String(Math.floor(Date.now() / 1000) - age);
+    const signature = createHmac("sha256", key).update(`${id}.${time}.${signedBody}`).digest("base64");
+    const headers = { "webhook-id": id, "webhook-timestamp": time, "webhook-signature": `v1,${signature}` };
+    return new Request("http://handler/webhooks", { method: "POST", headers, body });
+  };
+  let executed = 0;
+  const fetchHandler = new Handler(ledger, { secrets: SECRET }).fetch(async (_, event) => {
+    executed += 1;
+    return event.json();
+  });
+  const answered = async (given: Request) => {
+    const response = await fetchHandler(given);
+    return [response.status, response.headers.get("content-type"), await response.json()];
+  };
+  const [done, refused] = ["done", "refused"].map((status) => ({ status }));
+  assert.deepEqual(await answered(request("{}", "{}", 301)), [401, "application/json", refused], "stale");
+  assert.deepEqual(await answered(request('{"a":1}', "{}")), [401, "application/json", refused], "forged");
+  assert.equal(executed, 0);
+  assert.deepEqual(await answered(request("{}")), [200, "application/json", done]);
+  assert.deepEqual(await answered(request("{}")), [200, "application/json", done], "a duplicate");
+  assert.equal(executed, 1);
 });
