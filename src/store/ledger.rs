@@ -340,21 +340,18 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
     sqlx::query_as!(
         CompletedRow,
         r#"
-        with u as (
+        with u (key, step, fence, state, result, digest, keep_seconds) as (
             select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::float8[])
-                   as u (key, step, fence, state, result, digest, keep_seconds)
         ), ended as (
-            insert into step as s (key, step, id, tenant, run, state, fence, attempt, claim_id, on_lost, claimed_at, ended_at, result,
-                                   end_digest, expires_at)
-            select h.key, h.step, h.id, h.tenant, h.run, u.state, u.fence, h.attempt, h.claim_id, h.on_lost, h.claimed_at, now(), u.result,
-                   u.digest, now() + u.keep_seconds * interval '1 second'
+            insert into step as s (key, step, id, tenant, run, attempt, claim_id, on_lost, claimed_at, state, fence, result, end_digest,
+                                   ended_at, expires_at)
+            select h.key, h.step, h.id, h.tenant, h.run, h.attempt, h.claim_id, h.on_lost, h.claimed_at, u.state, u.fence, u.result, u.digest,
+                   now(), now() + u.keep_seconds * interval '1 second'
               from u join step h on h.key = u.key and h.step = u.step and h.fence = u.fence and h.state = 'running'
-             order by h.key, h.step
-            on conflict (key, step) do update set
-                state = excluded.state, result = excluded.result, end_digest = excluded.end_digest, ended_at = excluded.ended_at,
-                lease_until = null, expires_at = excluded.expires_at
-             where s.fence = excluded.fence and s.state = 'running'
-            returning s.key, s.step
+             order by h.key, h.step on conflict (key, step) do update
+                set (state, result, end_digest, ended_at, expires_at, lease_until) =
+                    (excluded.state, excluded.result, excluded.end_digest, excluded.ended_at, excluded.expires_at, null)
+             where s.fence = excluded.fence and s.state = 'running' returning s.key, s.step
         ), v as (
             select v.* from unnest($8::uuid[], $9::text[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::bytea[],
                                    $16::bytea[], $17::float8[])
@@ -363,8 +360,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         ), k as (
             insert into event_key (key, event_id, body_digest, expires_at)
             select key, id, digest, now() + window_seconds * interval '1 second' from v order by key
-            on conflict (key) do nothing
-            returning event_id
+            on conflict (key) do nothing returning event_id
         ), e as (
             insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
             select v.id, v.key, v.source, v.event_key, v.event_type, $18, v.body, v.digest from v join k on k.event_id = v.id
@@ -377,14 +373,12 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
             insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
             select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $18, v.body
               from v join event_key first on first.key = v.key and first.body_digest <> v.digest
-             order by v.key, v.digest
-            on conflict (key, body_digest) do nothing
+             order by v.key, v.digest on conflict (key, body_digest) do nothing
         )
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
                exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
-               array(select v.id from v
-                      where not exists (select from k where k.event_id = v.id)
-                        and not exists (select from event_key first where first.key = v.key)) as "unseen!"
+               array(select v.id from v where not exists (select from k where k.event_id = v.id)
+                                          and not exists (select from event_key first where first.key = v.key)) as "unseen!"
           from u join step s on s.key = u.key and s.step = u.step
         "#,
         &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),
