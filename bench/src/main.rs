@@ -33,7 +33,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::report::Report;
+use crate::report::{Case, Report};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -109,7 +109,7 @@ impl Bench {
 
     /// How long a round is measured.
     pub fn window(&self) -> Duration {
-        if self.quick { Duration::from_millis(700) } else { Duration::from_secs(3) }
+        if self.quick { Duration::from_millis(700) } else { Duration::from_secs(2) }
     }
 
     pub fn missing(&self, what: &str) {
@@ -189,13 +189,14 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
             continue;
         }
         eprintln!("{name}");
-        let left = at_most.saturating_sub(begin.elapsed());
-        match tokio::time::timeout(left, cases::run(&bench, name)).await {
-            Ok(Ok(case)) => report.cases.push(case),
+        let before = begin.elapsed();
+        match tokio::time::timeout(at_most.saturating_sub(before), cases::run(&bench, name)).await {
+            Ok(Ok(case)) => report.cases.push(Case { seconds: (begin.elapsed() - before).as_secs_f64(), ..case }),
             Ok(Err(error)) => bench.missing(&format!("{name}: {error:#}")),
             Err(_) => bench.missing(&format!("{name}: the run's time was over")),
         }
         report.seconds = begin.elapsed().as_secs_f64();
+        eprintln!("{name}: {:.0} s, {:.0} s in all", report.seconds - before.as_secs_f64(), report.seconds);
         report.missing.clone_from(&bench.missing.borrow());
         write(&report, &arguments.output)?;
     }

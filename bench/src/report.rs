@@ -93,6 +93,8 @@ impl Figure {
 pub struct Case {
     pub name: String,
     pub about: String,
+    /// How long it took to measure.
+    pub seconds: f64,
     pub series: Vec<Series>,
     pub figures: Vec<Figure>,
 }
