@@ -139,7 +139,11 @@ impl Verifier {
         &self.plan
     }
 
+    /// Secrets that are tried.
     pub(super) fn keys_len(&self) -> usize {
+        if self.plan.keys.is_some() {
+            return self.secrets.len();
+        }
         self.keys.iter().map(|(_, keys)| keys.len()).max().unwrap_or(0)
     }
 
