@@ -9,6 +9,7 @@ use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
+use sha3::Keccak256;
 use subtle::{Choice, ConstantTimeEq as _};
 use unicode_normalization::UnicodeNormalization as _;
 
@@ -29,6 +30,7 @@ pub enum Key {
     HmacSha512(Box<Hmac<Sha512>>),
     Sha1(SecretSlice<u8>),
     Sha256(SecretSlice<u8>),
+    Keccak256(SecretSlice<u8>),
     /// The token's hash.
     Token([u8; 32]),
     Ed25519(Box<VerifyingKey>),
@@ -39,7 +41,7 @@ pub enum Key {
 pub fn width(algorithm: Algorithm) -> Width {
     match algorithm {
         Algorithm::HmacSha1 | Algorithm::Sha1 => Width::Exactly(20),
-        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Token => Width::Exactly(32),
+        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Keccak256 | Algorithm::Token => Width::Exactly(32),
         Algorithm::HmacSha384 => Width::Exactly(48),
         Algorithm::HmacSha512 | Algorithm::Ed25519 => Width::Exactly(64),
         Algorithm::EcdsaP256Sha256 => Width::UpTo(80),
@@ -59,6 +61,7 @@ impl Key {
             Algorithm::HmacSha512 => Self::HmacSha512(Box::new(keyed(secret)?)),
             Algorithm::Sha1 => Self::Sha1(secret.to_vec().into()),
             Algorithm::Sha256 => Self::Sha256(secret.to_vec().into()),
+            Algorithm::Keccak256 => Self::Keccak256(secret.to_vec().into()),
             Algorithm::Token => Self::Token(Sha256::digest(secret).into()),
             Algorithm::Ed25519 => {
                 let bytes = public_half(secret).ok_or("is not an Ed25519 public key of 32 bytes")?;
@@ -82,6 +85,7 @@ impl Key {
             Self::HmacSha512(state) => mac(&**state, content).to_vec(),
             Self::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
             Self::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
+            Self::Keccak256(secret) => hash::<Keccak256>(secret.expose_secret(), content).to_vec(),
             Self::Token(_) | Self::Ed25519(_) | Self::Asymmetric(_) => return None,
         })
     }
@@ -100,6 +104,7 @@ impl Key {
             Self::HmacSha512(state) => any_equal(&mac(&**state, content), candidates),
             Self::Sha1(secret) => any_equal(&hash::<Sha1>(secret.expose_secret(), content), candidates),
             Self::Sha256(secret) => any_equal(&hash::<Sha256>(secret.expose_secret(), content), candidates),
+            Self::Keccak256(secret) => any_equal(&hash::<Keccak256>(secret.expose_secret(), content), candidates),
             Self::Token(hash) => any_equal(hash, candidates),
             Self::Ed25519(key) => {
                 // The key is public: there is nothing that the time could tell.

@@ -126,7 +126,7 @@ impl Compiler {
         let algorithms = spec.algorithm.as_slice();
         self.demand(!algorithms.is_empty(), "algorithm", "is an empty list");
         let kinds = |wanted: fn(&Algorithm) -> bool| algorithms.iter().filter(|algorithm| wanted(algorithm)).count();
-        let hashed = kinds(|algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256));
+        let hashed = kinds(|algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Keccak256));
         let token = kinds(|algorithm| *algorithm == Algorithm::Token);
         let alike = [hashed, token].iter().all(|count| *count == 0 || *count == algorithms.len()) && token < 2;
         self.demand(alike, "algorithm", "mixes what does not go together: hashes, tokens and the rest are of one kind each");
@@ -134,7 +134,7 @@ impl Compiler {
             self.demand(!content.has_timestamp() || spec.time.is_some(), "time", "is missing: the content has {timestamp}");
             self.demand(!content.has_id() || spec.id.is_some(), "id", "is missing: the content has {id}");
             let fits = content.has_secret() == (hashed > 0) || spec.keys.is_some();
-            self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
+            self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256, keccak-256), and only there");
         }
         let legacy = algorithms.contains(&Algorithm::RsaSha1) && spec.keys.is_none();
         self.demand(!legacy, "algorithm", "rsa-sha1 is for keys that are fetched: set keys");

@@ -322,6 +322,18 @@ fn a_body_may_be_signed_with_what_is_not_ascii_escaped() {
 }
 
 #[test]
+fn keccak_is_the_one_from_before_sha_3() {
+    let moralis = built_in("moralis", &["secret"]);
+    // Of another implementation.
+    let right = "0xdbfe4067a06b2e91e86f52679d6bcd2f9b52b143853b2c1b2565ba0520bc2c10";
+    let sent = |signature: &str| Sent::new(&[("x-signature", signature)], r#"{"id":"1"}"#);
+    assert_eq!(sent(right).reason(&moralis), "accepted");
+    let sha3 = format!("0x{}", hex::encode(sha3::Sha3_256::digest(r#"{"id":"1"}secret"#)));
+    assert_eq!(sent(&sha3).reason(&moralis), "no_match");
+    assert_eq!(sent(&right[2..]).reason(&moralis), "malformed_signature");
+}
+
+#[test]
 fn ways_to_authenticate_have_no_case() {
     for (provider, secret, header) in [
         ("chargebee", "user:password", "basic dXNlcjpwYXNzd29yZA=="),

@@ -28,6 +28,9 @@ pub struct SchemeSpec {
     /// What the facts were read in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// The provider's own library, or the one that it names, which judged genuine and forged requests alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
     /// How often and how long the provider sends again.
@@ -262,6 +265,9 @@ pub enum Algorithm {
     Sha1,
     #[serde(rename = "sha256")]
     Sha256,
+    /// The same; Keccak as it was before SHA-3, as Ethereum has it.
+    #[serde(rename = "keccak-256")]
+    Keccak256,
     /// The secret itself is sent.
     Token,
     Ed25519,
