@@ -114,11 +114,15 @@ pub fn escaped(body: &[u8]) -> Option<Bytes> {
     (escaped != text).then(|| escaped.into())
 }
 
-/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it is missing, lists not itself, or lists one
-/// that stands twice.
+/// Each that is listed is looked for among all.
+const LISTED_MAX: usize = 64;
+
+/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it is missing, lists not itself, lists one that
+/// stands twice, or more than are ever sent.
 pub fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<u8>> {
     let list = std::str::from_utf8(&request.headers.iter().find(|(name, _)| *name == header)?.1.to_ascii_lowercase()).ok()?.to_owned();
-    let mut names: Vec<&str> = list.split(',').map(str::trim).collect();
+    let mut names: Vec<&str> = list.split(',').map(str::trim).take(LISTED_MAX + 1).collect();
+    (names.len() <= LISTED_MAX).then_some(())?;
     names.sort_unstable();
     names.dedup();
     names.contains(&header).then_some(())?;

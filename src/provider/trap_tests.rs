@@ -170,6 +170,25 @@ fn each_of_several_signatures_counts() {
 }
 
 #[test]
+fn thousands_of_signatures_are_refused_before_the_body_is_hashed() {
+    let persona = built_in("persona", &["s"]);
+    let group = format!("t={NOW},v1={}", hex::encode(sha256(b"s", &[&NOW.to_string(), ".", "{}"])));
+    let sent = |times: usize| Sent::new(&[("persona-signature", vec![group.as_str(); times].join(" ").as_str())], "{}");
+    assert_eq!((sent(8).reason(&persona), sent(10_000).reason(&persona)), ("accepted", "malformed_signature"));
+
+    let contentful = built_in("contentful", &["s"]);
+    let listed = |names: usize| {
+        let names: Vec<String> = (0..names).map(|index| format!("x-{index}")).collect();
+        let (list, time) = (format!("x-contentful-signed-headers,{}", names.join(",")), (NOW * 1000).to_string());
+        let signed = format!("POST\n/\nx-contentful-signed-headers:{list}\n{{}}");
+        let signature = hex::encode(sha256(b"s", &[&signed]));
+        let headers = [("x-contentful-signed-headers", &*list), ("x-contentful-timestamp", &time), ("x-contentful-signature", &signature)];
+        Sent::new(&headers, "{}").url("https://hooks.example.com/").reason(&contentful)
+    };
+    assert_eq!((listed(60), listed(10_000)), ("accepted", "missing_signature"));
+}
+
+#[test]
 fn groups_have_a_time_each() {
     let body = r#"{"data":{"id":"e1"}}"#;
     let group = |at: i64, secret: &str| format!("t={at},v1={}", hex::encode(sha256(secret.as_bytes(), &[&at.to_string(), ".", body])));

@@ -222,11 +222,13 @@ impl Verifier {
         let Some(separator) = &plan.groups else { return self.check_one(inputs, &texts, now_unix_ms) };
         let texts = texts.iter().map(|text| text_of(Some(text))).collect::<Result<Vec<_>, _>>()?;
         let groups = texts.into_iter().flat_map(|text| text.split(separator.as_str())).filter(|group| !group.is_empty());
+        let groups: Vec<&str> = groups.take(GROUPS_MAX + 1).collect();
+        // Before any is checked: each costs a digest of the body.
+        if groups.len() > GROUPS_MAX {
+            return Err(rejection(Reason::MalformedSignature, "more signatures than are ever sent"));
+        }
         let mut refused: Option<Rejection> = None;
-        for (index, group) in groups.enumerate() {
-            if index == GROUPS_MAX {
-                return Err(rejection(Reason::MalformedSignature, "more signatures than are ever sent"));
-            }
+        for group in groups {
             match self.check_one(inputs, &[Cow::Borrowed(group.as_bytes())], now_unix_ms) {
                 Ok(secret) => return Ok(secret),
                 // The one that came furthest is told.
