@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::scheme::{Algorithm, ItemsTable, OneOrMany, Stability},
+    settings::scheme::{Algorithm, ItemsTable, KeysSpec, OneOrMany, Stability},
 };
 
 #[derive(Debug, Subcommand)]
@@ -100,14 +100,7 @@ fn facts(scheme: &Scheme) -> String {
     }
     say("covers", covers(scheme));
     if let Some(keys) = &spec.keys {
-        say(
-            "keys",
-            format!(
-                "fetched from {}{}",
-                keys.from,
-                if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) }
-            ),
-        );
+        say("keys", fetched_from(keys));
         if let Some(expect) = &keys.expect {
             say("holds", format!("{expect} is one of the source's secrets"));
         }
@@ -155,6 +148,11 @@ fn facts(scheme: &Scheme) -> String {
     }
     // What is signed may have line breaks, which would end the comment.
     lines.into_iter().map(|line| format!("# {}\n", line.replace('\n', "\\n"))).collect()
+}
+
+fn fetched_from(keys: &KeysSpec) -> String {
+    let hosts = if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) };
+    format!("fetched from {}{hosts}", keys.from)
 }
 
 fn covers(scheme: &Scheme) -> String {
