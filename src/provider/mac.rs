@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use sha3::Keccak256;
@@ -14,10 +14,8 @@ use subtle::{Choice, ConstantTimeEq as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
-    SchemeError,
     asymmetric::{self, PublicKey, SIGNATURE_BYTES_MAX},
     candidates::{BASE64, BASE64_URL, Candidates, Width, credentials},
-    plan::Plan,
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;

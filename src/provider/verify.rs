@@ -586,8 +586,6 @@ fn name(value: &[u8]) -> Option<&str> {
     (!text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then_some(text)
 }
 
-}
-
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 mod tests;
