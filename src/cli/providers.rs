@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::scheme::{Algorithm, ItemsTable, OneOrMany, Stability},
+    settings::scheme::{Algorithm, ItemsTable, KeysSpec, OneOrMany, Stability},
 };
 
 #[derive(Debug, Subcommand)]
@@ -95,16 +95,12 @@ fn facts(scheme: &Scheme) -> String {
         "signature",
         format!("{} in {}{}", algorithms(scheme), spec.signature.from, recalled(Some(established(scheme)).filter(|by| *by != "-"))),
     );
+    if let Some(library) = &spec.checked {
+        say("checked", format!("against {library}: genuine, altered, another secret's and stale requests are judged alike"));
+    }
     say("covers", covers(scheme));
     if let Some(keys) = &spec.keys {
-        say(
-            "keys",
-            format!(
-                "fetched from {}{}",
-                keys.from,
-                if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) }
-            ),
-        );
+        say("keys", fetched_from(keys));
         if let Some(expect) = &keys.expect {
             say("holds", format!("{expect} is one of the source's secrets"));
         }
@@ -154,6 +150,11 @@ fn facts(scheme: &Scheme) -> String {
     lines.into_iter().map(|line| format!("# {}\n", line.replace('\n', "\\n"))).collect()
 }
 
+fn fetched_from(keys: &KeysSpec) -> String {
+    let hosts = if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) };
+    format!("fetched from {}{hosts}", keys.from)
+}
+
 fn covers(scheme: &Scheme) -> String {
     match &scheme.spec.content {
         _ if scheme.spec.algorithm.as_slice().contains(&Algorithm::Token) => "nothing: who has the token can send anything".into(),
@@ -196,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        provider::{Catalog, Draft, Request, Verifier, generate_secret, sign},
+        provider::{Catalog, Draft, KeySet, Request, Verifier, generate_secret, sign},
         settings::Source,
     };
 
@@ -232,8 +233,15 @@ mod tests {
             let row = row(scheme);
             let cell = |key: &str| row[key].as_str().unwrap_or("-").replace('|', "\\|");
             let label = scheme.spec.docs.as_ref().map_or_else(|| cell("label"), |docs| format!("[{}]({docs})", cell("label")));
-            let _ =
-                writeln!(table, "| `{}` | {label} | {} | {} | {} |", scheme.name, cell("algorithm"), cell("established"), cell("key_says"));
+            let checked = scheme.spec.checked.as_ref().map_or_else(String::new, |library| format!("; checked against {library}"));
+            let _ = writeln!(
+                table,
+                "| `{}` | {label} | {} | {}{checked} | {} |",
+                scheme.name,
+                cell("algorithm"),
+                cell("established"),
+                cell("key_says")
+            );
         }
         table
     }
@@ -263,7 +271,8 @@ mod tests {
         let schemes = blocks(&text, "toml").into_iter().filter(|(_, toml)| toml.starts_with("[providers."));
         let schemes: Vec<&str> = schemes.map(|(_, toml)| toml).collect();
         let requests = blocks(&text, "http");
-        assert_eq!((schemes.len(), requests.len()), (7, 7), "seven examples, each with a request");
+        assert_eq!((schemes.len(), requests.len()), (9, 9), "nine examples, each with a request");
+        let published = blocks(&text, "json")[0].1;
         for (toml, (said, request)) in schemes.into_iter().zip(requests) {
             let settings: BTreeMap<String, BTreeMap<String, crate::settings::SchemeSpec>> = toml::from_str(toml).unwrap();
             let catalog = Catalog::new(&settings["providers"]).unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
@@ -284,10 +293,24 @@ mod tests {
             let body = Bytes::copy_from_slice(body.trim_end().as_bytes());
             let request = Request { method, url: Some(&url), query: None, headers: &headers, body: &body };
             let now = said["now"].parse::<i64>().unwrap() * 1000;
-            let verified = verifier(said["secret"]).verify(&request, now).unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
-            match said.get("answer") {
-                Some(answer) => assert_eq!(verified.challenge().unwrap().body, answer.as_bytes(), "{name}"),
-                None => assert_eq!((verified.event_key(), verified.event_type()), (said["key"], said.get("type").copied()), "{name}"),
+            let own = verifier(said["secret"]);
+            if let Some(need) = own.verify(&request, now).err().and_then(|rejection| rejection.needs) {
+                own.known_keys().put(&need, KeySet::read(need.format, published.as_bytes()).unwrap(), now);
+            }
+            let verified = own.verify(&request, now).unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
+            match (said.get("answer"), said.get("items")) {
+                (Some(answer), _) => assert_eq!(verified.challenge().unwrap().body, answer.as_bytes(), "{name}"),
+                (None, Some(items)) => {
+                    let found = verified.items().iter().map(|item| format!("{}:{}", item.event_key(), item.event_type().unwrap()));
+                    assert_eq!(found.collect::<Vec<_>>().join(","), *items, "{name}");
+                }
+                (None, None) => {
+                    assert_eq!((verified.event_key(), verified.event_type()), (said["key"], said.get("type").copied()), "{name}")
+                }
+            }
+            if own.scheme().spec.keys.is_some() {
+                assert!(verifier("tenant-8").verify(&request, now).is_err(), "{name}: another's");
+                continue;
             }
             let other = generate_secret(verifier(said["secret"]).scheme(), &mut rand::rng()).unwrap();
             let stranger = Verifier::new(&catalog, &source, std::slice::from_ref(&other)).unwrap_or_else(|errors| panic!("{errors:?}"));

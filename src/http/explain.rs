@@ -26,7 +26,7 @@ const LOOKALIKES_MAX: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// Stable: `clock_skew`, `retired_secret`, `other_source`, `secret_form`, `body_changed`, `url_differs`, `other_provider`, `test_mode`,
-    /// `body_not_kept`.
+    /// `body_not_kept`, `key_unavailable`.
     pub code: &'static str,
     pub text: String,
 }
@@ -102,6 +102,7 @@ impl Case<'_> {
     fn diagnoses(&self) -> Vec<Diagnosis> {
         match self.rejected.reason {
             "missing_signature" => self.other_provider().into_iter().collect(),
+            "key_unavailable" => vec![self.key_unavailable()],
             "timestamp_too_old" | "timestamp_in_future" if self.is_right(&self.source.verifier, self.body) => vec![self.clock_skew()],
             "no_match" | "malformed_signature" | "timestamp_too_old" | "timestamp_in_future" => {
                 let tries = [Self::retired_secret, Self::other_source, Self::secret_form, Self::body_changed, Self::url_differs];
@@ -120,6 +121,13 @@ impl Case<'_> {
         let query = self.rejected.target.split_once('?').map(|(_, query)| query);
         let request = Request { method: &self.rejected.method, url, query, headers: &self.headers, body };
         verifier.verify(&request, self.at).is_ok()
+    }
+
+    fn key_unavailable(&self) -> Diagnosis {
+        let said = &self.rejected.detail;
+        let text =
+            format!("{said}: the request was neither trusted nor refused but asked for again (503). Can this machine call that host?");
+        Diagnosis { code: "key_unavailable", text }
     }
 
     fn clock_skew(&self) -> Diagnosis {

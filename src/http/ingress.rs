@@ -112,8 +112,8 @@ enum Refusal {
     BodyBroken,
     Encoding,
     Rejected(Rejection),
-    /// The provider's key, or its answer to a handshake, was not to be had.
-    KeyUnavailable,
+    /// The provider's key, or its answer to a handshake, was not to be had; from where.
+    KeyUnavailable(String),
     Record(RecordError),
 }
 
@@ -129,7 +129,7 @@ impl Refusal {
             Self::Rejected(Rejection { reason: Reason::MalformedRequest, .. }) => StatusCode::BAD_REQUEST,
             Self::Rejected(_) => StatusCode::UNAUTHORIZED,
             Self::Record(RecordError::Refused) => StatusCode::BAD_REQUEST,
-            Self::Record(_) | Self::KeyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Record(_) | Self::KeyUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -142,7 +142,7 @@ impl Refusal {
             Self::BodyBroken => "body_broken",
             Self::Encoding => "content_encoding",
             Self::Rejected(rejection) => rejection.reason.code(),
-            Self::KeyUnavailable => "key_unavailable",
+            Self::KeyUnavailable(_) => "key_unavailable",
             Self::Record(RecordError::Busy) => "busy",
             Self::Record(RecordError::Unavailable) => "database_unavailable",
             Self::Record(RecordError::Refused) => "unstorable",
@@ -212,9 +212,13 @@ impl From<Refusal> for Cause {
 
 fn refuse(request: &HttpRequest, ingress: &Ingress, source: Option<&Source>, started: Instant, cause: Cause) -> HttpResponse {
     let Cause { refusal, body } = cause;
-    let detail = if let Refusal::Rejected(rejection) = &refusal { rejection.detail.as_str() } else { "" };
-    // What we could not take is not the request's fault.
-    if !matches!(refusal, Refusal::Record(_) | Refusal::KeyUnavailable) {
+    let detail = match &refusal {
+        Refusal::Rejected(rejection) => rejection.detail.as_str(),
+        Refusal::KeyUnavailable(detail) => detail.as_str(),
+        _ => "",
+    };
+    // What we could not store is not the request's fault.
+    if !matches!(refusal, Refusal::Record(_)) {
         ingress.rejections.write(Refused {
             at_unix_ms: ingress.clock.unix_ms(),
             source: source.map(|source| &source.name),
@@ -268,7 +272,7 @@ async fn handle(
             learn(ingress, source, secret).await?;
         }
         if let Some(url) = verified.visit() {
-            ingress.keyring.visit(url).await.map_err(|_| Refusal::KeyUnavailable)?;
+            ingress.keyring.visit(url).await.map_err(|_| Refusal::KeyUnavailable("the handshake's URL was not to be had".into()))?;
         }
         report(ingress, source, &verified, started, RequestStatus::Handshake, None);
         return Ok(handshake(challenge));
@@ -358,8 +362,12 @@ async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Sou
     let bring = ingress.keyring.bring(need, source.verifier.known_keys(), ingress.clock.unix_ms());
     match tokio::time::timeout(source.ack_budget, bring).await {
         Ok(Ok(())) => verify(request, ingress, source, body).map_err(Refusal::Rejected),
-        Ok(Err(Missing::NotThere)) => Err(Refusal::Rejected(Rejection::new(Reason::NoMatch, "the provider has no such key"))),
-        Ok(Err(Missing::Unavailable)) | Err(_) => Err(Refusal::KeyUnavailable),
+        Ok(Err(Missing::NotThere)) => {
+            Err(Refusal::Rejected(Rejection::new(Reason::NoMatch, format!("the provider has no such key: {}", need.url))))
+        }
+        Ok(Err(Missing::Unavailable)) | Err(_) => {
+            Err(Refusal::KeyUnavailable(format!("the provider's key was not to be had from {}", need.url)))
+        }
     }
 }
 

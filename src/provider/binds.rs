@@ -17,6 +17,8 @@ pub struct Bind {
     written: String,
     /// Not compared where either side is missing.
     optional: bool,
+    /// There is nothing to compare where the body is empty.
+    bodiless: bool,
     pub must: Must,
 }
 
@@ -32,13 +34,17 @@ impl Compiler {
         for (written, value) in spec {
             let key = format!("binds.{written}");
             let (text, optional) = written.strip_suffix('?').map_or((written.as_str(), false), |text| (text, true));
+            let (value, bodiless) = match value.strip_prefix("{hash:").and_then(|rest| rest.strip_suffix("?}")) {
+                Some(hash) => (format!("{{hash:{hash}}}"), true),
+                None => (value.clone(), false),
+            };
             let must = match value.as_str() {
                 "*" => Some(Must::BeThere),
                 "" => Some(Must::BeAbsent),
                 value => self.keep(&key, Template::parse_value(value, before)).map(Must::Be),
             };
             if let (Some(place), Some(must)) = (self.selector(&key, text, before), must) {
-                binds.push(Bind { place, written: written.clone(), optional, must });
+                binds.push(Bind { place, written: written.clone(), optional, bodiless, must });
             }
         }
         binds
@@ -61,7 +67,7 @@ impl Bind {
         let (value, template) = match (&self.must, value) {
             (Must::BeAbsent, None) | (Must::BeThere, Some(_)) => return Ok(()),
             (Must::BeAbsent, Some(_)) => return refuse("must not be there"),
-            (Must::Be(_), None) if self.optional => return Ok(()),
+            (Must::Be(_), None) if self.optional || self.bodiless && inputs.request.body.is_empty() => return Ok(()),
             (Must::BeThere | Must::Be(_), None) => return refuse("is missing"),
             (Must::Be(template), Some(value)) => (value, template),
         };

@@ -193,7 +193,7 @@ impl Grammar {
             None => item,
         };
         let digest = match &self.prefix {
-            Some(prefix) => digest.strip_prefix(prefix.as_str()).or(self.prefix_optional.then_some(digest))?,
+            Some(prefix) => without(digest, prefix).or(self.prefix_optional.then_some(digest))?,
             None => digest,
         };
         (!digest.is_empty()).then_some(digest)
@@ -262,6 +262,12 @@ pub fn encoded(digest: &[u8], encoding: Encoding) -> String {
         Encoding::Credentials if digest.contains(&b':') => format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(digest)),
         Encoding::Credentials => format!("Bearer {}", String::from_utf8_lossy(digest)),
     }
+}
+
+/// Without the prefix. One that ends in a blank is the name of a way to authenticate, which has no case (RFC 9110, section 11.1).
+fn without<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    (start == prefix || prefix.ends_with(' ') && start.eq_ignore_ascii_case(prefix)).then_some(rest)
 }
 
 /// What an Authorization header holds (RFC 9110, section 11.4). None where it says that it is base64, and is not.

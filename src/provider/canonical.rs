@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
@@ -86,9 +87,10 @@ const URI: &AsciiSet = &COMPONENT
     .remove(b'$')
     .remove(b'#');
 
-/// Path and query, escaped once more and the query twice (Contentful, whose own library does so).
+/// Path and query, escaped once more and the query twice, up to a second question mark (Contentful, whose own library does so).
 pub fn path_escaped(url: &str) -> String {
-    let (path, query) = path_of(url).split_once('?').unwrap_or((path_of(url), ""));
+    let mut parts = path_of(url).split('?');
+    let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let path = utf8_percent_encode(path, URI).to_string();
     if query.is_empty() {
         return path;
@@ -97,11 +99,30 @@ pub fn path_escaped(url: &str) -> String {
     format!("{path}?{}", utf8_percent_encode(&query, URI))
 }
 
-/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it is missing, lists not itself, or lists one
-/// that stands twice.
+/// The text with what is not ASCII, DEL and bare slashes escaped as some writers of JSON do (Box). None where that changes nothing, or it is
+/// no text.
+pub fn escaped(body: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut escaped = String::with_capacity(text.len() + text.len() / 4);
+    for unit in text.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(b'/') if !escaped.ends_with('\\') => escaped.push_str("\\/"),
+            Ok(byte) if byte < 0x7f => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("\\u{unit:04x}")),
+        }
+    }
+    (escaped != text).then(|| escaped.into())
+}
+
+/// Each that is listed is looked for among all.
+const LISTED_MAX: usize = 64;
+
+/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it is missing, lists not itself, lists one that
+/// stands twice, or more than are ever sent.
 pub fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<u8>> {
     let list = std::str::from_utf8(&request.headers.iter().find(|(name, _)| *name == header)?.1.to_ascii_lowercase()).ok()?.to_owned();
-    let mut names: Vec<&str> = list.split(',').map(str::trim).collect();
+    let mut names: Vec<&str> = list.split(',').map(str::trim).take(LISTED_MAX + 1).collect();
+    (names.len() <= LISTED_MAX).then_some(())?;
     names.sort_unstable();
     names.dedup();
     names.contains(&header).then_some(())?;
@@ -172,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_ascii_is_escaped_by_its_units() {
+        assert_eq!(escaped("{\"é\":\"日😀\\u00e9\"}".as_bytes()).unwrap(), r#"{"\u00e9":"\u65e5\ud83d\ude00\u00e9"}"#);
+        assert_eq!(escaped(b"\x7f a/b c\\/d").unwrap(), r"\u007f a\/b c\/d");
+        assert_eq!((escaped(b"plain"), escaped(b"\xff")), (None, None));
+    }
+
+    #[test]
     fn ports_come_and_go() {
         for (url, others) in [
             ("https://x.example/h:1", &["https://x.example:443/h:1"][..]),
@@ -186,6 +214,7 @@ mod tests {
         assert_eq!(path_of("https://x.example"), "/");
         assert_eq!(path_escaped("https://x.example/a%20b?x=1"), "/a%2520b?x%253D1");
         assert_eq!(path_escaped("https://x.example/a?"), "/a");
+        assert_eq!(path_escaped("https://x.example/a?b=1?c=2"), "/a?b%253D1");
     }
 
     proptest! {

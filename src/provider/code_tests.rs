@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::{Verifier, asymmetric, generate_secret, mac, testing::*};
+use super::{Verifier, asymmetric, generate_secret, jws, mac, testing::*};
 use crate::settings::{Source, scheme::Algorithm};
 
 fn built_in(provider: &str, secrets: &[&str]) -> Verifier {
@@ -67,8 +67,11 @@ fn a_token_chooses_no_algorithm() {
     let hmac = built_in("fusionauth", &["secret"]);
     let good = token(json!({ "alg": "HS256" }), &claims, b"secret");
     assert_eq!(reason(&hmac, &good), "accepted");
-    for header in [json!({ "alg": "none" }), json!({ "alg": "NONE" }), json!({}), json!({ "alg": "HS384" }), json!({ "alg": "RS256" })] {
+    for header in [json!({ "alg": "none" }), json!({ "alg": "NONE" }), json!({}), json!({ "alg": "PS256" })] {
         assert_eq!(reason(&hmac, &token(header.clone(), &claims, b"secret")), "malformed_signature", "{header}");
+    }
+    for header in [json!({ "alg": "HS384" }), json!({ "alg": "RS256" }), json!({ "alg": "EdDSA" })] {
+        assert_eq!(reason(&hmac, &token(header.clone(), &claims, b"secret")), "no_match", "{header}");
     }
     let (signed, _) = good.rsplit_once('.').unwrap();
     assert_ne!(reason(&hmac, &format!("{signed}.")), "accepted");
@@ -81,8 +84,36 @@ fn a_token_chooses_no_algorithm() {
     let rsa = verifier(&rsa, &[private]);
     let confused = token(json!({ "alg": "HS256" }), &claims, private.as_bytes());
     assert_eq!(reason(&rsa, &confused), "malformed_signature");
-    let mixed = json!({ "algorithm": ["hmac-sha256", "rsa-sha256"], "secret": ["base64"] });
-    assert!(Verifier::new(&catalog(), &with_scheme("fusionauth", mixed), &[private.into()]).is_err(), "one kind of key alone");
+}
+
+/// The public half of an RSA key of 2048 bits, as its owner publishes it (SubjectPublicKeyInfo).
+fn published(private: &str) -> String {
+    let key = ring::signature::RsaKeyPair::from_pkcs8(&mac::key_bytes(&[mac::Step::Base64], private).unwrap()).unwrap();
+    let start = hex::decode("30820122300d06092a864886f70d01010105000382010f00").unwrap();
+    let info = [&start, ring::signature::KeyPair::public_key(&key).as_ref()].concat();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(info))
+}
+
+#[test]
+fn a_public_key_is_never_a_secret() {
+    let body = r#"{"event":{"id":"1","type":"user.create"}}"#;
+    let claims = json!({ "request_body_sha256": BASE64.encode(Sha256::digest(body)) });
+    let reason = |verifier: &Verifier, token: &str| Sent::new(&[("x-fusionauth-signature-jwt", token)], body).reason(verifier);
+    let private = include_str!("../../tests/keys/rsa-1.pem");
+    let public = published(private);
+    let own = built_in("fusionauth", &["secret", &public]);
+    let signed = jws::unsigned(Algorithm::RsaSha256, claims.as_object().unwrap());
+    let der = mac::key_bytes(&[mac::Step::Base64], private).unwrap();
+    let signature = asymmetric::sign(Algorithm::RsaSha256, &der, signed.as_bytes(), true).unwrap();
+    assert_eq!(reason(&own, &format!("{signed}.{}", BASE64_URL.encode(signature))), "accepted", "the key's form tells its kind");
+    assert_eq!(reason(&own, &token(json!({ "alg": "HS256" }), &claims, b"secret")), "accepted", "beside a secret");
+    for key in [public.as_bytes(), public.trim().as_bytes(), &mac::key_bytes(&[mac::Step::Base64], &public).unwrap()] {
+        assert_eq!(reason(&own, &token(json!({ "alg": "HS256" }), &claims, key)), "no_match");
+    }
+    for provider in ["github", "netlify", "hubspot-v1", "gitlab"] {
+        let errors = Verifier::new(&catalog(), &source(provider), &[public.as_str().into()]).err().unwrap();
+        assert!(errors[0].to_string().starts_with("secrets[0]: is a public key"), "{provider}: {errors:?}");
+    }
 }
 
 #[test]
@@ -113,7 +144,14 @@ fn a_token_names_the_url() {
     let sent = Sent::signed(&bird, &"key".into(), "", NOW, "{}");
     assert_eq!(sent.reason(&bird), "accepted");
     assert_eq!(sent.clone().url("https://elsewhere.example/").reason(&bird), "no_match");
-    assert_eq!(Sent { url: None, ..sent }.reason(&bird), "unsupported");
+    assert_eq!(Sent { url: None, ..sent.clone() }.reason(&bird), "unsupported");
+    let mut claims = json!({ "iss": "MessageBird", "nbf": NOW, "exp": NOW + 60, "jti": "j", "url_hash": hex::encode(Sha256::digest(URL)) });
+    let bare = |claims: &Value| token(json!({ "alg": "HS256" }), claims, b"key");
+    let empty = |claims: &Value| Sent::new(&[("messagebird-signature-jwt", &bare(claims))], "").url(URL);
+    assert_eq!(empty(&claims).reason(&bird), "accepted", "an empty body has no hash");
+    assert_eq!(empty(&claims).body("{}").reason(&bird), "no_match");
+    claims["payload_hash"] = hex::encode(Sha256::digest("{}")).into();
+    assert_eq!(empty(&claims).reason(&bird), "no_match");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{
     Reason, Request, Verifier,
     candidates::Candidates,
+    jws::Token,
     mac,
     plan::Plan,
     selector::{Inputs, Place},
@@ -77,9 +78,24 @@ impl Verifier {
                     }
                 }
             },
-            4 => format!("{} tried, {}", counted(self.keys_len(), "secret"), counted(request.body.len(), "byte")),
+            4 => {
+                let keys = self.fetched(request, now_unix_ms).map_or_else(String::new, |said| format!("{said}; "));
+                format!("{keys}{} tried, {}", counted(self.keys_len(), "secret"), counted(request.body.len(), "byte"))
+            }
             _ => String::new(),
         }
+    }
+
+    /// Which of the provider's own keys there were to try.
+    fn fetched(&self, request: &Request<'_>, now_unix_ms: i64) -> Option<String> {
+        let keys = self.plan().keys.as_ref()?;
+        self.with_signatures(request, |plan, inputs, texts| {
+            let text = std::str::from_utf8(texts.first()?).ok()?;
+            let inputs = Inputs { signature: Some((&plan.grammar, text)), ..*inputs };
+            let token = if plan.grammar.jws { plan.grammar.token(text) } else { None };
+            let key_id = token.and_then(|token| Token::read(token).ok()?.key_id);
+            keys.told(&inputs, key_id.as_deref(), self.known_keys(), now_unix_ms)
+        })
     }
 
     fn candidates_of(&self, request: &Request<'_>) -> Option<Candidates> {

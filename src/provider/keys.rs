@@ -124,10 +124,11 @@ impl KnownKeys {
 impl Compiler {
     pub fn keys(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Keys> {
         let keys = spec.keys.as_ref()?;
-        let public = |algorithm: &Algorithm| {
-            matches!(algorithm, Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 | Algorithm::RsaSha1)
-        };
-        self.demand(spec.algorithm.as_slice().iter().all(public), "algorithm", "must be one of public keys, as they are fetched (keys)");
+        self.demand(
+            spec.algorithm.as_slice().iter().all(|algorithm| algorithm.is_public()),
+            "algorithm",
+            "must be one of public keys, as they are fetched (keys)",
+        );
         let is_url = keys.from.contains("://");
         let from = if is_url {
             let sound = Url::parse(&keys.from).is_ok_and(|url| url.scheme() == "https" && url.has_host());
@@ -169,6 +170,16 @@ impl Keys {
         let Some(set) = known.get(&need.id, now_unix_ms) else { return Err(lacking(need)) };
         need.is_refresh = true;
         Ok((set, need))
+    }
+
+    /// Which keys there are for this request, by their names; or from where they are to be had. None where it names no place that is allowed.
+    pub fn told(&self, inputs: &Inputs<'_>, key_id: Option<&str>, known: &KnownKeys, now_unix_ms: i64) -> Option<String> {
+        let need = self.need(inputs, key_id, &[]).ok()?;
+        let wanted = key_id.map_or_else(String::new, |id| format!(", the token names {id:?}"));
+        Some(match known.get(&need.id, now_unix_ms) {
+            Some(set) => format!("the keys of {}: {}{wanted}", need.url, set.names()),
+            None => format!("no key of {} is here: it was not fetched, or not to be had{wanted}", need.url),
+        })
     }
 
     fn need(&self, inputs: &Inputs<'_>, key_id: Option<&str>, secrets: &[SecretString]) -> Result<Need, Rejection> {
@@ -291,6 +302,12 @@ impl KeySet {
         let usable = self.0.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
         let mut valid = usable.filter(|key| key.valid.is_none_or(|(from, until)| (from..=until).contains(&now_unix_ms)));
         valid.any(|key| signatures.clone().any(|signature| key.key.is_right(algorithm, message, signature)))
+    }
+
+    /// What its keys are called, else their kind.
+    fn names(&self) -> String {
+        let name = |key: &Fetched| key.id.as_ref().map_or_else(|| format!("{:?}", key.key), |id| format!("{id:?}"));
+        self.0.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether all that is here is out of date.

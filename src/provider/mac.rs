@@ -6,17 +6,16 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
+use sha3::Keccak256;
 use subtle::{Choice, ConstantTimeEq as _};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
-    SchemeError,
     asymmetric::{self, PublicKey, SIGNATURE_BYTES_MAX},
     candidates::{BASE64, BASE64_URL, Candidates, Width, credentials},
-    plan::Plan,
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;
@@ -29,6 +28,7 @@ pub enum Key {
     HmacSha512(Box<Hmac<Sha512>>),
     Sha1(SecretSlice<u8>),
     Sha256(SecretSlice<u8>),
+    Keccak256(SecretSlice<u8>),
     /// The token's hash.
     Token([u8; 32]),
     Ed25519(Box<VerifyingKey>),
@@ -39,7 +39,7 @@ pub enum Key {
 pub fn width(algorithm: Algorithm) -> Width {
     match algorithm {
         Algorithm::HmacSha1 | Algorithm::Sha1 => Width::Exactly(20),
-        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Token => Width::Exactly(32),
+        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Keccak256 | Algorithm::Token => Width::Exactly(32),
         Algorithm::HmacSha384 => Width::Exactly(48),
         Algorithm::HmacSha512 | Algorithm::Ed25519 => Width::Exactly(64),
         Algorithm::EcdsaP256Sha256 => Width::UpTo(80),
@@ -59,6 +59,7 @@ impl Key {
             Algorithm::HmacSha512 => Self::HmacSha512(Box::new(keyed(secret)?)),
             Algorithm::Sha1 => Self::Sha1(secret.to_vec().into()),
             Algorithm::Sha256 => Self::Sha256(secret.to_vec().into()),
+            Algorithm::Keccak256 => Self::Keccak256(secret.to_vec().into()),
             Algorithm::Token => Self::Token(Sha256::digest(secret).into()),
             Algorithm::Ed25519 => {
                 let bytes = public_half(secret).ok_or("is not an Ed25519 public key of 32 bytes")?;
@@ -82,6 +83,7 @@ impl Key {
             Self::HmacSha512(state) => mac(&**state, content).to_vec(),
             Self::Sha1(secret) => hash::<Sha1>(secret.expose_secret(), content).to_vec(),
             Self::Sha256(secret) => hash::<Sha256>(secret.expose_secret(), content).to_vec(),
+            Self::Keccak256(secret) => hash::<Keccak256>(secret.expose_secret(), content).to_vec(),
             Self::Token(_) | Self::Ed25519(_) | Self::Asymmetric(_) => return None,
         })
     }
@@ -100,6 +102,7 @@ impl Key {
             Self::HmacSha512(state) => any_equal(&mac(&**state, content), candidates),
             Self::Sha1(secret) => any_equal(&hash::<Sha1>(secret.expose_secret(), content), candidates),
             Self::Sha256(secret) => any_equal(&hash::<Sha256>(secret.expose_secret(), content), candidates),
+            Self::Keccak256(secret) => any_equal(&hash::<Keccak256>(secret.expose_secret(), content), candidates),
             Self::Token(hash) => any_equal(hash, candidates),
             Self::Ed25519(key) => {
                 // The key is public: there is nothing that the time could tell.
@@ -267,24 +270,6 @@ pub fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
 /// The key's bytes of a secret as it is written in the settings.
 pub fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
     steps.iter().try_fold(secret.as_bytes().to_vec(), |secret, step| step.apply(secret))
-}
-
-/// By algorithm, one key for each secret; and what is wrong with a secret.
-pub fn keys_of(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
-    let mut errors = Vec::new();
-    if plan.keys.is_some() {
-        return (Vec::new(), errors);
-    }
-    let mut all: Vec<(Algorithm, Vec<Key>)> = plan.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
-    for (index, secret) in secrets.iter().enumerate() {
-        let made = key_bytes(&plan.steps, secret.expose_secret())
-            .and_then(|bytes| plan.algorithms.iter().map(|algorithm| Key::new(*algorithm, &bytes)).collect::<Result<Vec<_>, _>>());
-        match made {
-            Ok(made) => all.iter_mut().zip(made).for_each(|((_, keys), key)| keys.push(key)),
-            Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
-        }
-    }
-    (all, errors)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod of_source;
 mod plan;
 mod put;
 mod sample;
+mod secrets;
 mod selector;
 mod sign;
 pub mod standard;

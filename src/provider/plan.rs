@@ -40,6 +40,7 @@ pub struct Plan {
     pub contents: Vec<Template>,
     pub url_decode: Option<String>,
     pub url_ports: bool,
+    pub body_escapes: bool,
     /// Where the JSON text is, if it is not the body.
     pub document: Option<Selector>,
     pub binds: Vec<Bind>,
@@ -125,7 +126,7 @@ impl Compiler {
         let algorithms = spec.algorithm.as_slice();
         self.demand(!algorithms.is_empty(), "algorithm", "is an empty list");
         let kinds = |wanted: fn(&Algorithm) -> bool| algorithms.iter().filter(|algorithm| wanted(algorithm)).count();
-        let hashed = kinds(|algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256));
+        let hashed = kinds(|algorithm| matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Keccak256));
         let token = kinds(|algorithm| *algorithm == Algorithm::Token);
         let alike = [hashed, token].iter().all(|count| *count == 0 || *count == algorithms.len()) && token < 2;
         self.demand(alike, "algorithm", "mixes what does not go together: hashes, tokens and the rest are of one kind each");
@@ -133,7 +134,7 @@ impl Compiler {
             self.demand(!content.has_timestamp() || spec.time.is_some(), "time", "is missing: the content has {timestamp}");
             self.demand(!content.has_id() || spec.id.is_some(), "id", "is missing: the content has {id}");
             let fits = content.has_secret() == (hashed > 0) || spec.keys.is_some();
-            self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256), and only there");
+            self.demand(fits, "content", "{secret} belongs into a plain hash (sha1, sha256, keccak-256), and only there");
         }
         let legacy = algorithms.contains(&Algorithm::RsaSha1) && spec.keys.is_none();
         self.demand(!legacy, "algorithm", "rsa-sha1 is for keys that are fetched: set keys");
@@ -150,12 +151,8 @@ impl Compiler {
 
     fn signed_token(&mut self, spec: &SchemeSpec) {
         let jws = spec.signature.jws;
-        let algorithms = spec.algorithm.as_slice();
-        let hmac = |algorithm: &Algorithm| matches!(algorithm, Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512);
-        self.demand(!jws || algorithms.iter().all(|one| jws::is_for_tokens(*one)), "algorithm", "is none that tokens are signed with");
-        // A public key must never be taken for the secret of an HMAC.
-        let alike = algorithms.iter().all(hmac) || algorithms.len() == 1;
-        self.demand(!jws || alike, "algorithm", "mixes secrets and public keys: a token would choose between them");
+        let fits = spec.algorithm.as_slice().iter().all(|algorithm| jws::is_for_tokens(*algorithm));
+        self.demand(!jws || fits, "algorithm", "is none that tokens are signed with");
         self.demand(!jws || spec.content.is_none(), "content", "has no meaning with signature.jws: the token is what is signed");
         self.demand(jws || spec.signature.leeway.is_none(), "signature.leeway", "is for tokens: set signature.jws");
     }
@@ -225,6 +222,7 @@ impl Plan {
             contents,
             url_decode: spec.url_decode.clone(),
             url_ports: spec.url_ports,
+            body_escapes: spec.body_escapes,
             document,
             binds,
             leeway_ms: spec.signature.leeway.map_or(0, |leeway| i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX)),

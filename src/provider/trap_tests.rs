@@ -170,6 +170,25 @@ fn each_of_several_signatures_counts() {
 }
 
 #[test]
+fn thousands_of_signatures_are_refused_before_the_body_is_hashed() {
+    let persona = built_in("persona", &["s"]);
+    let group = format!("t={NOW},v1={}", hex::encode(sha256(b"s", &[&NOW.to_string(), ".", "{}"])));
+    let sent = |times: usize| Sent::new(&[("persona-signature", vec![group.as_str(); times].join(" ").as_str())], "{}");
+    assert_eq!((sent(8).reason(&persona), sent(10_000).reason(&persona)), ("accepted", "malformed_signature"));
+
+    let contentful = built_in("contentful", &["s"]);
+    let listed = |names: usize| {
+        let names: Vec<String> = (0..names).map(|index| format!("x-{index}")).collect();
+        let (list, time) = (format!("x-contentful-signed-headers,{}", names.join(",")), (NOW * 1000).to_string());
+        let signed = format!("POST\n/\nx-contentful-signed-headers:{list}\n{{}}");
+        let signature = hex::encode(sha256(b"s", &[&signed]));
+        let headers = [("x-contentful-signed-headers", &*list), ("x-contentful-timestamp", &time), ("x-contentful-signature", &signature)];
+        Sent::new(&headers, "{}").url("https://hooks.example.com/").reason(&contentful)
+    };
+    assert_eq!((listed(60), listed(10_000)), ("accepted", "missing_signature"));
+}
+
+#[test]
 fn groups_have_a_time_each() {
     let body = r#"{"data":{"id":"e1"}}"#;
     let group = |at: i64, secret: &str| format!("t={at},v1={}", hex::encode(sha256(secret.as_bytes(), &[&at.to_string(), ".", body])));
@@ -304,6 +323,49 @@ fn numbered_and_twin_headers_each_count() {
         let sent = Sent::new(&[(names[0], &right), (names[1], &wrong), ("box-delivery-timestamp", time)], body);
         assert_eq!(sent.reason(&boxed), "accepted", "{names:?}");
     }
+}
+
+#[test]
+fn a_body_may_be_signed_with_what_is_not_ascii_escaped() {
+    let boxed = built_in("box", &["key"]);
+    let (time, body) = ("2027-01-15T08:00:00Z", r#"{"id":"7","name":"Zoë 😀"}"#);
+    let sent = |signed: &str| {
+        let signature = base64(&sha256(b"key", &[signed, time]));
+        Sent::new(&[("box-signature-primary", &signature), ("box-delivery-timestamp", time)], body)
+    };
+    assert_eq!(sent(body).reason(&boxed), "accepted");
+    assert_eq!(sent(r#"{"id":"7","name":"Zo\u00eb \ud83d\ude00"}"#).reason(&boxed), "accepted");
+    assert_eq!(sent(r#"{"id":"7","name":"Zoe 😀"}"#).reason(&boxed), "no_match");
+    let other = sent(r#"{"id":"7","name":"Zo\u00eb \ud83d\ude00"}"#).body(r#"{"id":"8","name":"Zoë 😀"}"#);
+    assert_eq!(other.reason(&boxed), "no_match");
+}
+
+#[test]
+fn keccak_is_the_one_from_before_sha_3() {
+    let moralis = built_in("moralis", &["secret"]);
+    // Of another implementation.
+    let right = "0xdbfe4067a06b2e91e86f52679d6bcd2f9b52b143853b2c1b2565ba0520bc2c10";
+    let sent = |signature: &str| Sent::new(&[("x-signature", signature)], r#"{"id":"1"}"#);
+    assert_eq!(sent(right).reason(&moralis), "accepted");
+    let sha3 = format!("0x{}", hex::encode(sha3::Sha3_256::digest(r#"{"id":"1"}secret"#)));
+    assert_eq!(sent(&sha3).reason(&moralis), "no_match");
+    assert_eq!(sent(&right[2..]).reason(&moralis), "malformed_signature");
+}
+
+#[test]
+fn ways_to_authenticate_have_no_case() {
+    for (provider, secret, header) in [
+        ("chargebee", "user:password", "basic dXNlcjpwYXNzd29yZA=="),
+        ("postmark", "user:password", "BASIC dXNlcjpwYXNzd29yZA=="),
+        ("token", "t", "bearer t"),
+    ] {
+        let verifier = built_in(provider, &[secret]);
+        let sent = Sent::new(&[("authorization", header)], r#"{"id":"1"}"#);
+        assert_eq!(sent.reason(&verifier), "accepted", "{provider}");
+    }
+    let github = built_in("github", &["s"]);
+    let signature = format!("SHA256={}", hex::encode(sha256(b"s", &["{}"])));
+    assert_eq!(Sent::new(&[("x-hub-signature-256", &signature)], "{}").reason(&github), "malformed_signature");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::{
     Catalog, Reason, Rejection, Request, Scheme, SchemeError,
     candidates::{Candidates, Grammar, TooMany},
-    canonical::other_ports,
+    canonical::{escaped, other_ports},
     challenge::Challenge,
     gzip::{Broken, unpacked},
     jws::Token,
@@ -18,6 +18,7 @@ use super::{
     mac::{self, Key, key_name},
     of_source::scheme_of,
     plan::Plan,
+    secrets::{keys_of, written_in},
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
     times::timestamp,
@@ -85,7 +86,7 @@ impl Verifier {
             errors.iter().map(|error| SchemeError::new("provider", &format!("{}: {error}", scheme.name))).collect()
         };
         let plan = Arc::clone(scheme.plan().map_err::<Vec<SchemeError>, _>(unbuilt)?);
-        let (keys, errors) = mac::keys_of(&plan, secrets);
+        let (keys, errors) = keys_of(&plan, secrets);
         let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
         let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
         let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
@@ -107,7 +108,7 @@ impl Verifier {
 
     /// With this secret, where it has none; None where it has one, or this one is not usable.
     pub fn with_secret(&self, secret: &SecretString) -> Option<Self> {
-        let (keys, errors) = mac::keys_of(&self.plan, std::slice::from_ref(secret));
+        let (keys, errors) = keys_of(&self.plan, std::slice::from_ref(secret));
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
         let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
@@ -138,8 +139,12 @@ impl Verifier {
         &self.plan
     }
 
+    /// Secrets that are tried.
     pub(super) fn keys_len(&self) -> usize {
-        self.keys.first().map_or(0, |(_, keys)| keys.len())
+        if self.plan.keys.is_some() {
+            return self.secrets.len();
+        }
+        self.keys.iter().map(|(_, keys)| keys.len()).max().unwrap_or(0)
     }
 
     /// Whether requests by this method can be anything but refused.
@@ -194,17 +199,18 @@ impl Verifier {
         self.read(request, &view, digest).map(Verified::New)
     }
 
-    /// Checks the signature, with the URL as it is and, where senders differ, with its other ports; gives the place of the secret that made it.
+    /// Checks the signature, and where senders of a scheme differ, with the body and the URL in their other forms; gives the place of the
+    /// secret that made it.
     fn check(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
         let checked = self.check_at_url(request, now_unix_ms);
-        match (&checked, request.url) {
-            (Err(Rejection { reason: Reason::NoMatch, .. }), Some(url)) if self.plan.url_ports => {
-                let others = other_ports(url);
-                let right = others.iter().find_map(|url| self.check_at_url(&Request { url: Some(url), ..*request }, now_unix_ms).ok());
-                right.map_or(checked, Ok)
-            }
-            _ => checked,
+        if !matches!(checked, Err(Rejection { reason: Reason::NoMatch, .. })) {
+            return checked;
         }
+        let others = request.url.filter(|_| self.plan.url_ports).map(other_ports).unwrap_or_default();
+        let right = others.iter().find_map(|url| self.check_at_url(&Request { url: Some(url), ..*request }, now_unix_ms).ok());
+        let escaped = if self.plan.body_escapes { escaped(request.body) } else { None };
+        let right = right.or_else(|| self.check_at_url(&Request { body: &escaped?, ..*request }, now_unix_ms).ok());
+        right.map_or(checked, Ok)
     }
 
     fn check_at_url(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
@@ -216,11 +222,13 @@ impl Verifier {
         let Some(separator) = &plan.groups else { return self.check_one(inputs, &texts, now_unix_ms) };
         let texts = texts.iter().map(|text| text_of(Some(text))).collect::<Result<Vec<_>, _>>()?;
         let groups = texts.into_iter().flat_map(|text| text.split(separator.as_str())).filter(|group| !group.is_empty());
+        let groups: Vec<&str> = groups.take(GROUPS_MAX + 1).collect();
+        // Before any is checked: each costs a digest of the body.
+        if groups.len() > GROUPS_MAX {
+            return Err(rejection(Reason::MalformedSignature, "more signatures than are ever sent"));
+        }
         let mut refused: Option<Rejection> = None;
-        for (index, group) in groups.enumerate() {
-            if index == GROUPS_MAX {
-                return Err(rejection(Reason::MalformedSignature, "more signatures than are ever sent"));
-            }
+        for group in groups {
             match self.check_one(inputs, &[Cow::Borrowed(group.as_bytes())], now_unix_ms) {
                 Ok(secret) => return Ok(secret),
                 // The one that came furthest is told.
@@ -576,11 +584,6 @@ fn text_of<'t>(text: Option<&'t Cow<'_, [u8]>>) -> Result<&'t str, Rejection> {
 fn name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     (!text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then_some(text)
-}
-
-/// The secrets that say anything.
-fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
-    secrets.iter().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ pub struct SchemeSpec {
     /// What the facts were read in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// The provider's own library, or the one that it names, which judged genuine and forged requests alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
     /// How often and how long the provider sends again.
@@ -53,6 +56,9 @@ pub struct SchemeSpec {
     /// The URL may be signed with its port or without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub url_ports: bool,
+    /// The body may be signed with what is not ASCII, and slashes, escaped as some writers of JSON do (`\u00e9`, `\/`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub body_escapes: bool,
     /// Selector of the JSON text that `body:` looks into, where it is not the body itself: `form:NAME` or `claim:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
@@ -259,6 +265,9 @@ pub enum Algorithm {
     Sha1,
     #[serde(rename = "sha256")]
     Sha256,
+    /// The same; Keccak as it was before SHA-3, as Ethereum has it.
+    #[serde(rename = "keccak-256")]
+    Keccak256,
     /// The secret itself is sent.
     Token,
     Ed25519,
@@ -271,6 +280,13 @@ pub enum Algorithm {
     /// The same over SHA-1, for keys that are fetched.
     #[serde(rename = "rsa-sha1")]
     RsaSha1,
+}
+
+impl Algorithm {
+    /// Whether what checks it is no secret.
+    pub fn is_public(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256 | Self::RsaSha1)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -12,7 +12,9 @@ use hookonce::{
     http::keyring::{Fetch, HttpFetch, Missing, read},
     tail::Tail,
 };
+use reqwest::Method;
 use secrecy::SecretString;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::app::*;
@@ -49,7 +51,10 @@ impl Fetch for ToHost {
 async fn spawn(open: usize) -> (TestApp, Arc<Host>) {
     let answer = Mutex::new(Ok(CERTIFICATE.as_bytes().to_vec()));
     let host = Arc::new(Host { answer, asked: Mutex::default(), gate: Semaphore::new(open), waiting: AtomicUsize::new(0) });
-    let config = format!("{}[sources.sns]\nprovider = \"aws-sns\"\nsecret = {TOPIC:?}\n", config(&[]));
+    let config = format!(
+        "{}[sources.sns]\nprovider = \"aws-sns\"\nsecret = {TOPIC:?}\n[sources.other]\nprovider = \"aws-sns\"\nsecret = \"{TOPIC}2\"\n",
+        config(&[])
+    );
     let database_url = database().await;
     let parts = Parts {
         settings: settings(&config),
@@ -113,6 +118,40 @@ async fn what_could_not_be_fetched_is_neither_trusted_nor_lost() {
     assert!(asked <= 61, "a flood of made-up URLs is held back: {asked}");
     assert!(refused.iter().all(|status| [401, 503].contains(status)), "{refused:?}");
     assert_eq!(app.count("select count(*) from event_key").await, 0);
+    app.app.stop().await;
+}
+
+/// The newest rejection: its reason, what its last check found, its diagnoses.
+async fn explained(app: &TestApp) -> (String, String, Vec<String>) {
+    let list = app.api(Method::GET, "/rejections?limit=1", None).await.json();
+    let id = list["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned();
+    let said = app.api(Method::GET, &format!("/rejections/{id}/explain"), None).await.json();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let codes = said["diagnoses"].as_array().expect("a list").iter().map(|found| text(&found["code"])).collect();
+    (text(&said["reason"]), text(&said["checks"].as_array().and_then(|checks| checks.last()).expect("checks")["found"]), codes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_explained_with_the_keys_that_were_tried() {
+    let (app, host) = spawn(1000).await;
+    let certificate = "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem";
+    *host.answer.lock().expect("an answer") = Err(Missing::Unavailable);
+    assert_eq!(post(&app, MESSAGE).await.status, 503);
+    let (reason, found, diagnoses) = explained(&app).await;
+    assert_eq!((reason.as_str(), diagnoses), ("key_unavailable", vec!["key_unavailable".to_owned()]));
+    assert!(found.contains(&format!("no key of {certificate} is here")) && found.contains("1 secret tried"), "{found}");
+
+    *host.answer.lock().expect("an answer") = Ok(CERTIFICATE.as_bytes().to_vec());
+    assert_eq!(post(&app, &named("1")).await.word(), "accepted");
+    assert_eq!(post(&app, &named("1").replace("Hello", "Hullo")).await.status, 401);
+    let (reason, found, diagnoses) = explained(&app).await;
+    assert_eq!((reason.as_str(), diagnoses.len()), ("no_match", 0));
+    let tried = format!("the keys of {}: RSA; 1 secret tried", certificate.replace("f3ecfb7224c7233fe7bb5f59f96de52f", "1"));
+    assert!(found.contains(&tried), "{found}");
+
+    let headers = [("content-type".into(), "text/plain; charset=UTF-8".into())];
+    assert_eq!(app.post("/hooks/other", &headers, named("1")).await.status, 401);
+    assert_eq!(explained(&app).await.2, ["other_source"], "the topic of another source");
     app.app.stop().await;
 }
 

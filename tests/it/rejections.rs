@@ -1,5 +1,8 @@
 //! The rejection log: what was refused is listed, explained, masked, bounded, and never in the database.
 
+use std::collections::BTreeMap;
+
+use hookonce::provider::{Catalog, Draft, sign};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -73,6 +76,89 @@ async fn known_mistakes_are_named() {
         assert_eq!(digest["found"] != "", check == "digest", "what was not reached found nothing: {explained}");
     }
     app.app.stop().await;
+}
+
+/// As the provider would send it, for this URL.
+fn sent(provider: &str, secret: &str, url: &str, body: &str) -> (Vec<(String, String)>, String) {
+    let catalog = Catalog::new(&BTreeMap::new()).expect("the schemes");
+    let scheme = catalog.get(provider).expect("a scheme");
+    let draft = Draft { id: "e1", event_type: None, unix_seconds: now_unix(), body: body.as_bytes(), url: Some(url), method: "POST" };
+    let signed = sign(scheme, &secret.into(), &draft).expect("a signature");
+    (signed.headers, String::from_utf8(signed.body).expect("a text"))
+}
+
+const MANY: &str = r#"
+[sources.square]
+provider = "square"
+secret = "s"
+[sources.twilio]
+provider = "twilio"
+secret = "s"
+[sources.plivo]
+provider = "plivo"
+secret = "s"
+[sources.svix]
+provider = "svix"
+secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
+[sources.polar]
+provider = "polar"
+secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
+[sources.adyen]
+provider = "adyen"
+secret = "00ff10"
+[sources.close]
+provider = "close"
+secret = "00ff11"
+[sources.netlify]
+provider = "netlify"
+secret = "n"
+[sources.livekit]
+provider = "livekit"
+secret = "l"
+[sources.box]
+provider = "box"
+secret = "b"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_are_named_for_schemes_of_every_kind() {
+    let config = config(&[]).replace("[ingress]\n", "[ingress]\npublic_url = \"https://hooks.example.com\"\n") + MANY;
+    let app = spawn_app(&config).await;
+    let (json, form) = (r#"{"id": "7", "name": "Zoë"}"#, "a=1&b=2");
+    let decoded: String = (0..24_u8).map(char::from).collect();
+    let adyen = r#"{"notificationItems":[{"NotificationRequestItem":{"pspReference":"1","eventCode":"A","success":"true"}}]}"#;
+    for (provider, source, secret, url, body, code) in [
+        ("square", "square", "s", "http://hooks.example.com/hooks/square", json, "url_differs"),
+        ("twilio", "twilio", "s", "http://hooks.example.com/hooks/twilio", form, "url_differs"),
+        ("plivo", "plivo", "s", "https://hooks.example.com/hooks/plivo/", form, "url_differs"),
+        // Base64 taken as text, and text taken as base64.
+        ("polar", "svix", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "", json, "secret_form"),
+        ("polar", "polar", &decoded, "", json, "secret_form"),
+        ("adyen", "adyen", "00ff11", "", adyen, "other_source"),
+        ("netlify", "netlify", "l", "", json, "other_source"),
+        ("livekit", "livekit", "n", "", json, "other_source"),
+    ] {
+        let (mut headers, body) = sent(provider, secret, if url.is_empty() { "https://hooks.example.com/" } else { url }, body);
+        if source == "svix" {
+            headers.iter_mut().for_each(|(name, _)| *name = name.replace("webhook-", "svix-"));
+        }
+        assert_eq!(app.post(&format!("/hooks/{source}"), &headers, body).await.status, 401, "{provider} {code}");
+        let explained = latest(&app).await;
+        assert_eq!(diagnoses(&explained), [code], "{provider}: {explained}");
+    }
+    for (provider, secret) in [("netlify", "n"), ("livekit", "l"), ("box", "b")] {
+        let (headers, _) = sent(provider, secret, "https://hooks.example.com/", r#"{"id":"7","name":"Zoë"}"#);
+        assert_eq!(app.post(&format!("/hooks/{provider}"), &headers, json).await.status, 401, "{provider}");
+        let explained = latest(&app).await;
+        assert_eq!(diagnoses(&explained), ["body_changed"], "{provider}: {explained}");
+        let text = explained.to_string();
+        assert!(headers.iter().all(|(name, value)| !is_signature(name) || !text.contains(value)), "{text}");
+    }
+    app.app.stop().await;
+}
+
+fn is_signature(name: &str) -> bool {
+    ["x-webhook-signature", "authorization", "box-signature-primary"].contains(&name)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
