@@ -1,7 +1,5 @@
 //! New events: acknowledged after their commit, against pgbench that commits one row at a time.
 
-use std::time::Duration;
-
 use crate::{
     Bench,
     events::Provider,
