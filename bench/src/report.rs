@@ -104,6 +104,15 @@ impl Case {
         Self { name: name.to_owned(), about: about.to_owned(), ..Self::default() }
     }
 
+    pub fn find(&self, series: &str) -> Option<&Series> {
+        self.series.iter().find(|known| known.name == series)
+    }
+
+    /// Round by round, one side's rate by another's; None where either was not measured.
+    pub fn rates(&self, own: &str, other: &str) -> Option<Vec<f64>> {
+        Some(self.find(own)?.ratios(self.find(other)?, |sample| sample.per_second))
+    }
+
     pub fn figure(&mut self, name: &str, unit: &str, values: Vec<f64>, bound: Bound) {
         let figure = Figure::new(name, unit, values, bound);
         eprintln!(

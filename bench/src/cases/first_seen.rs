@@ -6,7 +6,7 @@ use crate::{
     hookonce::{Hookonce, Options},
     load::Pace,
     pgbench,
-    report::{Bound, Case, Series},
+    report::{Bound, Case},
     round::{Expect, Http, Requests, SingleRow},
     side::{Kind, Side, interleave},
 };
@@ -56,14 +56,10 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     Ok(case)
 }
 
-fn find<'a>(case: &'a Case, name: &str) -> Option<&'a Series> {
-    case.series.iter().find(|series| series.name == name)
-}
-
 fn figures(case: &mut Case) {
     let mut found = Vec::new();
     let mut ratio = |name: &str, own: &str, other: &str, of: fn(&crate::round::Sample) -> f64, bound| {
-        if let (Some(own), Some(other)) = (find(case, own), find(case, other)) {
+        if let (Some(own), Some(other)) = (case.find(own), case.find(other)) {
             found.push((name.to_owned(), own.ratios(other, of), bound));
         }
     };
@@ -81,7 +77,7 @@ fn figures(case: &mut Case) {
 }
 
 fn costs(case: &mut Case) {
-    let Some(series) = find(case, "hookonce, 256").cloned() else { return };
+    let Some(series) = case.find("hookonce, 256").cloned() else { return };
     let bound = Bound::AtMost { floor: 55.0, goal: 40.0 };
     case.figure("hookonce's CPU a first-seen event at 256", "µs", series.values(|sample| sample.server_us), bound);
     let bound = Bound::AtMost { floor: 60.0, goal: 34.0 };

@@ -1,11 +1,8 @@
 //! The Idempotency-Key gateway in front of an upstream that answers at once: first uses of keys, and their repeats, against Restate and DBOS.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::ensure;
@@ -17,11 +14,11 @@ use crate::{
     hookonce::{Hookonce, Options, free_port},
     load::{Pace, send_each},
     report::{Bound, Case},
-    round::{Expect, Http, Requests, Sample, fresh},
+    round::{Expect, Http, Requests, fresh},
     side::{Side, interleave},
 };
 
-use super::peers::{self, Peer};
+use super::peers;
 
 const FIRST: &str = "gateway";
 const AGAIN: &str = "gateway_again";
@@ -31,15 +28,7 @@ pub const HOT: usize = 1_000;
 /// A key's claim, and the record of its answer.
 const ROWS_EACH: i64 = 2;
 
-pub fn rounds(bench: &Bench) -> usize {
-    bench.rounds().min(3)
-}
-
-pub fn window(bench: &Bench) -> Duration {
-    bench.window().min(Duration::from_secs(2))
-}
-
-/// Rows inserted, changed and removed in all of a database's tables by those who have disconnected.
+/// Rows of steps and dedup keys that were inserted, changed and removed by those who have disconnected.
 pub async fn rows_written(bench: &Bench, database: &str) -> anyhow::Result<i64> {
     let client = bench.postgres.connect(database).await?;
     let sum = "select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint from pg_stat_user_tables where relname in ('step', 'dedup_key')";
@@ -105,17 +94,9 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         first.side("first", Requests::Fresh { provider: Provider::Restate, size: 2048 }),
         again.side("replay", Requests::Fixed(hot, HOT)),
     ];
-    let mut running: Vec<Peer> = Vec::new();
-    for peer in [peers::restate_here(bench).await, peers::dbos(bench).await] {
-        match peer {
-            Ok(peer) => {
-                sides.extend(peers::once_and_again(bench, &peer, Provider::Restate, HOT).await?);
-                running.push(peer);
-            }
-            Err(error) => bench.missing(&format!("gateway: {error:#}")),
-        }
-    }
-    case.series = interleave(bench, &sides, rounds(bench), window(bench)).await?;
+    let (running, others) = peers::with_keys(bench, "gateway", Provider::Restate, HOT).await?;
+    sides.extend(others);
+    case.series = interleave(bench, &sides, bench.rounds().min(3), bench.window()).await?;
     drop(running);
     let executed = again.executed.load(Ordering::Relaxed);
     ensure!(executed == HOT as u64, "{HOT} keys were executed {executed} times");
@@ -127,16 +108,14 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
 }
 
 fn figures(case: &mut Case, written: i64) {
-    let of = |name: &str| case.series.iter().find(|series| series.name == name).cloned();
-    let ratio = |own: &str, other: &str| Some(of(own)?.ratios(&of(other)?, |sample: &Sample| sample.per_second));
-    let wal = of("replay").map(|series| series.values(|sample| sample.wal_bytes)).unwrap_or_default();
+    let wal = case.find("replay").map(|series| series.values(|sample| sample.wal_bytes)).unwrap_or_default();
     let held = Bound::AtLeast { floor: 5.0, goal: 10.0 };
     for (name, ratios, bound) in [
-        ("gateway: first/s ÷ Restate's first-seen/s", ratio("first", "Restate"), held),
-        ("gateway: replay/s ÷ Restate's duplicates/s", ratio("replay", "Restate, duplicates"), held),
-        ("gateway: replay/s ÷ first/s", ratio("replay", "first"), Bound::None),
-        ("gateway: first/s ÷ DBOS", ratio("first", "DBOS"), Bound::None),
-        ("gateway: replay/s ÷ DBOS' duplicates/s", ratio("replay", "DBOS, duplicates"), Bound::None),
+        ("gateway: first/s ÷ Restate's first-seen/s", case.rates("first", "Restate"), held),
+        ("gateway: replay/s ÷ Restate's duplicates/s", case.rates("replay", "Restate, duplicates"), held),
+        ("gateway: replay/s ÷ first/s", case.rates("replay", "first"), Bound::None),
+        ("gateway: first/s ÷ DBOS", case.rates("first", "DBOS"), Bound::None),
+        ("gateway: replay/s ÷ DBOS' duplicates/s", case.rates("replay", "DBOS, duplicates"), Bound::None),
     ] {
         if let Some(ratios) = ratios {
             case.figure(name, "", ratios, bound);

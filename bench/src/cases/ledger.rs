@@ -4,15 +4,14 @@ use crate::{
     Bench,
     events::Provider,
     hookonce::Options,
-    report::{Bound, Case, Series},
-    round::Sample,
+    report::{Bound, Case},
     side::{Kind, Side, interleave},
     steps::{Steps, Work, finish},
 };
 
 use super::{
-    gateway::{HOT, rounds, rows_written, window},
-    peers::{self, Peer},
+    gateway::{HOT, rows_written},
+    peers,
 };
 
 const NEW: &str = "ledger";
@@ -44,17 +43,9 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     // The first readers of a row mark it as committed, which is a change of its page.
     again.measure(bench, std::time::Duration::from_millis(200)).await?;
     sides.push(Side { name: "finished step, 64".into(), kind: Kind::Steps(again) });
-    let mut running: Vec<Peer> = Vec::new();
-    for peer in [peers::dbos(bench).await, peers::restate_here(bench).await] {
-        match peer {
-            Ok(peer) => {
-                sides.extend(peers::once_and_again(bench, &peer, Provider::RestateStep, HOT).await?);
-                running.push(peer);
-            }
-            Err(error) => bench.missing(&format!("ledger: {error:#}")),
-        }
-    }
-    case.series = interleave(bench, &sides, rounds(bench), window(bench)).await?;
+    let (running, others) = peers::with_keys(bench, "ledger", Provider::RestateStep, HOT).await?;
+    sides.extend(others);
+    case.series = interleave(bench, &sides, bench.rounds().min(3), bench.window()).await?;
     drop(running);
     new.stop().await;
     ended.stop().await;
@@ -64,21 +55,23 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
 }
 
 fn figures(case: &mut Case, written: i64) {
-    let of = |name: &str| case.series.iter().find(|series| series.name == name).cloned();
-    let ratio = |own: &str, other: &str| Some(of(own)?.ratios(&of(other)?, |sample: &Sample| sample.per_second));
-    let wal = of("finished step, 64").map(|series: Series| series.values(|sample| sample.wal_bytes)).unwrap_or_default();
+    let wal = case.find("finished step, 64").map(|series| series.values(|sample| sample.wal_bytes)).unwrap_or_default();
     let figures = [
-        ("finished step/s ÷ claim + complete/s at 64", ratio("finished step, 64", "claim + complete, 64"), Bound::None),
-        ("claim + complete/s ÷ DBOS at 64", ratio("claim + complete, 64", "DBOS"), Bound::AtLeast { floor: 1.0, goal: 5.0 }),
-        ("finished step/s ÷ DBOS' duplicates/s", ratio("finished step, 64", "DBOS, duplicates"), Bound::AtLeast { floor: 1.0, goal: 5.0 }),
+        ("finished step/s ÷ claim + complete/s at 64", case.rates("finished step, 64", "claim + complete, 64"), Bound::None),
+        ("claim + complete/s ÷ DBOS at 64", case.rates("claim + complete, 64", "DBOS"), Bound::AtLeast { floor: 1.0, goal: 5.0 }),
+        (
+            "finished step/s ÷ DBOS' duplicates/s",
+            case.rates("finished step, 64", "DBOS, duplicates"),
+            Bound::AtLeast { floor: 1.0, goal: 5.0 },
+        ),
         (
             "claim + complete/s ÷ Restate, one step, at 64",
-            ratio("claim + complete, 64", "Restate"),
+            case.rates("claim + complete, 64", "Restate"),
             Bound::AtLeast { floor: 5.0, goal: 10.0 },
         ),
         (
             "finished step/s ÷ Restate's duplicates/s",
-            ratio("finished step, 64", "Restate, duplicates"),
+            case.rates("finished step, 64", "Restate, duplicates"),
             Bound::AtLeast { floor: 5.0, goal: 10.0 },
         ),
     ];

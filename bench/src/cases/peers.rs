@@ -105,13 +105,13 @@ async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
 }
 
 /// Restate, if it is installed.
-pub async fn restate_here(bench: &Bench) -> anyhow::Result<Peer> {
+async fn restate_here(bench: &Bench) -> anyhow::Result<Peer> {
     let folder = folder(bench).with_context(|| format!("no Restate in {}: run bench/setup", bench.peers.display()))?;
     restate(bench, &folder).await
 }
 
 /// DBOS on the benchmark's PostgreSQL, if it is built.
-pub async fn dbos(bench: &Bench) -> anyhow::Result<Peer> {
+async fn dbos(bench: &Bench) -> anyhow::Result<Peer> {
     let program = bench.peers.join("dbos-peer");
     anyhow::ensure!(program.exists(), "no DBOS in {}: run bench/setup", bench.peers.display());
     bench.postgres.create_database("dbos").await?;
@@ -123,8 +123,23 @@ pub async fn dbos(bench: &Bench) -> anyhow::Result<Peer> {
     Ok(Peer { name: "DBOS", running: vec![running], address: local(port) })
 }
 
+/// What takes idempotency keys, for as long as the sides are measured: a missing one is reported under the case's name.
+pub async fn with_keys(bench: &Bench, case: &str, provider: Provider, hot: usize) -> anyhow::Result<(Vec<Peer>, Vec<Side<'static>>)> {
+    let (mut running, mut sides) = (Vec::new(), Vec::new());
+    for peer in [dbos(bench).await, restate_here(bench).await] {
+        match peer {
+            Ok(peer) => {
+                sides.extend(once_and_again(bench, &peer, provider, hot).await?);
+                running.push(peer);
+            }
+            Err(error) => bench.missing(&format!("{case}: {error:#}")),
+        }
+    }
+    Ok((running, sides))
+}
+
 /// Two sides of a peer that takes idempotency keys: new ones, and some over and over, which are used here for the first time.
-pub async fn once_and_again(bench: &Bench, peer: &Peer, provider: Provider, hot: usize) -> anyhow::Result<[Side<'static>; 2]> {
+async fn once_and_again(bench: &Bench, peer: &Peer, provider: Provider, hot: usize) -> anyhow::Result<[Side<'static>; 2]> {
     let events = fresh(provider, 2048, 0);
     send_each(peer.address, &events, hot).await.with_context(|| format!("see {}'s log in {}", peer.name, bench.folder.display()))?;
     let with = |requests| Http {
