@@ -40,9 +40,9 @@ fn has(program: &str, arguments: &[&str]) -> Result<(), String> {
     run(&mut tool(program, arguments)).map(drop).map_err(|error| error.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Does the setup once for these files: its stamp tells when they have changed.
+/// Does the setup once for these files of this checkout, which it may point to: its stamp tells when either has changed.
 fn once(folder: &Path, files: &[&str], setup: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let mut hash = Sha256::new();
+    let mut hash = Sha256::new_with_prefix(root().as_os_str().as_encoded_bytes());
     for file in files {
         hash.update(fs::read(root().join(file)).map_err(|error| format!("{file}: {error}"))?);
     }
