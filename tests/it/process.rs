@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use hookonce::postgres::{Server, ServerOptions};
@@ -135,8 +136,16 @@ fn signal(name: &str, pid: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), pid]).status().expect("kill").success(), "kill -{name} {pid}");
 }
 
+/// A port that nobody else gets by chance: it is below those that the kernel gives out (from 32,768 on), and each is given here once.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut ports = std::iter::repeat_with(|| {
+        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        FIRST + u16::try_from(offset).expect("below the count")
+    });
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 
 pub fn served_config(handler: &Handler) -> (String, String) {
