@@ -73,7 +73,7 @@ impl Verdict {
             event_key: None,
             event_type: None,
             challenge_answer: None,
-            detail: Some(rejection.detail),
+            detail: Some(rejection.detail.into_owned()),
         }
     }
 }

@@ -2,10 +2,12 @@
 //! which check failed.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -25,7 +27,6 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    event::BodyDigest,
     http::{
         keyring::{Keyring, Missing},
         learning::{Kept, Learning},
@@ -213,7 +214,7 @@ impl From<Refusal> for Cause {
 fn refuse(request: &HttpRequest, ingress: &Ingress, source: Option<&Source>, started: Instant, cause: Cause) -> HttpResponse {
     let Cause { refusal, body } = cause;
     let detail = match &refusal {
-        Refusal::Rejected(rejection) => rejection.detail.as_str(),
+        Refusal::Rejected(rejection) => &*rejection.detail,
         Refusal::KeyUnavailable(detail) => detail.as_str(),
         _ => "",
     };
@@ -255,7 +256,7 @@ async fn handle(
     if !source.verifier.takes_method(request.method().as_str()) {
         return Err(Refusal::Method.into());
     }
-    let encoding = request.headers().get("content-encoding").map(|encoding| encoding.as_bytes().to_ascii_lowercase());
+    let encoding = request.headers().get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().to_ascii_lowercase());
     if encoding.is_some_and(|encoding| encoding != b"identity" && !(source.takes_gzip && encoding == b"gzip")) {
         return Err(Refusal::Encoding.into());
     }
@@ -349,7 +350,12 @@ async fn read_body(
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(timeout, read).await.unwrap_or(Err(Refusal::BodyTimeout))
+    let mut read = pin!(read);
+    // A small body mostly came with its head: no timer is needed then.
+    match std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+        Poll::Ready(body) => body,
+        Poll::Pending => tokio::time::timeout(timeout, read).await.unwrap_or(Err(Refusal::BodyTimeout)),
+    }
 }
 
 /// The same once more, with the provider's key, where that had to be fetched first.
@@ -373,12 +379,13 @@ async fn verify_with_keys(request: &HttpRequest, ingress: &Ingress, source: &Sou
 
 /// Whoever reads the tail wants a line with the key and the type: then all is read.
 fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Bytes) -> Result<Verified<Uuid>, Rejection> {
-    let headers: Vec<(&str, &[u8])> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(request.headers().len());
+    headers.extend(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let url = source.url_of(ingress.public_url.as_deref(), target);
     let query = Some(request.query_string());
     let view = Request { method: request.method().as_str(), url: url.as_deref(), query, headers: &headers, body };
-    let known = |digest: &BodyDigest| if ingress.tail.is_read() { None } else { ingress.recorder.recent_body(&source.name, digest) };
+    let known = || if ingress.tail.is_read() { None } else { ingress.recorder.recent().of_body(&source.name, body) };
     source.verifier.verify_unless(&view, ingress.clock.unix_ms(), known)
 }
 

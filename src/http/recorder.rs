@@ -7,18 +7,20 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use quick_cache::sync::Cache;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::commits::{self, Commits};
+use super::{
+    commits::{self, Commits},
+    recent::{Recent, RecentEvents},
+};
 use crate::{
-    event::{BodyDigest, Key, body_key_of},
+    event::Key,
     settings::OnConflict,
     store::{
         handoff::{Handoff, Leased, RelayEvent, Reserved},
@@ -103,13 +105,6 @@ impl Drop for Room {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Recent {
-    event: Uuid,
-    digest: BodyDigest,
-    until: Instant,
-}
-
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
     pub node: Uuid,
@@ -127,7 +122,7 @@ pub struct Recorder {
     line: Mutex<Line>,
     queue: Arc<Queue>,
     handoff: Arc<Handoff>,
-    recent: Cache<Key, Recent>,
+    recent: RecentEvents,
     /// The last statement was for repeats for the most part: whether a key is there is then asked before it is written.
     asks_first: AtomicBool,
     connect: PgConnectOptions,
@@ -150,7 +145,7 @@ impl Recorder {
             line: Mutex::new(Line { waiting: VecDeque::new(), idle, closed: false }),
             queue: Arc::default(),
             handoff,
-            recent: Cache::new(options.recent_keys_max),
+            recent: RecentEvents::new(options.recent_keys_max),
             asks_first: AtomicBool::new(false),
             connect,
             options,
@@ -171,20 +166,9 @@ impl Recorder {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The event of this very body, where it was recorded lately and its key is of the body alone: a duplicate that needs no query.
-    pub fn recent_body(&self, source: &str, digest: &BodyDigest) -> Option<Uuid> {
-        self.recent(body_key_of(source, digest), digest)
-    }
-
-    /// The event of a key that was recorded lately with this very body.
-    pub fn recent(&self, key: Key, digest: &BodyDigest) -> Option<Uuid> {
-        let recent = self.recent.get(&key)?;
-        (recent.digest == *digest && Instant::now() < recent.until).then_some(recent.event)
-    }
-
-    fn remember(&self, event: &NewEvent, recent: Recent) {
-        let of_body = event.request.key_is_of_body();
-        self.recent.insert(if of_body { body_key_of(&event.source, event.request.digest()) } else { event.key }, recent);
+    /// What was recorded lately.
+    pub fn recent(&self) -> &RecentEvents {
+        &self.recent
     }
 
     /// Queues a request. The receiver gets its answer after the commit.
@@ -224,7 +208,7 @@ impl Recorder {
         let mut new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
         new.sort_unstable();
         let (new, others): (Vec<&NewEvent>, Vec<&NewEvent>) = events.into_iter().partition(|event| new.binary_search(&event.id).is_ok());
-        found.extend(new.iter().map(|event| (event.key, recent_of(event, event.id, *event.request.digest()))));
+        found.extend(new.iter().map(|event| (event.key, Recent::new(event, event.id, *event.request.digest()))));
         hand_over(&new, deliveries, places, leased_at);
         if !others.is_empty() {
             resolve(connection, &others, found).await?;
@@ -300,7 +284,7 @@ impl Writer {
         }
         for Row { event, .. } in firsts {
             if let Some(recent) = found.get(&event.key) {
-                recorder.remember(event, *recent);
+                recorder.recent.remember(event, *recent);
             }
         }
         Ok(answers)
@@ -333,10 +317,6 @@ impl Commits for Writer {
     fn disconnect(&mut self) {
         self.connection = None;
     }
-}
-
-fn recent_of(event: &NewEvent, first: Uuid, digest: BodyDigest) -> Recent {
-    Recent { event: first, digest, until: Instant::now() + Duration::try_from_secs_f64(event.window_seconds).unwrap_or(Duration::ZERO) }
 }
 
 /// The first row of each key, sorted by key.
@@ -399,7 +379,7 @@ async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<HashMap<K
     let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
     let others =
         rows.iter().filter_map(|row| Some((&row.event, seen.get(&row.event.key)?))).filter(|(event, seen)| seen.event_id != event.id);
-    Ok(others.map(|(event, seen)| (event.key, recent_of(event, seen.event_id, seen.digest))).collect())
+    Ok(others.map(|(event, seen)| (event.key, Recent::new(event, seen.event_id, seen.digest))).collect())
 }
 
 /// Finds the first events of keys that were not new, and keeps what shares a body with an event of another, unsigned id.
@@ -409,7 +389,7 @@ async fn resolve(connection: &mut PgConnection, others: &[&NewEvent], found: &mu
     for event in others {
         // Forgotten between the two statements: the sender's next try is a first one again.
         let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
-        let mut recent = recent_of(event, by_key.event_id, by_key.digest);
+        let mut recent = Recent::new(event, by_key.event_id, by_key.digest);
         if by_key.event_id == event.id
             && let Some(by_body) = event.body_key.and_then(|key| seen.get(&key))
             && by_body.event_id != event.id

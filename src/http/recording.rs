@@ -36,8 +36,8 @@ pub async fn record(
 ) -> Result<Vec<Recorded>, RecordError> {
     let parts = parts(verified);
     let recent = |part: &VerifiedRequest| match part.key_is_of_body() {
-        true => ingress.recorder.recent_body(&source.name, part.digest()),
-        false => ingress.recorder.recent(key_of(&source.name, part.event_key()), part.digest()),
+        true => ingress.recorder.recent().of_body(&source.name, part.body()),
+        false => ingress.recorder.recent().of_key(key_of(&source.name, part.event_key()), part.digest()),
     };
     let mut answers: Vec<Option<Recorded>> = parts.iter().map(|part| recent(part).map(Recorded::Duplicate)).collect();
     let unknown = || answers.iter().zip(parts).filter(|(answer, _)| answer.is_none()).map(|(_, part)| part);

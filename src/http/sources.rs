@@ -39,7 +39,7 @@ impl Source {
                 Some((_, query)) if !query.is_empty() && !url.contains('?') => format!("{url}?{query}"),
                 _ => url.clone(),
             }),
-            None => public_url.map(|base| format!("{}{target}", base.trim_end_matches('/'))),
+            None => public_url.map(|base| [base.trim_end_matches('/'), target].concat()),
         }
     }
 

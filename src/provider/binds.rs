@@ -63,7 +63,7 @@ impl Bind {
 
     pub fn holds(&self, inputs: &Inputs<'_>) -> Result<(), Rejection> {
         let value = self.place.resolve(inputs).map_err(repeated)?.map(|(_, value)| value);
-        let refuse = |how: &str| Err(rejection(Reason::NoMatch, &format!("{} {how}", self.written)));
+        let refuse = |how: &str| Err(rejection(Reason::NoMatch, format!("{} {how}", self.written)));
         let (value, template) = match (&self.must, value) {
             (Must::BeAbsent, None) | (Must::BeThere, Some(_)) => return Ok(()),
             (Must::BeAbsent, Some(_)) => return refuse("must not be there"),

@@ -46,7 +46,7 @@ impl Verifier {
             .map(|(at, check)| {
                 let mut found = if at > failed { String::new() } else { self.found(at, request, now_unix_ms) };
                 if let (true, Some(rejection)) = (at == failed, &rejection) {
-                    found = if found.is_empty() { rejection.detail.clone() } else { format!("{}: {found}", rejection.detail) };
+                    found = if found.is_empty() { rejection.detail.to_string() } else { format!("{}: {found}", rejection.detail) };
                 }
                 let passed = if at == 3 && at != failed && self.plan().time.is_none() { None } else { passed(at, failed) };
                 Finding { check, passed, found }

@@ -24,7 +24,7 @@ pub struct Token<'t> {
 
 impl<'t> Token<'t> {
     pub fn read(text: &'t str) -> Result<Self, Rejection> {
-        let malformed = |detail: &str| rejection(Reason::MalformedSignature, detail);
+        let malformed = |detail: &'static str| rejection(Reason::MalformedSignature, detail);
         let parts = || {
             let (signed, signature) = text.rsplit_once('.')?;
             let (header, payload) = signed.split_once('.')?;

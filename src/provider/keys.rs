@@ -231,13 +231,13 @@ impl Keys {
         let value = selector.resolve(inputs).map_err(repeated)?.map(|(_, value)| value);
         let own = value.is_some_and(|value| secrets.iter().any(|secret| secret.expose_secret().as_bytes() == &value[..]));
         let place = selector.places().next().map(Place::to_string).unwrap_or_default();
-        if own { Ok(()) } else { Err(rejection(Reason::NoMatch, &format!("{place} is none of the source's secrets"))) }
+        if own { Ok(()) } else { Err(rejection(Reason::NoMatch, format!("{place} is none of the source's secrets"))) }
     }
 }
 
 pub fn lacking(need: Need) -> Rejection {
     let detail = format!("needs the provider's key from {}", need.url);
-    Rejection { reason: Reason::Unsupported, detail, needs: Some(Box::new(need)) }
+    Rejection { reason: Reason::Unsupported, detail: detail.into(), needs: Some(Box::new(need)) }
 }
 
 /// `*` stands for letters, digits and hyphens within one part of a name.

@@ -44,6 +44,8 @@ mod trap_tests;
 mod verified;
 mod verify;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 pub use self::{
@@ -105,13 +107,13 @@ impl Reason {
 #[derive(Clone, Debug)]
 pub struct Rejection {
     pub reason: Reason,
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     /// The key that the check lacks: with it the request may be right.
     pub needs: Option<Box<Need>>,
 }
 
 impl Rejection {
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, detail: detail.into(), needs: None }
     }
 }

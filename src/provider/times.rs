@@ -34,10 +34,10 @@ pub fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Resu
         let now = if time.unit == TimeUnit::S { now_unix_ms.div_euclid(1000).saturating_mul(1000) } else { now_unix_ms };
         let age_ms = now.saturating_sub(unix_ms);
         if age_ms > tolerance_ms {
-            return Err(rejection(Reason::TimestampTooOld, &format!("signed {} s ago", age_ms / 1000)));
+            return Err(rejection(Reason::TimestampTooOld, format!("signed {} s ago", age_ms / 1000)));
         }
         if time.direction == Direction::Both && age_ms < -tolerance_ms {
-            return Err(rejection(Reason::TimestampInFuture, &format!("signed {} s in the future", age_ms.saturating_neg() / 1000)));
+            return Err(rejection(Reason::TimestampInFuture, format!("signed {} s in the future", age_ms.saturating_neg() / 1000)));
         }
     }
     Ok(Some(text))

@@ -159,18 +159,18 @@ impl Verifier {
 
     /// Verifies one request at this time (unix milliseconds).
     pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
-        match self.verify_unless(request, now_unix_ms, |_| None::<Infallible>)? {
+        match self.verify_unless(request, now_unix_ms, || None::<Infallible>)? {
             Verified::New(verified) => Ok(verified),
             Verified::Known(never) => match never {},
         }
     }
 
-    /// The same, but of a right request whose key is of the body alone nothing more is read where that body is `known` already.
+    /// The same, but of a right request whose key is of the body alone nothing more is read where that very body is `known` already.
     pub fn verify_unless<K>(
         &self,
         request: &Request<'_>,
         now_unix_ms: i64,
-        known: impl Fn(&BodyDigest) -> Option<K>,
+        known: impl FnOnce() -> Option<K>,
     ) -> Result<Verified<K>, Rejection> {
         let plan = &*self.plan;
         once(&plan.once, request)?;
@@ -187,16 +187,15 @@ impl Verifier {
         };
         let signed = if plan.gzip == Some(Gzip::AsSent) { request } else { &view };
         let secret = self.check(signed, now_unix_ms)?;
-        let digest = BodyDigest::of(view.body);
-        if let Some(verified) = self.signed_handshake(request, &view, digest, secret)? {
+        if let Some(verified) = self.signed_handshake(request, &view, secret)? {
             return Ok(Verified::New(verified));
         }
         if plan.key_is_of_body
-            && let Some(known) = known(&digest)
+            && let Some(known) = known()
         {
             return Ok(Verified::Known(known));
         }
-        self.read(request, &view, digest).map(Verified::New)
+        self.read(request, &view).map(Verified::New)
     }
 
     /// Checks the signature, and where senders of a scheme differ, with the body and the URL in their other forms; gives the place of the
@@ -325,7 +324,7 @@ impl Verifier {
 
     /// The token that the signature is: one of the scheme's algorithms, and at this time valid.
     fn token<'a>(&self, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Token<'a>, Rejection> {
-        let malformed = |detail: &str| rejection(Reason::MalformedSignature, detail);
+        let malformed = |detail: &'static str| rejection(Reason::MalformedSignature, detail);
         let text = inputs.signature.and_then(|(grammar, text)| grammar.token(text));
         let token = Token::read(text.ok_or_else(|| malformed("the signature has not the provider's form"))?)?;
         if !self.plan.algorithms.contains(&token.algorithm) {
@@ -347,8 +346,8 @@ impl Verifier {
         Ok(candidates)
     }
 
-    /// What is read of a request whose signature is right. `view` has the body as it is to be read, and `digest` is that body's.
-    fn read(&self, request: &Request<'_>, view: &Request<'_>, digest: BodyDigest) -> Result<VerifiedRequest, Rejection> {
+    /// What is read of a request whose signature is right. `view` has the body as it is to be read.
+    fn read(&self, request: &Request<'_>, view: &Request<'_>) -> Result<VerifiedRequest, Rejection> {
         let plan = &*self.plan;
         let read = Inputs { request: view, found: None, signature: None };
         // The claims of a token are read like the body.
@@ -359,7 +358,11 @@ impl Verifier {
         let found = if plan.after.is_empty() { None } else { plan.after.find(&document) };
         let inputs = Inputs { request: view, found: found.as_ref(), signature: token };
         let (key, event_type) = self.key_and_type(plan.key.as_ref(), plan.event_type.as_ref(), &inputs)?;
-        Ok(accepted(request, digest, Read { key, key_is_of_body: plan.key_is_of_body, event_type, handshake: None, items }))
+        Ok(accepted(
+            request,
+            BodyDigest::of(view.body),
+            Read { key, key_is_of_body: plan.key_is_of_body, event_type, handshake: None, items },
+        ))
     }
 
     /// What these selectors name: the key, with whether the signature covers it, and the type.
@@ -393,16 +396,10 @@ impl Verifier {
         Ok(None)
     }
 
-    fn signed_handshake(
-        &self,
-        request: &Request<'_>,
-        view: &Request<'_>,
-        digest: BodyDigest,
-        secret: usize,
-    ) -> Result<Option<VerifiedRequest>, Rejection> {
+    fn signed_handshake(&self, request: &Request<'_>, view: &Request<'_>, secret: usize) -> Result<Option<VerifiedRequest>, Rejection> {
         for challenge in self.plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
             if let Some(handshake) = self.handshake(challenge, view, secret)? {
-                return Ok(Some(accepted(request, digest, Read::handshake(handshake))));
+                return Ok(Some(accepted(request, BodyDigest::of(view.body), Read::handshake(handshake))));
             }
         }
         Ok(None)
@@ -514,9 +511,10 @@ pub(super) fn document<'a>(plan: &'a Plan, request: &'a Request<'a>, signature: 
 }
 
 fn no_match(plan: &Plan, inputs: &Inputs<'_>) -> Rejection {
+    const NONE: &str = "no signature matches any secret of the source";
     let signer = plan.key_id.as_ref().and_then(|selector| selector.resolve(inputs).ok().flatten());
-    let signer = signer.and_then(|(_, value)| name(&value).map(|name| format!("; the request says that the key {name:?} signed it")));
-    rejection(Reason::NoMatch, &format!("no signature matches any secret of the source{}", signer.unwrap_or_default()))
+    let told = signer.and_then(|(_, value)| name(&value).map(|name| format!("{NONE}; the request says that the key {name:?} signed it")));
+    told.map_or_else(|| rejection(Reason::NoMatch, NONE), |told| rejection(Reason::NoMatch, told))
 }
 
 /// How far a check came before it failed.
@@ -530,12 +528,12 @@ fn depth(reason: Reason) -> usize {
     }
 }
 
-pub(super) fn rejection(reason: Reason, detail: &str) -> Rejection {
+pub(super) fn rejection(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Rejection {
     Rejection::new(reason, detail)
 }
 
 pub(super) fn repeated(Repeated(name): Repeated) -> Rejection {
-    rejection(Reason::MalformedRequest, &format!("{name} stands more than once"))
+    rejection(Reason::MalformedRequest, format!("{name} stands more than once"))
 }
 
 /// Refuses a request that has one of these headers twice, before any of them is read.
@@ -554,7 +552,7 @@ fn once(names: &[String], request: &Request<'_>) -> Result<(), Rejection> {
 
 pub(super) fn absent(absent: Absent) -> Rejection {
     match absent {
-        Absent::Piece(place) => rejection(Reason::MissingSignature, &format!("{place}, which is signed, is missing")),
+        Absent::Piece(place) => rejection(Reason::MissingSignature, format!("{place}, which is signed, is missing")),
         Absent::Url => rejection(Reason::Unsupported, "this provider signs the URL: set ingress.public_url"),
         Absent::Repeated(name) => repeated(Repeated(name)),
     }
