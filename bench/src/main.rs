@@ -109,7 +109,12 @@ impl Bench {
 
     /// How long a round is measured.
     pub fn window(&self) -> Duration {
-        if self.quick { Duration::from_millis(700) } else { Duration::from_secs(2) }
+        Duration::from_millis(if self.quick { 700 } else { 1500 })
+    }
+
+    /// The same where many sides are measured, or much that is short.
+    pub fn short_window(&self) -> Duration {
+        Duration::from_millis(if self.quick { 500 } else { 750 })
     }
 
     pub fn missing(&self, what: &str) {

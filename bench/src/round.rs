@@ -27,8 +27,8 @@ use crate::{
 const WARM_UP: Duration = Duration::from_millis(400);
 /// Others may use up to this share of the processors before a round counts as disturbed.
 pub const DISTURBED: f64 = 0.04;
-/// Events signed in advance, a second of a closed loop's window.
-const SIGNED_A_SECOND: f64 = 40_000.0;
+/// Events signed in advance, a second of a closed loop's window; what comes after is signed when it is sent.
+const SIGNED_A_SECOND: f64 = 20_000.0;
 
 /// Latencies in µs.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -117,7 +117,7 @@ impl Application {
         let learning = Learning::new(pool.clone(), learnt);
         let shared = Shared::new(pool, clock, tail);
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
-        let (relays, finisher) = shared.start_relays(&handoff, &settings)?;
+        let (relays, finisher) = shared.start_relays(&options, &handoff, &settings)?;
         let writing = schema::for_few_statements(&options);
         let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
@@ -275,8 +275,14 @@ impl Shared {
         Self { node: Uuid::now_v7(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
     }
 
-    fn start_relays(&self, handoff: &Arc<Handoff>, settings: &Settings) -> anyhow::Result<(Arc<Relays>, JoinHandle<()>)> {
-        let (finisher, task) = Finisher::start(self.pool.clone(), settings.relay.finish_rows_max, settings.relay.finish_linger.0);
+    fn start_relays(
+        &self,
+        options: &PgConnectOptions,
+        handoff: &Arc<Handoff>,
+        settings: &Settings,
+    ) -> anyhow::Result<(Arc<Relays>, JoinHandle<()>)> {
+        let (finisher, task) =
+            Finisher::start(schema::finishing_pool(options), settings.relay.finish_rows_max, settings.relay.finish_linger.0);
         let context = Context {
             node: self.node,
             pool: self.pool.clone(),

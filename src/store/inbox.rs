@@ -63,7 +63,6 @@ struct EventColumns<'a> {
     ids: Vec<Uuid>,
     digests: Vec<&'a [u8]>,
     windows: Vec<f64>,
-    body_keys: Vec<Option<Uuid>>,
     sources: Vec<&'a str>,
     event_keys: Vec<&'a str>,
     types: Vec<Option<&'a str>>,
@@ -79,14 +78,43 @@ impl<'a> EventColumns<'a> {
             ids: events.iter().map(|event| event.id).collect(),
             digests: events.iter().map(|event| &event.request.digest().0[..]).collect(),
             windows: events.iter().map(|event| event.window_seconds).collect(),
-            body_keys: events.iter().map(|event| event.body_key).collect(),
             sources: events.iter().map(|event| &*event.source).collect(),
             event_keys: events.iter().map(|event| event.request.event_key()).collect(),
             types: events.iter().map(|event| event.request.event_type()).collect(),
             headers: events.iter().map(|event| event.headers.as_str()).collect(),
             bodies: events.iter().map(|event| &event.request.body()[..]).collect(),
-            originals: events.iter().map(|event| event.original.as_ref().map(|original| original.id)).collect(),
+            originals: originals_of(events),
         }
+    }
+}
+
+/// Empty where none of them is a part of another request.
+fn originals_of(events: &[&NewEvent]) -> Vec<Option<Uuid>> {
+    if events.iter().all(|event| event.original.is_none()) {
+        return Vec::new();
+    }
+    events.iter().map(|event| event.original.as_ref().map(|original| original.id)).collect()
+}
+
+/// The second keys of those events that have one.
+#[derive(Default)]
+struct BodyKeyColumns<'a> {
+    keys: Vec<Uuid>,
+    ids: Vec<Uuid>,
+    digests: Vec<&'a [u8]>,
+    windows: Vec<f64>,
+}
+
+impl<'a> BodyKeyColumns<'a> {
+    fn of(events: &[&'a NewEvent]) -> Self {
+        let mut columns = Self::default();
+        for (event, body_key) in events.iter().filter_map(|event| Some((event, event.body_key?))) {
+            columns.keys.push(body_key);
+            columns.ids.push(event.id);
+            columns.digests.push(&event.request.digest().0);
+            columns.windows.push(event.window_seconds);
+        }
+        columns
     }
 }
 
@@ -167,6 +195,7 @@ async fn record_many(
     deliveries: &[NewDelivery],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let e = EventColumns::of(events);
+    let b = BodyKeyColumns::of(events);
     let d = DeliveryColumns::of(deliveries);
     let r = OriginalColumns::of(events);
     sqlx::query_file_scalar!(
@@ -175,12 +204,21 @@ async fn record_many(
         &e.ids,
         &e.digests as &[&[u8]],
         &e.windows,
-        &e.body_keys as &[Option<Uuid>],
+        &b.keys,
+        &b.ids,
+        &b.digests as &[&[u8]],
+        &b.windows,
         &e.sources as &[&str],
         &e.event_keys as &[&str],
         &e.types as &[Option<&str>],
         &e.headers as &[&str],
         &e.bodies as &[&[u8]],
+        &e.originals as &[Option<Uuid>],
+        &r.ids,
+        &r.keys,
+        &r.bodies as &[&[u8]],
+        &r.digests as &[&[u8]],
+        &r.items,
         &d.ids,
         &d.events,
         &d.keys,
@@ -190,12 +228,6 @@ async fn record_many(
         &d.leased,
         lease_seconds,
         node,
-        &e.originals as &[Option<Uuid>],
-        &r.ids,
-        &r.keys,
-        &r.bodies as &[&[u8]],
-        &r.digests as &[&[u8]],
-        &r.items,
     )
     .fetch_all(connection)
     .await

@@ -31,7 +31,8 @@ async fn due(pool: &PgPool, destinations: &[&str], wanted: &[i64]) -> Result<Vec
     Ok(rows.into_iter().map(|row| (row.id, row.key, row.epoch, row.body_bytes)).collect())
 }
 
-/// Takes due deliveries: each epoch is raised only where it is still the one that was seen, so two nodes can't both win. Returns them by
+/// Takes due deliveries, by their primary key: states are compared so that no partial index seems to serve, which is read to its end where the
+/// statistics are of another hour. Each epoch is raised only where it is still the one that was seen, so two nodes can't both win. Returns them by
 /// destination; bodies add up to at most `bytes_max`, but one is always taken.
 pub async fn claim(
     pool: &PgPool,
@@ -64,8 +65,9 @@ pub async fn claim(
         with c as (
             update outbox o
                set state = 'leased', epoch = o.epoch + 1, lease_until = now() + $4 * interval '1 second', node = $5
-              from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as u (id, key, epoch)
-             where o.id = any($1) and o.id = u.id and o.key = u.key and o.epoch = u.epoch and o.state = 'pending'
+             where o.id = any($1) and o.state <> 'leased'
+               -- Not a join: that would be a nested loop where the statistics say that nothing is pending.
+               and ((o.id, o.key, o.epoch) in (select * from unnest($1::uuid[], $2::uuid[], $3::bigint[]))) is true
             returning o.*
         )
         select c.id as "id!", c.key as "key!", c.epoch as "epoch!", c.attempts as "attempts!", c.replay_id as "replay_id?",
@@ -154,7 +156,7 @@ impl Finished {
     }
 }
 
-/// Writes how leased deliveries ended, with their attempts, in one statement. Returns the ids that still had their epoch: for any other the
+/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim`. Returns the ids that still had their epoch: for any other the
 /// lease was lost, and nothing was changed.
 pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
     let ids: Vec<Uuid> = batch.iter().map(|row| row.id).collect();
@@ -179,7 +181,7 @@ pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result
                 as u (id, key, epoch, state, delay, number, attempt_id, started_at, latency_ms, status, error, detail, response)
         ), ended as (
             delete from outbox o using u
-             where o.id = any($1) and o.id = u.id and o.key = u.key and o.epoch = u.epoch and o.state = 'leased'
+             where o.id = any($1) and o.id = u.id and o.key = u.key and o.epoch = u.epoch and o.state <> 'pending'
                and u.state in ('delivered', 'dead')
             returning o.*, u.state as final, u.number
         ), kept as (
@@ -187,7 +189,7 @@ pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result
                set state = 'pending', lease_until = null, node = null, due_at = now() + u.delay * interval '1 second',
                    attempts = case when u.state = 'retry' then u.number else o.attempts end
               from u
-             where o.id = any($1) and o.id = u.id and o.key = u.key and o.epoch = u.epoch and o.state = 'leased'
+             where o.id = any($1) and o.id = u.id and o.key = u.key and o.epoch = u.epoch and o.state <> 'pending'
                and u.state in ('retry', 'release')
             returning o.id
         ), archived as (

@@ -47,7 +47,12 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
             if exists {
                 continue;
             }
-            let sql = format!("create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')");
+            // Its rows never change and go with it, so that no vacuum need read and log a day's bodies once more. (Not so the one that keeps
+            // transaction ids from running out: it is not to be switched off.)
+            let sql = format!(
+                "create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')
+                 with (autovacuum_vacuum_insert_threshold = -1)"
+            );
             if let Err(error) = sqlx::query(AssertSqlSafe(sql)).execute(pool).await {
                 // Another node made it, or rows of that day are in the default partition, which serves as well.
                 tracing::debug!(%name, %error, "the partition was not made");

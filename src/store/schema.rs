@@ -1,5 +1,7 @@
 //! Connects, migrates, and refuses a database that can't keep hookonce's promises.
 
+use std::time::Duration;
+
 use sqlx::{
     Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -25,6 +27,8 @@ pub enum SchemaError {
     Database(#[from] sqlx::Error),
 }
 
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+
 /// The options of every connection. Commits are synchronous whatever the server's default is.
 pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
@@ -37,11 +41,18 @@ pub fn for_few_statements(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([("enable_seqscan", "off")])
 }
 
+/// The connection that ends deliveries, opened when it is first needed. It joins hundreds of rows that the planner takes for one: the statistics
+/// of an outbox where all was pending say that nothing is leased. Each must not be compared with each.
+pub fn finishing_pool(options: &PgConnectOptions) -> PgPool {
+    let options = for_few_statements(options).options([("enable_nestloop", "off")]);
+    PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
+}
+
 /// Connections for all that is no such thing. Each plan is made for the values at hand and for the tables as they are: a kept one joined 512
 /// finished deliveries with as many open ones by comparing each with each.
 pub async fn pool(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
     let options = options.options([("plan_cache_mode", "force_custom_plan")]);
-    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(std::time::Duration::from_secs(5)).connect_with(options).await
+    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_WITHIN).connect_with(options).await
 }
 
 /// Refuses servers that are too old or don't sync to disk.

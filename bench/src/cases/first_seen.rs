@@ -94,8 +94,7 @@ pub async fn run_variants(bench: &Bench) -> anyhow::Result<Case> {
     );
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
-    let rounds = bench.rounds().min(3);
-    let window = bench.window();
+    let (rounds, window) = (bench.rounds(), bench.short_window());
     let mut sides: Vec<Side<'_>> = Vec::new();
     for (provider, size) in [(Provider::Stripe, 2048), (Provider::Github, 2048), (Provider::Stripe, 16384), (Provider::Github, 16384)] {
         sides.push(Side::http(format!("{} {} KiB", provider.name(), size / 1024), http(&hookonce, provider, size, 64, Pace::Closed)));

@@ -96,7 +96,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     ];
     let (running, others) = peers::with_keys(bench, "gateway", Provider::Restate, HOT).await?;
     sides.extend(others);
-    case.series = interleave(bench, &sides, bench.rounds().min(3), bench.window()).await?;
+    case.series = interleave(bench, &sides, bench.rounds(), bench.short_window()).await?;
     drop(running);
     let executed = again.executed.load(Ordering::Relaxed);
     ensure!(executed == HOT as u64, "{HOT} keys were executed {executed} times");

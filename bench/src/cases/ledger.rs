@@ -45,7 +45,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     sides.push(Side { name: "finished step, 64".into(), kind: Kind::Steps(again) });
     let (running, others) = peers::with_keys(bench, "ledger", Provider::RestateStep, HOT).await?;
     sides.extend(others);
-    case.series = interleave(bench, &sides, bench.rounds().min(3), bench.window()).await?;
+    case.series = interleave(bench, &sides, bench.rounds(), bench.short_window()).await?;
     drop(running);
     new.stop().await;
     ended.stop().await;

@@ -234,7 +234,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         }
         Err(error) => bench.missing(&format!("peers: Restate: {error:#}")),
     }
-    case.series = interleave(bench, &sides, bench.rounds().min(3), bench.window()).await?;
+    case.series = interleave(bench, &sides, bench.rounds(), bench.window()).await?;
     let rate = |sample: &crate::round::Sample| sample.per_second;
     for (name, floor, goal) in [("Express, pg, pg-boss", 5.0, 10.0), ("Restate", 10.0, 30.0)] {
         if let Some(peer) = case.series.iter().find(|series| series.name == name) {
@@ -250,7 +250,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
 
 /// Express with its worker, from the answer to the handler.
 async fn relay(bench: &Bench, folder: &Path, case: &mut Case) -> anyhow::Result<()> {
-    let seconds = if bench.quick { 4.0 } else { 15.0 };
+    let seconds = if bench.quick { 4.0 } else { 10.0 };
     let flow = Flow::lasting(seconds + 2.0);
     let handler = flow.handler(0)?;
     let peer = match express(bench, folder, Some(handler.port())).await {

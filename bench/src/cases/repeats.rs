@@ -16,6 +16,7 @@ use crate::{
 };
 
 const DATABASE: &str = "repeats";
+const COLD_DATABASE: &str = "repeats_cold";
 const HOT: usize = 1_000;
 const COLD: usize = 100_000;
 const COLD_QUICK: usize = 30_000;
@@ -76,7 +77,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         Side::http("bad signature", side(address, pid, Arc::new(Events::new(&recipe("stripe", true))), Expect::Refused)),
         Side::http("unknown source", side(address, pid, Arc::new(Events::new(&recipe("nobody", false))), Expect::Refused)),
     ];
-    case.series = interleave(bench, &sides, bench.rounds(), bench.window()).await?;
+    case.series = interleave(bench, &sides, 2 * bench.rounds(), bench.short_window()).await?;
     if let [hot, bare, bad, unknown] = &case.series[..] {
         let ratios = |series: &Series| series.ratios(bare, |sample| sample.per_second);
         let (hot, bad, unknown) = (ratios(hot), ratios(bad), ratios(unknown));
@@ -96,30 +97,36 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
     let count = if bench.quick { COLD_QUICK } else { COLD };
     let mut case = Case::new(
         "Cold duplicates",
-        &format!(
-            "{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against the same events when they were new."
-        ),
+        &format!("{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against new events."),
     );
+    bench.hookonce.create_database(&bench.postgres, COLD_DATABASE).await?;
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
-    let options = Options::paused(DATABASE);
+    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
+    let new = Http {
+        address: hookonce.address,
+        pid: hookonce.pid(),
+        database: Some(DATABASE.to_owned()),
+        connections: CONNECTIONS,
+        pace: Pace::Closed,
+        requests: Requests::Fresh { provider: Provider::Stripe, size: 2048 },
+        expect: Expect::Accepted,
+    };
+    let events = fresh(Provider::Stripe, 2048, count);
+    let client = bench.postgres.connect(COLD_DATABASE).await?;
+    let send_all = async |expect| {
+        let anew = bench.hookonce.start(&bench.postgres, &Options::paused(COLD_DATABASE)).await?;
+        let sample = measure_all(bench, &anew, &client, &events, count, expect).await?;
+        anew.stop().await;
+        anyhow::Ok(sample)
+    };
+    send_all(Expect::Accepted).await?;
     let mut series = [Series::new("first seen"), Series::new("cold duplicates")];
-    for _ in 0..bench.rounds().min(3) {
-        let events = fresh(Provider::Stripe, 2048, count);
-        for (expect, series) in [Expect::Accepted, Expect::Duplicate].into_iter().zip(&mut series) {
-            let once = async || {
-                let client = bench.postgres.connect(DATABASE).await?;
-                if expect == Expect::Accepted {
-                    crate::postgres::empty(&client).await?;
-                }
-                let hookonce = bench.hookonce.start(&bench.postgres, &options).await?;
-                let sample = measure_all(bench, &hookonce, &client, &events, count, expect).await?;
-                hookonce.stop().await;
-                Ok(sample)
-            };
-            let sample = undisturbed(bench, &series.name, once).await?;
-            series.samples.push(sample);
-        }
+    for _ in 0..bench.rounds() {
+        let [seen, cold] = &mut series;
+        seen.samples.push(undisturbed(bench, &seen.name, async || new.measure(bench, bench.window()).await).await?);
+        cold.samples.push(undisturbed(bench, &cold.name, async || send_all(Expect::Duplicate).await).await?);
     }
+    hookonce.stop().await;
     let [new, cold] = &series;
     let ratios = cold.ratios(new, |sample| sample.per_second);
     case.figure("cold duplicates/s ÷ first-seen/s at 64", "", ratios, Bound::AtLeast { floor: 1.7, goal: 2.5 });

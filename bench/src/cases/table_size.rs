@@ -14,8 +14,8 @@ use crate::{
 
 const MILLIONS: [u64; 3] = [0, 1, 10];
 const MILLIONS_QUICK: [u64; 2] = [0, 1];
-/// Events a round: enough for a second or two.
-const EVENTS: usize = 20_000;
+/// Repeats a round.
+const EVENTS: usize = 10_000;
 const EVENTS_QUICK: usize = 8_000;
 
 struct Place {
@@ -25,19 +25,26 @@ struct Place {
     millions: u64,
 }
 
-/// Keys as they would be: random, with their digest and an end.
-async fn fill(client: &Client, millions: u64) -> anyhow::Result<()> {
-    let rows = millions * 1_000_000;
-    client
-        .batch_execute(&format!(
-            "alter table event_key drop constraint event_key_pkey;
-             set maintenance_work_mem = '512MB'; set max_parallel_maintenance_workers = 2;
-             insert into event_key (key, event_id, body_digest, expires_at)
+/// Keys as they would be: random, with their digest and an end. On two connections, for it takes long.
+async fn fill(bench: &Bench, database: &str, client: &Client, millions: u64) -> anyhow::Result<()> {
+    client.batch_execute("alter table event_key drop constraint event_key_pkey").await?;
+    let half = millions * 500_000;
+    let insert = async |first: u64| {
+        let insert = format!(
+            "insert into event_key (key, event_id, body_digest, expires_at)
              select md5(n::text)::uuid, md5((n + 1)::text)::uuid, decode(md5(n::text) || md5(n::text), 'hex'), now() + interval '3 days'
-               from generate_series(1, {rows}) as n;
+               from generate_series({first}, {}) as n",
+            first + half - 1
+        );
+        anyhow::Ok(bench.postgres.connect(database).await?.batch_execute(&insert).await?)
+    };
+    tokio::try_join!(insert(1), insert(half + 1))?;
+    client
+        .batch_execute(
+            "set maintenance_work_mem = '512MB'; set max_parallel_maintenance_workers = 2;
              alter table event_key add primary key (key);
-             analyze event_key; checkpoint"
-        ))
+             analyze event_key; checkpoint",
+        )
         .await?;
     Ok(())
 }
@@ -50,7 +57,7 @@ async fn places(bench: &Bench) -> anyhow::Result<Vec<Place>> {
         bench.hookonce.create_database(&bench.postgres, &database).await?;
         let client = bench.postgres.connect(&database).await?;
         if *millions > 0 {
-            fill(&client, *millions).await?;
+            fill(bench, &database, &client, *millions).await?;
         }
         let options = Options::paused(&database);
         let hookonce = bench.hookonce.start(&bench.postgres, &options).await?;
@@ -70,7 +77,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         |kind: &str| places.iter().map(|place| Series::new(&format!("{kind}, {} million keys", place.millions))).collect::<Vec<_>>();
     let (mut new, mut again) = (names("first seen"), names("duplicates"));
     let count = if bench.quick { EVENTS_QUICK } else { EVENTS };
-    for _ in 0..bench.rounds().min(3) {
+    for _ in 0..bench.rounds() {
         for (at, place) in places.iter().enumerate() {
             place.client.batch_execute("checkpoint").await?;
             let http = Http {
