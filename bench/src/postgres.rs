@@ -171,6 +171,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// Writes out what earlier cases left to write, so that no checkpoint of theirs falls into the next.
+    pub async fn rest(&self) -> anyhow::Result<()> {
+        Ok(self.connect("postgres").await?.batch_execute("checkpoint").await?)
+    }
+
     pub async fn stop(self) {
         self.running.stop(Duration::from_secs(20)).await;
     }

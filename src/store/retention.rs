@@ -47,8 +47,8 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
             if exists {
                 continue;
             }
-            // Its rows never change and go with it, so that no vacuum need read and log a day's bodies once more. (Not so the one that keeps
-            // transaction ids from running out: it is not to be switched off.)
+            // Its rows never change and go with it: a vacuum for inserts would read and log a day's bodies once more, for nothing. (The one
+            // against wraparound still comes, where a day is kept for so long.)
             let sql = format!(
                 "create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')
                  with (autovacuum_vacuum_insert_threshold = -1)"

@@ -26,8 +26,10 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// The numbers of the events that are relayed after a drain begin here.
 const SUSTAINED: usize = 400_000;
 const SUSTAINED_MAX: usize = 200_000;
-/// Latencies before and under a backlog are the median of so many probes, for one disk that stalls makes a p99.
-const PROBES_EACH: usize = 3;
+/// Numbers for one probe.
+const PROBE_MAX: usize = 10_000;
+/// Acknowledgements a second while a backlog is probed.
+const PROBE_RATE: f64 = 1_000.0;
 const PROBE: Duration = Duration::from_secs(2);
 
 /// A stretch as a row of the report.
@@ -117,10 +119,12 @@ pub async fn run_backlog(bench: &Bench) -> anyhow::Result<Case> {
     let extra = "[relay.breaker]\nopen = \"1s\"\n";
     let hookonce = relaying(bench, "backlog", port, extra).await?;
     let client = bench.postgres.connect("backlog").await?;
-    let before = probed(&flow, hookonce.address, PROBES).await?;
+    bench.postgres.rest().await?;
+    let before = probed(&flow, hookonce.address, PROBE_RATE, PROBES, 3).await?;
     let load = flow.load(hookonce.address, CONNECTIONS, Pace::Closed, Order::Once(count))?;
     load.join().await?;
-    let under = probed(&flow, hookonce.address, PROBES + 100_000).await?;
+    bench.postgres.rest().await?;
+    let under = probed(&flow, hookonce.address, PROBE_RATE, PROBES + 100_000, 3).await?;
     let open: i64 = client.query_one("select count(*) from outbox", &[]).await?.get(0);
     let begin = flow.now();
     let handler = flow.handler(port)?;
@@ -158,11 +162,11 @@ pub async fn run_backlog(bench: &Bench) -> anyhow::Result<Case> {
     Ok(case)
 }
 
-/// Ack latency at a fixed rate: the probe with the median p99.
-async fn probed(flow: &Flow, address: std::net::SocketAddr, first: usize) -> anyhow::Result<Latency> {
+/// Ack latency at a fixed rate: of several probes the one with the median p99, for one stall of the disk makes a p99.
+async fn probed(flow: &Flow, address: std::net::SocketAddr, rate: f64, first: usize, count: usize) -> anyhow::Result<Latency> {
     let mut probes = Vec::new();
-    for probe in 0..PROBES_EACH {
-        let load = flow.load(address, CONNECTIONS, Pace::Open(1000.0), Order::From(first + probe * 10_000))?;
+    for probe in 0..count {
+        let load = flow.load(address, CONNECTIONS, Pace::Open(rate), Order::From(first + probe * PROBE_MAX))?;
         tokio::time::sleep(WARM_UP / 2).await;
         load.measure(true);
         tokio::time::sleep(PROBE).await;
@@ -170,7 +174,7 @@ async fn probed(flow: &Flow, address: std::net::SocketAddr, first: usize) -> any
         probes.push(Latency::of(&load.stop().await?, 0));
     }
     probes.sort_by_key(|latency| latency.p99);
-    Ok(probes.swap_remove(PROBES_EACH / 2))
+    Ok(probes.swap_remove(count / 2))
 }
 
 /// A hundred destinations of one source, with and without one that hangs.
@@ -221,31 +225,33 @@ pub async fn run_snapshot(bench: &Bench) -> anyhow::Result<Case> {
     let mut case = Case::new(
         "A reader that holds a snapshot",
         &format!(
-            "Relaying {SNAPSHOT_RATE} events a second; the last quarter of {seconds:.0} s after a transaction took its snapshot, against before."
+            "Relaying {SNAPSHOT_RATE} events a second; the end of {seconds:.0} s after a transaction took its snapshot, against before, in probes \
+             of 2 s."
         ),
     );
-    let flow = Flow::lasting(seconds * 1.4 + 5.0);
+    let flow = Flow::lasting(seconds * 1.5 + 10.0);
     let handler = flow.handler(0)?;
     let hookonce = relaying(bench, "snapshot", handler.port(), "").await?;
     let reader = bench.postgres.connect("snapshot").await?;
-    let stretch = Duration::from_secs_f64(seconds * 0.25);
+    let probes = if bench.quick { 1 } else { 6 };
+    let ahead = Duration::from_secs_f64(seconds - (probes as f64) * (PROBE + WARM_UP / 2).as_secs_f64());
     let mut first = 0;
-    let mut steady = async |window: Duration| -> anyhow::Result<(Latency, Stretch)> {
+    // For so long, then the probes.
+    let mut steady = async |ahead: Duration| -> anyhow::Result<(Latency, Stretch)> {
         let load = flow.load(hookonce.address, CONNECTIONS, Pace::Open(SNAPSHOT_RATE), Order::From(first))?;
-        first += (SNAPSHOT_RATE * (window + WARM_UP).as_secs_f64()) as usize + 10_000;
-        tokio::time::sleep(WARM_UP + window - stretch).await;
-        load.measure(true);
+        tokio::time::sleep(ahead).await;
+        load.stop().await?;
+        first += (SNAPSHOT_RATE * (ahead + WARM_UP).as_secs_f64()) as usize;
         let from = flow.now();
-        tokio::time::sleep(stretch).await;
+        let acks = probed(&flow, hookonce.address, SNAPSHOT_RATE, first, probes).await?;
         let to = flow.now();
-        load.measure(false);
-        let acks = Latency::of(&load.stop().await?, 0);
+        first += probes * PROBE_MAX;
         flow.settle(SETTLE).await;
         Ok((acks, flow.stretch(from, to)))
     };
-    let (acks_free, free) = steady(stretch).await?;
+    let (acks_free, free) = steady(WARM_UP).await?;
     reader.batch_execute("begin isolation level repeatable read; select count(*) from outbox").await?;
-    let (acks_held, held) = steady(Duration::from_secs_f64(seconds)).await?;
+    let (acks_held, held) = steady(ahead).await?;
     reader.batch_execute("commit").await?;
     hookonce.stop().await;
     let relayed = held.relayed_per_second / free.relayed_per_second;
