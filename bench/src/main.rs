@@ -195,7 +195,7 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         }
         eprintln!("{name}");
         let before = begin.elapsed();
-        bench.postgres.rest().await?;
+        bench.postgres.clear().await?;
         match tokio::time::timeout(at_most.saturating_sub(before), cases::run(&bench, name)).await {
             Ok(Ok(case)) => report.cases.push(Case { seconds: (begin.elapsed() - before).as_secs_f64(), ..case }),
             Ok(Err(error)) => bench.missing(&format!("{name}: {error:#}")),

@@ -171,7 +171,16 @@ impl Postgres {
         Ok(())
     }
 
-    /// Writes out what earlier cases left to write, so that no checkpoint of theirs falls into the next.
+    /// Drops the databases of earlier cases, so that no vacuum and no checkpoint of theirs falls into the next.
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        let client = self.connect("postgres").await?;
+        for row in client.query("select datname from pg_database where not datistemplate and datname <> 'postgres'", &[]).await? {
+            client.batch_execute(&format!("drop database {} with (force)", row.get::<_, String>(0))).await?;
+        }
+        self.rest().await
+    }
+
+    /// Writes out what is left to write.
     pub async fn rest(&self) -> anyhow::Result<()> {
         Ok(self.connect("postgres").await?.batch_execute("checkpoint").await?)
     }
