@@ -181,6 +181,19 @@ pub fn fresh(provider: Provider, size: usize, signed: usize) -> Arc<Events> {
 }
 
 impl Http {
+    /// New events of a provider and a size to a hookonce; its database, where one is named, is emptied before each round.
+    pub fn new_events(hookonce: &Hookonce, database: Option<&str>, (provider, size): (Provider, usize), connections: usize) -> Self {
+        Self {
+            address: hookonce.address,
+            pid: hookonce.pid(),
+            database: database.map(str::to_owned),
+            connections,
+            pace: Pace::Closed,
+            requests: Requests::Fresh { provider, size },
+            expect: Expect::Accepted,
+        }
+    }
+
     pub async fn measure(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
         let events = match &self.requests {
             Requests::Fresh { provider, size } => fresh(*provider, *size, (SIGNED_A_SECOND * window.as_secs_f64()) as usize),

@@ -156,8 +156,8 @@ impl Finished {
     }
 }
 
-/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim`. Returns the ids that still had their epoch: for any other the
-/// lease was lost, and nothing was changed.
+/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim` does. Returns the ids that still had
+/// their epoch: for any other the lease was lost, and nothing was changed.
 pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
     let ids: Vec<Uuid> = batch.iter().map(|row| row.id).collect();
     let keys: Vec<Uuid> = batch.iter().map(|row| row.key).collect();

@@ -21,6 +21,7 @@ mod ledger_process;
 mod ledger_storm;
 mod nodes;
 mod openapi;
+mod plans;
 mod process;
 mod providers;
 mod rejections;

@@ -7,23 +7,15 @@ use crate::{
     load::Pace,
     pgbench,
     report::{Bound, Case},
-    round::{Expect, Http, Requests, SingleRow},
+    round::{Http, SingleRow},
     side::{Kind, Side, interleave},
 };
 
 pub const CONNECTIONS: [usize; 4] = [1, 8, 64, 256];
 const DATABASE: &str = "first_seen";
 
-fn http(hookonce: &Hookonce, provider: Provider, size: usize, connections: usize, pace: Pace) -> Http {
-    Http {
-        address: hookonce.address,
-        pid: hookonce.pid(),
-        database: Some(DATABASE.to_owned()),
-        connections,
-        pace,
-        requests: Requests::Fresh { provider, size },
-        expect: Expect::Accepted,
-    }
+fn http(hookonce: &Hookonce, events: (Provider, usize), connections: usize) -> Http {
+    Http::new_events(hookonce, Some(DATABASE), events, connections)
 }
 
 pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
@@ -40,8 +32,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         bench.missing("pgbench is not beside PostgreSQL: no yardstick for first-seen events");
     }
     for connections in CONNECTIONS {
-        let mut sides =
-            vec![Side::http(format!("hookonce, {connections}"), http(&hookonce, Provider::Stripe, 2048, connections, Pace::Closed))];
+        let mut sides = vec![Side::http(format!("hookonce, {connections}"), http(&hookonce, (Provider::Stripe, 2048), connections))];
         if with_pgbench {
             let single_row = SingleRow { database: "single_row", connections, size: 2048 };
             sides.push(Side { name: format!("pgbench, {connections}"), kind: Kind::SingleRow(single_row) });
@@ -97,7 +88,7 @@ pub async fn run_variants(bench: &Bench) -> anyhow::Result<Case> {
     let (rounds, window) = (bench.rounds(), bench.short_window());
     let mut sides: Vec<Side<'_>> = Vec::new();
     for (provider, size) in [(Provider::Stripe, 2048), (Provider::Github, 2048), (Provider::Stripe, 16384), (Provider::Github, 16384)] {
-        sides.push(Side::http(format!("{} {} KiB", provider.name(), size / 1024), http(&hookonce, provider, size, 64, Pace::Closed)));
+        sides.push(Side::http(format!("{} {} KiB", provider.name(), size / 1024), http(&hookonce, (provider, size), 64)));
     }
     let closed = interleave(bench, &sides, rounds, window).await?;
     let most = closed.first().map_or(0.0, |series| series.median(|sample| sample.per_second));
@@ -105,10 +96,13 @@ pub async fn run_variants(bench: &Bench) -> anyhow::Result<Case> {
     let mut paced: Vec<Side<'_>> = Vec::new();
     for share in [0.25, 0.5, 0.8] {
         let pace = Pace::Open((most * share).max(100.0));
-        paced.push(Side::http(format!("open loop at {:.0} %", share * 100.0), http(&hookonce, Provider::Stripe, 2048, 256, pace)));
+        paced.push(Side::http(
+            format!("open loop at {:.0} %", share * 100.0),
+            Http { pace, ..http(&hookonce, (Provider::Stripe, 2048), 256) },
+        ));
     }
     case.series.extend(interleave(bench, &paced, rounds, window).await?);
-    let loaded = http(&hookonce, Provider::Stripe, 16384, 256, Pace::Closed);
+    let loaded = http(&hookonce, (Provider::Stripe, 16384), 256);
     let loaded = interleave(bench, &[Side::http("stripe 16 KiB, 256", loaded)], 1, window).await?;
     let memory: Vec<f64> = loaded.iter().flat_map(|series| series.values(|sample| sample.memory_bytes as f64 / 1_048_576.0)).collect();
     case.series.extend(loaded);

@@ -35,6 +35,20 @@ pub struct Peer {
     address: SocketAddr,
 }
 
+impl Peer {
+    fn http(&self, requests: Requests) -> Http {
+        Http {
+            address: self.address,
+            pid: self.running.last().map_or(0, Running::pid),
+            database: None,
+            connections: CONNECTIONS,
+            pace: Pace::Closed,
+            requests,
+            expect: Expect::Accepted,
+        }
+    }
+}
+
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -142,18 +156,9 @@ pub async fn with_keys(bench: &Bench, case: &str, provider: Provider, hot: usize
 async fn once_and_again(bench: &Bench, peer: &Peer, provider: Provider, hot: usize) -> anyhow::Result<[Side<'static>; 2]> {
     let events = fresh(provider, 2048, 0);
     send_each(peer.address, &events, hot).await.with_context(|| format!("see {}'s log in {}", peer.name, bench.folder.display()))?;
-    let with = |requests| Http {
-        address: peer.address,
-        pid: peer.running.last().map_or(0, Running::pid),
-        database: None,
-        connections: CONNECTIONS,
-        pace: Pace::Closed,
-        requests,
-        expect: Expect::Accepted,
-    };
     Ok([
-        Side::http(peer.name, with(Requests::Fresh { provider, size: 2048 })),
-        Side::http(format!("{}, duplicates", peer.name), with(Requests::Fixed(events, hot))),
+        Side::http(peer.name, peer.http(Requests::Fresh { provider, size: 2048 })),
+        Side::http(format!("{}, duplicates", peer.name), peer.http(Requests::Fixed(events, hot))),
     ])
 }
 
@@ -179,21 +184,6 @@ async fn register(admin: SocketAddr, service: u16) -> anyhow::Result<()> {
     }
 }
 
-fn side(name: &str, peer: &Peer, provider: Provider) -> Side<'static> {
-    Side::http(
-        name,
-        Http {
-            address: peer.address,
-            pid: peer.running.last().map_or(0, Running::pid),
-            database: None,
-            connections: CONNECTIONS,
-            pace: Pace::Closed,
-            requests: Requests::Fresh { provider, size: 2048 },
-            expect: Expect::Accepted,
-        },
-    )
-}
-
 /// The folder of `bench/setup`.
 fn folder(bench: &Bench) -> Option<PathBuf> {
     let folder = bench.peers.clone();
@@ -209,27 +199,19 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     let Some(folder) = folder(bench) else { bail!("no peers in {}: run bench/setup", bench.peers.display()) };
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
-    let own = Http {
-        address: hookonce.address,
-        pid: hookonce.pid(),
-        database: Some(DATABASE.to_owned()),
-        connections: CONNECTIONS,
-        pace: Pace::Closed,
-        requests: Requests::Fresh { provider: Provider::Stripe, size: 2048 },
-        expect: Expect::Accepted,
-    };
+    let own = Http::new_events(&hookonce, Some(DATABASE), (Provider::Stripe, 2048), CONNECTIONS);
     let mut sides = vec![Side::http("hookonce", own)];
     let mut peers = Vec::new();
     match express(bench, &folder, None).await {
         Ok(peer) => {
-            sides.push(side("Express, pg, pg-boss", &peer, Provider::Stripe));
+            sides.push(Side::http("Express, pg, pg-boss", peer.http(Requests::Fresh { provider: Provider::Stripe, size: 2048 })));
             peers.push(peer);
         }
         Err(error) => bench.missing(&format!("peers: Express: {error:#}")),
     }
     match restate(bench, &folder).await {
         Ok(peer) => {
-            sides.push(side("Restate", &peer, Provider::Restate));
+            sides.push(Side::http("Restate", peer.http(Requests::Fresh { provider: Provider::Restate, size: 2048 })));
             peers.push(peer);
         }
         Err(error) => bench.missing(&format!("peers: Restate: {error:#}")),

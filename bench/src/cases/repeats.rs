@@ -102,15 +102,7 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
     bench.hookonce.create_database(&bench.postgres, COLD_DATABASE).await?;
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
-    let new = Http {
-        address: hookonce.address,
-        pid: hookonce.pid(),
-        database: Some(DATABASE.to_owned()),
-        connections: CONNECTIONS,
-        pace: Pace::Closed,
-        requests: Requests::Fresh { provider: Provider::Stripe, size: 2048 },
-        expect: Expect::Accepted,
-    };
+    let new = Http::new_events(&hookonce, Some(DATABASE), (Provider::Stripe, 2048), CONNECTIONS);
     let events = fresh(Provider::Stripe, 2048, count);
     let client = bench.postgres.connect(COLD_DATABASE).await?;
     let send_all = async |expect| {

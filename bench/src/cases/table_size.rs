@@ -6,9 +6,8 @@ use crate::{
     Bench,
     events::Provider,
     hookonce::{Hookonce, Options},
-    load::Pace,
     report::{Bound, Case, Series},
-    round::{Expect, Http, Requests, fresh, measure_all},
+    round::{Expect, Http, fresh, measure_all},
     side::undisturbed,
 };
 
@@ -80,15 +79,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     for _ in 0..bench.rounds() {
         for (at, place) in places.iter().enumerate() {
             place.client.batch_execute("checkpoint").await?;
-            let http = Http {
-                address: place.hookonce.address,
-                pid: place.hookonce.pid(),
-                database: None,
-                connections: 64,
-                pace: Pace::Closed,
-                requests: Requests::Fresh { provider: Provider::Stripe, size: 2048 },
-                expect: Expect::Accepted,
-            };
+            let http = Http::new_events(&place.hookonce, None, (Provider::Stripe, 2048), 64);
             let sample = undisturbed(bench, &new[at].name, async || http.measure(bench, bench.window()).await).await?;
             new[at].samples.push(sample);
             again[at].samples.push(cold(bench, place, count).await?);
