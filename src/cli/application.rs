@@ -2,14 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
 
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
 use actix_web::{
     App, HttpServer,
-    dev::ServerHandle,
     web::{self, ServiceConfig},
 };
 use anyhow::Context as _;
@@ -50,6 +52,8 @@ use crate::{
 
 /// How long the HTTP servers may take for the requests they have begun.
 const SERVER_STOP_SECONDS: u64 = 5;
+/// How long a sender may take to close a connection that is closed here.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READINESS_INTERVAL: Duration = Duration::from_millis(500);
 const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -368,18 +372,35 @@ fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("can't listen on {address} ({key}): choose another address or port"))
 }
 
+/// What `HttpServer` does, around actix-http's own service.
 fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &Readiness) -> anyhow::Result<Served> {
     let listener = bind(settings.ingress.bind, "ingress.bind")?;
     let address = listener.local_addr()?;
-    let (ingress, readiness) = (ingress.clone(), web::Data::new(readiness.clone()));
-    let server = HttpServer::new(move || App::new().app_data(ingress.clone()).app_data(readiness.clone()).configure(crate::http::public))
+    let (ingress, readiness, head_timeout) = (ingress.clone(), readiness.clone(), settings.ingress.head_timeout.0);
+    let builder = Server::build()
         .workers(settings.ingress.workers.max(1))
-        .max_connections(settings.ingress.connections_max)
-        .client_request_timeout(settings.ingress.head_timeout.0)
+        .max_concurrent_connections(settings.ingress.connections_max)
         .shutdown_timeout(SERVER_STOP_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let service = move || {
+        let (ingress, readiness, stopping) = (ingress.clone(), readiness.clone(), stopping.clone());
+        let answer = move |request| {
+            let (ingress, readiness) = (ingress.clone(), readiness.clone());
+            async move { Ok::<_, Infallible>(crate::http::public(request, &ingress, &readiness).await) }
+        };
+        let stopping = move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        };
+        HttpService::build()
+            .client_request_timeout(head_timeout)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .graceful_shutdown_signal(stopping)
+            .finish(answer)
+            .tcp()
+    };
+    let server = builder.listen("ingress", listener, service)?.run();
     Ok((address, (server.handle(), tokio::spawn(server))))
 }
 

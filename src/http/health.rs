@@ -5,7 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use actix_web::{HttpResponse, web};
+use actix_web::{
+    HttpResponse,
+    http::{Method, header},
+    web,
+};
+
+const LIVE: &str = "/livez";
+const READY: &str = "/readyz";
 
 /// Whether this node takes requests: its database answers and it is not stopping. A background task keeps it current.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +29,21 @@ impl Readiness {
 }
 
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/livez", web::get().to(HttpResponse::Ok)).route("/readyz", web::get().to(ready));
+    let ready = async |readiness: web::Data<Readiness>| ready(&readiness);
+    config.route(LIVE, web::get().to(HttpResponse::Ok)).route(READY, web::get().to(ready));
 }
 
-async fn ready(readiness: web::Data<Readiness>) -> HttpResponse {
+/// The same without a router; None where the path is of neither.
+pub fn answer(readiness: &Readiness, method: &Method, path: &str) -> Option<HttpResponse> {
+    match path {
+        LIVE | READY if method != Method::GET => Some(HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET")).finish()),
+        LIVE => Some(HttpResponse::Ok().finish()),
+        READY => Some(ready(readiness)),
+        _ => None,
+    }
+}
+
+fn ready(readiness: &Readiness) -> HttpResponse {
     if readiness.get() {
         HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
     } else {

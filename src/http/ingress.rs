@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_http::{HttpMessage as _, Payload, Request as HttpRequest};
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     http::{
         StatusCode,
         header::{self, HeaderValue},
     },
-    web::{self, Bytes, BytesMut},
+    web::{Bytes, BytesMut},
 };
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
@@ -40,7 +41,7 @@ use crate::{
 };
 
 /// The path of all sources.
-pub const PREFIX: &str = "/hooks";
+pub const PREFIX: &str = "/hooks/";
 
 /// What every request needs.
 pub struct Ingress {
@@ -181,21 +182,22 @@ const REFUSED: HeaderValue = HeaderValue::from_static("refused");
 
 fn problem(status: StatusCode) -> String {
     let title = status.canonical_reason().unwrap_or("Refused");
-    format!(r#"{{"type":"about:blank","title":"{title}","status":{}}}"#, status.as_u16())
+    [r#"{"type":"about:blank","title":""#, title, r#"","status":"#, status.as_str(), "}"].concat()
 }
 
 /// `POST /hooks/{source}`; by other methods only what the provider's handshake needs.
-pub async fn receive(request: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+pub async fn receive(mut request: HttpRequest, ingress: &Ingress) -> HttpResponse {
     let started = Instant::now();
-    let name = request.match_info().unprocessed().strip_prefix('/').unwrap_or_default();
+    let payload = request.take_payload();
+    let name = request.path().strip_prefix(PREFIX).unwrap_or_default();
     let source = ingress.sources.load().get(name).cloned();
     let Some(source) = source else {
         pass_over(&request, payload, ingress.body_timeout).await;
-        return refuse(&request, &ingress, None, started, Refusal::UnknownSource.into());
+        return refuse(&request, ingress, None, started, Refusal::UnknownSource.into());
     };
-    match handle(&request, payload, &ingress, &source, started).await {
+    match handle(&request, payload, ingress, &source, started).await {
         Ok(response) => response,
-        Err(cause) => refuse(&request, &ingress, Some(&source), started, cause),
+        Err(cause) => refuse(&request, ingress, Some(&source), started, cause),
     }
 }
 
@@ -248,7 +250,7 @@ fn refuse(request: &HttpRequest, ingress: &Ingress, source: Option<&Source>, sta
 
 async fn handle(
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: Payload,
     ingress: &Ingress,
     source: &Arc<Source>,
     started: Instant,
@@ -314,7 +316,7 @@ fn handshake(answer: &ChallengeAnswer) -> HttpResponse {
 const PREALLOCATED_MAX: usize = 64 << 10;
 
 /// Reads a small body that nobody wants: else the connection would have to be closed, and a proxy's requests to other sources share it.
-async fn pass_over(request: &HttpRequest, mut payload: web::Payload, timeout: Duration) {
+async fn pass_over(request: &HttpRequest, mut payload: Payload, timeout: Duration) {
     if announced(request).is_some_and(|length| length <= PREALLOCATED_MAX) {
         let read = async { while let Some(Ok(_)) = payload.next().await {} };
         let _ = tokio::time::timeout(timeout, read).await;
@@ -327,7 +329,7 @@ fn announced(request: &HttpRequest) -> Option<usize> {
 
 async fn read_body(
     request: &HttpRequest,
-    mut payload: web::Payload,
+    mut payload: Payload,
     body_max: usize,
     timeout: Duration,
     share: &mut Share<'_>,
@@ -383,7 +385,7 @@ fn verify(request: &HttpRequest, ingress: &Ingress, source: &Source, body: &Byte
     headers.extend(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let url = source.url_of(ingress.public_url.as_deref(), target);
-    let query = Some(request.query_string());
+    let query = Some(request.uri().query().unwrap_or_default());
     let view = Request { method: request.method().as_str(), url: url.as_deref(), query, headers: &headers, body };
     let known = || if ingress.tail.is_read() { None } else { ingress.recorder.recent().of_body(&source.name, body) };
     source.verifier.verify_unless(&view, ingress.clock.unix_ms(), known)

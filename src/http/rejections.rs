@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use uuid::Uuid;
 
 use crate::{event::BodyDigest, settings::Rejections as Settings};
@@ -77,7 +77,14 @@ type Kind = (Option<Arc<str>>, &'static str);
 struct Log {
     kept: VecDeque<Arc<Rejected>>,
     bytes: usize,
-    counts: BTreeMap<Kind, u64>,
+    kinds: BTreeMap<Kind, Counted>,
+}
+
+/// Refusals of one kind.
+struct Counted {
+    count: u64,
+    /// So many are kept in a minute; None for none.
+    sample: Option<DefaultDirectRateLimiter>,
 }
 
 /// How often a source's requests were refused for a reason since the process started.
@@ -101,33 +108,36 @@ pub struct Filter<'a> {
 /// The log. Shared by the ingress, which writes, and the admin API, which reads.
 pub struct Rejections {
     settings: Settings,
-    /// So many of one kind are kept in a minute.
-    sample: Option<DefaultKeyedRateLimiter<Kind>>,
     log: Mutex<Log>,
 }
 
 impl Rejections {
     pub fn new(settings: Settings) -> Self {
-        let sample = NonZeroU32::new(settings.kept_per_minute).map(|rate| RateLimiter::keyed(Quota::per_minute(rate)));
-        Self { settings, sample, log: Mutex::default() }
+        Self { settings, log: Mutex::default() }
     }
 
     /// Counts a refusal, and keeps it unless many of its kind came lately.
     pub fn write(&self, refused: Refused<'_>) {
-        let kind = (refused.source.cloned(), refused.reason);
-        let is_sampled = self.sample.as_ref().is_some_and(|sample| sample.check_key(&kind).is_ok());
-        if !is_sampled {
-            *self.lock().counts.entry(kind).or_default() += 1;
+        if !self.count((refused.source.cloned(), refused.reason)) {
             return;
         }
         let rejected = Arc::new(kept(refused, self.settings.body_prefix_max.bytes()));
         let mut log = self.lock();
-        *log.counts.entry(kind).or_default() += 1;
         log.bytes += rejected.size();
         log.kept.push_back(rejected);
         while log.kept.len() > self.settings.rows_max || log.bytes > self.settings.bytes_max.bytes() {
             forget_oldest(&mut log);
         }
+    }
+
+    /// Whether this one is of the sample.
+    fn count(&self, kind: Kind) -> bool {
+        let per_minute = self.settings.kept_per_minute;
+        let sample = || NonZeroU32::new(per_minute).map(|per_minute| RateLimiter::direct(Quota::per_minute(per_minute)));
+        let mut log = self.lock();
+        let counted = log.kinds.entry(kind).or_insert_with(|| Counted { count: 0, sample: sample() });
+        counted.count += 1;
+        counted.sample.as_ref().is_some_and(|sample| sample.check().is_ok())
     }
 
     /// The newest first, `limit` at most. What is past its age is forgotten here: nobody else could see it.
@@ -150,7 +160,7 @@ impl Rejections {
     }
 
     pub fn counts(&self) -> Vec<Count> {
-        self.lock().counts.iter().map(|((source, reason), count)| Count { source: source.clone(), reason, count: *count }).collect()
+        self.lock().kinds.iter().map(|((source, reason), counted)| Count { source: source.clone(), reason, count: counted.count }).collect()
     }
 
     fn forget_old(&self, log: &mut Log, now_unix_ms: i64) {

@@ -24,6 +24,26 @@ async fn the_api_takes_its_token_alone_and_no_strangers_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_public_port_has_hooks_and_health_alone() {
+    let app = spawn_app(&config(&[])).await;
+    let answer = async |method: Method, path: &str| {
+        let answer = app.http.request(method, format!("{}{path}", app.url)).send().await.expect("an answer");
+        let allow = answer.headers().get("allow").map(|allow| allow.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), allow.unwrap_or_default())
+    };
+    for path in ["/", "/hooks", "/hooksstripe", "/livez/", "/api/v1/events", "/metrics"] {
+        assert_eq!(answer(Method::GET, path).await, (404, String::new()), "{path}");
+    }
+    for path in ["/hooks/", "/hooks/nobody", "/hooks/stripe/", "/hooks//stripe"] {
+        assert_eq!(answer(Method::POST, path).await, (404, String::new()), "{path}");
+    }
+    assert_eq!(answer(Method::POST, "/readyz").await, (405, "GET".into()));
+    assert_eq!(answer(Method::GET, "/hooks/stripe").await, (405, "POST".into()));
+    assert_eq!(answer(Method::POST, "/hooks/stripe?a=b").await.0, 401);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
     let (paused, other) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
     let app = spawn_app(&config(&[("p", &paused.url(), ""), ("o", &other.url(), "")])).await;
