@@ -290,6 +290,7 @@ impl Shared {
         let context = Context {
             node: self.node,
             pool: self.pool.clone(),
+            claiming: schema::claiming_pool(options),
             handoff: handoff.clone(),
             clock: self.clock.clone(),
             tail: self.tail.clone(),

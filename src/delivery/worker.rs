@@ -40,6 +40,8 @@ const URLS_MAX: i64 = 16;
 pub struct Context {
     pub node: Uuid,
     pub pool: PgPool,
+    /// Of the claims alone.
+    pub claiming: PgPool,
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,
@@ -175,7 +177,7 @@ impl Relays {
         let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
         let bytes_max = i64::try_from(self.context.handoff.bytes_left()).map_or(CLAIM_BYTES_MAX, |left| left.min(CLAIM_BYTES_MAX));
         let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
-        let claimed = outbox::claim(&self.context.pool, self.context.node, lease, &asked, bytes_max).await?;
+        let claimed = outbox::claim(&self.context.claiming, self.context.node, lease, &asked, bytes_max).await?;
         let mut fed: Vec<&Arc<Lane>> = Vec::new();
         for (destination, leased) in claimed {
             if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {

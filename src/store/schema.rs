@@ -44,7 +44,16 @@ pub fn for_few_statements(options: &PgConnectOptions) -> PgConnectOptions {
 /// The connection that ends deliveries, opened when it is first needed. It joins hundreds of rows that the planner takes for one: the statistics
 /// of an outbox where all was pending say that nothing is leased. Each must not be compared with each.
 pub fn finishing_pool(options: &PgConnectOptions) -> PgPool {
-    let options = for_few_statements(options).options([("enable_nestloop", "off")]);
+    lone_connection(for_few_statements(options).options([("enable_nestloop", "off")]))
+}
+
+/// The connection that claims deliveries, opened when it is first needed. It looks for each row by its primary key: without statistics, the planner
+/// takes a thousand ids for half of the outbox, and reads it and all events to their ends.
+pub fn claiming_pool(options: &PgConnectOptions) -> PgPool {
+    lone_connection(for_few_statements(options).options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]))
+}
+
+fn lone_connection(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
 }
 
