@@ -40,7 +40,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What disturbed rounds may cost in all.
 const REPEATS: u32 = 12;
-const REPEATS_QUICK: u32 = 4;
+const REPEATS_QUICK: u32 = 8;
 /// A run that takes longer ends with what it has.
 const AT_MOST: Duration = Duration::from_secs(15 * 60 - 20);
 const AT_MOST_QUICK: Duration = Duration::from_secs(3 * 60 - 10);
@@ -48,7 +48,7 @@ const AT_MOST_QUICK: Duration = Duration::from_secs(3 * 60 - 10);
 #[derive(Debug, Parser)]
 #[command(about = "Measures hookonce; see bench/README.md")]
 struct Arguments {
-    /// Three short rounds and fewer events: for a look, not for figures
+    /// One short round and fewer events: for a look, not for figures
     #[arg(long)]
     quick: bool,
     /// Only the cases with this in their name
@@ -104,17 +104,17 @@ pub struct Bench {
 
 impl Bench {
     pub fn rounds(&self) -> usize {
-        if self.quick { 3 } else { 5 }
+        if self.quick { 1 } else { 5 }
     }
 
     /// How long a round is measured.
     pub fn window(&self) -> Duration {
-        Duration::from_millis(if self.quick { 700 } else { 1500 })
+        Duration::from_millis(if self.quick { 500 } else { 1500 })
     }
 
     /// The same where many sides are measured, or much that is short.
     pub fn short_window(&self) -> Duration {
-        Duration::from_millis(if self.quick { 500 } else { 750 })
+        Duration::from_millis(if self.quick { 400 } else { 750 })
     }
 
     pub fn missing(&self, what: &str) {

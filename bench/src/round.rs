@@ -194,6 +194,7 @@ impl Http {
         }
     }
 
+    /// The sample has no events where nothing was answered in the window.
     pub async fn measure(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
         let events = match &self.requests {
             Requests::Fresh { provider, size } => fresh(*provider, *size, (SIGNED_A_SECOND * window.as_secs_f64()) as usize),
@@ -230,6 +231,9 @@ impl Http {
         let (wal_after, memory) = (wal().await?, processor::peak_memory(self.pid));
         let latencies = running.stop().await?;
         let answers: [u64; 5] = std::array::from_fn(|at| counted[at] - counts[at]);
+        if answers == [0; 5] {
+            return Ok(Sample::default());
+        }
         let (events, failed) = (self.expect.check(answers)?, answers[4]);
         let used = before.until(&after);
         let interval =

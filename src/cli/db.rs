@@ -12,7 +12,11 @@ use super::{
     database::{self, Database},
     output::{self, Column},
 };
-use crate::{postgres, settings::Settings, store::schema};
+use crate::{
+    postgres,
+    settings::Settings,
+    store::{retention, schema},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -109,6 +113,7 @@ async fn migrate_at(url: &str, settings: &Settings) -> anyhow::Result<()> {
     let pool = schema::pool(schema::connect_options(url)?, 2).await.context("can't connect to the database")?;
     schema::check(&pool, settings.database.allow_fsync_off).await?;
     schema::migrate(&pool).await?;
+    retention::prepare(&pool).await?;
     pool.close().await;
     Ok(())
 }
