@@ -4,35 +4,44 @@ use std::time::{Duration, Instant};
 
 use crate::app::*;
 
-/// How many of these instants are in the fullest window of this length.
-fn most_within(window: Duration, instants: &[Instant]) -> usize {
-    instants.iter().map(|from| instants.iter().filter(|at| *at >= from && **at < *from + window).count()).max().unwrap_or(0)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_breaker_lets_one_probe_through_at_a_time_and_hurts_no_other() {
-    const OPEN: Duration = Duration::from_millis(700);
-    let failing = Handler::start(vec![Reply::Status(500); 5]).await;
-    let sound = Handler::start(Vec::new()).await;
+async fn an_open_breaker_hurts_no_other_destination() {
+    let (failing, sound) = (Handler::start(vec![Reply::Status(500); 5]).await, Handler::start(Vec::new()).await);
     let config =
         config(&[("failing", &failing.url(), "concurrency = 1\nretry = { base = \"1ms\", cap = \"1ms\" }"), ("sound", &sound.url(), "")])
-            + "[relay.breaker]\nfailures = 3\nopen = \"700ms\"\n";
+            + "[relay.breaker]\nfailures = 3\nopen = \"1h\"\n";
     let app = spawn_app(&config).await;
     for n in 0..20 {
         app.stripe(&format!("evt_{n}"), "x").await;
     }
-    let others = sound.received(20).await;
-    let received = failing.received(6).await;
-    let gaps: Vec<Duration> = received.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    // Three failures open it; the probes that follow fail twice; the third is taken, and closes it.
-    for (place, gap) in gaps.iter().enumerate().take(5) {
-        assert_eq!(*gap >= OPEN, place >= 2, "{gaps:?}");
+    sound.received(20).await;
+    failing.received(3).await;
+    // What was handed over is given back untried; claims find nothing to do.
+    app.until("select count(*) from delivery where destination = 'failing' and state = 'pending'", 20).await;
+    app.app.relays.claim_once().await.expect("a claim");
+    assert_eq!(failing.count(), 3);
+    assert_eq!(app.count("select sum(attempts)::bigint from delivery where destination = 'failing'").await, 3);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_breaker_lets_one_probe_through_at_a_time() {
+    const OPEN: Duration = Duration::from_millis(300);
+    let failing = Handler::start(vec![Reply::Status(500); 5]).await;
+    let config = config(&[("failing", &failing.url(), "concurrency = 1\nretry = { base = \"1ms\", cap = \"1ms\" }")])
+        + "[relay.breaker]\nfailures = 3\nopen = \"300ms\"\n";
+    let app = spawn_app(&config).await;
+    for n in 0..20 {
+        app.stripe(&format!("evt_{n}"), "x").await;
     }
-    assert!(others.iter().all(|other| other.at < received[3].at), "the other destination waited");
-    app.until("select count(*) from delivery where state = 'delivered'", 40).await;
+    let received = failing.received(6).await;
+    // Three failures open it; the probes that follow fail twice; the third is taken, and closes it.
+    let gaps: Vec<Duration> = received.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(gaps[2..5].iter().all(|gap| *gap >= OPEN), "{gaps:?}");
+    app.until("select count(*) from delivery where state = 'delivered'", 20).await;
     assert_eq!(failing.count(), 25);
     // What was given back untried has used up nothing.
-    assert_eq!(app.count("select sum(attempts)::bigint from delivery where destination = 'failing'").await, 25);
+    assert_eq!(app.count("select sum(attempts)::bigint from delivery").await, 25);
     app.app.stop().await;
 }
 
@@ -94,6 +103,7 @@ async fn what_found_no_room_is_claimed_as_soon_as_there_is_some() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
     const RATE: usize = 50;
+    const SLACK: usize = RATE / 10;
     let handler = Handler::start(Vec::new()).await;
     let quick = Handler::start(Vec::new()).await;
     let app = spawn_app(&config(&[("h", &handler.url(), "rate = 50\ntimeout = \"17s\""), ("quick", &quick.url(), "")])).await;
@@ -106,12 +116,11 @@ async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
     futures_util::future::join_all(tries).await;
     quick.received(150).await;
     assert!(handler.count() < 150);
-    let instants: Vec<Instant> = handler.received(150).await.iter().map(|received| received.at).collect();
-    let (took, most) = (started.elapsed(), most_within(Duration::from_secs(1), &instants));
-    // Requests reach the handler a little sooner or later than they were let go.
-    assert!(most <= RATE + RATE / 10, "{most} in one second");
-    assert!(took >= Duration::from_millis(2900), "{took:?}");
-    assert!(took < Duration::from_secs(6), "{took:?}: the rate was not used");
+    // Late they may be, on a busy machine, but never early: the first second has no burst.
+    for (place, received) in handler.received(150).await.iter().enumerate() {
+        let earliest = Duration::from_secs_f64(place.saturating_sub(SLACK) as f64 / RATE as f64);
+        assert!(received.at >= started + earliest, "{place}: {:?}", received.at - started);
+    }
     app.until("select count(*) from delivery where state = 'delivered' and attempts = 1", 300).await;
     app.app.stop().await;
 }

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use crate::{app::*, process::*};
@@ -15,8 +14,6 @@ use crate::{app::*, process::*};
 const ROUNDS: usize = 10;
 const ROUNDS_LONG: usize = 100;
 const CLIENTS: usize = 8;
-/// A second signal waits for nothing: not for the hung handler's timeout, nor for the drain.
-const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// What clients were told is accepted, by event id.
 #[derive(Clone, Default)]
@@ -106,17 +103,16 @@ async fn stopped_under_load_a_hundred_times() {
 async fn a_second_interrupt_ends_serve_at_once_and_its_delivery_is_made_again() {
     let handler = Handler::start(vec![Reply::Hang]).await;
     let (config, to) = served_config(&handler);
-    let config = config.replacen("timeout = \"1s\"\nlease = \"4s\"", "timeout = \"25s\"\nlease = \"28s\"\ndrain_timeout = \"25s\"", 1);
+    let config = config.replacen("timeout = \"1s\"\nlease = \"4s\"", "timeout = \"5m\"\nlease = \"6m\"\ndrain_timeout = \"5m\"", 1);
     let place = Place::new(&config).await;
     let served = place.serve().await;
     place.text(&["send", "stripe", "--to", &to]).await;
     handler.received(1).await;
     served.signal("INT");
     place.logged("stopping").await;
-    let told = Instant::now();
+    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer than the test waits.
     served.signal("INT");
     let status = served.ended().await;
-    assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
     assert_eq!(status.code(), Some(1), "{}", place.log());
     let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
     sqlx::query("update outbox set lease_until = now()").execute(&pool).await.expect("the lease's end");
@@ -134,7 +130,8 @@ async fn a_second_interrupt_ends_dev_at_once() {
     let port = free_port().to_string();
     let log = std::fs::File::create(place.folder.path().join("log")).expect("a log");
     let mut command = place.command(&["dev", "--forward-to", &handler.url(), "--port", &port]);
-    command.env("HOOKONCE__ADMIN__BIND", "127.0.0.1:0").env("HOOKONCE__RELAY__DRAIN_TIMEOUT", "25s");
+    command.env("HOOKONCE__ADMIN__BIND", "127.0.0.1:0").env("HOOKONCE__RELAY__DRAIN_TIMEOUT", "5m");
+    command.env("HOOKONCE__RELAY__TIMEOUT", "5m").env("HOOKONCE__RELAY__LEASE", "6m");
     let served = Served(command.stdout(log).stderr(Stdio::null()).spawn().expect("dev"));
     place.logged("Ctrl-C stops").await;
     place.text(&["send", "slack", "--to", &format!("http://127.0.0.1:{port}/hooks/slack")]).await;
@@ -148,9 +145,8 @@ async fn a_second_interrupt_ends_dev_at_once() {
         }
     };
     tokio::time::timeout(LONG, stopping).await.expect("the stop");
-    let told = Instant::now();
+    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer than the test waits.
     served.signal("INT");
     let status = served.ended().await;
-    assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
     assert_eq!(status.code(), Some(1));
 }
