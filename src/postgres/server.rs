@@ -68,7 +68,7 @@ pub struct Server {
     end: watch::Receiver<Option<String>>,
     watchdog: Option<Watchdog>,
     /// Held while we are the one who manages this data folder.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Server {
@@ -193,7 +193,7 @@ struct Ground {
     log: PathBuf,
     log_start: u64,
     account: Option<Account>,
-    lock: File,
+    lock: Lock,
 }
 
 impl Ground {
@@ -308,12 +308,22 @@ fn make_data_dir(data_dir: &Path) -> Result<PathBuf, PostgresError> {
     fs::canonicalize(data_dir).map_err(failed)
 }
 
-fn lock(data_dir: &Path) -> Result<File, PostgresError> {
+/// A file lock, given up at once: to close the file is not enough where another thread is about to start a process, which has it open until then.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(data_dir: &Path) -> Result<Lock, PostgresError> {
     let path = data_dir.join("postgres.lock");
     let open = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
     let file = open.map_err(|error| PostgresError::io("open the lock", &path, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(PostgresError::InUse { data_dir: data_dir.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(PostgresError::io("take the lock", path, error)),
     }

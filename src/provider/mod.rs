@@ -26,6 +26,7 @@ mod keys_tests;
 mod mac;
 mod multipart;
 mod of_source;
+pub mod parts;
 mod plan;
 mod put;
 mod sample;

@@ -488,7 +488,7 @@ fn event_content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a
 }
 
 /// What the signature covers: of several contents, the first whose places are all there.
-fn content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
+pub(super) fn content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
     let Some((last, others)) = plan.contents.split_last() else { return Ok(Vec::new()) };
     for template in others {
         match template.resolve(values) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::PgConnection;
+use sqlx::{Execute, Executor as _, PgConnection, Postgres, Row as _};
 use uuid::Uuid;
 
 use crate::{
@@ -194,6 +194,17 @@ async fn record_many(
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
+    let rows = connection.fetch_all(batch(node, lease_seconds, events, deliveries)).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// The statement that records a batch, its arguments encoded.
+pub fn batch(
+    node: Uuid,
+    lease_seconds: f64,
+    events: &[&NewEvent],
+    deliveries: &[NewDelivery],
+) -> impl Execute<'static, Postgres> + 'static {
     let e = EventColumns::of(events);
     let b = BodyKeyColumns::of(events);
     let d = DeliveryColumns::of(deliveries);
@@ -229,8 +240,6 @@ async fn record_many(
         lease_seconds,
         node,
     )
-    .fetch_all(connection)
-    .await
 }
 
 /// The same for one event with one delivery at most: without arrays, which cost a lone event more than all else.
