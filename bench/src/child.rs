@@ -59,19 +59,6 @@ impl Running {
             tokio::time::sleep(POLL).await;
         }
     }
-
-    /// Waits for it to end by itself.
-    pub async fn wait(&mut self, within: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + within;
-        loop {
-            match self.child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => anyhow::bail!("{} failed: {status}", self.name),
-                None if Instant::now() > deadline => anyhow::bail!("{} did not end within {within:?}", self.name),
-                None => tokio::time::sleep(POLL).await,
-            }
-        }
-    }
 }
 
 impl Drop for Running {

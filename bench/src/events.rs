@@ -27,6 +27,8 @@ pub enum Provider {
     Restate,
     /// The same for the handler that records a step.
     RestateStep,
+    /// The same for the handler that posts the event on, which is invoked behind the answer.
+    RestateSend,
 }
 
 impl Provider {
@@ -37,14 +39,19 @@ impl Provider {
             Self::Github => "github",
             Self::Restate => "receive",
             Self::RestateStep => "step",
+            Self::RestateSend => "relay/send",
         }
+    }
+
+    fn is_restate(self) -> bool {
+        matches!(self, Self::Restate | Self::RestateStep | Self::RestateSend)
     }
 
     fn secret(self) -> &'static str {
         match self {
             Self::Stripe => STRIPE_SECRET,
             Self::Github => GITHUB_SECRET,
-            Self::Restate | Self::RestateStep => "",
+            Self::Restate | Self::RestateStep | Self::RestateSend => "",
         }
     }
 }
@@ -163,11 +170,11 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
             ),
             String::new(),
         ),
-        Provider::Restate | Provider::RestateStep => {
+        Provider::Restate | Provider::RestateStep | Provider::RestateSend => {
             (format!("content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n", recipe.run), String::new())
         }
     };
-    let folder = if matches!(recipe.provider, Provider::Restate | Provider::RestateStep) { "webhook" } else { "hooks" };
+    let folder = if recipe.provider.is_restate() { "webhook" } else { "hooks" };
     let head = format!(
         "POST /{folder}/{} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n",
         recipe.source
@@ -181,7 +188,7 @@ fn body(recipe: &Recipe<'_>) -> String {
     let run = recipe.run;
     let mut random = Random::new(7);
     let (mut text, end) = match recipe.provider {
-        Provider::Stripe | Provider::Restate | Provider::RestateStep => (
+        Provider::Stripe | Provider::Restate | Provider::RestateStep | Provider::RestateSend => (
             format!(
                 r#"{{"id":"evt_{run:016x}{mark}","object":"event","api_version":"2025-03-31.basil","created":1767225600,"data":{{"object":{{"id":"in_1Rb2kQ9mTz{mark}","object":"invoice","customer":"cus_Rk3vXw81LpQz","currency":"eur","amount_due":4900,"status":"paid","lines":["#
             ),

@@ -42,9 +42,13 @@ pub struct Stretch {
 impl Flow {
     /// `most`: room for so many events.
     pub fn new(most: usize, keep: Keep) -> Self {
+        Self::of(Provider::Stripe, most, keep)
+    }
+
+    pub fn of(provider: Provider, most: usize, keep: Keep) -> Self {
         let begin = Instant::now();
         let times = |keep| Arc::new(Times::new(begin, most, keep));
-        Self { begin, events: fresh(Provider::Stripe, 2048, most.min(SIGNED_MAX)), answered: times(Keep::First), arrived: times(keep) }
+        Self { begin, events: fresh(provider, 2048, most.min(SIGNED_MAX)), answered: times(Keep::First), arrived: times(keep) }
     }
 
     /// For as long as this, at any rate that can be.

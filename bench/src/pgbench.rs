@@ -18,7 +18,7 @@ use crate::{child::Running, load, postgres::Postgres};
 /// is new. Key and id are made in the statement, for pgbench has no UUIDs: some 3 µs that hookonce spends elsewhere.
 const SCRIPT: &str = "\
 with n as materialized (
-    select gen_random_uuid() as key,
+    select KEY as key,
            (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
             || right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid as id
 ), k as (
@@ -37,15 +37,21 @@ with n as materialized (
 select id from e;
 ";
 
+const NEW_KEY: &str = "gen_random_uuid()";
+/// One of those that `fill_keys` put there.
+const KNOWN_KEY: &str = "md5(:n::text)::uuid";
+
 const HEADERS: &str = r#"[["user-agent","Stripe/1.0 (+https://stripe.com/docs/webhooks)"],["cache-control","no-cache"],["content-type","application/json; charset=utf-8"],["stripe-signature","t=1767225600,v1=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]]"#;
 
 /// From the last connection to the window that is measured.
 const WARM_UP: Duration = Duration::from_millis(400);
+/// Longer than any run: it is stopped once its log reaches past the window.
+const AT_MOST_SECONDS: &str = "120";
+const LOGGED_WITHIN: Duration = Duration::from_secs(20);
 
 pub struct Pgbench {
     running: Running,
     folder: std::path::PathBuf,
-    ends: Duration,
 }
 
 /// What one run came to in its window.
@@ -59,30 +65,32 @@ pub fn is_installed(postgres: &Postgres) -> bool {
 }
 
 impl Pgbench {
-    /// Starts it, and waits until it is warm. It runs for the window and a little more.
+    /// Starts it, and waits until it is warm. With `known`, each event has one of so many keys that are there.
     pub async fn start(
         postgres: &Postgres,
         client: &Client,
         database: &str,
         connections: usize,
         body: &str,
-        window: Duration,
+        known: Option<usize>,
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let folder = folder.join("pgbench");
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         let script = folder.join("script.sql");
-        fs::write(&script, SCRIPT)?;
-        let ends = Duration::from_secs_f64((window + WARM_UP).as_secs_f64().ceil() + 1.0);
+        match known {
+            None => fs::write(&script, SCRIPT.replace("KEY", NEW_KEY))?,
+            Some(count) => fs::write(&script, format!("\\set n random(1, {count})\n{}", SCRIPT.replace("KEY", KNOWN_KEY)))?,
+        }
         let digest = format!("\\x{}", hex::encode(<sha2::Sha256 as sha2::Digest>::digest(body.as_bytes())));
         let mut command = Command::new(postgres.binaries().join("pgbench"));
         command.current_dir(&folder).args(["-n", "-M", "prepared", "-l", "-h"]).arg(postgres.host()).args(["-U", postgres.user()]);
-        command.args(["-c", &connections.to_string(), "-j", "1", "-T", &ends.as_secs().to_string()]);
+        command.args(["-c", &connections.to_string(), "-j", "1", "-T", AT_MOST_SECONDS]);
         command.arg("-D").arg(format!("body={body}")).arg("-D").arg(format!("digest={digest}")).arg("-D").arg(format!("headers={HEADERS}"));
         command.arg("-f").arg(&script).arg(database);
         let running = Running::start(command, "pgbench", Signal::SIGTERM, &folder.join("output.log"))?;
-        let mut pgbench = Self { running, folder, ends };
+        let mut pgbench = Self { running, folder };
         pgbench.wait_until_warm(client, connections).await?;
         Ok(pgbench)
     }
@@ -112,26 +120,56 @@ impl Pgbench {
         fs::read_to_string(self.folder.join("output.log")).unwrap_or_default()
     }
 
-    /// Waits for its end and reads what was committed in the window.
+    /// What was committed in the window. Its log is written by the page: pgbench goes on until that reaches past the window.
     pub async fn finish(mut self, from: SystemTime, to: SystemTime) -> anyhow::Result<Tally> {
-        self.running.wait(self.ends + Duration::from_secs(20)).await.with_context(|| self.output())?;
         let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         let window = micros(from)..micros(to);
+        let deadline = Instant::now() + LOGGED_WITHIN;
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let (tally, latest) = self.tally(&window)?;
+            if latest >= window.end {
+                self.running.stop(Duration::from_secs(3)).await;
+                anyhow::ensure!(tally.count > 0, "pgbench committed nothing in the window");
+                return Ok(tally);
+            }
+            self.running.check().with_context(|| self.output())?;
+            if Instant::now() > deadline {
+                bail!("pgbench's log did not reach past the window: {}", self.output());
+            }
+        }
+    }
+
+    /// What the log says so far of the window, and the time (µs) of its last whole line.
+    fn tally(&self, window: &std::ops::Range<u128>) -> anyhow::Result<(Tally, u128)> {
         let mut tally = Tally { count: 0, latencies: load::histogram() };
+        let mut latest = 0;
         for entry in fs::read_dir(&self.folder)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("pgbench_log")) {
-            for line in fs::read_to_string(entry.path())?.lines() {
+            let text = fs::read_to_string(entry.path())?;
+            // The last line may be a part of one.
+            for line in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines() {
                 // client, transaction, latency in µs, script, seconds, µs
                 let fields: Vec<u64> = line.split(' ').filter_map(|field| field.parse().ok()).collect();
                 let [_, _, latency, _, seconds, rest, ..] = fields[..] else { continue };
-                if window.contains(&(u128::from(seconds) * 1_000_000 + u128::from(rest))) {
+                let at = u128::from(seconds) * 1_000_000 + u128::from(rest);
+                latest = latest.max(at);
+                if window.contains(&at) {
                     tally.count += 1;
                     tally.latencies.saturating_record(latency.max(1));
                 }
             }
         }
-        if tally.count == 0 {
-            bail!("pgbench committed nothing: {}", self.output());
-        }
-        Ok(tally)
+        Ok((tally, latest))
     }
+}
+
+/// Puts these keys into the table, where they are not there yet, as if their events had come before.
+pub async fn fill_keys(client: &Client, count: usize) -> anyhow::Result<()> {
+    let insert = format!(
+        "insert into event_key (key, event_id, body_digest, expires_at)
+         select md5(n::text)::uuid, gen_random_uuid(), decode(md5(n::text) || md5(n::text), 'hex'), now() + interval '3 days'
+           from generate_series(1, {count}) as n
+         on conflict do nothing"
+    );
+    Ok(client.batch_execute(&insert).await?)
 }

@@ -26,7 +26,9 @@ impl Series {
 
     /// This side by the other, round by round.
     pub fn ratios(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
-        self.samples.iter().zip(&other.samples).map(|(own, other)| of(own) / of(other)).collect()
+        let all = self.samples.iter().zip(&other.samples).map(|(own, other)| of(own) / of(other));
+        // A round in which nothing was answered has no ratio.
+        all.filter(|ratio| ratio.is_finite()).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     events::{Events, Provider, Recipe},
     hookonce::Hookonce,
     load::{Load, Order, Pace},
-    pgbench::Pgbench,
+    pgbench::{self, Pgbench},
     postgres,
     processor::{self, Party, Snapshot, Used, own_pid},
 };
@@ -279,14 +279,19 @@ pub struct SingleRow<'a> {
     pub database: &'a str,
     pub connections: usize,
     pub size: usize,
+    /// Each event is a duplicate of one of so many.
+    pub known: Option<usize>,
 }
 
 impl SingleRow<'_> {
     pub async fn measure(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
         let client = bench.postgres.connect(self.database).await?;
-        postgres::empty(&client).await?;
+        match self.known {
+            None => postgres::empty(&client).await?,
+            Some(count) => pgbench::fill_keys(&client, count).await?,
+        }
         let body = fresh(Provider::Stripe, self.size, 0).body_text(0);
-        let pgbench = Pgbench::start(&bench.postgres, &client, self.database, self.connections, &body, window, &bench.folder).await?;
+        let pgbench = Pgbench::start(&bench.postgres, &client, self.database, self.connections, &body, self.known, &bench.folder).await?;
         let parties = bench.parties(&[Party { name: "server", pid: pgbench.pid() }]);
         let (wal_before, before, from) = (postgres::wal_bytes(&client).await?, Snapshot::take(&parties), SystemTime::now());
         tokio::time::sleep(window).await;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-
 use crate::{
     Bench,
     report::Series,
@@ -12,7 +10,7 @@ use crate::{
 };
 
 /// How often one round is measured at most.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 2;
 
 pub enum Kind<'a> {
     Http(Http),
@@ -65,10 +63,15 @@ pub async fn undisturbed(bench: &Bench, name: &str, measure: impl AsyncFn() -> a
         if quiet || tries >= TRIES_MAX || !bench.take_repeat() {
             break;
         }
-        eprintln!("  {name:<28} was disturbed: once more");
+        match best.as_ref().is_some_and(|best| best.events == 0) {
+            true => bench.missing(&format!("{name}: nothing was answered in a round, which is measured again")),
+            false => eprintln!("  {name:<28} was disturbed: once more"),
+        }
     }
     let best = best.unwrap_or_default();
-    ensure!(best.events > 0, "{name}: nothing was answered in {tries} rounds");
+    if best.events == 0 {
+        bench.missing(&format!("{name}: nothing was answered in a round"));
+    }
     Ok(Sample { tries, ..best })
 }
 

@@ -1,5 +1,7 @@
 //! New events: acknowledged after their commit, against pgbench that commits one row at a time.
 
+use std::time::Duration;
+
 use crate::{
     Bench,
     events::Provider,
@@ -34,10 +36,10 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     for connections in CONNECTIONS {
         let mut sides = vec![Side::http(format!("hookonce, {connections}"), http(&hookonce, (Provider::Stripe, 2048), connections))];
         if with_pgbench {
-            let single_row = SingleRow { database: "single_row", connections, size: 2048 };
+            let single_row = SingleRow { database: "single_row", connections, size: 2048, known: None };
             sides.push(Side { name: format!("pgbench, {connections}"), kind: Kind::SingleRow(single_row) });
         }
-        case.series.extend(interleave(bench, &sides, bench.rounds(), bench.window()).await?);
+        case.series.extend(interleave(bench, &sides, bench.rounds(), window(bench, connections)).await?);
     }
     if with_pgbench {
         figures(&mut case);
@@ -45,6 +47,11 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     costs(&mut case);
     hookonce.stop().await;
     Ok(case)
+}
+
+/// Many connections need longer to be answered all.
+pub fn window(bench: &Bench, connections: usize) -> Duration {
+    if connections < 64 { bench.short_window() } else { bench.window() }
 }
 
 fn figures(case: &mut Case) {

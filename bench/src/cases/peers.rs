@@ -12,21 +12,31 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 
+use super::first_seen;
 use crate::{
     Bench,
     child::Running,
     events::{Provider, STRIPE_SECRET},
     flow::Flow,
-    hookonce::{Options, free_port},
+    hookonce::{Hookonce, Options, free_port},
     load::{Order, Pace, exchange, send_each},
+    pgbench,
     report::{Bound, Case, Series},
-    round::{Expect, Http, Requests, fresh},
-    side::{Side, interleave},
+    round::{Expect, Http, Requests, SingleRow, fresh},
+    side::{Kind, Side, interleave},
+    times::Keep,
 };
 
+const EXPRESS: &str = "Express, pg, pg-boss";
+const RESTATE: &str = "Restate";
 const DATABASE: &str = "peers";
 const CONNECTIONS: usize = 64;
+/// Keys that are sent over and over.
+const HOT: usize = 1_000;
+const SINGLE_ROW: &str = "peers_single_row";
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Room for this many events a second of a peer's.
+const PEER_A_SECOND: f64 = 20_000.0;
 
 /// A peer's processes; the last is the one that takes the requests.
 pub struct Peer {
@@ -36,12 +46,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn http(&self, requests: Requests) -> Http {
+    fn http(&self, requests: Requests, connections: usize) -> Http {
         Http {
             address: self.address,
             pid: self.running.last().map_or(0, Running::pid),
             database: None,
-            connections: CONNECTIONS,
+            connections,
             pace: Pace::Closed,
             requests,
             expect: Expect::Accepted,
@@ -87,10 +97,11 @@ async fn express(bench: &Bench, folder: &Path, handler: Option<u16>) -> anyhow::
     }
     let mut running = Running::start(command, "the Express handler", Signal::SIGTERM, &bench.folder.join("express.log"))?;
     wait_for(local(port), &mut running).await?;
-    Ok(Peer { name: "Express", running: vec![running], address: local(port) })
+    Ok(Peer { name: EXPRESS, running: vec![running], address: local(port) })
 }
 
-async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
+/// `handler`: where its handler `relay` posts what it is invoked with.
+async fn restate(bench: &Bench, folder: &Path, handler: Option<u16>) -> anyhow::Result<Peer> {
     let binary = std::fs::read_dir(folder.join("node_modules/@restatedev"))?
         .flatten()
         .map(|entry| entry.path().join("bin/restate-server"))
@@ -98,9 +109,13 @@ async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
         .context("Restate's server is not installed for this machine")?;
     let [service, ingress, admin, own] = [free_port()?, free_port()?, free_port()?, free_port()?];
     let log = bench.folder.join("restate.log");
-    let mut handler = Running::start(node(folder, "restate.mjs", service), "Restate's service", Signal::SIGTERM, &log)?;
+    let mut service_command = node(folder, "restate.mjs", service);
+    if let Some(handler) = handler {
+        service_command.env("HANDLER", format!("http://127.0.0.1:{handler}/"));
+    }
+    let mut served = Running::start(service_command, "Restate's service", Signal::SIGTERM, &log)?;
     let mut command = Command::new(binary);
-    command.current_dir(&bench.folder).args(["--node-name", "bench", "--base-dir"]).arg(bench.folder.join("restate"));
+    command.current_dir(&bench.folder).args(["--node-name", "bench", "--base-dir"]).arg(bench.folder.join(format!("restate-{own}")));
     for (name, value) in [
         ("RESTATE_INGRESS__BIND_ADDRESS", local(ingress).to_string()),
         ("RESTATE_ADMIN__BIND_ADDRESS", local(admin).to_string()),
@@ -112,16 +127,16 @@ async fn restate(bench: &Bench, folder: &Path) -> anyhow::Result<Peer> {
         command.env(name, value);
     }
     let mut server = Running::start(command, "Restate", Signal::SIGTERM, &log)?;
-    wait_for(local(service), &mut handler).await?;
+    wait_for(local(service), &mut served).await?;
     wait_for(local(ingress), &mut server).await?;
     register(local(admin), service).await?;
-    Ok(Peer { name: "Restate", running: vec![handler, server], address: local(ingress) })
+    Ok(Peer { name: RESTATE, running: vec![served, server], address: local(ingress) })
 }
 
 /// Restate, if it is installed.
 async fn restate_here(bench: &Bench) -> anyhow::Result<Peer> {
     let folder = folder(bench).with_context(|| format!("no Restate in {}: run bench/setup", bench.peers.display()))?;
-    restate(bench, &folder).await
+    restate(bench, &folder, None).await
 }
 
 /// DBOS on the benchmark's PostgreSQL, if it is built.
@@ -157,8 +172,8 @@ async fn once_and_again(bench: &Bench, peer: &Peer, provider: Provider, hot: usi
     let events = fresh(provider, 2048, 0);
     send_each(peer.address, &events, hot).await.with_context(|| format!("see {}'s log in {}", peer.name, bench.folder.display()))?;
     Ok([
-        Side::http(peer.name, peer.http(Requests::Fresh { provider, size: 2048 })),
-        Side::http(format!("{}, duplicates", peer.name), peer.http(Requests::Fixed(events, hot))),
+        Side::http(peer.name, peer.http(Requests::Fresh { provider, size: 2048 }, CONNECTIONS)),
+        Side::http(format!("{}, duplicates", peer.name), peer.http(Requests::Fixed(events, hot), CONNECTIONS)),
     ])
 }
 
@@ -193,54 +208,90 @@ fn folder(bench: &Bench) -> Option<PathBuf> {
 pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     let mut case = Case::new(
         "Peers",
-        "New events of 2 KiB at 64 connections. Express: verifies, then one transaction with INSERT … ON CONFLICT and a job in pg-boss. Restate: \
-         a handler that does nothing, invoked with an idempotency key, its WAL fsync on, no signature.",
+        "Events of 2 KiB. Express: verifies, then one transaction with INSERT … ON CONFLICT and a job in pg-boss. Restate: a handler that does \
+         nothing, invoked with an idempotency key, its WAL fsync on, no signature. Duplicates: 1,000 keys over and over at 64 connections; \
+         pgbench's statement finds each key there. Relaying: at 64 connections, to a handler that answers at once; Restate is sent to and \
+         invokes a handler that posts the event on.",
     );
     let Some(folder) = folder(bench) else { bail!("no peers in {}: run bench/setup", bench.peers.display()) };
+    let mut peers = Vec::new();
+    for (name, peer) in [(EXPRESS, express(bench, &folder, None).await), (RESTATE, restate(bench, &folder, None).await)] {
+        match peer {
+            Ok(peer) => peers.push((peer, if name == RESTATE { Provider::Restate } else { Provider::Stripe })),
+            Err(error) => bench.missing(&format!("peers: {name}: {error:#}")),
+        }
+    }
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
-    let own = Http::new_events(&hookonce, Some(DATABASE), (Provider::Stripe, 2048), CONNECTIONS);
-    let mut sides = vec![Side::http("hookonce", own)];
-    let mut peers = Vec::new();
-    match express(bench, &folder, None).await {
-        Ok(peer) => {
-            sides.push(Side::http("Express, pg, pg-boss", peer.http(Requests::Fresh { provider: Provider::Stripe, size: 2048 })));
-            peers.push(peer);
+    for connections in first_seen::CONNECTIONS.into_iter().filter(|connections| !bench.quick || *connections == CONNECTIONS) {
+        let own = Http::new_events(&hookonce, Some(DATABASE), (Provider::Stripe, 2048), connections);
+        let mut sides = vec![Side::http(format!("hookonce, {connections}"), own)];
+        for (peer, provider) in &peers {
+            let requests = Requests::Fresh { provider: *provider, size: 2048 };
+            sides.push(Side::http(format!("{}, {connections}", peer.name), peer.http(requests, connections)));
         }
-        Err(error) => bench.missing(&format!("peers: Express: {error:#}")),
+        case.series.extend(interleave(bench, &sides, bench.rounds(), first_seen::window(bench, connections)).await?);
     }
-    match restate(bench, &folder).await {
-        Ok(peer) => {
-            sides.push(Side::http("Restate", peer.http(Requests::Fresh { provider: Provider::Restate, size: 2048 })));
-            peers.push(peer);
-        }
-        Err(error) => bench.missing(&format!("peers: Restate: {error:#}")),
+    for (name, floor, goal) in [(EXPRESS, 5.0, 10.0), (RESTATE, 10.0, 30.0)] {
+        let sides = [format!("hookonce, {CONNECTIONS}"), format!("{name}, {CONNECTIONS}")];
+        ratio(&mut case, &format!("first-seen/s ÷ {name}"), sides, Bound::AtLeast { floor, goal });
     }
-    case.series = interleave(bench, &sides, bench.rounds(), bench.window()).await?;
-    let rate = |sample: &crate::round::Sample| sample.per_second;
-    for (name, floor, goal) in [("Express, pg, pg-boss", 5.0, 10.0), ("Restate", 10.0, 30.0)] {
-        if let Some(peer) = case.series.iter().find(|series| series.name == name) {
-            let ratios = case.series[0].ratios(peer, rate);
-            case.figure(&format!("first-seen/s ÷ {name}"), "", ratios, Bound::AtLeast { floor, goal });
-        }
-    }
+    duplicates(bench, &hookonce, &peers, &mut case).await?;
     drop(peers);
     hookonce.stop().await;
-    relay(bench, &folder, &mut case).await?;
+    for name in [EXPRESS, RESTATE] {
+        if let Err(error) = relay(bench, &folder, name, &mut case).await {
+            bench.missing(&format!("peers: {name}, relaying: {error:#}"));
+        }
+    }
     Ok(case)
 }
 
-/// Express with its worker, from the answer to the handler.
-async fn relay(bench: &Bench, folder: &Path, case: &mut Case) -> anyhow::Result<()> {
-    let seconds = if bench.quick { 4.0 } else { 10.0 };
-    let flow = Flow::lasting(seconds + 2.0);
+/// The rate of the first side over that of the second, round by round, where both were measured.
+fn ratio(case: &mut Case, name: &str, [own, other]: [String; 2], bound: Bound) {
+    if let (Some(own), Some(other)) = (case.find(&own), case.find(&other)) {
+        let values = own.ratios(other, |sample| sample.per_second);
+        case.figure(name, "", values, bound);
+    }
+}
+
+/// The same keys over and over.
+async fn duplicates(bench: &Bench, hookonce: &Hookonce, peers: &[(Peer, Provider)], case: &mut Case) -> anyhow::Result<()> {
+    let events = fresh(Provider::Stripe, 2048, HOT);
+    send_each(hookonce.address, &events, HOT).await?;
+    let own = Http::new_events(hookonce, None, (Provider::Stripe, 2048), CONNECTIONS);
+    let own = Http { requests: Requests::Fixed(events, HOT), expect: Expect::Duplicate, ..own };
+    let mut sides = vec![Side::http("hookonce, duplicates", own)];
+    for (peer, provider) in peers {
+        let events = fresh(*provider, 2048, HOT);
+        send_each(peer.address, &events, HOT).await?;
+        // Restate gives the first answer again.
+        let expect = if *provider == Provider::Restate { Expect::Accepted } else { Expect::Duplicate };
+        let http = Http { expect, ..peer.http(Requests::Fixed(events, HOT), CONNECTIONS) };
+        sides.push(Side::http(format!("{}, duplicates", peer.name), http));
+    }
+    if pgbench::is_installed(&bench.postgres) {
+        bench.hookonce.create_database(&bench.postgres, SINGLE_ROW).await?;
+        let single_row = SingleRow { database: SINGLE_ROW, connections: CONNECTIONS, size: 2048, known: Some(HOT) };
+        sides.push(Side { name: "pgbench, duplicates".into(), kind: Kind::SingleRow(single_row) });
+    }
+    case.series.extend(interleave(bench, &sides, bench.rounds(), bench.short_window()).await?);
+    for name in [EXPRESS, RESTATE, "pgbench"] {
+        let sides = ["hookonce, duplicates".to_owned(), format!("{name}, duplicates")];
+        ratio(case, &format!("duplicates/s ÷ {name}"), sides, Bound::None);
+    }
+    Ok(())
+}
+
+/// A peer that relays, from its answer to the event's arrival at the handler.
+async fn relay(bench: &Bench, folder: &Path, name: &str, case: &mut Case) -> anyhow::Result<()> {
+    let seconds = if bench.quick { 2.0 } else { 6.0 };
+    let provider = if name == RESTATE { Provider::RestateSend } else { Provider::Stripe };
+    let flow = Flow::of(provider, ((seconds + 2.0) * PEER_A_SECOND) as usize, Keep::First);
     let handler = flow.handler(0)?;
-    let peer = match express(bench, folder, Some(handler.port())).await {
-        Ok(peer) => peer,
-        Err(error) => {
-            bench.missing(&format!("peers: pg-boss' worker: {error:#}"));
-            return Ok(());
-        }
+    let peer = match name {
+        RESTATE => restate(bench, folder, Some(handler.port())).await?,
+        _ => express(bench, folder, Some(handler.port())).await?,
     };
     let load = flow.load(peer.address, CONNECTIONS, Pace::Closed, Order::From(0))?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -248,11 +299,13 @@ async fn relay(bench: &Bench, folder: &Path, case: &mut Case) -> anyhow::Result<
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let to = flow.now();
     load.stop().await?;
-    flow.settle(Duration::from_secs(5)).await;
+    // Whoever takes more than it relays does not catch up in a few seconds: what has not arrived by then counts for nothing.
+    flow.settle(Duration::from_secs(3)).await;
     let stretch = flow.stretch(from, to);
-    case.figure("Express with pg-boss: relayed/s", "", vec![stretch.relayed_per_second], Bound::None);
-    case.figure("Express with pg-boss: acknowledged to arrived, p50", "ms", vec![stretch.relay.p50 as f64 / 1000.0], Bound::None);
-    let mut series = Series::new("Express with pg-boss, relaying");
+    case.figure(&format!("{name}: relayed/s"), "", vec![stretch.relayed_per_second], Bound::None);
+    case.figure(&format!("{name}: acknowledged to arrived, p50"), "ms", vec![stretch.relay.p50 as f64 / 1000.0], Bound::None);
+    case.figure(&format!("{name}: acknowledged to arrived, p99"), "ms", vec![stretch.relay.p99 as f64 / 1000.0], Bound::None);
+    let mut series = Series::new(&format!("{name}, relaying"));
     let used = crate::processor::Used { seconds, ..Default::default() };
     series.samples.push(crate::round::Sample::of_rate(stretch.acks_per_second, &used, stretch.relay));
     case.series.push(series);

@@ -14,8 +14,8 @@ use crate::{
 const MILLIONS: [u64; 3] = [0, 1, 10];
 const MILLIONS_QUICK: [u64; 2] = [0, 1];
 /// Repeats a round.
-const EVENTS: usize = 10_000;
-const EVENTS_QUICK: usize = 8_000;
+const EVENTS: usize = 8_000;
+const EVENTS_QUICK: usize = 5_000;
 
 struct Place {
     database: String,
@@ -80,7 +80,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         for (at, place) in places.iter().enumerate() {
             place.client.batch_execute("checkpoint").await?;
             let http = Http::new_events(&place.hookonce, None, (Provider::Stripe, 2048), 64);
-            let sample = undisturbed(bench, &new[at].name, async || http.measure(bench, bench.window()).await).await?;
+            let sample = undisturbed(bench, &new[at].name, async || http.measure(bench, bench.short_window()).await).await?;
             new[at].samples.push(sample);
             again[at].samples.push(cold(bench, place, count).await?);
         }
