@@ -21,7 +21,7 @@ struct Process {
     reaped: u64,
 }
 
-/// Ticks used up to now.
+/// Nanoseconds used up to now.
 pub struct Snapshot {
     pub at: Instant,
     busy: u64,
@@ -71,8 +71,7 @@ impl Snapshot {
     }
 
     pub fn until(&self, later: &Self) -> Used {
-        let ticks = ticks_per_second();
-        let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / ticks;
+        let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e9;
         let parties: Vec<(String, f64)> =
             (self.parties.iter().zip(&later.parties)).map(|((name, from), (_, to))| ((*name).to_owned(), seconds(*from, *to))).collect();
         let ours: f64 = parties.iter().map(|(_, used)| used).sum();
@@ -99,32 +98,41 @@ fn owner(pid: i32, processes: &HashMap<i32, Process>, parties: &[Party]) -> Opti
     None
 }
 
-fn ticks_per_second() -> f64 {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
+fn tick_ns() -> u64 {
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    1_000_000_000 / per_second.unwrap_or(100)
 }
 
-/// Ticks of user, nice and system time over all processors; interrupts are left out, for no party is charged for them. And stolen ticks.
+/// User, nice and system time over all processors; interrupts are left out, for no party is charged for them. And what was stolen.
 fn busy() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields: Vec<u64> =
         text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    let field = |at: usize| fields.get(at).copied().unwrap_or(0);
+    let field = |at: usize| fields.get(at).copied().unwrap_or(0) * tick_ns();
     (field(0) + field(1) + field(2), field(7))
 }
 
 fn processes() -> HashMap<i32, Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let tick_ns = tick_ns();
     entries
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             // The name is in brackets and may hold anything.
             let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
             let parent = fields.get(1)?.parse().ok()?;
-            Some((pid, Process { parent, own: ticks(11) + ticks(12), reaped: ticks(13) + ticks(14) }))
+            let exact = if number(17) == 1 { on_processor(pid) } else { None };
+            let own = exact.unwrap_or((number(11) + number(12)) * tick_ns);
+            Some((pid, Process { parent, own, reaped: (number(13) + number(14)) * tick_ns }))
         })
         .collect()
+}
+
+/// To the nanosecond, of a process with one thread: hundreds of young backends have not used a whole tick each.
+fn on_processor(pid: i32) -> Option<u64> {
+    fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// The most memory that a process held since the last reset, in bytes.

@@ -21,7 +21,7 @@ use crate::{
     hookonce::{Hookonce, Options, free_port},
     load::{Order, Pace, exchange, send_each},
     pgbench,
-    report::{Bound, Case, Series},
+    report::{Bound, Case},
     round::{Expect, Http, Requests, SingleRow, fresh},
     side::{Kind, Side, interleave},
     times::Keep,
@@ -35,7 +35,10 @@ const CONNECTIONS: usize = 64;
 const HOT: usize = 1_000;
 const SINGLE_ROW: &str = "peers_single_row";
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Room for this many events a second of a peer's.
+/// Events a second that every peer relays as they come.
+const PACED: f64 = 200.0;
+/// The numbers of the events that are sent as fast as they are taken begin here, with room for so many a second.
+const FLOOD: usize = 10_000;
 const PEER_A_SECOND: f64 = 20_000.0;
 
 /// A peer's processes; the last is the one that takes the requests.
@@ -210,8 +213,8 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         "Peers",
         "Events of 2 KiB. Express: verifies, then one transaction with INSERT … ON CONFLICT and a job in pg-boss. Restate: a handler that does \
          nothing, invoked with an idempotency key, its WAL fsync on, no signature. Duplicates: 1,000 keys over and over at 64 connections; \
-         pgbench's statement finds each key there. Relaying: at 64 connections, to a handler that answers at once; Restate is sent to and \
-         invokes a handler that posts the event on.",
+         pgbench's statement finds each key there. Relaying: at 64 connections, to a handler that answers at once, at a fixed rate and \
+         then as fast as they take events; Restate is sent to, and invokes a handler that posts the event on.",
     );
     let Some(folder) = folder(bench) else { bail!("no peers in {}: run bench/setup", bench.peers.display()) };
     let mut peers = Vec::new();
@@ -224,13 +227,15 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(DATABASE)).await?;
     for connections in first_seen::CONNECTIONS.into_iter().filter(|connections| !bench.quick || *connections == CONNECTIONS) {
+        // Peers take more than half a second for an answer to 256.
+        let window = if connections > CONNECTIONS { bench.window() } else { bench.short_window() };
         let own = Http::new_events(&hookonce, Some(DATABASE), (Provider::Stripe, 2048), connections);
         let mut sides = vec![Side::http(format!("hookonce, {connections}"), own)];
         for (peer, provider) in &peers {
             let requests = Requests::Fresh { provider: *provider, size: 2048 };
             sides.push(Side::http(format!("{}, {connections}", peer.name), peer.http(requests, connections)));
         }
-        case.series.extend(interleave(bench, &sides, bench.rounds(), first_seen::window(bench, connections)).await?);
+        case.series.extend(interleave(bench, &sides, bench.rounds(), window).await?);
     }
     for (name, floor, goal) in [(EXPRESS, 5.0, 10.0), (RESTATE, 10.0, 30.0)] {
         let sides = [format!("hookonce, {CONNECTIONS}"), format!("{name}, {CONNECTIONS}")];
@@ -287,27 +292,29 @@ async fn duplicates(bench: &Bench, hookonce: &Hookonce, peers: &[(Peer, Provider
 async fn relay(bench: &Bench, folder: &Path, name: &str, case: &mut Case) -> anyhow::Result<()> {
     let seconds = if bench.quick { 2.0 } else { 6.0 };
     let provider = if name == RESTATE { Provider::RestateSend } else { Provider::Stripe };
-    let flow = Flow::of(provider, ((seconds + 2.0) * PEER_A_SECOND) as usize, Keep::First);
+    let flow = Flow::of(provider, FLOOD + ((seconds + 2.0) * PEER_A_SECOND) as usize, Keep::First);
     let handler = flow.handler(0)?;
     let peer = match name {
         RESTATE => restate(bench, folder, Some(handler.port())).await?,
         _ => express(bench, folder, Some(handler.port())).await?,
     };
-    let load = flow.load(peer.address, CONNECTIONS, Pace::Closed, Order::From(0))?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let from = flow.now();
-    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-    let to = flow.now();
-    load.stop().await?;
-    // Whoever takes more than it relays does not catch up in a few seconds: what has not arrived by then counts for nothing.
+    let measured = async |pace, first| {
+        let load = flow.load(peer.address, CONNECTIONS, pace, Order::From(first))?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let from = flow.now();
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        let to = flow.now();
+        load.stop().await?;
+        anyhow::Ok((from, to))
+    };
+    let (from, to) = measured(Pace::Open(PACED), 0).await?;
     flow.settle(Duration::from_secs(3)).await;
-    let stretch = flow.stretch(from, to);
-    case.figure(&format!("{name}: relayed/s"), "", vec![stretch.relayed_per_second], Bound::None);
-    case.figure(&format!("{name}: acknowledged to arrived, p50"), "ms", vec![stretch.relay.p50 as f64 / 1000.0], Bound::None);
-    case.figure(&format!("{name}: acknowledged to arrived, p99"), "ms", vec![stretch.relay.p99 as f64 / 1000.0], Bound::None);
-    let mut series = Series::new(&format!("{name}, relaying"));
-    let used = crate::processor::Used { seconds, ..Default::default() };
-    series.samples.push(crate::round::Sample::of_rate(stretch.acks_per_second, &used, stretch.relay));
-    case.series.push(series);
+    let relay = flow.stretch(from, to).relay;
+    let (from, to) = measured(Pace::Closed, FLOOD).await?;
+    let flooded = flow.stretch(from, to);
+    case.figure(&format!("{name}: acknowledged to arrived at {PACED}/s, p50"), "ms", vec![relay.p50 as f64 / 1000.0], Bound::None);
+    case.figure(&format!("{name}: acknowledged to arrived at {PACED}/s, p99"), "ms", vec![relay.p99 as f64 / 1000.0], Bound::None);
+    case.figure(&format!("{name}: acknowledged/s while relaying"), "", vec![flooded.acks_per_second], Bound::None);
+    case.figure(&format!("{name}: relayed/s meanwhile"), "", vec![flooded.relayed_per_second], Bound::None);
     Ok(())
 }

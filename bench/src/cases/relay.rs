@@ -221,7 +221,7 @@ pub async fn run_destinations(bench: &Bench) -> anyhow::Result<Case> {
             let extra = "[relay]\ndrain_timeout = \"1s\"\n";
             let hookonce = bench.hookonce.start(&bench.postgres, &Options { relay, extra, ..Options::paused(&database) }).await?;
             let load = flow.load(hookonce.address, 8, Pace::Open(RATE), Order::From(0))?;
-            tokio::time::sleep(WARM_UP).await;
+            tokio::time::sleep(WARM_UP / 2).await;
             load.measure(true);
             let (meter, from) = (Meter::start(bench, hookonce.pid()), flow.now());
             tokio::time::sleep(bench.window()).await;

@@ -14,7 +14,7 @@ use crate::{
 const MILLIONS: [u64; 3] = [0, 1, 10];
 const MILLIONS_QUICK: [u64; 2] = [0, 1];
 /// Repeats a round.
-const EVENTS: usize = 8_000;
+const EVENTS: usize = 6_000;
 const EVENTS_QUICK: usize = 5_000;
 
 struct Place {
