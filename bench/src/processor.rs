@@ -24,10 +24,10 @@ struct Process {
 /// Nanoseconds used up to now.
 pub struct Snapshot {
     pub at: Instant,
-    busy: u64,
     stolen: u64,
     kernel: u64,
     parties: Vec<(&'static str, u64)>,
+    others: u64,
 }
 
 /// What each used between two snapshots, in seconds of one processor.
@@ -35,15 +35,15 @@ pub struct Snapshot {
 pub struct Used {
     pub seconds: f64,
     pub parties: Vec<(String, f64)>,
-    /// Kernel threads and interrupts, which no process is charged for.
     pub kernel: f64,
-    /// Everything else on this machine, and what the hypervisor gave to others.
+    /// All other processes of this machine, and what the hypervisor gave to others.
     pub others: f64,
 }
 
 impl Used {
+    /// Of all processes under this name.
     pub fn of(&self, party: &str) -> f64 {
-        self.parties.iter().find(|(name, _)| name == party).map_or(0.0, |(_, seconds)| *seconds)
+        self.parties.iter().filter(|(name, _)| name == party).map(|(_, seconds)| seconds).sum()
     }
 
     /// Others' share of all processors.
@@ -55,29 +55,33 @@ impl Used {
 
 impl Snapshot {
     pub fn take(parties: &[Party]) -> Self {
-        let at = Instant::now();
-        let (busy, stolen) = busy();
+        let mut snapshot = Self {
+            at: Instant::now(),
+            stolen: stolen(),
+            kernel: 0,
+            parties: parties.iter().map(|party| (party.name, 0)).collect(),
+            others: 0,
+        };
         let processes = processes();
-        let kernel = processes.values().filter(|process| process.parent == KTHREADD).map(|process| process.own).sum();
-        let mut used: Vec<(&'static str, u64)> = parties.iter().map(|party| (party.name, 0)).collect();
         for (pid, process) in &processes {
-            if let Some(at) = owner(*pid, &processes, parties) {
-                // Our own process has waited for servers and rounds that are over.
-                let reaped = if *pid == own_pid() { 0 } else { process.reaped };
-                used[at].1 += process.own + reaped;
-            }
+            let used = match owner(*pid, &processes, parties) {
+                Some(at) => &mut snapshot.parties[at].1,
+                None if process.parent == KTHREADD => &mut snapshot.kernel,
+                None => &mut snapshot.others,
+            };
+            // Our own process has waited for servers and rounds that are over.
+            let reaped = if *pid == own_pid() { 0 } else { process.reaped };
+            *used += process.own + reaped;
         }
-        Self { at, busy, stolen, kernel, parties: used }
+        snapshot
     }
 
     pub fn until(&self, later: &Self) -> Used {
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e9;
         let parties: Vec<(String, f64)> =
             (self.parties.iter().zip(&later.parties)).map(|((name, from), (_, to))| ((*name).to_owned(), seconds(*from, *to))).collect();
-        let ours: f64 = parties.iter().map(|(_, used)| used).sum();
+        let others = seconds(self.others, later.others) + seconds(self.stolen, later.stolen);
         let kernel = seconds(self.kernel, later.kernel);
-        let stolen = seconds(self.stolen, later.stolen);
-        let others = (seconds(self.busy, later.busy) - ours - kernel).max(0.0) + stolen;
         Used { seconds: later.at.duration_since(self.at).as_secs_f64(), parties, kernel, others }
     }
 }
@@ -103,13 +107,10 @@ fn tick_ns() -> u64 {
     1_000_000_000 / per_second.unwrap_or(100)
 }
 
-/// User, nice and system time over all processors; interrupts are left out, for no party is charged for them. And what was stolen.
-fn busy() -> (u64, u64) {
+/// What the hypervisor gave to others, of all processors.
+fn stolen() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<u64> =
-        text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    let field = |at: usize| fields.get(at).copied().unwrap_or(0) * tick_ns();
-    (field(0) + field(1) + field(2), field(7))
+    text.split_whitespace().nth(8).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0) * tick_ns()
 }
 
 fn processes() -> HashMap<i32, Process> {

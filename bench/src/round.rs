@@ -142,7 +142,8 @@ impl Expect {
 #[derive(Clone)]
 pub struct Http {
     pub address: SocketAddr,
-    pub pid: i32,
+    /// The server's processes.
+    pub pids: Vec<i32>,
     /// Emptied before each round where the events are fresh.
     pub database: Option<String>,
     pub connections: usize,
@@ -185,7 +186,7 @@ impl Http {
     pub fn new_events(hookonce: &Hookonce, database: Option<&str>, (provider, size): (Provider, usize), connections: usize) -> Self {
         Self {
             address: hookonce.address,
-            pid: hookonce.pid(),
+            pids: vec![hookonce.pid()],
             database: database.map(str::to_owned),
             connections,
             pace: Pace::Closed,
@@ -211,7 +212,8 @@ impl Http {
             Some(client) => postgres::wal_bytes(client).await,
             None => Ok(0),
         };
-        let parties = bench.parties(&[Party { name: "server", pid: self.pid }]);
+        let servers: Vec<Party> = self.pids.iter().map(|pid| Party { name: "server", pid: *pid }).collect();
+        let parties = bench.parties(&servers);
         let load = Load {
             address: self.address,
             connections: self.connections,
@@ -222,13 +224,13 @@ impl Http {
         };
         let running = load.start()?;
         tokio::time::sleep(WARM_UP).await;
-        processor::reset_peak_memory(self.pid);
+        self.pids.iter().copied().for_each(processor::reset_peak_memory);
         let (wal_before, before, counts) = (wal().await?, Snapshot::take(&parties), running.counts());
         running.measure(true);
         tokio::time::sleep(window).await;
         running.measure(false);
         let (counted, after) = (running.counts(), Snapshot::take(&parties));
-        let (wal_after, memory) = (wal().await?, processor::peak_memory(self.pid));
+        let (wal_after, memory) = (wal().await?, self.pids.iter().copied().map(processor::peak_memory).sum());
         let latencies = running.stop().await?;
         let answers: [u64; 5] = std::array::from_fn(|at| counted[at] - counts[at]);
         if answers == [0; 5] {

@@ -59,7 +59,7 @@ impl Gateway {
             name,
             Http {
                 address: std::net::SocketAddr::from(([127, 0, 0, 1], self.port)),
-                pid: self.hookonce.pid(),
+                pids: vec![self.hookonce.pid()],
                 database: Some(self.database.to_owned()),
                 connections: CONNECTIONS,
                 pace: Pace::Closed,

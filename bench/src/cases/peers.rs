@@ -17,7 +17,7 @@ use crate::{
     Bench,
     child::Running,
     events::{Provider, STRIPE_SECRET},
-    flow::Flow,
+    flow::{Flow, relaying},
     hookonce::{Hookonce, Options, free_port},
     load::{Order, Pace, exchange, send_each},
     pgbench,
@@ -27,6 +27,7 @@ use crate::{
     times::Keep,
 };
 
+const HOOKONCE: &str = "hookonce";
 const EXPRESS: &str = "Express, pg, pg-boss";
 const RESTATE: &str = "Restate";
 const DATABASE: &str = "peers";
@@ -34,14 +35,15 @@ const CONNECTIONS: usize = 64;
 /// Keys that are sent over and over.
 const HOT: usize = 1_000;
 const SINGLE_ROW: &str = "peers_single_row";
+const RELAYED: &str = "peers_relayed";
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Events a second that every peer relays as they come.
+/// Events a second that all relay as they come.
 const PACED: f64 = 200.0;
 /// The numbers of the events that are sent as fast as they are taken begin here, with room for so many a second.
 const FLOOD: usize = 10_000;
-const PEER_A_SECOND: f64 = 20_000.0;
+const PER_SECOND_MAX: f64 = 20_000.0;
 
-/// A peer's processes; the last is the one that takes the requests.
+/// A peer's processes, and where it takes requests.
 pub struct Peer {
     name: &'static str,
     running: Vec<Running>,
@@ -52,7 +54,7 @@ impl Peer {
     fn http(&self, requests: Requests, connections: usize) -> Http {
         Http {
             address: self.address,
-            pid: self.running.last().map_or(0, Running::pid),
+            pids: self.running.iter().map(Running::pid).collect(),
             database: None,
             connections,
             pace: Pace::Closed,
@@ -244,11 +246,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     duplicates(bench, &hookonce, &peers, &mut case).await?;
     drop(peers);
     hookonce.stop().await;
-    for name in [EXPRESS, RESTATE] {
-        if let Err(error) = relay(bench, &folder, name, &mut case).await {
-            bench.missing(&format!("peers: {name}, relaying: {error:#}"));
-        }
-    }
+    relay(bench, &folder, &mut case).await;
     Ok(case)
 }
 
@@ -288,18 +286,46 @@ async fn duplicates(bench: &Bench, hookonce: &Hookonce, peers: &[(Peer, Provider
     Ok(())
 }
 
-/// A peer that relays, from its answer to the event's arrival at the handler.
-async fn relay(bench: &Bench, folder: &Path, name: &str, case: &mut Case) -> anyhow::Result<()> {
-    let seconds = if bench.quick { 2.0 } else { 6.0 };
+/// From the answer to the event's arrival at a handler that answers at once.
+async fn relay(bench: &Bench, folder: &Path, case: &mut Case) {
+    let mut rates = Vec::new();
+    for name in [HOOKONCE, EXPRESS, RESTATE] {
+        match relayed(bench, folder, name, case).await {
+            Ok(rate) => rates.push((name, rate)),
+            Err(error) => bench.missing(&format!("peers: {name}, relaying: {error:#}")),
+        }
+    }
+    if let [(HOOKONCE, own), peers @ ..] = &rates[..] {
+        for (name, rate) in peers {
+            case.figure(&format!("relayed/s ÷ {name}"), "", vec![own / rate], Bound::None);
+        }
+    }
+}
+
+/// The rate at which it relays while it takes events as fast as it can.
+async fn relayed(bench: &Bench, folder: &Path, name: &str, case: &mut Case) -> anyhow::Result<f64> {
+    let seconds = if bench.quick { 2.0 } else { 5.0 };
     let provider = if name == RESTATE { Provider::RestateSend } else { Provider::Stripe };
-    let flow = Flow::of(provider, FLOOD + ((seconds + 2.0) * PEER_A_SECOND) as usize, Keep::First);
+    let flow = Flow::of(provider, FLOOD + ((seconds + 2.0) * PER_SECOND_MAX) as usize, Keep::First);
     let handler = flow.handler(0)?;
-    let peer = match name {
-        RESTATE => restate(bench, folder, Some(handler.port())).await?,
-        _ => express(bench, folder, Some(handler.port())).await?,
+    // Dropped, and with that ended, when it was measured.
+    let (hookonce, peer);
+    let address = match name {
+        HOOKONCE => {
+            hookonce = relaying(bench, RELAYED, handler.port(), "").await?;
+            hookonce.address
+        }
+        RESTATE => {
+            peer = restate(bench, folder, Some(handler.port())).await?;
+            peer.address
+        }
+        _ => {
+            peer = express(bench, folder, Some(handler.port())).await?;
+            peer.address
+        }
     };
     let measured = async |pace, first| {
-        let load = flow.load(peer.address, CONNECTIONS, pace, Order::From(first))?;
+        let load = flow.load(address, CONNECTIONS, pace, Order::From(first))?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let from = flow.now();
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -316,5 +342,5 @@ async fn relay(bench: &Bench, folder: &Path, name: &str, case: &mut Case) -> any
     case.figure(&format!("{name}: acknowledged to arrived at {PACED}/s, p99"), "ms", vec![relay.p99 as f64 / 1000.0], Bound::None);
     case.figure(&format!("{name}: acknowledged/s while relaying"), "", vec![flooded.acks_per_second], Bound::None);
     case.figure(&format!("{name}: relayed/s meanwhile"), "", vec![flooded.relayed_per_second], Bound::None);
-    Ok(())
+    Ok(flooded.relayed_per_second)
 }

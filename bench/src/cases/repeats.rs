@@ -70,7 +70,7 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     measure_all(bench, &hookonce, &client, &hot, HOT, Expect::Accepted).await?;
     let side = |address, pid, events: Arc<Events>, expect| Http {
         address,
-        pid,
+        pids: vec![pid],
         database: None,
         connections: CONNECTIONS,
         pace: Pace::Closed,
