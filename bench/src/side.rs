@@ -28,7 +28,7 @@ impl<'a> Side<'a> {
         Self { name: name.into(), kind: Kind::Http(http) }
     }
 
-    async fn once(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
+    pub async fn once(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
         match &self.kind {
             Kind::Http(http) => http.measure(bench, window).await,
             Kind::SingleRow(single_row) => single_row.measure(bench, window).await,

@@ -19,7 +19,7 @@ use crate::{
     events::{Provider, STRIPE_SECRET},
     flow::{Flow, relaying},
     hookonce::{Hookonce, Options, free_port},
-    load::{Order, Pace, exchange, send_each},
+    load::{Load, Order, Pace, exchange, send_each},
     pgbench,
     report::{Bound, Case},
     round::{Expect, Http, Requests, SingleRow, fresh},
@@ -37,6 +37,9 @@ const HOT: usize = 1_000;
 const SINGLE_ROW: &str = "peers_single_row";
 const RELAYED: &str = "peers_relayed";
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long Restate is given keys to know.
+const FILL: Duration = Duration::from_secs(15);
+const FILL_QUICK: Duration = Duration::from_secs(2);
 /// Events a second that all relay as they come.
 const PACED: f64 = 200.0;
 /// The numbers of the events that are sent as fast as they are taken begin here, with room for so many a second.
@@ -86,9 +89,13 @@ fn node(folder: &Path, script: &str, port: u16) -> Command {
     command
 }
 
+fn express_database(handler: Option<u16>) -> String {
+    format!("express_{}", handler.unwrap_or(0))
+}
+
 /// `handler`: where its worker posts what it recorded.
 async fn express(bench: &Bench, folder: &Path, handler: Option<u16>) -> anyhow::Result<Peer> {
-    let database = format!("express_{}", handler.unwrap_or(0));
+    let database = express_database(handler);
     bench.postgres.create_database(&database).await?;
     let port = free_port()?;
     let mut command = node(folder, "express.mjs", port);
@@ -170,6 +177,52 @@ pub async fn with_keys(bench: &Bench, case: &str, provider: Provider, hot: usize
         }
     }
     Ok((running, sides))
+}
+
+/// Peers that know many keys, for as long as the sides are measured. Express' are put into its table; Restate has those that it took in a while.
+pub async fn knowing(bench: &Bench, count: usize) -> (Vec<Peer>, Vec<Side<'static>>) {
+    let (mut running, mut sides) = (Vec::new(), Vec::new());
+    for known in [express_knowing(bench, count).await, restate_knowing(bench, count).await] {
+        match known {
+            Ok((peer, side)) => {
+                running.push(peer);
+                sides.push(side);
+            }
+            Err(error) => bench.missing(&format!("repeats-cold: {error:#}")),
+        }
+    }
+    (running, sides)
+}
+
+async fn express_knowing(bench: &Bench, count: usize) -> anyhow::Result<(Peer, Side<'static>)> {
+    let folder = folder(bench).with_context(|| format!("no Express in {}: run bench/setup", bench.peers.display()))?;
+    let peer = express(bench, &folder, None).await?;
+    let events = fresh(Provider::Stripe, 2048, count);
+    let first: serde_json::Value = serde_json::from_str(&events.body_text(0))?;
+    let id = first["id"].as_str().context("the event has no id")?;
+    let fill = "insert into webhook_event (id, type, body)
+        select left($1, -12) || lpad(n::text, 12, '0'), 'invoice.paid', convert_to($2, 'UTF8') from generate_series(0, $3::bigint - 1) as n";
+    let client = bench.postgres.connect(&express_database(None)).await?;
+    client.execute(fill, &[&id, &events.body_text(0), &i64::try_from(count)?]).await?;
+    let http = Http { expect: Expect::Duplicate, ..peer.http(Requests::Fixed(events, count), CONNECTIONS) };
+    let side = Side::http(format!("{EXPRESS}, duplicates"), http);
+    Ok((peer, side))
+}
+
+async fn restate_knowing(bench: &Bench, count: usize) -> anyhow::Result<(Peer, Side<'static>)> {
+    let peer = restate_here(bench).await?;
+    let events = fresh(Provider::Restate, 2048, 0);
+    let order = Order::Once(count);
+    let load = Load { address: peer.address, connections: CONNECTIONS, events: events.clone(), pace: Pace::Closed, order, answered: None };
+    let (filling, deadline) = (load.start()?, Instant::now() + if bench.quick { FILL_QUICK } else { FILL });
+    while !filling.is_finished() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let [known, ..] = filling.counts();
+    filling.stop().await?;
+    let http = peer.http(Requests::Fixed(events, usize::try_from(known)?), CONNECTIONS);
+    let side = Side::http(format!("{RESTATE}, duplicates of {known}"), http);
+    Ok((peer, side))
 }
 
 /// Two sides of a peer that takes idempotency keys: new ones, and some over and over, which are used here for the first time.

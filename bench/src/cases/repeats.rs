@@ -111,7 +111,8 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
     let mut case = Case::new(
         "Cold duplicates",
         &format!(
-            "{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against new events, and against pgbench with those keys."
+            "{count} keys, each sent once more to a hookonce that was started anew, at 64 connections, against new events. pgbench and Express know as many, \
+             Restate those that it took in a while; they get some of them again."
         ),
     );
     bench.hookonce.create_database(&bench.postgres, COLD_DATABASE).await?;
@@ -132,6 +133,8 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
         bench.hookonce.create_database(&bench.postgres, SINGLE_ROW).await?;
     }
     let single_row = SingleRow { database: SINGLE_ROW, connections: CONNECTIONS, size: 2048, known: Some(count) };
+    let (peers, peer_sides) = super::peers::knowing(bench, count).await;
+    let mut of_peers: Vec<Series> = peer_sides.iter().map(|side| Series::new(&side.name)).collect();
     let mut series = ["first seen", "cold duplicates", "pgbench, duplicates"].map(Series::new);
     for _ in 0..bench.rounds() {
         let [seen, cold, single] = &mut series;
@@ -141,14 +144,18 @@ pub async fn run_cold(bench: &Bench) -> anyhow::Result<Case> {
             let measure = async || single_row.measure(bench, bench.short_window()).await;
             single.samples.push(undisturbed(bench, &single.name, measure).await?);
         }
+        for (side, series) in peer_sides.iter().zip(&mut of_peers) {
+            series.samples.push(undisturbed(bench, &side.name, async || side.once(bench, bench.short_window()).await).await?);
+        }
     }
+    drop(peers);
     hookonce.stop().await;
     let [new, cold, single] = &series;
     let rate = |sample: &Sample| sample.per_second;
     case.figure("cold duplicates/s ÷ first-seen/s at 64", "", cold.ratios(new, rate), Bound::AtLeast { floor: 1.7, goal: 2.5 });
-    if with_pgbench {
-        case.figure("cold duplicates/s ÷ pgbench, duplicates", "", cold.ratios(single, rate), Bound::None);
+    for other in std::iter::once(single).chain(&of_peers).filter(|series| !series.samples.is_empty()) {
+        case.figure(&format!("cold duplicates/s ÷ {}", other.name), "", cold.ratios(other, rate), Bound::None);
     }
-    case.series = series.into_iter().filter(|series| !series.samples.is_empty()).collect();
+    case.series = series.into_iter().chain(of_peers).filter(|series| !series.samples.is_empty()).collect();
     Ok(case)
 }
