@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
@@ -27,6 +27,12 @@ use crate::{
         inbox::{self, NewDelivery, NewEvent, SeenKey},
     },
 };
+
+/// A batch beside another has this part of `batch_rows_max` at least.
+const WORTHWHILE: usize = 4;
+
+/// A batch that is on its way for longer is not waited for.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Bodies of one statement add up to at most this, but one row is always taken.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -130,19 +136,38 @@ pub struct Recorder {
     writing: TaskTracker,
 }
 
-/// What waits, and the writers that have nothing to do.
+/// What waits, and who may write it.
 struct Line {
     waiting: VecDeque<Waiting>,
-    idle: Vec<Option<PgConnection>>,
+    places: Vec<Place>,
+    /// So many that wait are worth a batch beside another.
+    worthwhile: usize,
     closed: bool,
+}
+
+/// A writer's, with its connection while it has nothing to do.
+#[derive(Default)]
+struct Place {
+    connection: Option<PgConnection>,
+    /// Since when its batch is on its way.
+    busy_since: Option<Instant>,
+}
+
+impl Line {
+    /// Whether what waits should be written now. A batch that comes back soon takes it: two halves cost two commits, and more than a whole.
+    fn is_ready(&self) -> bool {
+        let comes_back_soon = |place: &Place| place.busy_since.is_some_and(|since| since.elapsed() < SOON);
+        !self.waiting.is_empty() && (self.waiting.len() >= self.worthwhile || !self.places.iter().any(comes_back_soon))
+    }
 }
 
 impl Recorder {
     /// Connections are opened when there is something to write.
     pub fn new(connect: PgConnectOptions, handoff: Arc<Handoff>, options: RecorderOptions) -> Arc<Self> {
-        let idle = (0..options.writers.max(1)).map(|_| None).collect();
+        let places = (0..options.writers.max(1)).map(|_| Place::default()).collect();
+        let worthwhile = options.batch_rows_max.div_ceil(WORTHWHILE);
         Arc::new(Self {
-            line: Mutex::new(Line { waiting: VecDeque::new(), idle, closed: false }),
+            line: Mutex::new(Line { waiting: VecDeque::new(), places, worthwhile, closed: false }),
             queue: Arc::default(),
             handoff,
             recent: RecentEvents::new(options.recent_keys_max),
@@ -158,7 +183,7 @@ impl Recorder {
         self.line().closed = true;
         self.writing.close();
         self.writing.wait().await;
-        self.line().idle.clear();
+        self.line().places.clear();
     }
 
     /// Nothing is left half-done under the lock.
@@ -171,8 +196,23 @@ impl Recorder {
         &self.recent
     }
 
-    /// Queues a request. The receiver gets its answer after the commit.
-    pub fn queue(self: &Arc<Self>, incoming: Incoming) -> Result<oneshot::Receiver<Answer>, RecordError> {
+    /// What the request came to, after its commit, where that comes within the budget.
+    pub async fn record(self: &Arc<Self>, incoming: Incoming, budget: Duration) -> Answer {
+        let mut answer = self.queue(incoming)?;
+        let soon = SOON.min(budget);
+        let answered = match tokio::time::timeout(soon, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                // The batch that was to come back soon has not: another may write.
+                self.write(self.line());
+                tokio::time::timeout(budget - soon, answer).await.map_err(|_| RecordError::Unavailable)?
+            }
+        };
+        answered.unwrap_or(Err(RecordError::Unavailable))
+    }
+
+    /// The receiver gets its answer after the commit.
+    fn queue(self: &Arc<Self>, incoming: Incoming) -> Result<oneshot::Receiver<Answer>, RecordError> {
         let bytes = incoming.body_bytes() + incoming.header_bytes();
         let rows = incoming.rows.len();
         let queued_rows = self.queue.rows.fetch_add(rows, Ordering::Relaxed);
@@ -183,19 +223,23 @@ impl Recorder {
             return Err(RecordError::Busy);
         }
         let (answer, receiver) = oneshot::channel();
-        let idle = {
-            let mut line = self.line();
-            if line.closed {
-                return Err(RecordError::Unavailable);
-            }
-            line.waiting.push_back(Waiting { incoming, answer, _room: room });
-            line.idle.pop()
-        };
-        if let Some(connection) = idle {
-            let writer = Writer { recorder: self.clone(), connection, is_idle: false };
-            tokio::spawn(self.writing.track_future(writer.run()));
+        let mut line = self.line();
+        if line.closed {
+            return Err(RecordError::Unavailable);
         }
+        line.waiting.push_back(Waiting { incoming, answer, _room: room });
+        self.write(line);
         Ok(receiver)
+    }
+
+    /// Starts a writer where one is free and something waits for it.
+    fn write(self: &Arc<Self>, mut line: MutexGuard<'_, Line>) {
+        let free = if line.is_ready() { line.places.iter().position(|place| place.busy_since.is_none()) } else { None };
+        let Some(at) = free else { return };
+        line.places[at].busy_since = Some(Instant::now());
+        let writer = Writer { recorder: self.clone(), connection: line.places[at].connection.take(), place: Some(at) };
+        drop(line);
+        tokio::spawn(self.writing.track_future(writer.run()));
     }
 }
 
@@ -217,18 +261,21 @@ impl Recorder {
     }
 }
 
-/// One statement at a time, until nothing waits.
+/// One statement at a time, until nothing waits for it.
 struct Writer {
     recorder: Arc<Recorder>,
     connection: Option<PgConnection>,
-    is_idle: bool,
+    /// None once it is given back.
+    place: Option<usize>,
 }
 
 impl Drop for Writer {
     /// Ended half-way, with its thread: another may write in its place.
     fn drop(&mut self) {
-        if !self.is_idle {
-            self.recorder.line().idle.push(None);
+        if let Some(at) = self.place
+            && let Some(place) = self.recorder.line().places.get_mut(at)
+        {
+            place.busy_since = None;
         }
     }
 }
@@ -240,14 +287,17 @@ impl Writer {
         }
     }
 
-    /// What waits now; None where nothing does. Then the writer is idle at that very moment: what comes next finds it so.
+    /// What waits now; None where nothing does, or another takes it soon. Then the writer is free at that very moment: what comes next finds it so.
     fn next_batch(&mut self) -> Option<Vec<Waiting>> {
         let mut line = self.recorder.line();
-        if line.waiting.is_empty() {
-            line.idle.push(self.connection.take());
-            self.is_idle = true;
+        let at = self.place?;
+        line.places[at].busy_since = None;
+        if !line.is_ready() {
+            line.places[at].connection = self.connection.take();
+            self.place = None;
             return None;
         }
+        line.places[at].busy_since = Some(Instant::now());
         let (mut rows, mut bytes) = (0, 0);
         let fits = |waiting: &&Waiting| {
             let first = rows == 0;

@@ -44,11 +44,7 @@ pub async fn record(
     let original = original(verified);
     let rows: Vec<Row> = unknown().map(|part| row(headers, source, part, original.as_ref())).collect();
     if !rows.is_empty() {
-        let answer = ingress.recorder.queue(Incoming { rows, on_conflict: source.on_conflict })?;
-        let recorded = match tokio::time::timeout(source.ack_budget, answer).await {
-            Ok(Ok(answer)) => answer?,
-            _ => return Err(RecordError::Unavailable),
-        };
+        let recorded = ingress.recorder.record(Incoming { rows, on_conflict: source.on_conflict }, source.ack_budget).await?;
         for (answer, recorded) in answers.iter_mut().filter(|answer| answer.is_none()).zip(recorded) {
             *answer = Some(recorded);
         }

@@ -1,7 +1,7 @@
 //! Receive, verify, record once, acknowledge.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-
+use hookonce::event::key_of;
 use uuid::Uuid;
 
 use crate::app::*;
@@ -245,6 +245,28 @@ async fn a_database_that_does_not_answer_is_503_after_the_sources_budget() {
     }
     assert!(["accepted", "duplicate"].contains(&said.word().as_str()));
     assert_eq!(app.count("select count(*) from event").await, 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_does_not_come_back_holds_no_other_up() {
+    let app = spawn_app(&config(&[])).await;
+    // Somebody else is about to record this key.
+    let mut other = app.pool.begin().await.expect("a transaction");
+    sqlx::query("insert into event_key (key, event_id, body_digest, expires_at) values ($1, $1, sha256(''), now() + interval '1 day')")
+        .bind(key_of("stripe", "evt_held"))
+        .execute(&mut *other)
+        .await
+        .expect("a row");
+    let (held, ()) = tokio::join!(app.stripe("evt_held", "x"), async {
+        app.until("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'", 1).await;
+        for n in 0..3 {
+            assert_eq!(app.stripe(&format!("evt_{n}"), "x").await.word(), "accepted");
+        }
+        other.rollback().await.expect("a rollback");
+    });
+    assert_eq!(held.word(), "accepted");
+    assert_eq!(app.count("select count(*) from event").await, 4);
     app.app.stop().await;
 }
 
