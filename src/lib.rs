@@ -8,6 +8,7 @@ pub mod event;
 pub mod gateway;
 pub mod http;
 pub mod maintenance;
+pub mod outbound;
 pub mod postgres;
 pub mod provider;
 pub mod routing;

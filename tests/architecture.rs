@@ -9,7 +9,7 @@ use std::{
 
 /// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
 const LAYERS: [&[&str]; 6] = [
-    &["settings", "clock", "shutdown", "telemetry", "postgres", "tail"],
+    &["settings", "clock", "shutdown", "telemetry", "postgres", "tail", "outbound"],
     &["provider", "routing", "event"],
     &["store"],
     &["http", "delivery", "maintenance", "client"],

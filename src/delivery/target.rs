@@ -13,7 +13,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    delivery::{destination::http::HttpDestination, retry::Schedule},
+    delivery::{
+        destination::http::{Address, HttpDestination},
+        retry::Schedule,
+    },
     provider::standard::Signer,
     settings::{Destination, Relay, SecretRef},
 };
@@ -90,13 +93,13 @@ impl Breaker {
 
 impl Target {
     pub fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
-        let url = destination.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", destination.url))?;
+        let address = Address::parse(&destination.url)?;
         let secrets = secrets(destination)?;
         let signers = secrets.iter().map(Signer::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
-            http: HttpDestination { url, signers, timeout, response_max: relay.response_max.bytes() },
+            http: HttpDestination { address, signers, timeout, response_max: relay.response_max.bytes() },
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     delivery::{
+        destination::http,
         finisher::{Entry, Finisher},
         outcome::{Answer, Failure, Verdict},
         retry::Next,
@@ -45,7 +46,7 @@ pub struct Context {
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,
-    pub client: reqwest::Client,
+    pub client: http::Client,
     pub finisher: Finisher,
     /// As the database had it at the last poll, and as this process was told since.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,

@@ -1,23 +1,20 @@
 //! The upstream: its address, and the client that speaks to it. Bytes of a path go on as they came, which is why this is no `url::Url`.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use rustls_platform_verifier::Verifier;
 
-use crate::settings;
+use crate::{
+    outbound::{self, chain},
+    settings,
+};
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
-pub type Client = legacy::Client<HttpsConnector<HttpConnector>, Body>;
+pub type Client = outbound::Client<Body>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -30,9 +27,6 @@ pub enum UpstreamError {
     #[error("upstream_ca {0}: has no certificate")]
     NoAuthority(PathBuf),
 }
-
-/// What hyper sets aside to read an answer from a connection, its head with it.
-const READ_BYTES_MAX: usize = 64 << 10;
 
 /// Scheme, host and the path before all others.
 #[derive(Clone, Debug)]
@@ -56,30 +50,14 @@ impl Upstream {
 }
 
 pub fn client(settings: &settings::Gateway) -> Result<Client, UpstreamError> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(settings.connect_timeout.0));
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().wrap_connector(connector);
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .http1_max_buf_size(READ_BYTES_MAX)
-        .pool_idle_timeout(settings.connection_idle_max.0)
-        .pool_max_idle_per_host(if settings.connection_idle_max.is_zero() { 0 } else { settings.calls_max })
-        .build(connector))
-}
-
-fn tls(settings: &settings::Gateway) -> Result<rustls::ClientConfig, UpstreamError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let own = match &settings.upstream_ca {
         Some(path) => authorities(path)?,
         None => Vec::new(),
     };
-    let verifier = Arc::new(Verifier::new_with_extra_roots(own, provider)?);
-    // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let idle_for = settings.connection_idle_max.0;
+    let idle_max = if idle_for.is_zero() { 0 } else { settings.calls_max };
+    let limits = outbound::Limits { connect_timeout: settings.connect_timeout.0, idle_for, idle_max };
+    Ok(outbound::client(&limits, own)?)
 }
 
 fn authorities(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
@@ -140,14 +118,4 @@ pub async fn piece(body: &mut Incoming, timeout: Duration) -> Result<Option<Byte
             Err(_) => return Err(Failure::Late(timeout)),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

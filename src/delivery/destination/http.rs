@@ -1,20 +1,57 @@
 //! HTTP handlers: the exact body, the provider's headers, ours, and a Standard Webhooks signature of this attempt. Redirects are not followed.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, io, sync::Arc, time::Duration};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use url::Url;
 use uuid::Uuid;
 
 use crate::{
     delivery::outcome::{Answer, Failure, retry_after},
+    outbound::{self, chain},
     provider::standard::Signer,
     store::handoff::{Leased, RelayEvent},
 };
 
+pub type Client = outbound::Client<Full<Bytes>>;
+
+/// Where a handler listens.
+#[derive(Clone, Debug)]
+pub struct Address {
+    uri: Uri,
+    /// From the URL's user and password (RFC 7617).
+    authorization: Option<HeaderValue>,
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let no_url = |error: &dyn Error| format!("{text:?} is not a URL: {error}");
+        let mut url = Url::parse(text).map_err(|error| no_url(&error))?;
+        let decoded = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
+        let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
+            let pair = [&decoded(url.username())[..], b":", &decoded(url.password().unwrap_or_default())].concat();
+            format!("Basic {}", BASE64_STANDARD.encode(pair))
+        });
+        let _ = (url.set_username(""), url.set_password(None));
+        url.set_fragment(None);
+        let authorization = authorization.map(HeaderValue::try_from).transpose().map_err(|error| no_url(&error))?;
+        Ok(Self { uri: url.as_str().parse().map_err(|error| no_url(&error))?, authorization })
+    }
+}
+
 /// One handler's address and keys.
 #[derive(Clone)]
 pub struct HttpDestination {
-    pub url: reqwest::Url,
+    pub address: Address,
     /// Several while rotating: each attempt carries a signature of each.
     pub signers: Vec<Signer>,
     pub timeout: Duration,
@@ -22,35 +59,40 @@ pub struct HttpDestination {
 }
 
 /// What sends: one connection pool for all destinations.
-pub fn client() -> Result<reqwest::Client, reqwest::Error> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("hookonce/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
-        .pool_idle_timeout(Duration::from_secs(60))
-        .tcp_nodelay(true)
-        .build()
+pub fn client() -> Result<Client, rustls::Error> {
+    let limits = outbound::Limits { connect_timeout: Duration::from_secs(10), idle_for: Duration::from_secs(60), idle_max: usize::MAX };
+    outbound::client(&limits, Vec::new())
 }
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookonce/", env!("CARGO_PKG_VERSION")));
+const ANY: HeaderValue = HeaderValue::from_static("*/*");
+/// At most so many headers are ours.
+const OWN_HEADERS: usize = 16;
+
+/// A header as it is kept, without a copy where it needs no unescaping.
+#[derive(Deserialize)]
+struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl HttpDestination {
     /// One attempt. Never fails: what went wrong is part of the answer.
-    pub async fn send(&self, client: &reqwest::Client, leased: &Leased, event: &Arc<RelayEvent>, now_unix: i64) -> Answer {
+    pub async fn send(&self, client: &Client, leased: &Leased, event: &Arc<RelayEvent>, now_unix: i64) -> Answer {
         let headers = match self.headers(leased, event, now_unix) {
             Ok(headers) => headers,
             Err(detail) => return Answer::failed(Failure::Destination, detail),
         };
-        let request = client.post(self.url.clone()).headers(headers).body(event.body.clone());
-        match tokio::time::timeout(self.timeout, self.exchange(request, now_unix)).await {
+        let mut request = Request::new(Full::new(event.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.address.uri.clone();
+        *request.headers_mut() = headers;
+        match tokio::time::timeout(self.timeout, self.exchange(client, request, now_unix)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => failed(&error),
             Err(_) => Answer::failed(Failure::Timeout, format!("no complete answer within {:?}", self.timeout)),
         }
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder, now_unix: i64) -> Result<Answer, reqwest::Error> {
-        let mut response = request.send().await?;
+    async fn exchange(&self, client: &Client, request: Request<Full<Bytes>>, now_unix: i64) -> Result<Answer, legacy::Error> {
+        let mut response = client.request(request).await?;
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let retry_after = header("retry-after").and_then(|value| retry_after(value, now_unix));
@@ -58,47 +100,59 @@ impl HttpDestination {
         let mut kept = Vec::new();
         while kept.len() < self.response_max {
             // The verdict is in the head: a body that breaks off, or goes on for ever, does not change it.
-            let Ok(Some(chunk)) = response.chunk().await else { break };
+            let Some(Ok(frame)) = response.frame().await else { break };
+            let Ok(chunk) = frame.into_data() else { continue };
             kept.extend_from_slice(&chunk[..chunk.len().min(self.response_max - kept.len())]);
         }
         Ok(Answer { status: Ok(status), retry_after, no_retry, response: kept, detail: None })
     }
 
     fn headers(&self, leased: &Leased, event: &RelayEvent, now_unix: i64) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        let kept: Vec<(String, String)> =
+        let kept: Vec<Kept<'_>> =
             serde_json::from_str(&event.headers).map_err(|error| format!("the kept headers can't be read: {error}"))?;
-        for (name, value) in kept {
-            let bytes: Vec<u8> = value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect();
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&bytes)) {
+        let mut headers = HeaderMap::with_capacity(kept.len() + OWN_HEADERS);
+        for Kept(name, value) in kept {
+            let bytes: Cow<'_, [u8]> = match value.is_ascii() {
+                true => Cow::Borrowed(value.as_bytes()),
+                false => value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
+            };
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&*name), HeaderValue::from_bytes(&bytes)) {
                 headers.append(name, value);
             }
         }
-        let id = event.id.to_string();
-        let mut set = |name: &'static str, value: String| {
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        headers.insert(ACCEPT, ANY);
+        if let Some(authorization) = &self.address.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let mut set = |name: HeaderName, value: &str| {
             // Bytes that no header may hold are dropped from the copy in the header; the body has the original.
-            let clean: String = value.chars().filter(|c| !c.is_control()).collect();
+            let clean: Cow<'_, str> = match value.contains(char::is_control) {
+                true => value.chars().filter(|c| !c.is_control()).collect(),
+                false => value.into(),
+            };
             if let Ok(value) = HeaderValue::from_bytes(clean.as_bytes()) {
                 headers.insert(name, value);
             }
         };
-        set("webhook-id", id.clone());
-        set("idempotency-key", id.clone());
-        set("hookonce-source", event.source.to_string());
-        set("hookonce-event-key", event.event_key.clone());
+        let id = event.id.to_string();
+        set(const { HeaderName::from_static("webhook-id") }, &id);
+        set(const { HeaderName::from_static("idempotency-key") }, &id);
+        set(const { HeaderName::from_static("hookonce-source") }, &event.source);
+        set(const { HeaderName::from_static("hookonce-event-key") }, &event.event_key);
         if let Some(event_type) = &event.event_type {
-            set("hookonce-event-type", event_type.clone());
+            set(const { HeaderName::from_static("hookonce-event-type") }, event_type);
         }
-        set("hookonce-attempt", (leased.attempts + 1).to_string());
-        set("hookonce-fence", leased.epoch.to_string());
+        set(const { HeaderName::from_static("hookonce-attempt") }, &(leased.attempts + 1).to_string());
+        set(const { HeaderName::from_static("hookonce-fence") }, &leased.epoch.to_string());
         if let Some(replay) = leased.replay_id {
-            set("hookonce-replay", replay.to_string());
+            set(const { HeaderName::from_static("hookonce-replay") }, &replay.to_string());
         }
-        set("traceparent", traceparent(event.id));
-        set("webhook-timestamp", now_unix.to_string());
+        set(const { HeaderName::from_static("traceparent") }, &traceparent(event.id));
+        set(const { HeaderName::from_static("webhook-timestamp") }, &now_unix.to_string());
         let signatures: Vec<String> = self.signers.iter().map(|signer| signer.sign(&id, now_unix, &event.body)).collect();
         if !signatures.is_empty() {
-            set("webhook-signature", signatures.join(" "));
+            set(const { HeaderName::from_static("webhook-signature") }, &signatures.join(" "));
         }
         Ok(headers)
     }
@@ -109,21 +163,32 @@ fn traceparent(event: Uuid) -> String {
     format!("00-{}-{:016x}-01", event.simple(), rand::random::<u64>() | 1)
 }
 
-fn failed(error: &reqwest::Error) -> Answer {
-    let failure = if error.is_timeout() {
-        Failure::Timeout
-    } else if error.is_connect() {
-        Failure::Connect
-    } else if error.is_builder() {
-        Failure::Destination
-    } else {
-        Failure::Interrupted
+fn failed(error: &legacy::Error) -> Answer {
+    let failure = match error.is_connect() {
+        true if is_timeout(error) => Failure::Timeout,
+        true => Failure::Connect,
+        false => Failure::Interrupted,
     };
-    let mut detail = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        detail = format!("{detail}: {inner}");
-        source = inner.source();
+    Answer::failed(failure, chain(error))
+}
+
+fn is_timeout(error: &dyn Error) -> bool {
+    let is_one =
+        |error: &(dyn Error + 'static)| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+    std::iter::successors(error.source(), |&error| error.source()).any(is_one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_and_password_of_an_address_become_a_header() {
+        let address = Address::parse("https://us%40er:p%C3%A4ss@Example.com/in?a=1#part").unwrap();
+        assert_eq!(address.uri, "https://example.com/in?a=1");
+        assert_eq!(address.authorization.unwrap(), format!("Basic {}", BASE64_STANDARD.encode("us@er:päss")));
+        let plain = Address::parse("http://127.0.0.1:3000").unwrap();
+        assert_eq!((plain.uri, plain.authorization), (Uri::from_static("http://127.0.0.1:3000/"), None));
+        assert!(Address::parse("localhost").unwrap_err().contains("is not a URL"));
     }
-    Answer::failed(failure, detail)
 }

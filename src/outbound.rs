@@ -1,0 +1,66 @@
+//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this machine's certificates. No proxy; redirects are not
+//! followed.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, pki_types::CertificateDer};
+use rustls_platform_verifier::Verifier;
+
+pub type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
+
+/// What is set aside to read an answer from a connection, its head with it.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Bounds of connections.
+pub struct Limits {
+    pub connect_timeout: Duration,
+    /// How long a connection that nothing uses is kept.
+    pub idle_for: Duration,
+    /// How many are kept to one server.
+    pub idle_max: usize,
+}
+
+/// `authorities`: trusted beside those of this machine.
+pub fn client<B>(limits: &Limits, authorities: Vec<CertificateDer<'static>>) -> Result<Client<B>, rustls::Error>
+where
+    B: Body<Data = Bytes> + Send,
+{
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(limits.connect_timeout));
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls(authorities)?).https_or_http().enable_http1().wrap_connector(connector);
+    Ok(legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(READ_BYTES_MAX)
+        .pool_idle_timeout(limits.idle_for)
+        .pool_max_idle_per_host(limits.idle_max)
+        .build(connector))
+}
+
+fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let verifier = Arc::new(Verifier::new_with_extra_roots(authorities, provider)?);
+    // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// An error with all that it came from.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
