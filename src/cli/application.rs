@@ -21,7 +21,10 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::learner::{self, Learner};
+use super::{
+    learner::{self, Learner},
+    listener::bind,
+};
 use crate::{
     clock::Clock,
     delivery::{
@@ -368,10 +371,6 @@ impl Roles<'_> {
 
 type Running = (ServerHandle, JoinHandle<std::io::Result<()>>);
 type Served = (SocketAddr, Running);
-
-fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("can't listen on {address} ({key}): choose another address or port"))
-}
 
 /// What `HttpServer` does, around actix-http's own service.
 fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &Readiness) -> anyhow::Result<Served> {

@@ -13,6 +13,7 @@ pub mod dev;
 pub mod events;
 mod learner;
 pub mod ledger;
+mod listener;
 pub mod man;
 mod output;
 pub mod providers;
