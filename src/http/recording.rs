@@ -162,7 +162,11 @@ fn stored_headers(headers: &HeaderMap, secret: &[String], is_item: bool, content
             "webhook-id" | "webhook-timestamp" | "webhook-signature" => format!("hookonce-original-{name}"),
             name => name.to_owned(),
         };
-        kept.push((name, value.as_bytes().iter().map(|byte| char::from(*byte)).collect()));
+        let value = match value.to_str() {
+            Ok(ascii) => ascii.to_owned(),
+            Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
+        };
+        kept.push((name, value));
     }
     kept.extend(content_type.map(|kind| ("content-type".to_owned(), kind.to_owned())));
     serde_json::to_string(&kept).unwrap_or_else(|_| "[]".into())

@@ -17,6 +17,8 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 64;
+/// As many as it takes to keep both cores busy.
+const SUSTAINING: usize = 256;
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The numbers of the events that only probe latency begin here.
 const PROBES: usize = 200_000;
@@ -38,27 +40,67 @@ fn sample(stretch: &Stretch, used: &crate::processor::Used, relayed: bool) -> Sa
     Sample::of_rate(rate, used, stretch.relay.clone())
 }
 
+/// What was relayed in one go.
+struct Relayed {
+    all: Stretch,
+    thirds: Vec<Stretch>,
+    sample: Sample,
+    /// New events a second without delivery.
+    first_seen: f64,
+    again: u64,
+}
+
+impl Relayed {
+    fn to_first_seen(&self) -> f64 {
+        self.all.relayed_per_second / self.first_seen
+    }
+}
+
 pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
-    let seconds = if bench.quick { 4.0 } else { 60.0 };
+    let (seconds, short) = if bench.quick { (4.0, 1.0) } else { (60.0, 5.0) };
     let mut case = Case::new(
         "End to end",
         &format!(
-            "{seconds:.0} s without a pause at 64 connections, to a handler that answers at once, with checkpoints and autovacuum as they come; \
-             latency is from the answer's arrival at the client to the event's at the handler. Against the first-seen rate without delivery, \
-             measured before and after."
+            "{seconds:.0} s without a pause at {SUSTAINING} connections, to a handler that answers at once, with checkpoints and autovacuum as they \
+             come; latency is from the answer's arrival at the client to the event's at the handler. Against the first-seen rate without \
+             delivery at as many connections, measured before and after. The same for {short:.0} s at {CONNECTIONS} connections."
         ),
     );
-    let baseline = baseline(bench, "relay_baseline").await?;
+    let few = relayed(bench, CONNECTIONS, short).await?;
+    let many = relayed(bench, SUSTAINING, seconds).await?;
+    for (connections, relayed) in [(CONNECTIONS, &few), (SUSTAINING, &many)] {
+        let mut series = Series::new(&format!("relayed, {connections}"));
+        series.samples.push(relayed.sample.clone());
+        case.series.push(series);
+    }
+    let Relayed { all, thirds, again, .. } = &many;
+    case.figure("relayed/s", "", vec![all.relayed_per_second], Bound::None);
+    case.figure("acknowledged/s while relaying", "", vec![all.acks_per_second], Bound::None);
+    case.figure("relayed/s ÷ first-seen acks/s", "", vec![many.to_first_seen()], Bound::AtLeast { floor: 0.5, goal: 0.7 });
+    case.figure(&format!("relayed/s ÷ first-seen acks/s at {CONNECTIONS}"), "", vec![few.to_first_seen()], Bound::None);
+    let steady = thirds[2].relayed_per_second / thirds[0].relayed_per_second;
+    case.figure("relayed/s, last third ÷ first third", "", vec![steady], Bound::AtLeast { floor: 0.9, goal: 1.0 });
+    for (connections, relay) in [(CONNECTIONS, &few.all.relay), (SUSTAINING, &all.relay)] {
+        for (name, micros) in [("p50", relay.p50), ("p99", relay.p99)] {
+            case.figure(&format!("acknowledged to arrived at {connections}, {name}"), "ms", vec![micros as f64 / 1000.0], Bound::None);
+        }
+    }
+    case.figure("delivered more than once", "events", vec![*again as f64], Bound::None);
+    Ok(case)
+}
+
+async fn relayed(bench: &Bench, connections: usize, seconds: f64) -> anyhow::Result<Relayed> {
+    let before = baseline(bench, &format!("relay_baseline_{connections}"), connections).await?;
     bench.postgres.set("max_wal_size", Some("1GB")).await?;
     let flow = Flow::lasting(seconds + 5.0);
     let handler = flow.handler(0)?;
-    let hookonce = relaying(bench, "relay", handler.port(), "").await?;
-    let load = flow.load(hookonce.address, CONNECTIONS, Pace::Closed, Order::From(0))?;
+    let hookonce = relaying(bench, &format!("relay_{connections}"), handler.port(), "").await?;
+    let load = flow.load(hookonce.address, connections, Pace::Closed, Order::From(0))?;
     tokio::time::sleep(WARM_UP).await;
     let (meter, from) = (Meter::start(bench, hookonce.pid()), flow.now());
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let (used, to) = (meter.stop(), flow.now());
-    let memory = processor::peak_memory(hookonce.pid());
+    let memory_bytes = processor::peak_memory(hookonce.pid());
     load.stop().await?;
     let settled = flow.settle(SETTLE).await;
     ensure!(
@@ -69,32 +111,21 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     );
     bench.postgres.set("max_wal_size", None).await?;
     hookonce.stop().await;
-    let after = self::baseline(bench, "relay_baseline_after").await?;
+    let after = baseline(bench, &format!("relay_baseline_after_{connections}"), connections).await?;
     let third = (to - from) / 3;
-    let thirds: Vec<Stretch> = (0..3).map(|at| flow.stretch(from + third * at, from + third * (at + 1))).collect();
+    let thirds = (0..3).map(|at| flow.stretch(from + third * at, from + third * (at + 1))).collect();
     let all = flow.stretch(from, to);
-    let mut series = Series::new("relayed");
-    series.samples.push(Sample { memory_bytes: memory, ..sample(&all, &used, true) });
-    case.series.push(series);
-    let first_seen = f64::midpoint(baseline, after);
-    case.figure("relayed/s", "", vec![all.relayed_per_second], Bound::None);
-    case.figure("acknowledged/s while relaying", "", vec![all.acks_per_second], Bound::None);
-    case.figure("relayed/s ÷ first-seen acks/s", "", vec![all.relayed_per_second / first_seen], Bound::AtLeast { floor: 0.5, goal: 0.7 });
-    let steady = thirds[2].relayed_per_second / thirds[0].relayed_per_second;
-    case.figure("relayed/s, last third ÷ first third", "", vec![steady], Bound::AtLeast { floor: 0.9, goal: 1.0 });
-    case.figure("acknowledged to arrived, p50", "ms", vec![all.relay.p50 as f64 / 1000.0], Bound::None);
-    case.figure("acknowledged to arrived, p99", "ms", vec![all.relay.p99 as f64 / 1000.0], Bound::None);
-    case.figure("delivered more than once", "events", vec![flow.arrived.again() as f64], Bound::None);
-    Ok(case)
+    let sample = Sample { memory_bytes, ..sample(&all, &used, true) };
+    Ok(Relayed { all, thirds, sample, first_seen: f64::midpoint(before, after), again: flow.arrived.again() })
 }
 
-/// Acks a second at the same connections, with the deliveries paused.
-async fn baseline(bench: &Bench, database: &str) -> anyhow::Result<f64> {
+/// Acks a second at as many connections, with the deliveries paused.
+async fn baseline(bench: &Bench, database: &str, connections: usize) -> anyhow::Result<f64> {
     bench.hookonce.create_database(&bench.postgres, database).await?;
     let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(database)).await?;
     let seconds = bench.window().as_secs_f64();
     let flow = Flow::lasting(seconds + 2.0);
-    let load = flow.load(hookonce.address, CONNECTIONS, Pace::Closed, Order::From(0))?;
+    let load = flow.load(hookonce.address, connections, Pace::Closed, Order::From(0))?;
     tokio::time::sleep(WARM_UP / 2).await;
     let from = flow.now();
     tokio::time::sleep(bench.window()).await;
