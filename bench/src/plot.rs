@@ -66,7 +66,7 @@ fn latencies(series: &[Series]) -> Vec<Line> {
         let curve = &samples.get(samples.len() / 2)?.latency.curve;
         let points: Vec<(f64, f64)> = curve
             .iter()
-            .filter(|(percentile, _)| *percentile < 100.0)
+            .filter(|(percentile, _)| (10.0..100.0).contains(percentile))
             .map(|(percentile, micros)| (1.0 / (1.0 - percentile / 100.0), (*micros).max(1) as f64 / 1000.0))
             .collect();
         (!points.is_empty()).then(|| Line { name: series.name.clone(), points })
@@ -107,7 +107,9 @@ fn grouped(series: &[Series], split: impl Fn(&str) -> Option<(String, f64)>) -> 
 
 fn span(values: impl Iterator<Item = f64> + Clone) -> Option<Range<f64>> {
     let (low, high) = (values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max));
-    (low.is_finite() && low > 0.0 && high > 0.0).then_some(low * 0.8..high * 1.3)
+    // Less than a decade is drawn from its power of ten on, else it might have no number at all.
+    let start = if high < low * 10.0 { 10_f64.powf(low.log10().floor()).min(low * 0.8) } else { low * 0.8 };
+    (low.is_finite() && low > 0.0 && high > 0.0).then_some(start..high * 1.3)
 }
 
 fn write(path: &Path, chart: &Chart<'_>, lines: &[Line]) -> anyhow::Result<()> {
