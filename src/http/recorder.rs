@@ -183,7 +183,7 @@ impl Recorder {
         self.line().closed = true;
         self.writing.close();
         self.writing.wait().await;
-        self.line().places.clear();
+        self.line().places.iter_mut().for_each(|place| place.connection = None);
     }
 
     /// Nothing is left half-done under the lock.
@@ -272,10 +272,8 @@ struct Writer {
 impl Drop for Writer {
     /// Ended half-way, with its thread: another may write in its place.
     fn drop(&mut self) {
-        if let Some(at) = self.place
-            && let Some(place) = self.recorder.line().places.get_mut(at)
-        {
-            place.busy_since = None;
+        if let Some(at) = self.place {
+            self.recorder.line().places[at].busy_since = None;
         }
     }
 }
