@@ -9,7 +9,7 @@ use hookonce::{
     event::{BodyDigest, key_of},
     provider::{Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, standard::Signer},
     settings::Source,
-    store::inbox::{self, NewDelivery, NewEvent},
+    store::inbox::{self, Lessee, NewDelivery, NewEvent},
 };
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ impl Case {
         let body = body(sample_body(scheme, "invoice.paid", "evt_1").ok()?, size);
         let secret = generate_secret(scheme, &mut rand::rng()).unwrap_or_else(|_| RSA.into());
         let url = Some("https://hooks.example.com/hooks/bench");
-        let draft = Draft { id: "evt_1", event_type, unix_seconds: NOW, body: &body, url, method: "POST" };
+        let draft = Draft { id: "evt_1", headers: &[], event_type, unix_seconds: NOW, body: &body, url, method: "POST" };
         let signed = sign(scheme, &secret, &draft).ok()?;
         let source: Source = serde_json::from_value(serde_json::json!({ "provider": name })).ok()?;
         let verifier = Verifier::new(catalog, &source, &[secret]).ok()?;
@@ -106,13 +106,18 @@ fn parts(criterion: &mut Criterion) {
     batch(criterion, &stripe);
 }
 
+const LESSEE: Lessee = Lessee { node: Uuid::nil(), lease_seconds: 30.0 };
+
 /// The arguments of the statement that records a batch, with one delivery an event.
 fn batch(criterion: &mut Criterion, case: &Case) {
     let request = case.with(|request| case.verifier.verify(request, NOW * 1000)).expect("a right signature");
     let event = || NewEvent {
         id: Uuid::now_v7(),
         key: Uuid::new_v4(),
-        body_key: None,
+        id_text: String::new(),
+        guard: None,
+        key_before: None,
+        mark: None,
         source: "stripe".into(),
         window_seconds: 259_200.0,
         headers: r#"[["user-agent","Stripe/1.0"],["content-type","application/json"]]"#.into(),
@@ -123,7 +128,7 @@ fn batch(criterion: &mut Criterion, case: &Case) {
     let deliveries: Vec<NewDelivery> = events.iter().map(delivery).collect();
     let events: Vec<&NewEvent> = events.iter().collect();
     criterion.bench_function(&format!("encode a batch of {BATCH}, 2 KiB"), |bencher| {
-        bencher.iter(|| inbox::batch(Uuid::nil(), 30.0, black_box(&events), &deliveries));
+        bencher.iter(|| inbox::batch(LESSEE, black_box(&events), &deliveries));
     });
 }
 

@@ -60,6 +60,9 @@ struct Arguments {
     /// hookonce's release binary; default: beside this program
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Another version's release binary, to compare with: the case "versions" alone, unless others are named
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// The folder of PostgreSQL's programs; default: that of PATH, else the newest installed
     #[arg(long)]
     postgres: Option<PathBuf>,
@@ -96,6 +99,8 @@ pub struct Bench {
     pub folder: PathBuf,
     pub postgres: postgres::Postgres,
     pub hookonce: hookonce::Installed,
+    /// The version to compare with.
+    pub against: Option<hookonce::Installed>,
     /// Where the peers may be.
     pub peers: PathBuf,
     repeats: Cell<u32>,
@@ -176,6 +181,7 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         quick: arguments.quick,
         folder: folder.to_path_buf(),
         hookonce: hookonce::Installed { binary, folder: folder.to_path_buf() },
+        against: arguments.against.clone().map(|binary| hookonce::Installed { binary, folder: folder.to_path_buf() }),
         peers: arguments.peers.clone().map_or_else(beside_target, Ok)?,
         repeats: Cell::new(if arguments.quick { REPEATS_QUICK } else { REPEATS }),
         missing: RefCell::default(),
@@ -190,7 +196,11 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&arguments.output)?;
     let at_most = if arguments.quick { AT_MOST_QUICK } else { AT_MOST };
     for name in cases::NAMES {
-        if !arguments.only.is_empty() && !arguments.only.iter().any(|only| name.contains(only.as_str())) {
+        let is_wanted = match arguments.only.as_slice() {
+            [] => cases::is_extra(name) == arguments.against.is_some(),
+            only => only.iter().any(|only| name.contains(only.as_str())),
+        };
+        if !is_wanted {
             continue;
         }
         eprintln!("{name}");

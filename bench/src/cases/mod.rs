@@ -8,13 +8,14 @@ mod peers;
 mod relay;
 mod repeats;
 mod table_size;
+mod versions;
 
 use anyhow::bail;
 
 use crate::{Bench, report::Case};
 
 /// In the order of a run: what matters most first, for a run that is cut short.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "first-seen",
     "repeats",
     "repeats-cold",
@@ -28,7 +29,13 @@ pub const NAMES: [&str; 13] = [
     "table-size",
     "snapshot",
     "variants",
+    "versions",
 ];
+
+/// Those that are measured only where they are asked for.
+pub fn is_extra(name: &str) -> bool {
+    name == "versions"
+}
 
 pub async fn run(bench: &Bench, name: &str) -> anyhow::Result<Case> {
     match name {
@@ -44,6 +51,7 @@ pub async fn run(bench: &Bench, name: &str) -> anyhow::Result<Case> {
         "destinations" => relay::run_destinations(bench).await,
         "table-size" => table_size::run(bench).await,
         "snapshot" => relay::run_snapshot(bench).await,
+        "versions" => versions::run(bench).await,
         "variants" => first_seen::run_variants(bench).await,
         _ => bail!("there is no case {name}"),
     }
