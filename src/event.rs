@@ -13,6 +13,14 @@ impl BodyDigest {
     }
 }
 
+impl BodyDigest {
+    /// Of this body and a text beside it.
+    #[must_use]
+    pub fn with(&self, text: &str) -> Self {
+        Self(Sha256::new().chain_update(self.0).chain_update(text).finalize().into())
+    }
+}
+
 impl std::fmt::Debug for BodyDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -30,6 +38,38 @@ pub fn key_of(source: &str, event_key: &str) -> Key {
 /// The key of (source, body digest): what finds a signed body again under a new, unsigned id.
 pub fn body_key_of(source: &str, digest: &BodyDigest) -> Key {
     domain_key(b"body", source, &digest.0)
+}
+
+/// The key of an event that no other request can be: the id is the event's own.
+pub fn lone_key_of(source: &str, id: &Uuid) -> Key {
+    domain_key(b"lone", source, id.as_bytes())
+}
+
+/// The key of an event that has its event key in common with an earlier one of another body.
+pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> Key {
+    domain_key(b"other", source, &[&digest.0, event_key.as_bytes()].concat())
+}
+
+/// Why a handler may want to look at an event twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The same signed body came before, under another id that is not signed.
+    SameBody,
+    /// Another body came before under the same event key.
+    OtherBody,
+}
+
+impl Mark {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SameBody => "same-body",
+            Self::OtherBody => "other-body",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::SameBody, Self::OtherBody].into_iter().find(|mark| mark.as_str() == text)
+    }
 }
 
 /// The key of a tenant's run: where the ledger keeps its steps.

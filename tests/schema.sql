@@ -21,6 +21,7 @@ table conflict: event_type text
 table conflict: received_at timestamp with time zone not null default now()
 table conflict: headers text not null
 table conflict: body bytea not null
+table conflict: relayed_as uuid
 table dedup_key: key uuid not null
 table dedup_key: fence bigint not null
 table dedup_key: claim_id text not null
@@ -51,10 +52,12 @@ table event: headers text not null
 table event: body bytea not null
 table event: body_digest bytea not null
 table event: original_id uuid
+table event: mark text
 table event_key: key uuid not null
 table event_key: event_id uuid not null
 table event_key: body_digest bytea not null
 table event_key: expires_at timestamp with time zone not null
+table keys_before: until timestamp with time zone not null
 table learnt_secret: source text not null
 table learnt_secret: secret text not null
 table learnt_secret: learnt_at timestamp with time zone not null default now()
@@ -125,6 +128,7 @@ constraint delivery_ended_state_check on delivery_ended: CHECK ((state = ANY (AR
 constraint destination_pause_pkey on destination_pause: PRIMARY KEY (destination)
 constraint event_body_digest_check on event: CHECK ((octet_length(body_digest) = 32))
 constraint event_event_key_check on event: CHECK ((event_key <> ''::text))
+constraint event_mark_check on event: CHECK ((mark = ANY (ARRAY['same-body'::text, 'other-body'::text]))) NOT VALID
 constraint event_pkey on event: PRIMARY KEY (id, key)
 constraint event_source_check on event: CHECK ((source <> ''::text))
 constraint event_key_body_digest_check on event_key: CHECK ((octet_length(body_digest) = 32))

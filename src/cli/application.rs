@@ -49,7 +49,7 @@ use crate::{
     maintenance::{pruner, rescuer},
     provider::{Catalog, SchemeError},
     settings::Settings,
-    store::{handoff::Handoff, retention, schema},
+    store::{handoff::Handoff, inbox, learnt::LearntSecret, retention, schema},
     tail::Tail,
 };
 
@@ -112,6 +112,10 @@ pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
         .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
+fn sources_of(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret], look_back: bool) -> anyhow::Result<Sources> {
+    Sources::build(settings, catalog, learnt, look_back).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))
+}
+
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
         raise_open_files();
@@ -120,17 +124,18 @@ impl Application {
         let options = schema::connect_options(&database_url).context("database.url is not a postgres:// URL")?;
         let pool = open_pool(&options, &settings).await?;
         let learnt = learner::learnt(&pool, &settings).await.context("can't read the learnt secrets")?;
-        let sources = Sources::build(&settings, &catalog, &learnt).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
-        let learning = Learning::new(pool.clone(), learnt);
-        let shared = Shared::new(pool, clock, tail);
+        let look_back = inbox::keys_before_until(&pool).await.context("can't read until when older keys count")?.is_some();
+        let sources = ArcSwap::from_pointee(sources_of(&settings, &catalog, &learnt, look_back)?);
+        let (learning, shared) = (Learning::new(pool.clone(), learnt), Shared::new(pool, clock, tail));
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
         let (relays, finisher) = shared.start_relays(&options, &handoff, &settings)?;
         let writing = schema::for_few_statements(&options);
         let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
-            sources: ArcSwap::from_pointee(sources),
+            sources,
             recorder: recorder.clone(),
             learning,
+            look_back,
             keyring: keyring(fetch)?,
             clock: shared.clock.clone(),
             tail: shared.tail.clone(),
@@ -187,7 +192,7 @@ impl Application {
     pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
         let catalog = catalog_of(&settings)?;
         let learnt = self.ingress.learning.known.load();
-        let sources = Sources::build(&settings, &catalog, &learnt).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))?;
+        let sources = sources_of(&settings, &catalog, &learnt, self.ingress.look_back)?;
         self.relays.apply(&settings).map_err(anyhow::Error::msg)?;
         self.ingress.replace_sources(sources);
         self.catalog.store(Arc::new(catalog));

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use super::{Exit, Format, Globals, output};
 use crate::{
-    http::sources::Sources,
-    provider::Catalog,
+    http::sources::{Sources, secret_key},
+    provider::{Catalog, doubts},
     settings::{self, Inputs, Loaded, Problem, Problems},
 };
 
@@ -52,8 +53,12 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
         },
         Err(problems) => Err(problems),
     };
+    let row = |problem: Problem, severity: &str| json!({ "severity": severity, "origin": problem.origin, "key": problem.key, "message": problem.message });
     match (found, globals.output) {
         (Ok(loaded), Format::Table) => {
+            for warning in warnings(&loaded) {
+                anstream::eprintln!("\x1b[1;33mwarning:\x1b[0m {warning}");
+            }
             let file = loaded.file.map_or_else(|| "no file: the defaults and the environment".into(), |file| file.display().to_string());
             let settings = loaded.settings;
             let counts = format!(
@@ -65,14 +70,13 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
             output::print(&format!("the configuration is valid ({file}; {counts})"))?;
             Ok(Exit::Done)
         }
-        (Ok(_), _) => {
-            output::list(globals, &[], &[])?;
+        (Ok(loaded), _) => {
+            output::list(globals, &warnings(&loaded).into_iter().map(|warning| row(warning, "warning")).collect::<Vec<_>>(), &[])?;
             Ok(Exit::Done)
         }
         (Err(problems), Format::Table) => Err(problems.into()),
         (Err(Problems(problems)), _) => {
-            let row = |problem: Problem| json!({ "origin": problem.origin, "key": problem.key, "message": problem.message });
-            output::list(globals, &problems.into_iter().map(row).collect::<Vec<_>>(), &[])?;
+            output::list(globals, &problems.into_iter().map(|problem| row(problem, "error")).collect::<Vec<_>>(), &[])?;
             Ok(Exit::Failed)
         }
     }
@@ -89,7 +93,7 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
         Ok(catalog) => catalog,
         Err(errors) => return Problems(errors.into_iter().map(|error| loaded.problem(error.key, error.message)).collect()),
     };
-    let errors = Sources::build(&loaded.settings, &catalog, &[]).err().unwrap_or_default();
+    let errors = Sources::build(&loaded.settings, &catalog, &[], false).err().unwrap_or_default();
     Problems(
         errors
             .into_iter()
@@ -99,6 +103,22 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
             })
             .collect(),
     )
+}
+
+/// What looks wrong and may be right: secrets that were probably pasted wrongly.
+pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
+    let Ok(catalog) = Catalog::new(&loaded.settings.providers) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    for (name, source) in &loaded.settings.sources {
+        let Some(scheme) = catalog.get(&source.provider) else { continue };
+        for (index, secret) in source.secret.iter().chain(&source.secrets).enumerate() {
+            let Ok(secret) = secret.read() else { continue };
+            let key = format!("sources.{name}.{}", secret_key(source, index));
+            let said = doubts(scheme, secret.expose_secret());
+            warnings.extend(said.into_iter().map(|doubt| loaded.problem(key.as_str(), format!("looks wrong: it {doubt}"))));
+        }
+    }
+    warnings
 }
 
 /// The providers: built in, and those of the settings where these can be read.

@@ -1,4 +1,4 @@
-//! `events`: list, show, tail.
+//! `events`: list, show, tail; conflicts are a file of their own.
 
 use std::io::Write as _;
 
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Exit, Format, Globals,
     client::Client,
+    conflicts,
     deliveries::COLUMNS as DELIVERY_COLUMNS,
     dev,
     output::{self, Column},
@@ -46,17 +47,21 @@ pub enum Command {
         #[arg(long)]
         source: Option<String>,
     },
+    /// Requests that share their key with an event of another body, or their body with an event of another unsigned id
+    #[command(subcommand)]
+    Conflicts(conflicts::Command),
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("ID", "id"),
     ("SOURCE", "source"),
     ("TYPE", "event_type"),
     ("KEY", "event_key"),
     ("RECEIVED", "received_at"),
     ("BYTES", "body_bytes"),
+    ("MARK", "mark"),
 ];
-const FIELDS: [Column; 7] = [
+const FIELDS: [Column; 8] = [
     ("id", "id"),
     ("source", "source"),
     ("type", "event_type"),
@@ -64,12 +69,13 @@ const FIELDS: [Column; 7] = [
     ("received", "received_at"),
     ("bytes", "body_bytes"),
     ("sha256", "body_digest"),
+    ("mark", "mark"),
 ];
-const CONFLICT_COLUMNS: [Column; 4] = [("CONFLICT", "kind"), ("KEY", "event_key"), ("RECEIVED", "received_at"), ("SHA256", "body_digest")];
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
+        Command::Conflicts(command) => return conflicts::run(globals, &client, command).await,
         Command::List { source, r#type, since, until, limit } => {
             let query = [("source", source), ("type", r#type), ("since", since), ("until", until)];
             let events = client.list("/api/v1/events", &query, limit).await?;
@@ -104,7 +110,7 @@ fn text(event: &Value) -> String {
     let body = event["body"].as_str().or(event["body_base64"].as_str()).unwrap_or_default();
     let body: Vec<String> = body.lines().map(output::printable).collect();
     text.push_str(&format!("\n{}\n", body.join("\n")));
-    for (name, columns) in [("deliveries", &DELIVERY_COLUMNS[..]), ("conflicts", &CONFLICT_COLUMNS[..])] {
+    for (name, columns) in [("deliveries", &DELIVERY_COLUMNS[..]), ("conflicts", &conflicts::COLUMNS[..])] {
         if let Some(rows) = event[name].as_array().filter(|rows| !rows.is_empty()) {
             text.push_str(&format!("\n{}", output::table(rows, columns)));
         }

@@ -54,7 +54,7 @@ impl Learner {
         if found.iter().map(at).eq(self.ingress.learning.known.load().iter().map(at)) {
             return;
         }
-        match Sources::build(&settings, &self.catalog.load(), &found) {
+        match Sources::build(&settings, &self.catalog.load(), &found, self.ingress.look_back) {
             Ok(sources) => {
                 self.ingress.replace_sources(sources);
                 self.ingress.learning.known.store(Arc::new(found));

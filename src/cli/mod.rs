@@ -4,6 +4,7 @@ pub mod application;
 mod client;
 pub mod completions;
 pub mod config;
+mod conflicts;
 pub mod data_dir;
 pub mod database;
 pub mod db;

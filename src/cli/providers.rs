@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::scheme::{Algorithm, ItemsTable, KeysSpec, OneOrMany, Stability},
+    settings::{
+        OnConflict, SchemeSpec,
+        scheme::{Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, Stability},
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -21,8 +24,14 @@ pub enum Command {
     },
 }
 
-const COLUMNS: [Column; 5] =
-    [("PROVIDER", "name"), ("LABEL", "label"), ("ALGORITHM", "algorithm"), ("ESTABLISHED BY", "established"), ("EVENT KEY", "key_says")];
+const COLUMNS: [Column; 6] = [
+    ("PROVIDER", "name"),
+    ("LABEL", "label"),
+    ("ALGORITHM", "algorithm"),
+    ("ESTABLISHED BY", "established"),
+    ("EVENT KEY", "key_says"),
+    ("NAMES", "identity_says"),
+];
 
 pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;
@@ -32,9 +41,7 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             output::list(globals, &rows, &COLUMNS)?;
         }
         Command::Show { name } => {
-            let scheme = catalog
-                .get(&name)
-                .ok_or_else(|| Failure::not_found(format!("no provider is called {name:?}: `hookonce providers list` shows them")))?;
+            let scheme = catalog.get(&name).ok_or_else(|| Failure::not_found(catalog.not_known(&name)))?;
             let text = format!("{}\n{}", facts(scheme), toml::to_string_pretty(&scheme.spec)?);
             output::one(globals, &shown(scheme), |_| text)?;
         }
@@ -56,6 +63,7 @@ fn row(scheme: &Scheme) -> Value {
     value["algorithm"] = algorithms(scheme).into();
     value["established"] = established(scheme).into();
     value["key_says"] = key_in_short(scheme).into();
+    value["identity_says"] = identity_in_short(scheme).into();
     value
 }
 
@@ -74,14 +82,44 @@ fn established(scheme: &Scheme) -> &str {
     scheme.spec.confidence.as_ref().map_or("-", |confidence| &confidence.scheme)
 }
 
-fn key_in_short(scheme: &Scheme) -> &'static str {
-    match (&scheme.spec.key, scheme.spec.key_stability) {
-        (None, _) => "the body's digest",
-        (Some(_), Some(Stability::Stated)) => "stable, as stated",
-        (Some(_), Some(Stability::Recalled)) => "stable, as recalled",
-        (Some(_), Some(Stability::Unknown)) => "not established",
-        (Some(_), None) => "as you say",
+/// What the key is made of, as a table's cell.
+fn key_in_short(scheme: &Scheme) -> String {
+    let spec = &scheme.spec;
+    match dedup_of(spec.dedup, spec.key.as_ref()) {
+        Dedup::Key => spec.key.as_ref().map_or_else(String::new, |key| spelt(&key.to_string())),
+        Dedup::Body if type_in_header(spec) => "the body's digest + its type".into(),
+        Dedup::Body => "the body's digest".into(),
+        Dedup::None => "none: each request is an event".into(),
     }
+}
+
+/// What it names, and whether it stays the same.
+fn identity_in_short(scheme: &Scheme) -> String {
+    let Some(identity) = &scheme.spec.identity else { return "as you say".into() };
+    let stays = match identity.stays {
+        Some(Stability::Stated) => "stays, as stated",
+        Some(Stability::Recalled) => "stays, as recalled",
+        Some(Stability::Unknown) => "not established",
+        None => "",
+    };
+    match identity.names.as_ref().map(named) {
+        Some(names) => format!("{names}; {stays}"),
+        None => "-".into(),
+    }
+}
+
+fn dedup_of(dedup: Option<Dedup>, key: Option<&OneOrMany<String>>) -> Dedup {
+    dedup.unwrap_or(if key.is_some() { Dedup::Key } else { Dedup::None })
+}
+
+fn type_in_header(spec: &SchemeSpec) -> bool {
+    spec.event_type.as_ref().is_some_and(|place| place.contains("header:"))
+}
+
+/// A key as people read it: the whole body is there by its digest.
+fn spelt(key: &str) -> String {
+    let parts = key.split(" + ").map(|part| if part == "body:" { "the body's digest" } else { part });
+    parts.collect::<Vec<_>>().join(" + ")
 }
 
 /// What is known, as comments before the scheme itself, so that the whole can be pasted.
@@ -117,7 +155,7 @@ fn facts(scheme: &Scheme) -> String {
         let tolerance = time.tolerance.map_or("not checked: no tolerance is known".into(), |tolerance| format!("within {tolerance}"));
         say("time", format!("{}, {tolerance}", time.from));
     }
-    say("event key", key_in_full(scheme, delivery));
+    identity_in_full(scheme, &mut say);
     say("event type", spec.event_type.clone().unwrap_or_else(|| "not told".into()));
     if let Some(items) = &spec.items {
         say("several", several(&items.table()));
@@ -165,26 +203,65 @@ fn covers(scheme: &Scheme) -> String {
     }
 }
 
-fn key_in_full(scheme: &Scheme, delivery: Option<&str>) -> String {
-    let Some(key) = &scheme.spec.key else { return "none is known: the SHA-256 of the body is the key".into() };
-    let stability = match scheme.spec.key_stability {
-        Some(Stability::Stated) => format!("stays the same when sent again ({})", delivery.unwrap_or("stated")),
-        Some(Stability::Recalled) => "recalled to stay the same when sent again, not read again: check before relying on it".into(),
-        Some(Stability::Unknown) => "whether it stays the same when sent again is not established".into(),
-        None => "as the settings say".into(),
+/// The key, what it names, how that is known, and what becomes of requests that are nearly alike.
+fn identity_in_full(scheme: &Scheme, say: &mut impl FnMut(&str, String)) {
+    let spec = &scheme.spec;
+    let dedup = dedup_of(spec.dedup, spec.key.as_ref());
+    let lacking = match spec.without_key {
+        Some(Dedup::Body) => "; a request without it is known by the digest of its body",
+        _ => "; a request without it is an event of its own",
     };
-    format!("{key}; {stability}; without it the body's SHA-256")
+    match dedup {
+        Dedup::Key => say("event key", format!("{}{lacking}", key_in_short(scheme))),
+        _ => say("event key", key_in_short(scheme)),
+    }
+    if let Some(identity) = spec.identity.as_ref().filter(|_| dedup != Dedup::None) {
+        if let Some(names) = identity.names {
+            let signed = match scheme.key_is_signed() {
+                Some(true) => ", covered by the signature",
+                Some(false) => ", not covered by the signature",
+                None => "",
+            };
+            say("names", format!("{} {}{signed}", article(names), named(&names)));
+        }
+        let evidence = identity.evidence.as_deref().unwrap_or("not established");
+        let stays = match identity.stays {
+            Some(Stability::Stated) => format!("stays the same when sent again ({evidence})"),
+            Some(Stability::Recalled) => format!("recalled to stay the same when sent again, not read again ({evidence})"),
+            _ => "whether it stays the same when sent again is not established".into(),
+        };
+        say("again", stays);
+    }
+    if !spec.ignore.is_empty() {
+        say("ignored", format!("{}: changes when it is sent again", spec.ignore.join(", ")));
+    }
+    if dedup != Dedup::None {
+        let kept = match scheme.on_conflict() {
+            Some(OnConflict::Relay) => "relayed as an event of its own, with a mark: the key is not established to name an event",
+            _ => "kept as a conflict, not relayed",
+        };
+        say("other body", kept.into());
+    }
+    if let Some(found) = spec.identity.as_ref().and_then(|identity| identity.found.as_ref()) {
+        say("found", found.clone());
+    }
+}
+
+fn article(names: Named) -> &'static str {
+    match names {
+        Named::Delivery => "a",
+        Named::Event | Named::Action | Named::Object => "an",
+    }
 }
 
 /// How a request of several events is split.
 fn several(items: &ItemsTable) -> String {
     let when = if items.optional { "where the source says items = true" } else { "always" };
-    let key = match (&items.key, items.key_stability) {
-        (None, _) => "the SHA-256 of an item is its key".into(),
-        (Some(key), Some(Stability::Stated)) => format!("{key} is an item's key, stated to stay the same"),
-        (Some(key), Some(Stability::Recalled)) => format!("{key} is an item's key, recalled to stay the same, not read again"),
-        (Some(key), Some(Stability::Unknown)) => format!("{key} is an item's key, not established to stay the same"),
-        (Some(key), None) => format!("{key} is an item's key"),
+    let key = match (&items.key, items.dedup) {
+        (_, Some(Dedup::Body)) => "the digest of an item is its key".into(),
+        (_, Some(Dedup::None)) => "each is an event of its own".into(),
+        (Some(key), _) => format!("{} is an item's key", spelt(&key.to_string())),
+        (None, _) => "its key is the scheme's, in the item".into(),
     };
     format!("{} is split into its items {when}; {key}", items.from)
 }
@@ -214,21 +291,37 @@ mod tests {
         let facts = |name: &str| facts(catalog.get(name).unwrap());
         assert!(facts("stripe").contains("stays the same when sent again"));
         assert!(facts("attio").contains("recalled to stay the same"));
-        assert!(facts("ramp").contains("is not established"));
-        assert!(facts("zoom").contains("the SHA-256 of the body is the key"));
+        assert!(facts("savvycal").contains("is not established"));
+        assert!(facts("dropbox").contains("none: each request is an event"));
         assert!(facts("figma").contains("who has the token"));
         for scheme in catalog.iter().filter(|scheme| !["hmac", "token"].contains(&scheme.name.as_str())) {
             let spec = &scheme.spec;
             assert!(spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(), "{}", scheme.name);
-            assert_eq!(spec.key.is_some(), spec.key_stability.is_some(), "{}", scheme.name);
+            let identity = spec.identity.as_ref().unwrap_or_else(|| panic!("{} does not say what its key names", scheme.name));
+            assert!(identity.found.is_some(), "{}: what was found?", scheme.name);
+            let dedup = dedup_of(spec.dedup, spec.key.as_ref());
+            assert_eq!(dedup == Dedup::None, identity.names.is_none(), "{}: what the key names", scheme.name);
+            assert_eq!(dedup == Dedup::None, identity.stays.is_none(), "{}: whether it stays", scheme.name);
+            assert!(!matches!(identity.names, Some(Named::Action | Named::Object)), "{}: no key alone", scheme.name);
+            if matches!(identity.stays, Some(Stability::Stated | Stability::Recalled)) {
+                assert!(identity.evidence.is_some(), "{}: how is that known?", scheme.name);
+            }
             assert!(!facts(&scheme.name).contains('\r'));
             assert!(facts(&scheme.name).lines().all(|line| line.starts_with("# ")), "{}", scheme.name);
         }
     }
 
+    fn evidence(scheme: &Scheme) -> String {
+        let Some(identity) = &scheme.spec.identity else { return "-".into() };
+        let said = [identity.evidence.as_deref(), identity.found.as_deref()];
+        said.into_iter().flatten().collect::<Vec<_>>().join(": ")
+    }
+
     /// The table of the document, from the data.
     fn table(catalog: &Catalog) -> String {
-        let mut table = String::from("| `provider` | Whose | Algorithm | Scheme established by | Event key |\n|---|---|---|---|---|\n");
+        let mut table = String::from(
+            "| `provider` | Whose | Algorithm | Scheme established by | Event key | Names; sent again | Evidence, and what was found | Tries |\n|---|---|---|---|---|---|---|---|\n",
+        );
         for scheme in catalog.iter() {
             let row = row(scheme);
             let cell = |key: &str| row[key].as_str().unwrap_or("-").replace('|', "\\|");
@@ -236,11 +329,14 @@ mod tests {
             let checked = scheme.spec.checked.as_ref().map_or_else(String::new, |library| format!("; checked against {library}"));
             let _ = writeln!(
                 table,
-                "| `{}` | {label} | {} | {}{checked} | {} |",
+                "| `{}` | {label} | {} | {}{checked} | {} | {} | {} | {} |",
                 scheme.name,
                 cell("algorithm"),
                 cell("established"),
-                cell("key_says")
+                cell("key_says"),
+                cell("identity_says"),
+                evidence(scheme).replace('|', "\\|"),
+                cell("retries"),
             );
         }
         table
@@ -301,11 +397,11 @@ mod tests {
             match (said.get("answer"), said.get("items")) {
                 (Some(answer), _) => assert_eq!(verified.challenge().unwrap().body, answer.as_bytes(), "{name}"),
                 (None, Some(items)) => {
-                    let found = verified.items().iter().map(|item| format!("{}:{}", item.event_key(), item.event_type().unwrap()));
+                    let found = verified.items().iter().map(|item| format!("{}:{}", item.event_key().unwrap(), item.event_type().unwrap()));
                     assert_eq!(found.collect::<Vec<_>>().join(","), *items, "{name}");
                 }
                 (None, None) => {
-                    assert_eq!((verified.event_key(), verified.event_type()), (said["key"], said.get("type").copied()), "{name}")
+                    assert_eq!((verified.event_key(), verified.event_type()), (Some(said["key"]), said.get("type").copied()), "{name}")
                 }
             }
             if own.scheme().spec.keys.is_some() {
@@ -317,7 +413,7 @@ mod tests {
             if !said.contains_key("answer") {
                 assert!(stranger.verify(&request, now).is_err(), "{name}");
             }
-            let draft = Draft { id: "e", event_type: None, unix_seconds: 9, body: b"{}", url: Some(&url), method: "POST" };
+            let draft = Draft { id: "e", headers: &[], event_type: None, unix_seconds: 9, body: b"{}", url: Some(&url), method: "POST" };
             assert!(sign(stranger.scheme(), &other, &draft).is_ok(), "{name}");
         }
     }

@@ -133,6 +133,7 @@ fn signed(
     };
     let draft = Draft {
         id: &id,
+        headers: &[],
         event_type: event_type.as_deref(),
         unix_seconds: Clock::System.unix_ms().div_euclid(1000),
         body: &body,

@@ -28,6 +28,9 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
     let log = &loaded.settings.log;
     let format = if log.format == LogFormat::Json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::init(&log.filter, format, None)?;
+    for warning in crate::cli::config::warnings(&loaded) {
+        tracing::warn!(key = warning.key, "{}", warning.message);
+    }
     let data_dir = DataDir::new(globals.data_dir.clone());
     let node = Node::start(loaded.settings, data_dir, Tail::new(1024), false).await?;
     tracing::info!(public = %node.application.public, admin = %node.application.admin, "ready");

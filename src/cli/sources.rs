@@ -19,13 +19,15 @@ pub enum Command {
     Forget { name: String },
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 9] = [
     ("SOURCE", "name"),
     ("PROVIDER", "provider"),
     ("URL", "url"),
     ("SECRET", "secret"),
     ("DESTINATIONS", "destinations"),
     ("EVENTS 24H", "events_24h"),
+    ("MARKED 24H", "marked_24h"),
+    ("CONFLICTS", "conflicts"),
     ("LAST EVENT", "last_event_at"),
 ];
 

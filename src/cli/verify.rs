@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::{
     clock::Clock,
     provider::{Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier},
-    settings::Source,
+    settings::{Dedup, OneOrMany, Source},
 };
 
 /// Base64 as tools of all kinds write it: padded or not.
@@ -35,7 +35,9 @@ pub struct Case {
     pub secrets: Vec<SecretString>,
     pub verify_token: Option<SecretString>,
     /// As a source's fields of the same names.
-    pub key: Option<String>,
+    pub key: Option<OneOrMany<String>>,
+    pub dedup: Option<Dedup>,
+    pub ignore: Vec<String>,
     pub scheme: Option<Map<String, Value>>,
     pub method: String,
     pub url: Option<String>,
@@ -52,6 +54,8 @@ pub struct Verdict {
     pub verdict: &'static str,
     pub reason: Option<&'static str>,
     pub event_key: Option<String>,
+    /// What makes another request the same event.
+    pub dedup: Option<Dedup>,
     pub event_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub challenge_answer: Option<String>,
@@ -71,6 +75,7 @@ impl Verdict {
             verdict: "reject",
             reason: Some(rejection.reason.code()),
             event_key: None,
+            dedup: None,
             event_type: None,
             challenge_answer: None,
             detail: Some(rejection.detail.into_owned()),
@@ -90,7 +95,9 @@ struct Made {
     provider: String,
     secrets: Vec<String>,
     verify_token: Option<String>,
-    key: Option<String>,
+    key: Option<Vec<String>>,
+    dedup: Option<Dedup>,
+    ignore: Vec<String>,
     scheme: Option<String>,
 }
 
@@ -104,7 +111,9 @@ impl<'a> Verifiers<'a> {
             provider: case.provider.clone(),
             secrets: case.secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
             verify_token: case.verify_token.as_ref().map(|token| token.expose_secret().to_owned()),
-            key: case.key.clone(),
+            key: case.key.as_ref().map(|key| key.as_slice().to_vec()),
+            dedup: case.dedup,
+            ignore: case.ignore.clone(),
             scheme: case.scheme.as_ref().map(|scheme| Value::Object(scheme.clone()).to_string()),
         };
         if self.made.len() >= VERIFIERS_MAX && !self.made.contains_key(&made) {
@@ -116,12 +125,13 @@ impl<'a> Verifiers<'a> {
 
 fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
     if catalog.get(&case.provider).is_none() {
-        let detail = format!("no provider is called {:?}: `hookonce providers list` shows them", case.provider);
-        return Err((Reason::UnknownProvider, detail));
+        return Err((Reason::UnknownProvider, catalog.not_known(&case.provider)));
     }
     let source = Source {
         provider: case.provider.clone(),
         key: case.key.clone(),
+        dedup: case.dedup,
+        ignore: case.ignore.clone(),
         scheme: case.scheme.clone(),
         learn_secret: true,
         ..Source::default()
@@ -146,7 +156,8 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
             id: Value::Null,
             verdict: "accept",
             reason: None,
-            event_key: Some(verified.event_key().to_owned()),
+            event_key: verified.event_key().map(str::to_owned),
+            dedup: Some(verified.dedup()),
             event_type: verified.event_type().map(str::to_owned),
             challenge_answer: verified.challenge().map(shown),
             detail: None,
@@ -215,7 +226,10 @@ struct Line {
     #[serde(default)]
     body_base64: String,
     now: Option<f64>,
-    key: Option<String>,
+    key: Option<OneOrMany<String>>,
+    dedup: Option<Dedup>,
+    #[serde(default)]
+    ignore: Vec<String>,
     scheme: Option<Map<String, Value>>,
     /// PEM, or a set of keys: as text, or as JSON.
     keys: Option<Value>,
@@ -241,6 +255,8 @@ fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
         secrets: line.secrets.into_iter().map(SecretString::from).collect(),
         verify_token: line.verify_token.map(SecretString::from),
         key: line.key,
+        dedup: line.dedup,
+        ignore: line.ignore,
         scheme: line.scheme,
         method: line.method.map_or_else(|| "POST".into(), |method| method.to_ascii_uppercase()),
         url: line.url,
@@ -324,7 +340,7 @@ mod tests {
             let (secret, other) = (secret.expose_secret(), generate_secret(scheme, &mut rng).unwrap());
             let body = sample_body(scheme, "a.b", "evt_1").unwrap();
             let url = Some("https://x.example/");
-            let draft = Draft { id: "evt_1", event_type: Some("a.b"), unix_seconds: 1000, body: &body, url, method: "POST" };
+            let draft = Draft { id: "evt_1", headers: &[], event_type: Some("a.b"), unix_seconds: 1000, body: &body, url, method: "POST" };
             let signed = sign(scheme, &secret.into(), &draft).unwrap();
             let object: Map<String, Value> = signed.headers.iter().map(|(name, value)| (name.to_uppercase(), json!(value))).collect();
             let (headers, url, body) = (json!(signed.headers), signed.url.as_deref(), &signed.body[..]);
@@ -338,6 +354,8 @@ mod tests {
             let expected = match verdict["id"].as_str().unwrap() {
                 "pairs" | "object" => json!(["accept", null]),
                 "bare" => json!(["reject", "missing_signature"]),
+                // Where the body is the signature, "{}" is one of the wrong form.
+                "later" if verdict["reason"] == "malformed_signature" => json!(["reject", "malformed_signature"]),
                 "later" => json!(["reject", "missing_signature"]),
                 _ => json!(["reject", "no_match"]),
             };
@@ -370,7 +388,7 @@ mod tests {
     fn a_handshake_shows_its_answer_and_a_repeated_header_is_refused() {
         let catalog = catalog();
         let body = br#"{"type":"url_verification","challenge":"abc"}"#;
-        let draft = Draft { id: "", event_type: None, unix_seconds: 1000, body, url: None, method: "POST" };
+        let draft = Draft { id: "", headers: &[], event_type: None, unix_seconds: 1000, body, url: None, method: "POST" };
         let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft).unwrap().headers;
         let line = |headers: &[(String, String)]| {
             json!({"id": 1, "provider": "slack", "secrets": ["s"], "headers": headers, "body_base64": BASE64.encode(body), "now": 1000})
@@ -382,7 +400,7 @@ mod tests {
         assert_eq!((&verdicts[0]["verdict"], &verdicts[0]["challenge_answer"]), (&json!("accept"), &json!("abc")));
         assert_eq!(
             verdicts[1],
-            json!({"id": 1, "verdict": "reject", "reason": "malformed_request", "event_key": null, "event_type": null})
+            json!({"id": 1, "verdict": "reject", "reason": "malformed_request", "event_key": null, "dedup": null, "event_type": null})
         );
     }
 }

@@ -19,7 +19,12 @@ use crate::clock::Clock;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Many: one JSON object a line in, one verdict a line out
-    #[arg(long, value_name = "FILE|-", exclusive = true, required_unless_present = "provider")]
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with_all = ["provider", "headers", "body", "keys", "now", "url"],
+        required_unless_present = "provider"
+    )]
     jsonl: Option<PathBuf>,
     #[arg(long, requires_all = ["secret", "headers", "body"])]
     provider: Option<String>,

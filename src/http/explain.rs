@@ -13,9 +13,9 @@ use crate::{
     http::{
         rejections::Rejected,
         rewritten::{Rewriting, rewritings},
-        sources::{Source, Sources},
+        sources::{Source, Sources, secret_key},
     },
-    provider::{Catalog, Finding, Request, Verifier},
+    provider::{Catalog, Finding, Request, Verifier, doubts},
     settings::{self, Settings},
 };
 
@@ -26,7 +26,7 @@ const LOOKALIKES_MAX: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// Stable: `clock_skew`, `retired_secret`, `other_source`, `secret_form`, `body_changed`, `url_differs`, `other_provider`, `test_mode`,
-    /// `body_not_kept`, `key_unavailable`.
+    /// `body_not_kept`, `key_unavailable`, `secret_doubtful`.
     pub code: &'static str,
     pub text: String,
 }
@@ -106,7 +106,10 @@ impl Case<'_> {
             "timestamp_too_old" | "timestamp_in_future" if self.is_right(&self.source.verifier, self.body) => vec![self.clock_skew()],
             "no_match" | "malformed_signature" | "timestamp_too_old" | "timestamp_in_future" => {
                 let tries = [Self::retired_secret, Self::other_source, Self::secret_form, Self::body_changed, Self::url_differs];
-                let found: Vec<_> = tries.iter().filter_map(|diagnose| diagnose(self)).collect();
+                let mut found: Vec<_> = tries.iter().filter_map(|diagnose| diagnose(self)).collect();
+                if found.is_empty() {
+                    found = self.secret_doubts();
+                }
                 if found.is_empty() { self.test_mode().into_iter().collect() } else { found }
             }
             _ => Vec::new(),
@@ -167,7 +170,8 @@ impl Case<'_> {
             (&["strip:whsec_", "hex"], "without its whsec_, decoded as hex"),
         ];
         let written = secrets_of(self.configured);
-        let trimmed: Vec<SecretString> = written.iter().map(|secret| secret.expose_secret().trim().into()).collect();
+        let bare = |secret: &SecretString| secret.expose_secret().trim().trim_matches(['"', '\'', '`']).to_owned().into();
+        let trimmed: Vec<SecretString> = written.iter().map(bare).collect();
         let found = forms.iter().find_map(|(steps, how)| {
             let mut source = self.configured.clone();
             source.scheme.get_or_insert_default().insert("secret".into(), json!(steps));
@@ -177,10 +181,23 @@ impl Case<'_> {
             (right(&written) || right(&trimmed)).then_some(*how)
         });
         let own = Verifier::with_usable(self.from.catalog, self.configured, &trimmed);
-        let blanks = own.is_ok_and(|verifier| self.is_right(&verifier, self.body)).then_some("without the blanks around it");
+        let blanks = own.is_ok_and(|verifier| self.is_right(&verifier, self.body)).then_some("without the blanks or quotes around it");
         let text =
             format!("the signature is right with the secret {}: copy it again, just as the provider's page shows it", blanks.or(found)?);
         Some(Diagnosis { code: "secret_form", text })
+    }
+
+    /// What looks wrong with a secret by itself.
+    fn secret_doubts(&self) -> Vec<Diagnosis> {
+        let secrets = secrets_of(self.configured);
+        let mut found = Vec::new();
+        for (index, secret) in secrets.iter().enumerate() {
+            let key = secret_key(self.configured, index);
+            for doubt in doubts(self.source.verifier.scheme(), secret.expose_secret()) {
+                found.push(Diagnosis { code: "secret_doubtful", text: format!("{key} looks wrong: it {doubt}") });
+            }
+        }
+        found
     }
 
     fn body_changed(&self) -> Option<Diagnosis> {

@@ -48,6 +48,8 @@ pub struct Ingress {
     pub sources: ArcSwap<Sources>,
     pub recorder: Arc<Recorder>,
     pub learning: Learning,
+    /// There may be events that earlier versions recorded under keys of another form.
+    pub look_back: bool,
     pub keyring: Keyring,
     pub clock: Clock,
     pub tail: Tail,
@@ -268,7 +270,7 @@ async fn handle(
         verify_with_keys(request, ingress, source, &body).await.map_err(|refusal| Cause { refusal, body: Some(body.clone()) })?;
     let verified = match verified {
         Verified::New(verified) => verified,
-        Verified::Known(event) => return Ok(recording::answer_known(source, event)),
+        Verified::Known(event) => return Ok(recording::answer_known(source, &body, event)),
     };
     if let Some(challenge) = verified.challenge() {
         if let Some(secret) = verified.learnt_secret() {
@@ -286,7 +288,7 @@ async fn handle(
         let (event, status) = recording::told(*recorded);
         report(ingress, source, part, started, status, Some(event));
     }
-    Ok(recording::answer(source, &recorded, !verified.items().is_empty()))
+    Ok(recording::answer(source, &recorded, &verified))
 }
 
 async fn learn(ingress: &Ingress, source: &Source, secret: &SecretString) -> Result<(), Refusal> {
@@ -396,7 +398,7 @@ fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, starte
         at: OffsetDateTime::now_utc(),
         source: source.name.to_string(),
         event_type: verified.event_type().map(str::to_owned),
-        event_key: Some(verified.event_key().to_owned()),
+        event_key: verified.event_key().map(str::to_owned),
         status,
         reason: None,
         ack_ms: started.elapsed().as_secs_f64() * 1000.0,

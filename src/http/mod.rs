@@ -11,6 +11,7 @@ pub mod ingress;
 pub mod keyring;
 pub mod learning;
 pub mod ledger;
+pub mod outcomes;
 mod recent;
 pub mod recorder;
 pub mod recording;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{BodyDigest, Key},
+    settings::scheme::Dedup,
     store::inbox::NewEvent,
 };
 
@@ -24,9 +25,10 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// `event` is the first of this key, with the body of this digest.
-    pub fn new(of: &NewEvent, event: Uuid, digest: BodyDigest) -> Self {
-        Self { event, digest, until: Instant::now() + Duration::try_from_secs_f64(of.window_seconds).unwrap_or(Duration::ZERO) }
+    /// `event` is the first of this key, which counts for so long yet; repeats of it have this digest.
+    /// `from` is before the database was asked: it is forgotten here no later than there.
+    pub fn new(event: Uuid, digest: BodyDigest, from: Instant, seconds_left: f64) -> Self {
+        Self { event, digest, until: from + Duration::try_from_secs_f64(seconds_left).unwrap_or(Duration::ZERO) }
     }
 }
 
@@ -59,9 +61,11 @@ impl RecentEvents {
 
     /// `recent` is what the key of `event` came to. Of a body that was refused as another than the first, nothing is remembered.
     pub fn remember(&self, event: &NewEvent, recent: Recent) {
-        if !event.request.key_is_of_body() {
+        if event.request.dedup() == Dedup::None {
+            // Nothing is a repeat of it.
+        } else if !event.request.key_is_of_body() {
             self.events.insert(By::Key(event.key), recent);
-        } else if recent.digest == *event.request.digest() {
+        } else if recent.digest == *event.request.compared() {
             self.events.insert(self.by_body(&event.source, event.request.body()), recent);
         }
     }

@@ -17,14 +17,14 @@ use uuid::Uuid;
 
 use super::{
     commits::{self, Commits},
-    recent::{Recent, RecentEvents},
+    outcomes::{AllFound, Found, Recorded, Row, answer, known, known_before, other_bodies, resolve},
+    recent::RecentEvents,
 };
 use crate::{
-    event::Key,
-    settings::OnConflict,
+    event::{Key, Mark},
     store::{
         handoff::{Handoff, Leased, RelayEvent, Reserved},
-        inbox::{self, NewDelivery, NewEvent, SeenKey},
+        inbox::{self, Lessee, NewDelivery, NewEvent},
     },
 };
 
@@ -37,14 +37,6 @@ const SOON: Duration = Duration::from_millis(100);
 /// Bodies of one statement add up to at most this, but one row is always taken.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// What recording a request came to. The id is the event's: for all but `New` that of the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    New(Uuid),
-    Duplicate(Uuid),
-    Conflict(Uuid),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     #[error("the queue is full")]
@@ -56,18 +48,9 @@ pub enum RecordError {
 }
 
 /// A request as the ingress hands it over.
-#[derive(Debug)]
 pub struct Incoming {
     /// One at least; several where the request was split.
     pub rows: Vec<Row>,
-    pub on_conflict: OnConflict,
-}
-
-/// An event and where it goes.
-#[derive(Debug)]
-pub struct Row {
-    pub event: NewEvent,
-    pub destinations: Vec<Arc<str>>,
 }
 
 impl Incoming {
@@ -244,20 +227,55 @@ impl Recorder {
 }
 
 impl Recorder {
-    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each came to; how many are new.
-    async fn insert(&self, connection: &mut PgConnection, rows: &[&Row], found: &mut HashMap<Key, Recent>) -> Result<usize, sqlx::Error> {
+    /// What the keys of these rows came to, which are sorted by key.
+    async fn record_rows(&self, connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, sqlx::Error> {
+        let mut found = AllFound::with_capacity(rows.len());
+        if self.asks_first.load(Ordering::Relaxed) {
+            found = known(connection, rows).await?;
+        }
+        if rows.iter().any(|row| row.event.key_before.is_some()) {
+            known_before(connection, rows, &mut found).await?;
+        }
+        let unknown: Vec<&Row> = rows.iter().copied().filter(|row| !found.contains_key(&row.event.key)).collect();
+        let mut new = 0;
+        if !unknown.is_empty() {
+            let (inserted, expired) = self.insert(connection, &unknown, &mut found).await?;
+            new += inserted;
+            if !expired.is_empty() {
+                let keys: Vec<Key> = expired.iter().map(|row| row.event.key).collect();
+                inbox::forget_expired(connection, &keys).await?;
+                let (inserted, late) = self.insert(connection, &expired, &mut found).await?;
+                new += inserted;
+                if !late.is_empty() {
+                    return Err(sqlx::Error::RowNotFound);
+                }
+            }
+        }
+        self.asks_first.store(new * 2 < rows.len(), Ordering::Relaxed);
+        Ok(found)
+    }
+
+    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each came to; how many are new, and the rows
+    /// whose key is there and has expired.
+    async fn insert<'r>(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&'r Row],
+        found: &mut AllFound,
+    ) -> Result<(usize, Vec<&'r Row>), sqlx::Error> {
         let events: Vec<&NewEvent> = rows.iter().map(|row| &row.event).collect();
         let (deliveries, places) = plan_deliveries(&self.handoff, rows);
         let leased_at = Instant::now();
-        let mut new = inbox::record(connection, self.options.node, self.options.lease_seconds, &events, &deliveries).await?;
-        new.sort_unstable();
-        let (new, others): (Vec<&NewEvent>, Vec<&NewEvent>) = events.into_iter().partition(|event| new.binary_search(&event.id).is_ok());
-        found.extend(new.iter().map(|event| (event.key, Recent::new(event, event.id, *event.request.digest()))));
-        hand_over(&new, deliveries, places, leased_at);
-        if !others.is_empty() {
-            resolve(connection, &others, found).await?;
-        }
-        Ok(new.len())
+        let lessee = Lessee { node: self.options.node, lease_seconds: self.options.lease_seconds };
+        let mut recorded = inbox::record(connection, lessee, &events, &deliveries).await?;
+        recorded.sort_unstable_by_key(|row| row.id);
+        let recorded_as = |event: &NewEvent| Some(&recorded[recorded.binary_search_by_key(&event.id, |row| row.id).ok()?]);
+        let (new, others): (Vec<&'r Row>, Vec<&'r Row>) = rows.iter().partition(|row| recorded_as(&row.event).is_some());
+        let marked = |event: &NewEvent| recorded_as(event).and_then(|row| row.mark);
+        found.extend(new.iter().map(|row| (row.event.key, Found::first(&row.event, marked(&row.event), leased_at))));
+        hand_over(&new, marked, deliveries, places, leased_at);
+        let expired = if others.is_empty() { Vec::new() } else { resolve(connection, &others, found).await? };
+        Ok((new.len(), expired))
     }
 }
 
@@ -314,26 +332,24 @@ impl Writer {
             none => none.insert(self.recorder.connect.connect().await?),
         };
         let recorder = &*self.recorder;
-        let firsts = first_of_each_key(batch);
-        let mut found: HashMap<Key, Recent> = HashMap::with_capacity(firsts.len());
-        if recorder.asks_first.load(Ordering::Relaxed) {
-            found = known(connection, &firsts).await?;
-        }
-        let unknown: Vec<&Row> = firsts.iter().copied().filter(|row| !found.contains_key(&row.event.key)).collect();
-        let new = if unknown.is_empty() { 0 } else { recorder.insert(connection, &unknown, &mut found).await? };
-        recorder.asks_first.store(new * 2 < firsts.len(), Ordering::Relaxed);
+        let rows = || batch.iter().flat_map(|waiting| &waiting.incoming.rows);
+        let firsts = first_of_each_key(rows());
+        let mut found = recorder.record_rows(connection, &firsts).await?;
+        let others = other_bodies(connection, rows(), &mut found).await?;
+        let of_others = match others.as_slice() {
+            [] => AllFound::new(),
+            others => recorder.record_rows(connection, &first_of_each_key(others)).await?,
+        };
         let mut answers = Vec::with_capacity(batch.len());
         for Waiting { incoming, .. } in batch {
             let mut of_rows = Vec::with_capacity(incoming.rows.len());
             for row in &incoming.rows {
-                of_rows.push(answer(connection, &row.event, incoming.on_conflict, &found).await?);
+                of_rows.push(answer(connection, row, &found, &of_others).await?);
             }
             answers.push(of_rows);
         }
-        for Row { event, .. } in firsts {
-            if let Some(recent) = found.get(&event.key) {
-                recorder.recent.remember(event, *recent);
-            }
+        for (row, found) in firsts.iter().filter_map(|row| Some((row, found.get(&row.event.key)?))) {
+            recorder.recent.remember(&row.event, found.recent);
         }
         Ok(answers)
     }
@@ -368,8 +384,8 @@ impl Commits for Writer {
 }
 
 /// The first row of each key, sorted by key.
-fn first_of_each_key(batch: &[Waiting]) -> Vec<&Row> {
-    let mut rows: Vec<&Row> = batch.iter().flat_map(|waiting| &waiting.incoming.rows).collect();
+fn first_of_each_key<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Vec<&'r Row> {
+    let mut rows: Vec<&Row> = rows.into_iter().collect();
     // Stable: of equal keys the first stays first.
     rows.sort_by_key(|row| row.event.key);
     rows.dedup_by_key(|row| row.event.key);
@@ -379,7 +395,7 @@ fn first_of_each_key(batch: &[Waiting]) -> Vec<&Row> {
 fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<Option<Reserved>>) {
     let mut deliveries = Vec::new();
     let mut places = Vec::new();
-    for Row { event, destinations } in rows {
+    for Row { event, destinations, .. } in rows {
         let bytes = event.request.body().len();
         for destination in destinations {
             let place = handoff.reserve(destination, bytes);
@@ -399,75 +415,32 @@ fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<O
 }
 
 /// Gives the committed, leased deliveries of new events, which are sorted by key, to their workers.
-fn hand_over(new: &[&NewEvent], deliveries: Vec<NewDelivery>, places: Vec<Option<Reserved>>, leased_at: Instant) {
+fn hand_over(
+    new: &[&Row],
+    marked: impl Fn(&NewEvent) -> Option<Mark>,
+    deliveries: Vec<NewDelivery>,
+    places: Vec<Option<Reserved>>,
+    leased_at: Instant,
+) {
     let mut shared: HashMap<Uuid, Arc<RelayEvent>> = HashMap::new();
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let Some(place) = place else { continue };
-        let Ok(at) = new.binary_search_by_key(&delivery.key, |event| event.key) else { continue };
-        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(new[at])).clone();
+        let Ok(at) = new.binary_search_by_key(&delivery.key, |row| row.event.key) else { continue };
+        let event = &new[at].event;
+        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(event, marked(event))).clone();
         let (id, key) = (delivery.id, delivery.key);
         place.send(Leased { id, key, epoch: 1, attempts: 0, replay_id: None, age_seconds: 0.0, leased_at, event: Some(event) });
     }
 }
 
-fn relay_event(event: &NewEvent) -> Arc<RelayEvent> {
+fn relay_event(event: &NewEvent, mark: Option<Mark>) -> Arc<RelayEvent> {
     Arc::new(RelayEvent {
         id: event.id,
         source: event.source.clone(),
-        event_key: event.request.event_key().to_owned(),
+        event_key: event.event_key().to_owned(),
         event_type: event.request.event_type().map(str::to_owned),
+        mark,
         headers: event.headers.clone(),
         body: event.request.body().clone(),
     })
-}
-
-/// The rows whose keys are there already. One that this very event wrote, before its answer was lost, counts as unknown: `resolve` knows more.
-async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<HashMap<Key, Recent>, sqlx::Error> {
-    let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
-    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
-    let others =
-        rows.iter().filter_map(|row| Some((&row.event, seen.get(&row.event.key)?))).filter(|(event, seen)| seen.event_id != event.id);
-    Ok(others.map(|(event, seen)| (event.key, Recent::new(event, seen.event_id, seen.digest))).collect())
-}
-
-/// Finds the first events of keys that were not new, and keeps what shares a body with an event of another, unsigned id.
-async fn resolve(connection: &mut PgConnection, others: &[&NewEvent], found: &mut HashMap<Key, Recent>) -> Result<(), sqlx::Error> {
-    let keys: Vec<Key> = others.iter().flat_map(|event| [Some(event.key), event.body_key]).flatten().collect();
-    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
-    for event in others {
-        // Forgotten between the two statements: the sender's next try is a first one again.
-        let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
-        let mut recent = Recent::new(event, by_key.event_id, by_key.digest);
-        if by_key.event_id == event.id
-            && let Some(by_body) = event.body_key.and_then(|key| seen.get(&key))
-            && by_body.event_id != event.id
-        {
-            tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %by_body.event_id,
-                "a signed body came again under a new id that is not signed: taken as a duplicate");
-            inbox::keep_conflict(connection, event, by_body.event_id, true).await?;
-            recent.event = by_body.event_id;
-        }
-        found.insert(event.key, recent);
-    }
-    Ok(())
-}
-
-async fn answer(
-    connection: &mut PgConnection,
-    event: &NewEvent,
-    on_conflict: OnConflict,
-    found: &HashMap<Key, Recent>,
-) -> Result<Recorded, sqlx::Error> {
-    let Some(first) = found.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
-    if first.event == event.id {
-        return Ok(Recorded::New(event.id));
-    }
-    if first.digest == *event.request.digest() {
-        return Ok(Recorded::Duplicate(first.event));
-    }
-    if on_conflict == OnConflict::Keep {
-        inbox::keep_conflict(connection, event, first.event, false).await?;
-    }
-    tracing::warn!(source = %event.source, event_key = event.request.event_key(), first = %first.event, "a key came again with another body");
-    Ok(Recorded::Conflict(first.event))
 }

@@ -11,14 +11,16 @@ use time::OffsetDateTime;
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
-    event::{body_key_of, key_of, new_id},
+    event::{body_key_of, key_of, lone_key_of, new_id},
     http::{
         ingress::Ingress,
-        recorder::{Incoming, RecordError, Recorded, Row},
+        outcomes::{Recorded, Row},
+        recorder::{Incoming, RecordError},
         sources::Source,
     },
-    provider::VerifiedRequest,
-    store::inbox::{NewEvent, Original},
+    provider::{VerifiedRequest, is_form},
+    settings::{ReplayGuard, scheme::Dedup},
+    store::inbox::{Guard, NewEvent, Original},
     tail::RequestStatus,
 };
 
@@ -35,16 +37,17 @@ pub async fn record(
     verified: &VerifiedRequest,
 ) -> Result<Vec<Recorded>, RecordError> {
     let parts = parts(verified);
-    let recent = |part: &VerifiedRequest| match part.key_is_of_body() {
-        true => ingress.recorder.recent().of_body(&source.name, part.body()),
-        false => ingress.recorder.recent().of_key(key_of(&source.name, part.event_key()), part.digest()),
+    let recent = |part: &VerifiedRequest| match (part.dedup(), part.event_key()) {
+        (Dedup::None, _) | (_, None) => None,
+        _ if part.key_is_of_body() => ingress.recorder.recent().of_body(&source.name, part.body()),
+        (_, Some(key)) => ingress.recorder.recent().of_key(key_of(&source.name, key), part.compared()),
     };
     let mut answers: Vec<Option<Recorded>> = parts.iter().map(|part| recent(part).map(Recorded::Duplicate)).collect();
     let unknown = || answers.iter().zip(parts).filter(|(answer, _)| answer.is_none()).map(|(_, part)| part);
     let original = original(verified);
     let rows: Vec<Row> = unknown().map(|part| row(headers, source, part, original.as_ref())).collect();
     if !rows.is_empty() {
-        let recorded = ingress.recorder.record(Incoming { rows, on_conflict: source.on_conflict }, source.ack_budget).await?;
+        let recorded = ingress.recorder.record(Incoming { rows }, source.ack_budget).await?;
         for (answer, recorded) in answers.iter_mut().filter(|answer| answer.is_none()).zip(recorded) {
             *answer = Some(recorded);
         }
@@ -52,18 +55,36 @@ pub async fn record(
     Ok(answers.into_iter().flatten().collect())
 }
 
-fn row(headers: &HeaderMap, source: &Source, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
+/// How long the key of an event is kept that no other request can be: a statement whose answer was lost finds its own row by it.
+const LONE_KEY_SECONDS: f64 = 3600.0;
+
+fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
+    let id = Uuid::now_v7();
+    let key = part.event_key().filter(|_| part.dedup() != Dedup::None);
+    let window_seconds = source.window.as_secs_f64();
     let event = NewEvent {
-        id: Uuid::now_v7(),
-        key: key_of(&source.name, part.event_key()),
-        body_key: (!part.key_is_signed()).then(|| body_key_of(&source.name, part.digest())),
+        id,
+        key: key.map_or_else(|| lone_key_of(&source.name, &id), |key| key_of(&source.name, key)),
+        id_text: part.event_key().map_or_else(|| id.to_string(), |_| String::new()),
+        guard: guard(source, part),
+        key_before: part.key_before().map(|key| key_of(&source.name, key)),
+        mark: None,
         source: source.name.clone(),
-        window_seconds: source.window.as_secs_f64(),
+        window_seconds: if key.is_some() { window_seconds } else { LONE_KEY_SECONDS },
         headers: stored_headers(headers, &source.secret_headers, original.is_some(), part.content_type()),
         request: part.clone(),
         original: original.cloned(),
     };
-    Row { event, destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
+    Row { event, source: source.clone(), destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
+}
+
+fn guard(source: &Source, part: &VerifiedRequest) -> Option<Guard> {
+    let holds = match source.replay_guard {
+        ReplayGuard::Mark => false,
+        ReplayGuard::Hold => true,
+        ReplayGuard::Off => return None,
+    };
+    part.is_guarded().then(|| Guard { body_key: body_key_of(&source.name, part.digest()), holds })
 }
 
 /// The request's own body, where its items are the events.
@@ -76,7 +97,7 @@ fn original(verified: &VerifiedRequest) -> Option<Arc<Original>> {
 /// The event that it came to, and how.
 pub fn told(recorded: Recorded) -> (Uuid, RequestStatus) {
     match recorded {
-        Recorded::New(event) => (event, RequestStatus::New),
+        Recorded::New(event, _) => (event, RequestStatus::New),
         Recorded::Duplicate(event) => (event, RequestStatus::Duplicate),
         Recorded::Conflict(event) => (event, RequestStatus::Conflict),
     }
@@ -86,7 +107,8 @@ const EVENT: HeaderName = HeaderName::from_static("hookonce-event");
 pub const STATUS: HeaderName = HeaderName::from_static("hookonce-status");
 
 /// Of several the most is told: accepted where any is new, else conflict where any is one. With counts where the request was split.
-pub fn answer(source: &Source, recorded: &[Recorded], is_split: bool) -> HttpResponse {
+pub fn answer(source: &Source, recorded: &[Recorded], verified: &VerifiedRequest) -> HttpResponse {
+    let is_split = !verified.items().is_empty();
     let ranked = [(RequestStatus::New, "accepted"), (RequestStatus::Conflict, "conflict"), (RequestStatus::Duplicate, "duplicate")];
     let all = |wanted: RequestStatus| recorded.iter().map(|one| told(*one)).filter(move |(_, status)| *status == wanted);
     let found = ranked.into_iter().find_map(|(status, word)| Some((all(status).next()?.0, word)));
@@ -96,25 +118,26 @@ pub fn answer(source: &Source, recorded: &[Recorded], is_split: bool) -> HttpRes
         true => format!(r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#),
         false => String::new(),
     };
-    one_answer(source, event, word, &items)
+    one_answer(source, verified.body(), event, word, &items)
 }
 
 /// The answer to a repeat that was known by its body.
-pub fn answer_known(source: &Source, event: Uuid) -> HttpResponse {
-    one_answer(source, event, "duplicate", "")
+pub fn answer_known(source: &Source, body: &[u8], event: Uuid) -> HttpResponse {
+    one_answer(source, body, event, "duplicate", "")
 }
 
 /// `items`: further members of the JSON object.
-fn one_answer(source: &Source, event: Uuid, word: &'static str, items: &str) -> HttpResponse {
+fn one_answer(source: &Source, body: &[u8], event: Uuid, word: &'static str, items: &str) -> HttpResponse {
     let mut id = [0; Hyphenated::LENGTH];
     let id: &str = event.hyphenated().encode_lower(&mut id);
     let mut response = HttpResponse::Ok();
     response.insert_header((EVENT, id)).insert_header((STATUS, HeaderValue::from_static(word)));
-    if source.bare_answers {
+    let spec = &source.verifier.scheme().spec;
+    if source.bare_answers || spec.bare_answers_to_forms && is_form(body) {
         return response.finish();
     }
-    if let Some(answer) = &source.verifier.scheme().spec.answer {
-        return response.content_type("text/plain").body(answer.clone());
+    if let Some(answer) = &spec.answer {
+        return response.content_type(spec.answer_type.as_deref().unwrap_or("text/plain")).body(answer.clone());
     }
     let body = [r#"{"status":""#, word, r#"","event":""#, id, "\"", items, "}"].concat();
     response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use crate::{
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
-    settings::{self, OnConflict, SecretRef, Settings},
+    settings::{self, Dedup, OnConflict, ReplayGuard, SecretRef, Settings},
     store::learnt::LearntSecret,
 };
 
@@ -20,6 +20,7 @@ pub struct Source {
     pub body_max: usize,
     pub ack_budget: Duration,
     pub on_conflict: OnConflict,
+    pub replay_guard: ReplayGuard,
     /// The headers that are themselves the secret (a shared token), lower-case: never kept, never passed on.
     pub secret_headers: Vec<String>,
     /// The URL as the provider knows it, where it is not the public one with our path.
@@ -74,19 +75,27 @@ impl Sources {
     }
 
     /// All sources, or everything that is wrong with any: (the source's name, the error). `learnt` counts for those that learn.
-    pub fn build(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret]) -> Result<Self, Vec<(String, SchemeError)>> {
+    /// Where keys `look_back`, those that earlier versions recorded are looked for as well.
+    pub fn build(
+        settings: &Settings,
+        catalog: &Catalog,
+        learnt: &[LearntSecret],
+        look_back: bool,
+    ) -> Result<Self, Vec<(String, SchemeError)>> {
         let mut sources = HashMap::new();
         let mut errors = Vec::new();
         for (name, source) in &settings.sources {
             match verifier(catalog, name, source, learnt) {
                 Ok(verifier) => {
+                    let verifier = verifier.looking_back(look_back);
                     let source = Source {
                         name: name.as_str().into(),
                         routes: Routes::of(settings, name),
                         window: window(settings, source, &verifier),
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
                         ack_budget: ack_budget(settings, source, &verifier),
-                        on_conflict: source.on_conflict,
+                        on_conflict: source.on_conflict.unwrap_or_else(|| verifier.on_conflict()),
+                        replay_guard: source.replay_guard,
                         secret_headers: verifier.secret_headers().map(str::to_owned).collect(),
                         url: source.url.clone(),
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
@@ -126,19 +135,23 @@ fn verifier(catalog: &Catalog, name: &str, source: &settings::Source, learnt: &[
 }
 
 /// What the settings call the source's secret of this index.
-fn secret_key(source: &settings::Source, index: usize) -> String {
+pub fn secret_key(source: &settings::Source, index: usize) -> String {
     match index.checked_sub(usize::from(source.secret.is_some())) {
         Some(index) => format!("secrets[{index}]"),
         None => "secret".into(),
     }
 }
 
-/// The source's own, else the general one; never shorter than the provider goes on sending, where that is known.
+/// The source's own, else the general one; never shorter than the provider goes on sending, where that is known, and where bodies alone are compared
+/// just so long: later the same bytes are more likely another event.
 fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
     let general = settings.retention.keys.0;
-    match source.window {
-        Some(own) => own.0,
-        None => verifier.scheme().spec.window.map_or(general, |provider| general.max(provider.0)),
+    let spec = &verifier.scheme().spec;
+    match (source.window, spec.window) {
+        (Some(own), _) => own.0,
+        (None, Some(provider)) if spec.dedup == Some(Dedup::Body) => provider.0,
+        (None, Some(provider)) => general.max(provider.0),
+        (None, None) => general,
     }
 }
 
@@ -178,7 +191,7 @@ mod tests {
             (settings::Source { verify_token: Some(gone.clone()), ..source(Some(good()), Vec::new()) }, vec!["verify_token"]),
         ] {
             settings.sources = [("s".to_owned(), source)].into();
-            let errors = Sources::build(&settings, &catalog, &[]).err().unwrap_or_default();
+            let errors = Sources::build(&settings, &catalog, &[], false).err().unwrap_or_default();
             assert_eq!(errors.iter().map(|(_, error)| error.key.as_str()).collect::<Vec<_>>(), keys);
         }
     }

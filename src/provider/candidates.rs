@@ -19,6 +19,9 @@ const TOKEN_BYTES_MAX: usize = 8192;
 
 const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
+/// For what people paste: the spare bits of the last character may be set, which strict decoders refuse and senders do not look at.
+pub const PASTED: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING.with_decode_allow_trailing_bits(true));
+pub const PASTED_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING.with_decode_allow_trailing_bits(true));
 pub const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
 
 #[derive(Clone, Debug)]

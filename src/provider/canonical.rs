@@ -60,7 +60,14 @@ pub fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     Some((text + &joined(&form, "")).into_bytes())
 }
 
-/// The URL without query and fragment.
+/// The host, with its port where the URL has one.
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// The URL without its query and fragment.
 pub fn base_of(url: &str) -> &str {
     &url[..url.find(['?', '#']).unwrap_or(url.len())]
 }

@@ -3,15 +3,20 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use include_dir::{Dir, include_dir};
 
 use super::{SchemeError, keys::KnownKeys, plan::Plan};
-use crate::settings::SchemeSpec;
+use crate::settings::{OnConflict, SchemeSpec, nearest};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/providers");
+/// Other names of theirs.
+static ALIASES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let text = include_str!("../../config/provider-aliases.toml");
+    toml::from_str(text).unwrap_or_else(|error| panic!("the built-in aliases: {error}"))
+});
 
 /// A provider's scheme: as it was written, and as it is run.
 pub struct Scheme {
@@ -52,8 +57,19 @@ impl Catalog {
         if errors.is_empty() { Ok(Self { schemes, known: Arc::default() }) } else { Err(errors) }
     }
 
+    /// The scheme of this name, or of which this is another name; however it is spelt: `Lemon Squeezy` is `lemon-squeezy`.
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
-        self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name))
+        let found = |name: &str| self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name));
+        let spelt = || name.trim().to_lowercase().replace([' ', '_', '.'], "-");
+        found(name).or_else(|| found(&spelt())).or_else(|| found(ALIASES.get(&spelt())?))
+    }
+
+    /// What to say of a name that is no provider's, with the one that may be meant.
+    pub fn not_known(&self, name: &str) -> String {
+        let spelt = name.trim().to_lowercase().replace([' ', '_', '.'], "-");
+        let known = self.names().chain(ALIASES.keys().map(String::as_str));
+        let meant = nearest(&spelt, known).map_or_else(String::new, |near| format!("did you mean {near:?}? "));
+        format!("no provider is called {name:?}: {meant}`hookonce providers list` shows them")
     }
 
     /// The providers' public keys that were fetched; all verifiers of this catalog look into them.
@@ -121,6 +137,17 @@ impl Scheme {
         Ok(Self { name: name.into(), spec, plan: OnceLock::from(Ok(plan)) })
     }
 
+    /// Whether the signature covers each part of the event key, by where they are; None where there is no key.
+    pub fn key_is_signed(&self) -> Option<bool> {
+        let plan = self.plan().ok()?;
+        plan.identity.key.as_ref().map(|key| key.places().all(|place| plan.covers(place)))
+    }
+
+    /// What becomes of another body under a known key, where the source does not say.
+    pub fn on_conflict(&self) -> Option<OnConflict> {
+        self.plan().ok().map(|plan| plan.on_conflict())
+    }
+
     /// How it is run; a built-in scheme has no errors, which a test holds.
     pub(super) fn plan(&self) -> Result<&Arc<Plan>, Vec<SchemeError>> {
         self.plan.get_or_init(|| Plan::new(&self.spec).map(Arc::new)).as_ref().map_err(Clone::clone)
@@ -147,6 +174,24 @@ mod tests {
             let written = toml::to_string(&scheme.spec).unwrap();
             assert!(read(&written).is_ok(), "{} reads back what it writes: {written}", scheme.name);
         }
+    }
+
+    #[test]
+    fn other_names_lead_to_providers_and_slips_are_told() {
+        let catalog = Catalog::new(&BTreeMap::new()).map_err(|errors| format!("{errors:?}")).unwrap();
+        for (alias, name) in ALIASES.iter() {
+            assert!(!catalog.schemes.contains_key(alias), "{alias} is a name itself");
+            assert_eq!(catalog.get(alias).map(|scheme| scheme.name.as_str()), Some(name.as_str()), "{alias}");
+        }
+        for (written, name) in
+            [("paddle", "paddle-billing"), ("Lemon Squeezy", "lemonsqueezy"), ("GitHub", "github"), ("cal.com", "cal-com")]
+        {
+            assert_eq!(catalog.get(written).map(|scheme| scheme.name.as_str()), Some(name), "{written}");
+        }
+        assert!(catalog.get("githb").is_none());
+        assert!(catalog.not_known("githb").contains("did you mean \"github\"?"));
+        assert!(catalog.not_known("watsapp").contains("did you mean \"whatsapp\"?"));
+        assert!(!catalog.not_known("something entirely else").contains("did you mean"));
     }
 
     fn errors_of(toml: &str) -> Vec<String> {

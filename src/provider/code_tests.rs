@@ -192,7 +192,7 @@ fn mandrill_reads_its_events_out_of_the_form() {
     let signature = BASE64.encode(sha1(b"key", &format!("{URL}mandrill_events{events}")));
     let sent = Sent::new(&[("x-mandrill-signature", &signature)], &body).url(URL);
     let verified = sent.verify(&mandrill, NOW).unwrap();
-    assert_eq!((verified.event_key(), verified.event_type()), ("m1,m2.open,click.1,2", Some("open,click")));
+    assert_eq!((verified.event_key().unwrap_or_default(), verified.event_type()), ("m1,m2.open,click.1,2", Some("open,click")));
     assert_eq!(sent.body(&body.replace("m1", "m3")).reason(&mandrill), "no_match");
 }
 
@@ -243,7 +243,7 @@ fn dropbox_sign_signs_a_member_of_a_form() {
                        "signature_request": { "signature_request_id": "r1" } });
     let body = format!("--x\r\nContent-Disposition: form-data; name=\"json\"\r\n\r\n{json}\r\n--x--\r\n");
     let verified = Sent::new(&[], &body).verify(&dropbox, NOW).unwrap();
-    assert_eq!(verified.event_key(), "r1.signature_request_sent.1348177752");
+    assert_eq!(verified.event_key().unwrap_or_default(), "r1.signature_request_sent.1348177752");
     assert_eq!(Sent::new(&[], &body.replace("_sent", "_signed")).reason(&dropbox), "no_match");
 }
 

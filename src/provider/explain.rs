@@ -7,9 +7,10 @@ use super::{
     jws::Token,
     mac,
     plan::Plan,
+    read::document,
     selector::{Inputs, Place},
     times::unix_ms,
-    verify::{document, signatures},
+    verify::signatures,
 };
 
 /// One check.

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::{Catalog, VerifiedRequest, Verifier, testing::*};
-use crate::settings::{Source, SplitAt};
+use crate::settings::{Dedup, OneOrMany, Source, SplitAt};
 
 const SECRET: &str = "s3cret";
 const OWN: &str =
@@ -18,7 +18,11 @@ fn split(verifier: &Verifier, body: &str) -> VerifiedRequest {
 
 /// Key, type and bytes of each item.
 fn items(verified: &VerifiedRequest) -> Vec<(&str, Option<&str>, &str)> {
-    verified.items().iter().map(|item| (item.event_key(), item.event_type(), std::str::from_utf8(item.body()).unwrap())).collect()
+    verified
+        .items()
+        .iter()
+        .map(|item| (item.event_key().unwrap_or_default(), item.event_type(), std::str::from_utf8(item.body()).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -32,16 +36,21 @@ fn each_item_is_an_event_of_its_own_bytes() {
 }
 
 #[test]
-fn an_item_without_a_key_or_that_is_no_object_has_its_digest() {
+fn an_item_without_a_key_or_that_is_no_object_is_an_event_of_its_own() {
     let verifier = verifier_in(&own(OWN), &source("own"), &[SECRET]);
     let verified = split(&verifier, r#"{"events":[{"kind":"x"},{"id":"","kind":"x"},7,"text",null,[{"id":"in"}],{"id":"a"},{"id":"a"}]}"#);
-    let digests = ["7", "\"text\"", "null", r#"[{"id":"in"}]"#].map(|text| hex::encode(crate::event::BodyDigest::of(text.as_bytes()).0));
     let found = items(&verified);
     assert_eq!(found.len(), 8);
-    assert_eq!(found[0].0, hex::encode(verified.items()[0].digest().0));
-    assert_ne!(found[0].0, found[1].0);
-    assert_eq!(found[2..6].iter().map(|item| item.0).collect::<Vec<_>>(), digests);
+    assert!(verified.items()[..6].iter().all(|item| item.event_key().is_none() && item.dedup() == Dedup::None));
     assert!(found[2..6].iter().all(|item| item.1.is_none()));
+    let with_digests = verifier_in(
+        &own(&OWN.replace("items = 'body:events'", "items = { from = 'body:events', dedup = 'body' }")),
+        &source("own"),
+        &[SECRET],
+    );
+    let verified = split(&with_digests, r#"{"events":[7,"text",{"id":"a"}]}"#);
+    let digests = ["7", "\"text\"", r#"{"id":"a"}"#].map(|text| hex::encode(crate::event::BodyDigest::of(text.as_bytes()).0));
+    assert_eq!(items(&verified).iter().map(|item| item.0).collect::<Vec<_>>(), digests);
     assert_eq!((found[6].0, found[7].0), ("a", "a"), "the same twice: the store takes the first");
 }
 
@@ -57,11 +66,11 @@ fn what_cannot_be_split_is_one_event() {
         r#"{"id":"w","events":[1,2,3]}"#,
     ] {
         let verified = split(&verifier, body);
-        assert_eq!((verified.items().len(), verified.event_key()), (0, "w"), "{body}");
+        assert_eq!((verified.items().len(), verified.event_key().unwrap_or_default()), (0, "w"), "{body}");
     }
     for body in ["", "events", "[1,2]", r#"{"id":"w","events":[1,2}"#, r#"{"events":[1,2]} x"#] {
         let verified = split(&verifier, body);
-        assert_eq!((verified.items().len(), verified.event_key().len()), (0, 64), "{body}");
+        assert_eq!((verified.items().len(), verified.event_key()), (0, None), "{body}");
     }
     assert_eq!(split(&verifier, r#"{"id":"w","events":[1,2]}"#).items().len(), 2);
     // The last of repeated members counts, as it does for all that is read of a body.
@@ -73,11 +82,11 @@ fn a_source_decides_whether_a_providers_requests_are_split() {
     let body = r#"[{"sg_event_id":"e1","event":"open"},{"sg_event_id":"e2","event":"click"}]"#;
     let secret: SecretString = super::generate_secret(catalog().get("sendgrid").unwrap(), &mut rand::rng()).unwrap();
     let with = |items: Option<SplitAt>, key: Option<&str>| {
-        let source = Source { items, key: key.map(str::to_owned), ..source("sendgrid") };
+        let source = Source { items, key: key.map(OneOrMany::from), ..source("sendgrid") };
         let verifier = Verifier::new(&catalog(), &source, std::slice::from_ref(&secret)).unwrap_or_else(|errors| panic!("{errors:?}"));
         Sent::signed(&verifier, &secret, "open", NOW, body).verify(&verifier, NOW).unwrap()
     };
-    assert_eq!((with(None, None).items().len(), with(None, None).event_key()), (0, "e1,e2"));
+    assert_eq!((with(None, None).items().len(), with(None, None).event_key().unwrap_or_default()), (0, "e1,e2"));
     assert_eq!(with(Some(SplitAt::Known(false)), None).items().len(), 0);
     let verified = with(Some(SplitAt::Known(true)), None);
     assert_eq!(items(&verified).iter().map(|item| (item.0, item.1)).collect::<Vec<_>>(), [("e1", Some("open")), ("e2", Some("click"))]);
@@ -101,7 +110,7 @@ fn every_provider_that_is_known_to_batch_splits_its_own_sample() {
         let verified = sent.verify(&verifier, NOW).unwrap_or_else(|reason| panic!("{name}: {reason} {sent:?}"));
         let [item] = verified.items() else { panic!("{name}: {}", String::from_utf8_lossy(&body)) };
         if verifier.scheme().spec.items.as_ref().unwrap().table().key.is_some() {
-            assert!(item.event_key().starts_with("id_1"), "{name}: {}", item.event_key());
+            assert!(item.event_key().unwrap_or_default().starts_with("id_1"), "{name}: {}", item.event_key().unwrap_or_default());
         }
         assert!(item.event_type().is_some_and(|kind| kind.starts_with("one")), "{name}: {:?}", item.event_type());
         let expected = (name == "mandrill").then_some("application/json");

@@ -10,10 +10,12 @@ use super::cursor::{Cursor, DEPTH_MAX};
 const PATHS_MAX: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
     Member(String),
     Index(usize),
     Each,
+    /// A number in a JSON Pointer (RFC 6901): an index of a list, a name in an object.
+    Either(usize),
 }
 
 /// Which member of the outermost object is meant, where its name itself is the value.
@@ -59,7 +61,7 @@ impl Pointers {
         self.paths.is_empty() && self.names.is_empty()
     }
 
-    /// Adds `a.b[0].c` or `a[].b`; equal paths share an index.
+    /// Adds `a.b[0].c`, `a[].b` or a JSON Pointer, `/a/b/0/c`; equal paths share an index.
     pub fn add(&mut self, text: &str) -> Result<usize, String> {
         self.add_path(text, false)
     }
@@ -106,16 +108,36 @@ impl Pointers {
         Ok(self.names.len() - 1)
     }
 
+    /// Whether this path names a value in each element of some list.
+    pub fn is_of_list(&self, index: usize) -> bool {
+        self.paths.get(index).is_some_and(|path| path.contains(&Step::Each))
+    }
+
+    /// One bit for each path.
+    pub fn all(&self) -> u32 {
+        u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0)
+    }
+
+    /// Whether one of the active paths ends here.
+    pub fn ends(&self, active: u32, depth: usize) -> bool {
+        bits(active).any(|path| self.paths[path].len() == depth)
+    }
+
+    /// Those of the active paths that go on through a step like this.
+    pub fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
+        bits(active).filter(|path| self.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
+    }
+
     /// None where the body is no JSON or is nested too deep.
     pub fn find<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
         let text = std::str::from_utf8(body).ok()?;
-        let all = u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0);
+        let all = self.all();
         let found = Found { values: vec![None; self.paths.len()], names: vec![None; self.names.len()] };
         let mut scan = Scan { cursor: Cursor::new(text), pointers: self, found };
         scan.cursor.space();
         scan.value(0, all)?;
         scan.cursor.space();
-        (scan.cursor.at == body.len()).then_some(scan.found)
+        (scan.cursor.at == text.len()).then_some(scan.found)
     }
 }
 
@@ -130,6 +152,26 @@ impl Name {
 }
 
 fn parse(text: &str) -> Result<Vec<Step>, String> {
+    let path = match text.strip_prefix('/') {
+        Some(pointer) => parse_pointer(pointer),
+        None => parse_dotted(text)?,
+    };
+    if path.len() >= DEPTH_MAX {
+        return Err(format!("body:{text} is deeper than {DEPTH_MAX}"));
+    }
+    Ok(path)
+}
+
+/// RFC 6901, without the slash that it starts with.
+fn parse_pointer(text: &str) -> Vec<Step> {
+    let step = |segment: &str| match segment.parse() {
+        Ok(index) if segment == "0" || !segment.starts_with(['0', '+']) => Step::Either(index),
+        _ => Step::Member(segment.replace("~1", "/").replace("~0", "~")),
+    };
+    text.split('/').map(step).collect()
+}
+
+fn parse_dotted(text: &str) -> Result<Vec<Step>, String> {
     let mut path = Vec::new();
     for segment in text.split('.') {
         let (name, mut brackets) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
@@ -150,10 +192,25 @@ fn parse(text: &str) -> Result<Vec<Step>, String> {
             brackets = rest;
         }
     }
-    if path.len() >= DEPTH_MAX {
-        return Err(format!("body:{text} is deeper than {DEPTH_MAX}"));
-    }
     Ok(path)
+}
+
+impl Step {
+    pub fn is_member(&self, name: &str) -> bool {
+        match self {
+            Self::Member(wanted) => wanted == name,
+            Self::Either(index) => index.to_string() == name,
+            Self::Index(_) | Self::Each => false,
+        }
+    }
+
+    pub fn is_element(&self, index: usize) -> bool {
+        match self {
+            Self::Index(wanted) | Self::Either(wanted) => *wanted == index,
+            Self::Each => true,
+            Self::Member(_) => false,
+        }
+    }
 }
 
 struct Scan<'a, 'p> {
@@ -237,11 +294,7 @@ impl<'a> Scan<'a, '_> {
             return Some(());
         }
         for index in 0usize.. {
-            let inside = self.narrow(active, depth, |step| match step {
-                Step::Index(wanted) => *wanted == index,
-                Step::Each => true,
-                Step::Member(_) => false,
-            });
+            let inside = self.pointers.narrow(active, depth, |step| step.is_element(index));
             self.value(depth + 1, inside)?;
             self.cursor.space();
             if self.cursor.expect(b',').is_none() {
@@ -255,17 +308,13 @@ impl<'a> Scan<'a, '_> {
     /// The paths that go on through this member. What an earlier member of the same name gave is forgotten.
     fn member(&mut self, depth: usize, active: u32, start: usize, plain: bool) -> u32 {
         let Some(name) = decode(&self.cursor.text[start..self.cursor.at], plain) else { return 0 };
-        let inside = self.narrow(active, depth, |step| matches!(step, Step::Member(wanted) if *wanted == name));
+        let inside = self.pointers.narrow(active, depth, |step| step.is_member(&name));
         for path in bits(inside) {
             if !self.pointers.paths[path][..=depth].contains(&Step::Each) {
                 self.found.values[path] = None;
             }
         }
         inside
-    }
-
-    fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
-        bits(active).filter(|path| self.pointers.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
     }
 
     fn record(&mut self, depth: usize, active: u32, value: impl Fn() -> Option<Cow<'a, str>>) {
@@ -295,6 +344,14 @@ impl<'a> Scan<'a, '_> {
             }
         }
     }
+}
+
+/// What the bytes are read as where they are no UTF-8: each as the character of its number (Latin-1), which takes no two texts for one.
+pub fn as_latin1(body: &[u8]) -> Option<Vec<u8>> {
+    if std::str::from_utf8(body).is_ok() {
+        return None;
+    }
+    Some(body.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes())
 }
 
 /// The elements of a text that is one list, each as it stands. None where it is no list, has none or more than `count_max`.
@@ -331,7 +388,7 @@ fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
 }
 
 /// The text of a raw string with its quotes. None where its escapes are no Unicode.
-fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
+pub fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
     if plain { Some(Cow::Borrowed(&raw[1..raw.len() - 1])) } else { serde_json::from_str::<String>(raw).ok().map(Cow::Owned) }
 }
 
@@ -363,6 +420,12 @@ mod tests {
             ("a[].b", r#"{"a":[{"b":1},{"c":0},{"b":"x"}]}"#, Some("1,x")),
             ("[].id", r#"[{"id":1},{"id":2}]"#, Some("1,2")),
             ("[0].id", r#"[{"id":1},{"id":2}]"#, Some("1")),
+            ("/a/b", r#"{"a":{"b":true}}"#, Some("true")),
+            ("/a/1/b", r#"{"a":[{"b":1},{"b":2}]}"#, Some("2")),
+            ("/a/1", r#"{"a":{"1":"x","01":"y"}}"#, Some("x")),
+            ("/a/01", r#"{"a":{"1":"x","01":"y"}}"#, Some("y")),
+            ("/a~1b/~0c", r#"{"a/b":{"~c":7}}"#, Some("7")),
+            ("/a.b", r#"{"a.b":"x","a":{"b":"y"}}"#, Some("x")),
             ("id", r#"{"id":"ü – é","long text before":"…………………………………………………………"}"#, Some("ü – é")),
         ] {
             assert_eq!(one(path, body).as_deref(), expected, "{path} in {body}");

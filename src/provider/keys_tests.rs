@@ -88,7 +88,10 @@ fn sns_messages_of_both_versions_are_verified_with_the_certificate_that_they_nam
     let without_subject = sns(|message| drop(message.as_object_mut().unwrap().remove("Subject")));
     for sent in [first.clone(), sns(|_| {}), without_subject] {
         let verified = sent.check(&verifier, NOW * 1000).unwrap();
-        assert_eq!((verified.event_key(), verified.event_type()), ("22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", Some("Notification")));
+        assert_eq!(
+            (verified.event_key().unwrap_or_default(), verified.event_type()),
+            ("22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", Some("Notification"))
+        );
     }
     let text = String::from_utf8(first.body.to_vec()).unwrap();
     for (from, to) in [("Hello", "Hullo"), ("22b80b92", "22b80b93"), ("My First", "My Third"), ("00:54:06", "00:54:07")] {
@@ -171,7 +174,7 @@ fn pubsub_pushes_are_googles_to_this_url_by_this_account() {
     assert_eq!((need.url.as_str(), need.format), ("https://www.googleapis.com/oauth2/v3/certs", KeyFormat::Jwks));
     give(&verifier, &need, &json!({"keys": [jwk("a", RSA_1), {"kty": "oct", "k": "x"}, {"kty": "EC"}, 7]}).to_string());
     let verified = good.check(&verifier, NOW * 1000).unwrap();
-    assert_eq!(verified.event_key(), "m1");
+    assert_eq!(verified.event_key().unwrap_or_default(), "m1.s");
     for (name, value, expected) in [
         ("aud", json!("https://other.example/"), "no_match"),
         ("iss", json!("https://evil.example"), "no_match"),
@@ -216,7 +219,7 @@ fn paypal_signs_its_headers_the_webhook_and_a_sum_of_the_body() {
     let url = "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-1";
     give(&verifier, &lacks(&verifier, &sent("WH-ID-1", url)), CERTIFICATE_1);
     let verified = sent("WH-ID-1", url).check(&verifier, NOW * 1000).unwrap();
-    assert_eq!((verified.event_key(), verified.event_type()), ("WH-1", Some("PAYMENT.CAPTURE.COMPLETED")));
+    assert_eq!((verified.event_key().unwrap_or_default(), verified.event_type()), ("WH-1", Some("PAYMENT.CAPTURE.COMPLETED")));
     assert!(!verified.key_is_signed(), "a sum is no signature of the body");
     assert_eq!(reason(&sent("WH-ID-2", url).check(&verifier, NOW * 1000)), "no_match", "another webhook's");
     assert_eq!(reason(&sent("WH-ID-1", url).body("{}").check(&verifier, NOW * 1000)), "no_match");
@@ -247,7 +250,10 @@ fn fal_is_believed_for_this_user_with_any_of_its_keys() {
     let public = |key: &SigningKey| json!({"kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode(key.verifying_key())});
     let other = SigningKey::from_bytes(&[8; 32]);
     give(&verifier, &lacks(&verifier, &sent("user-1", &key)), &json!({"keys": [public(&other), public(&key)]}).to_string());
-    assert_eq!(sent("user-1", &key).check(&verifier, NOW * 1000).unwrap().event_key(), "r1.OK");
+    assert_eq!(
+        sent("user-1", &key).check(&verifier, NOW * 1000).unwrap().event_key().unwrap_or_default(),
+        format!("r1.OK.{}", hex::encode(crate::event::BodyDigest::of(&sent("user-1", &key).body).0))
+    );
     let others = sent("user-2", &key).check(&verifier, NOW * 1000);
     assert_eq!((reason(&others), others.err().unwrap().needs.is_none()), ("no_match", true));
     assert_eq!(reason(&sent("user-1", &SigningKey::from_bytes(&[9; 32])).check(&verifier, NOW * 1000)), "no_match");
@@ -282,7 +288,10 @@ fn plaid_is_asked_for_the_key_by_its_name() {
                              "y": text(&public[33..]), "created_at": 1, "expired_at": null}, "request_id": "x"});
     give(&verifier, &need, &key.to_string());
     let verified = sent(NOW, body).check(&verifier, NOW * 1000).unwrap();
-    assert_eq!((verified.event_type(), verified.event_key().len()), (Some("ITEM.ERROR"), 64));
+    let digest = hex::encode(crate::event::BodyDigest::of(body.as_bytes()).0);
+    assert_eq!((verified.event_type(), verified.event_key()), (Some("ITEM.ERROR"), Some(format!("{NOW}.{digest}").as_str())));
+    let later = sent(NOW + 1, body).check(&verifier, NOW * 1000).unwrap();
+    assert_ne!(later.event_key(), verified.event_key(), "the same words at another time are another event");
     assert_eq!(reason(&sent(NOW, "{}").check(&verifier, NOW * 1000)), "no_match", "another body");
     assert_eq!(reason(&sent(NOW - 301, body).check(&verifier, NOW * 1000)), "timestamp_too_old");
     let other = sent(NOW, body).set("plaid-verification", |token| {
@@ -337,4 +346,29 @@ fn a_scheme_whose_keys_anybody_could_choose_is_refused() {
     let missing = Verifier::new(&catalog(), &source("aws-sns"), &[]).err().unwrap_or_default();
     assert_eq!(missing.iter().map(|error| error.key.as_str()).collect::<Vec<_>>(), ["secrets"], "without a topic anybody's would do");
     assert_eq!(Reason::Unsupported.code(), "unsupported");
+}
+
+#[test]
+fn constant_contacts_detached_signatures_are_of_the_body_and_of_its_header() {
+    let (_catalog, verifier) = fresh("constant-contact", "api-key-1");
+    let sent = |pem: &str, body: &str, signed_body: &str, at: i64| {
+        let header =
+            BASE64_URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "b64": false, "crit": ["b64"], "kid": "c-1", "iat": at}).to_string());
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(signed(pem, &format!("{header}.{signed_body}")));
+        Sent::new(&[("x-ctct-webhook-sig", &format!("{header}..{signature}"))], body)
+    };
+    let body = r#"{"url":"https://api.example/1","api_key":"api-key-1","event_type":"tier.increase"}"#;
+    let good = sent(RSA_1, body, body, NOW);
+    let need = lacks(&verifier, &good);
+    assert_eq!(need.url, "https://developer.constantcontact.com/.well-known/jwks.json");
+    give(&verifier, &need, &json!({"keys": [jwk("c-1", RSA_1)]}).to_string());
+    let first = good.check(&verifier, NOW * 1000).unwrap();
+    assert_eq!(first.event_type(), Some("tier.increase"));
+    let later = sent(RSA_1, body, body, NOW + 1).check(&verifier, NOW * 1000).unwrap();
+    assert_ne!(first.event_key(), later.event_key(), "the same words signed later are another event");
+    let refused = |sent: Sent| reason(&sent.check(&verifier, NOW * 1000));
+    assert_eq!(refused(sent(RSA_1, &body.replace("increase", "decrease"), body, NOW)), "no_match", "another body");
+    assert_eq!(refused(sent(RSA_2, body, body, NOW)), "no_match", "another key");
+    let others = body.replace("api-key-1", "api-key-2");
+    assert_eq!(refused(sent(RSA_1, &others, &others, NOW)), "no_match", "another partner's");
 }

@@ -15,7 +15,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::{
     asymmetric::{self, PublicKey, SIGNATURE_BYTES_MAX},
-    candidates::{BASE64, BASE64_URL, Candidates, Width, credentials},
+    candidates::{Candidates, PASTED, PASTED_URL, Width, credentials},
     template::Chunk,
 };
 use crate::settings::scheme::Algorithm;
@@ -225,7 +225,7 @@ impl Step {
             Self::Base64 => {
                 let text = without_armour(secret.trim_ascii());
                 let text = &text[..];
-                BASE64.decode(text).or_else(|_| BASE64_URL.decode(text)).map_err(|_| "is not base64".into())
+                PASTED.decode(text).or_else(|_| PASTED_URL.decode(text)).map_err(|_| "is not base64".into())
             }
             Self::Hex => hex::decode(secret.trim_ascii()).map_err(|_| "is not hex".into()),
             Self::Text => Ok(secret),

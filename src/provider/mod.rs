@@ -10,11 +10,16 @@ mod challenge;
 #[cfg(test)]
 mod code_tests;
 mod cursor;
+mod cut;
+mod doubts;
 mod explain;
 pub mod fuzz;
 mod gzip;
 #[cfg(test)]
 mod handshake_tests;
+mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod items;
 #[cfg(test)]
 mod items_tests;
@@ -29,6 +34,7 @@ mod of_source;
 pub mod parts;
 mod plan;
 mod put;
+mod read;
 mod sample;
 mod secrets;
 mod selector;
@@ -51,9 +57,11 @@ use bytes::Bytes;
 
 pub use self::{
     catalog::{Catalog, Scheme},
+    doubts::doubts,
     explain::Finding,
     keys::{KeySet, KnownKeys, Need},
     sample::sample_body,
+    selector::is_form,
     sign::{Draft, Signed, generate_secret, sign},
     verified::{Verified, VerifiedRequest},
     verify::Verifier,

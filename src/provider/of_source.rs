@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use super::{Catalog, Scheme, SchemeError, catalog::strict};
 use crate::settings::{
     SchemeSpec, Source, SplitAt,
-    scheme::{ItemsSpec, ItemsTable},
+    scheme::{Dedup, ItemsSpec, ItemsTable, OneOrMany},
 };
 
 /// The provider's scheme, with what the source sets itself.
 pub fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<SchemeError>> {
     let Some(scheme) = catalog.get(&source.provider) else {
-        let message = format!("{:?} is not known: `hookonce providers list` shows those that are", source.provider);
-        return Err(vec![SchemeError::new("provider", &message)]);
+        return Err(vec![SchemeError::new("provider", &catalog.not_known(&source.provider))]);
     };
-    if source.key.is_none() && source.items.is_none() && source.scheme.as_ref().is_none_or(Map::is_empty) {
+    let own_identity = source.key.is_some() || source.dedup.is_some() || !source.ignore.is_empty();
+    if !own_identity && source.items.is_none() && source.scheme.as_ref().is_none_or(Map::is_empty) {
         return Ok(Arc::clone(scheme));
     }
     let in_scheme = |error: SchemeError| error.within("scheme");
@@ -27,19 +27,39 @@ pub fn scheme_of(catalog: &Catalog, source: &Source) -> Result<Arc<Scheme>, Vec<
     if let Some(split) = &source.items {
         spec.items = split_at(split, &spec).map_err(|message| vec![SchemeError::new("items", message)])?;
     }
-    if own_key {
-        match &mut spec.items {
-            // The source speaks of the events that it wants.
-            Some(ItemsSpec::Table(items)) if !items.optional => items.key.clone_from(&source.key),
-            _ => spec.key.clone_from(&source.key),
-        }
+    // The source speaks of the events that it wants.
+    match &mut spec.items {
+        Some(ItemsSpec::Table(items)) if !items.optional => own(source, &mut items.key, &mut items.dedup),
+        _ => own(source, &mut spec.key, &mut spec.dedup),
     }
+    if own_key {
+        // What it names, and what it was before, only the source's author knows.
+        (spec.identity, spec.key_before) = (None, None);
+    }
+    let known = spec.ignore.len();
+    spec.ignore.extend(source.ignore.iter().cloned());
     let rename = |error: SchemeError| match error.key.as_str() {
         "key" | "items.key" if own_key => SchemeError { key: "key".into(), ..error },
+        "dedup" | "items.dedup" if source.dedup.is_some() => SchemeError { key: "dedup".into(), ..error },
+        key if own_place(key, known).is_some() => SchemeError { key: own_place(key, known).unwrap_or_default(), ..error },
         "items.from" if source.items.is_some() => SchemeError { key: "items".into(), ..error },
         _ => in_scheme(error),
     };
     Scheme::new(&scheme.name, spec).map(Arc::new).map_err(|errors| errors.into_iter().map(rename).collect())
+}
+
+fn own(source: &Source, key: &mut Option<OneOrMany<String>>, dedup: &mut Option<Dedup>) {
+    if source.key.is_some() {
+        key.clone_from(&source.key);
+        *dedup = None;
+    }
+    *dedup = source.dedup.or(*dedup);
+}
+
+/// The source's own name of a place that it ignores; the scheme's come first.
+fn own_place(key: &str, known: usize) -> Option<String> {
+    let index: usize = key.strip_prefix("ignore[")?.strip_suffix(']')?.parse().ok()?;
+    Some(format!("ignore[{}]", index.checked_sub(known)?))
 }
 
 fn split_at(split: &SplitAt, spec: &SchemeSpec) -> Result<Option<ItemsSpec>, &'static str> {

@@ -1,11 +1,6 @@
 //! The parts of a verification by themselves, for micro-benchmarks: what of its time goes where.
 
-use super::{
-    Request, Verifier,
-    selector::Inputs,
-    template::Values,
-    verify::{content, document},
-};
+use super::{Request, Verifier, read::document, selector::Inputs, template::Values, verify::content};
 
 /// The event's key and type, found in one pass over the body.
 pub fn key_and_type(verifier: &Verifier, request: &Request<'_>) -> Option<(String, Option<String>)> {
@@ -13,8 +8,8 @@ pub fn key_and_type(verifier: &Verifier, request: &Request<'_>) -> Option<(Strin
     let document = document(plan, request, None);
     let found = plan.after.find(&document);
     let inputs = Inputs { request, found: found.as_ref(), signature: None };
-    let (key, event_type) = verifier.key_and_type(plan.key.as_ref(), plan.event_type.as_ref(), &inputs).ok()?;
-    Some((key?.0, event_type))
+    let read = verifier.told(&plan.identity, plan.event_type.as_ref(), &inputs).ok()?;
+    Some((read.told.key?, read.event_type))
 }
 
 /// How many pieces the signed content has, made from the scheme's template.

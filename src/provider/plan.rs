@@ -7,6 +7,7 @@ use super::{
     binds::Bind,
     candidates::Grammar,
     challenge::Challenge,
+    identity::{Identity, IdentityParts},
     items::Items,
     json::Pointers,
     jws,
@@ -16,8 +17,8 @@ use super::{
     template::Template,
 };
 use crate::settings::{
-    SchemeSpec,
-    scheme::{Algorithm, Direction, Encoding, Gzip, OneOrMany, TimeSpec, TimeUnit},
+    OnConflict, SchemeSpec,
+    scheme::{Algorithm, Direction, Encoding, Gzip, IdentitySpec, OneOrMany, TimeSpec, TimeUnit},
 };
 
 /// One bit each while a request's headers are counted.
@@ -50,12 +51,16 @@ pub struct Plan {
     pub id: Option<Selector>,
     pub key_id: Option<Selector>,
     pub gzip: Option<Gzip>,
-    pub key: Option<Selector>,
+    pub identity: Identity,
     /// The same body always has the same key, and is one event.
     pub key_is_of_body: bool,
+    /// A key of a list's values, or one whose author does not say that it names an event: under it another body is another event.
+    pub key_is_doubtful: bool,
     pub event_type: Option<Selector>,
     pub items: Option<Items>,
     pub challenges: Vec<Challenge>,
+    /// The key or the type is a part of the signature's own text.
+    pub reads_signature: bool,
     /// Headers that a request may have once: whoever reads the other one would see another request.
     pub once: Vec<String>,
     /// Places in the body that verifying needs, and those read once it is done.
@@ -92,10 +97,28 @@ impl Compiler {
         }
     }
 
+    fn grammar(&mut self, spec: &SchemeSpec, token: bool) -> Option<Grammar> {
+        let default = [if token { Encoding::Plain } else { Encoding::Hex }];
+        let encodings = spec.encoding.as_ref().map(OneOrMany::as_slice);
+        self.demand(encodings.is_none_or(|encodings| !encodings.is_empty()), "encoding", "is an empty list");
+        let encodings = encodings.filter(|encodings| !encodings.is_empty()).unwrap_or(&default);
+        let grammar = Grammar::new(&spec.signature, encodings, token);
+        grammar.map_err(|(key, message)| self.errors.push(SchemeError::new(&format!("signature.{key}"), &message))).ok()
+    }
+
+    fn own_identity(&mut self, spec: &SchemeSpec, event_type: Option<&Selector>, places: &mut Pointers) -> Identity {
+        let (key_at, dedup_at) = ("key".into(), "dedup".into());
+        let (key, key_before) = (spec.key.as_ref(), spec.key_before.as_deref());
+        let parts = IdentityParts { key, key_at, key_before, dedup: spec.dedup, dedup_at, event_type };
+        let mut identity = self.identity(spec, &parts, places);
+        identity.ignored = self.ignored(spec);
+        identity
+    }
+
     fn document(&mut self, text: &str) -> Option<Selector> {
         let selector = self.selector("document", text, &mut Pointers::default())?;
-        let known = selector.places().all(|place| matches!(place, Place::Form(_) | Place::Signature(_)));
-        self.demand(known, "document", "must be form:NAME or claim:PATH");
+        let known = selector.places().all(|place| matches!(place, Place::Form(_) | Place::Signature(_) | Place::Whole));
+        self.demand(known, "document", "must be form:NAME or claim:PATH, with |body: behind it where the body may be the JSON itself");
         Some(selector)
     }
 
@@ -163,7 +186,7 @@ impl Compiler {
         let texts = spec.content.as_ref().map_or(&[][..], OneOrMany::as_slice);
         let (in_query, in_body) = signature.places().fold((false, false), |(query, body), place| match place {
             Place::Query(_) | Place::Queries => (true, body),
-            Place::Body(_) | Place::Form(_) => (query, true),
+            Place::Body(_) | Place::Form(_) | Place::Whole => (query, true),
             _ => (query, body),
         });
         let covered = texts.iter().any(|text| in_query && text.contains("{url}") || in_body && text.contains("{body}"));
@@ -178,13 +201,7 @@ impl Plan {
         let (mut before, mut after) = (Pointers::default(), Pointers::default());
         let algorithms = spec.algorithm.as_slice().to_vec();
         let token = algorithms.contains(&Algorithm::Token);
-        let default = [if token { Encoding::Plain } else { Encoding::Hex }];
-        let encodings = spec.encoding.as_ref().map(OneOrMany::as_slice);
-        compiler.demand(encodings.is_none_or(|encodings| !encodings.is_empty()), "encoding", "is an empty list");
-        let encodings = encodings.filter(|encodings| !encodings.is_empty()).unwrap_or(&default);
-        let grammar = Grammar::new(&spec.signature, encodings, token)
-            .map_err(|(key, message)| compiler.errors.push(SchemeError::new(&format!("signature.{key}"), &message)))
-            .ok();
+        let grammar = compiler.grammar(spec, token);
         let signature = compiler.signature(spec, &mut before);
         let contents = compiler.contents(spec, &mut before);
         compiler.cross_check(spec, &contents);
@@ -195,21 +212,27 @@ impl Plan {
         let document = spec.document.as_deref().and_then(|text| compiler.document(text));
         let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
         let key_id = spec.key_id.as_deref().and_then(|text| compiler.selector("key_id", text, &mut before));
-        let key = spec.key.as_deref().and_then(|key| compiler.selector("key", key, &mut after));
         let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
+        let mut identity = compiler.own_identity(spec, event_type.as_ref(), &mut after);
         let items = compiler.items(spec);
         let challenges = compiler.challenges(&spec.challenge, &algorithms);
         let repeated = spec.signature.repeated;
-        let read = [time.as_ref().map(|time| &time.from), id.as_ref(), key.as_ref(), event_type.as_ref()];
+        let read = [time.as_ref().map(|time| &time.from), id.as_ref(), event_type.as_ref()];
         let signed_once = signature.as_ref().filter(|_| !repeated);
-        let once = headers_of(read.into_iter().flatten().chain(signed_once));
-        let few = once.len() <= HEADERS_MAX;
-        compiler.demand(few, "", &format!("names more than {HEADERS_MAX} headers"));
+        let of_key = identity.key.iter().flat_map(|key| key.selectors());
+        let once = headers_of(read.into_iter().flatten().chain(of_key).chain(signed_once));
+        compiler.demand(once.len() <= HEADERS_MAX, "", &format!("names more than {HEADERS_MAX} headers"));
         let (Some(grammar), Some(signature), Some(steps), true) = (grammar, signature, steps, compiler.errors.is_empty()) else {
             return Err(compiler.errors);
         };
+        let in_type = event_type.as_ref().is_some_and(|selector| selector.places().any(Place::is_of_signature));
+        let reads_signature = grammar.jws || in_type || identity.reads_signature();
         let numbered = signature.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries));
-        let key_is_of_body = document.is_none() && items.is_none() && key.as_ref().is_none_or(Selector::is_of_body);
+        let key_is_of_body = document.is_none() && items.is_none() && identity.is_of_body();
+        let key_is_doubtful = !spec.identity.as_ref().is_none_or(IdentitySpec::is_established) || identity.is_of_list(&after);
+        let signs_time = contents.iter().all(Template::has_timestamp) || time.as_ref().is_some_and(|time| in_body(&time.from));
+        identity.guarded = !token && !grammar.jws && !signs_time;
+        let items = items.map(|items: Items| items.guarded(identity.guarded));
         Ok(Self {
             algorithms,
             steps,
@@ -231,11 +254,13 @@ impl Plan {
             id,
             key_id,
             gzip: spec.gzip,
-            key,
+            identity,
             key_is_of_body,
+            key_is_doubtful,
             event_type,
             items,
             challenges,
+            reads_signature,
             once,
             before,
             after,
@@ -258,21 +283,37 @@ impl Plan {
         selector.resolve(&Inputs { request, found: None, signature: None }).ok().flatten().map(|(_, value)| value)
     }
 
+    /// What becomes of another body under a known key, where the source does not say.
+    pub fn on_conflict(&self) -> OnConflict {
+        if self.key_is_doubtful { OnConflict::Relay } else { OnConflict::Keep }
+    }
+
+    /// Whether what stands at this place is signed in every request.
+    pub fn covers(&self, place: &Place) -> bool {
+        let signed_id = self.id.as_ref().filter(|_| !self.contents.is_empty() && self.contents.iter().all(Template::has_id));
+        signed_id.is_some_and(|id| id.places().any(|signed| signed == place)) || self.signs(place, b"", None)
+    }
+
     /// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
     pub fn signs(&self, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
         if self.contents.is_empty() {
             let claim = self.grammar.jws && matches!(place, Place::Signature(_));
-            return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_));
+            return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_) | Place::Whole);
         }
         let covered = self.contents.iter().all(|content| content.covers(place));
         match place {
-            Place::Body(_) | Place::Member(_) => self.covers_body(),
+            Place::Body(_) | Place::Member(_) | Place::Whole => self.covers_body(),
             Place::Form(_) => self.covers_body() || covered,
             Place::Header(_) => id == Some(value) || covered,
             Place::Query(_) => covered,
             Place::Headers(_) | Place::Queries | Place::Signature(_) => false,
         }
     }
+}
+
+/// Whether it is the body that says it, which the signature covers.
+fn in_body(selector: &Selector) -> bool {
+    selector.places().all(|place| matches!(place, Place::Body(_)))
 }
 
 fn headers_of<'s>(selectors: impl Iterator<Item = &'s Selector>) -> Vec<String> {

@@ -33,6 +33,7 @@ impl Outgoing {
                     *url = format!("{base}?{}", String::from_utf8_lossy(&query));
                 }
             }
+            Place::Whole => self.body = value.into(),
             Place::Member(_) | Place::Signature(_) => return false,
         }
         true
@@ -40,7 +41,8 @@ impl Outgoing {
 
     /// Puts the JSON text that was made into the form field that the scheme has it in.
     pub fn wrap(&mut self, document: Option<&Selector>) {
-        let part = document.and_then(|selector| selector.alternatives[0].first());
+        let may_be_bare = |selector: &&Selector| selector.places().any(|place| *place == Place::Whole);
+        let part = document.filter(|selector| !may_be_bare(selector)).and_then(|selector| selector.alternatives[0].first());
         if let Some(Part { place: Place::Form(name), .. }) = part
             && is_json(&self.body)
         {
@@ -66,7 +68,7 @@ impl Outgoing {
     /// Puts a value into the headers that the selector's first alternative in headers names. Where parts are joined, its dotted pieces go
     /// to them in turn.
     pub fn put_in_headers(&mut self, selector: &Selector, value: &str) {
-        let in_header = |part: &Part| matches!(part.place, Place::Header(_));
+        let in_header = |part: &Part| matches!(part.place, Place::Header(_)) && part.only.is_none();
         let Some(parts) = selector.alternatives.iter().find(|parts| parts.iter().any(in_header)) else { return };
         for (part, piece) in pieces(parts, value) {
             if in_header(part) {
@@ -99,7 +101,10 @@ fn appended(form: &[u8], name: &str, value: &str) -> Vec<u8> {
 
 /// Puts a value into a document unless there is one; `[]` is each element, and one where there is none. Whether anything changed.
 pub fn put_json(document: &mut Value, path: &str, value: &str) -> bool {
-    let path = path.replace("[]", ".[]").replace("[0]", ".[0]");
+    let path = match path.strip_prefix('/') {
+        Some(pointer) => pointer.replace("/0", "/[0]").replace('/', "."),
+        None => path.replace("[]", ".[]").replace("[0]", ".[0]"),
+    };
     let steps: Vec<&str> = path.split('.').filter(|step| !step.is_empty()).collect();
     put_at(document, &steps, value)
 }

@@ -14,9 +14,10 @@ pub fn sample_body(scheme: &Scheme, event_type: &str, id: &str) -> Result<Vec<u8
     let form = scheme.spec.content_type.as_deref().is_some_and(|kind| kind.contains("form"));
     let mut outgoing = Outgoing::default();
     let mut last = Vec::new();
-    let (type_at, key_at) = plan.items.as_ref().map_or((&plan.event_type, &plan.key), |items| (&items.event_type, &items.key));
-    for (selector, value) in [(type_at, event_type), (key_at, id)] {
-        for (part, piece) in selector.iter().flat_map(|selector| in_body(selector, value)) {
+    let (type_at, identity) = plan.items.as_ref().map_or((&plan.event_type, &plan.identity), |items| (&items.event_type, &items.identity));
+    let keys = identity.key.iter().flat_map(|key| key.values(id));
+    for (selector, value) in type_at.iter().map(|selector| (selector, event_type)).chain(keys) {
+        for (part, piece) in in_body(selector, value) {
             let outside = plan.items.as_ref().filter(|_| matches!(part.place, Place::Body(_))).map(|items| items.outside(part));
             let part = outside.as_ref().unwrap_or(part);
             match &part.place {

@@ -18,6 +18,8 @@ pub enum Place {
     Headers(String),
     /// An index into the found values.
     Body(usize),
+    /// The whole body; in an event key, its digest.
+    Whole,
     /// An index into the found names.
     Member(usize),
     Query(String),
@@ -34,11 +36,19 @@ impl std::fmt::Display for Place {
             Self::Header(name) => write!(f, "the header {name}"),
             Self::Headers(start) => write!(f, "any header {start}…"),
             Self::Body(_) | Self::Member(_) => f.write_str("a member of the body"),
+            Self::Whole => f.write_str("the body"),
             Self::Queries => f.write_str("any query parameter"),
             Self::Query(name) => write!(f, "the query parameter {name}"),
             Self::Form(name) => write!(f, "the form field {name}"),
             Self::Signature(name) => write!(f, "the signature's {name}"),
         }
+    }
+}
+
+impl Place {
+    /// Whether it is a part of the signature's own text.
+    pub fn is_of_signature(&self) -> bool {
+        matches!(self, Self::Signature(_))
     }
 }
 
@@ -48,6 +58,8 @@ pub struct Part {
     /// What stands behind the colon, as it was written: to put a value there.
     pub written: String,
     pub optional: bool,
+    /// It is there only where it is this.
+    pub only: Option<String>,
 }
 
 /// Alternatives, each a join of parts.
@@ -73,24 +85,21 @@ pub type Resolved<'a> = Option<(usize, Cow<'a, [u8]>)>;
 
 impl Selector {
     pub fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
-        let mut alternatives = Vec::new();
-        for alternative in text.split('|') {
-            let parts: Vec<Part> = alternative.split('+').map(|part| parse_part(part.trim(), pointers)).collect::<Result<_, _>>()?;
-            if parts.iter().all(|part| part.optional) {
-                return Err(format!("{alternative:?}: one part at least must not be optional"));
-            }
-            alternatives.push(parts);
+        let selector = Self::parse_optional(text, pointers)?;
+        match selector.alternatives.iter().position(|parts| parts.iter().all(|part| part.optional)) {
+            Some(at) => Err(format!("{:?}: one part at least must not be optional", text.split('|').nth(at).unwrap_or_default())),
+            None => Ok(selector),
         }
-        Ok(Self { alternatives })
+    }
+
+    /// The same; all of it may be missing.
+    pub fn parse_optional(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
+        let parts = |alternative: &str| alternative.split('+').map(|part| parse_part(part.trim(), pointers)).collect();
+        Ok(Self { alternatives: text.split('|').map(parts).collect::<Result<_, _>>()? })
     }
 
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.alternatives.iter().flatten().map(|part| &part.place)
-    }
-
-    /// Whether every value is one of the JSON body's: nothing else of the request changes it.
-    pub fn is_of_body(&self) -> bool {
-        self.places().all(|place| matches!(place, Place::Body(_) | Place::Member(_)))
     }
 
     /// The first alternative whose parts are there and not empty.
@@ -124,12 +133,19 @@ fn all_headers<'a>(request: &Request<'a>, wanted: impl Fn(&str) -> bool) -> impl
 
 fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
     let (text, optional) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
+    if text == "body:" {
+        return Ok(Part { place: Place::Whole, written: String::new(), optional, only: None });
+    }
     let wrong = || {
         format!(
             "{text:?} names no place: write header:NAME, body:PATH, raw:PATH, member:NAME, query:NAME, form:NAME, signature:MEMBER or claim:PATH"
         )
     };
     let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+    let (name, only) = match name.split_once('=') {
+        Some((name, only)) if kind == "header" && !name.is_empty() && !only.is_empty() => (name, Some(only.to_owned())),
+        _ => (name, None),
+    };
     let place = match kind {
         "header" if name.len() > 1 && name.ends_with('*') && name[..name.len() - 1].bytes().all(is_name) => {
             Place::Headers(name[..name.len() - 1].to_ascii_lowercase())
@@ -145,7 +161,7 @@ fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
         "signature" | "claim" => Place::Signature(name.into()),
         _ => return Err(wrong()),
     };
-    Ok(Part { place, written: name.into(), optional })
+    Ok(Part { place, written: name.into(), optional, only })
 }
 
 /// RFC 9110 section 5.6.2, without the star, which stands for any run.
@@ -156,7 +172,8 @@ fn is_name(byte: u8) -> bool {
 fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     let mut joined: Option<Cow<'a, [u8]>> = None;
     for part in parts {
-        let value = value_at(&part.place, inputs)?.filter(|value| !value.is_empty());
+        let is_meant = |value: &Cow<'_, [u8]>| part.only.as_ref().is_none_or(|only| only.as_bytes() == &value[..]);
+        let value = value_at(&part.place, inputs)?.filter(|value| !value.is_empty() && is_meant(value));
         match (value, &mut joined) {
             (None, _) if part.optional => {}
             (None, _) => return Ok(None),
@@ -171,8 +188,9 @@ fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>
     Ok(joined)
 }
 
-fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
+pub fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     Ok(match place {
+        Place::Whole => Some(Cow::Borrowed(&inputs.request.body[..])),
         Place::Header(name) => header(inputs.request, name)?.map(Cow::Borrowed),
         Place::Headers(start) => all_headers(inputs.request, |known| known.starts_with(start.as_str())).next(),
         Place::Body(index) => inputs.found.and_then(|found| found.value(*index)).cloned().map(bytes_of),

@@ -1,5 +1,7 @@
 //! Signs as a provider does: from the same scheme data that verifies. For `send`, for `dev`'s generated secrets and for tests.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use base64::Engine as _;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,15 +15,17 @@ use super::{
     mac::{self, Step, key_bytes},
     plan::Plan,
     put::Outgoing,
-    selector::{Inputs, Part, Place},
-    template::{Absent, Chunk, Values},
-    verify::document,
+    read::document,
+    selector::{Inputs, Part, Place, Selector},
+    template::{Absent, Chunk, Template, Values},
 };
 use crate::settings::scheme::{Algorithm, TimeUnit};
 
 /// What is to be sent.
 pub struct Draft<'a> {
     pub id: &'a str,
+    /// What stands already, by lower-case names: the id and the type, say.
+    pub headers: &'a [(String, String)],
     pub event_type: Option<&'a str>,
     pub unix_seconds: i64,
     pub body: &'a [u8],
@@ -44,17 +48,21 @@ pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     own_keys(plan)?;
     let content_type = scheme.spec.content_type.as_deref().unwrap_or("application/json");
-    let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-    let mut outgoing = Outgoing { headers, body: draft.body.to_vec(), url: draft.url.map(str::to_owned) };
-    for selector in [&plan.id, &plan.key].into_iter().flatten() {
-        outgoing.put_in_headers(selector, draft.id);
+    let mut headers = draft.headers.to_vec();
+    if !headers.iter().any(|(name, _)| name == "content-type") {
+        headers.insert(0, ("content-type".to_owned(), content_type.to_owned()));
     }
+    let mut outgoing = Outgoing { headers, body: draft.body.to_vec(), url: draft.url.map(str::to_owned) };
     if let (Some(selector), Some(event_type)) = (&plan.event_type, draft.event_type) {
         outgoing.put_in_headers(selector, event_type);
     }
     let timestamp = plan.time.as_ref().map(|time| written(time.unit, draft.unix_seconds));
     if let (Some(part), Some(timestamp)) = (time_part(plan), &timestamp) {
         outgoing.put(part, timestamp);
+    }
+    let keys = plan.identity.key.iter().flat_map(|key| key.values(draft.id));
+    for (selector, value) in plan.id.iter().map(|selector| (selector, draft.id)).chain(keys) {
+        outgoing.put_in_headers(selector, value);
     }
     complete(plan, draft, &mut outgoing);
 
@@ -68,11 +76,8 @@ pub fn sign(scheme: &Scheme, secret: &SecretString, draft: &Draft<'_>) -> Result
         outgoing.put(part, &format!("{}{token}", plan.grammar.prefix.as_deref().unwrap_or_default()));
         return Ok(Signed { headers: outgoing.headers, body: outgoing.body, url: outgoing.url });
     }
-    let digest = digest(plan, secret, draft, &outgoing, timestamp.as_deref())?;
-    let leading: Vec<(&str, &str)> = match (time_part(plan), &timestamp) {
-        (Some(Part { place: Place::Signature(name), .. }), Some(timestamp)) => vec![(name, timestamp)],
-        _ => Vec::new(),
-    };
+    let leading = leading(plan, draft, timestamp.as_deref());
+    let digest = digest(plan, secret, draft, &outgoing, (timestamp.as_deref(), &leading))?;
     if !outgoing.put(part, &plan.grammar.write(&leading, &digest)) {
         return Err(SchemeError::new("signature.from", &format!("this request has no room for {}", part.place)));
     }
@@ -104,11 +109,11 @@ fn token(plan: &Plan, secret: &SecretString, draft: &Draft<'_>, outgoing: &Outgo
             chunks.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect();
         claims.insert(name.into(), String::from_utf8_lossy(&text).into());
     }
-    for (selector, value) in [(&plan.key, Some(draft.id)), (&plan.event_type, draft.event_type)] {
-        for part in selector.iter().filter_map(|selector| selector.alternatives[0].first()) {
-            if let (Place::Signature(name), Some(value)) = (&part.place, value) {
-                claims.insert(name.clone(), value.into());
-            }
+    let keys = plan.identity.key.iter().flat_map(|key| key.values(draft.id));
+    let types = plan.event_type.iter().filter_map(|selector| Some((selector, draft.event_type?)));
+    for (selector, value) in keys.chain(types) {
+        if let Some(Part { place: Place::Signature(name), .. }) = selector.alternatives[0].first() {
+            claims.insert(name.clone(), value.into());
         }
     }
     claims.insert("iat".into(), draft.unix_seconds.into());
@@ -149,12 +154,28 @@ fn complete(plan: &Plan, draft: &Draft<'_>, outgoing: &mut Outgoing) {
     }
 }
 
+/// What stands in the signature's text beside the digest: the time, a nonce.
+fn leading<'a>(plan: &'a Plan, draft: &Draft<'a>, timestamp: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    let mut members: Vec<(&str, &str)> = Vec::new();
+    if let (Some(Part { place: Place::Signature(name), .. }), Some(timestamp)) = (time_part(plan), timestamp) {
+        members.push((name, timestamp));
+    }
+    for place in plan.contents.iter().flat_map(Template::selectors).flat_map(Selector::places) {
+        if let Place::Signature(name) = place
+            && !members.iter().any(|(known, _)| known == name)
+        {
+            members.push((name, draft.id));
+        }
+    }
+    members
+}
+
 fn digest(
     plan: &Plan,
     secret: &SecretString,
     draft: &Draft<'_>,
     outgoing: &Outgoing,
-    timestamp: Option<&str>,
+    (timestamp, leading): (Option<&str>, &[(&str, &str)]),
 ) -> Result<Vec<u8>, SchemeError> {
     let key = key_bytes(&plan.steps, secret.expose_secret()).map_err(|message| SchemeError::new("secret", &message))?;
     let body = Bytes::copy_from_slice(&outgoing.body);
@@ -162,12 +183,15 @@ fn digest(
     let request = Request { method: draft.method, url: outgoing.url.as_deref(), query: None, headers: &headers, body: &body };
     let document = document(plan, &request, None);
     let found = plan.before.find(if in_document(plan) { &body } else { &document });
-    let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
+    let text = plan.grammar.write(leading, b"");
+    let inputs = Inputs { request: &request, found: found.as_ref(), signature: Some((&plan.grammar, &text)) };
     let there = plan.time.as_ref().and_then(|time| time.from.resolve(&inputs).ok().flatten());
     let there = there.map(|(_, value)| String::from_utf8_lossy(&value).into_owned());
+    let id = plan.id.as_ref().and_then(|selector| selector.resolve(&inputs).ok().flatten());
+    let id = id.map_or_else(|| draft.id.as_bytes().to_vec(), |(_, id)| id.into_owned());
     let timestamp = there.as_deref().or(timestamp);
     let url_decode = plan.url_decode.as_deref();
-    let values = Values { timestamp, id: Some(draft.id.as_bytes()), url_decode, ..Values::none(&inputs) };
+    let values = Values { timestamp, id: Some(&id), url_decode, ..Values::none(&inputs) };
     let mut content = Ok(Vec::new());
     for template in &plan.contents {
         content = template.resolve(&values);
@@ -194,6 +218,10 @@ fn written(unit: TimeUnit, unix_seconds: i64) -> String {
     match unit {
         TimeUnit::S => unix_seconds.to_string(),
         TimeUnit::Ms => unix_seconds.saturating_mul(1000).to_string(),
+        TimeUnit::HttpDate => {
+            let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or(0));
+            httpdate::fmt_http_date(time)
+        }
         TimeUnit::Rfc3339 => {
             OffsetDateTime::from_unix_timestamp(unix_seconds).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
         }
@@ -261,8 +289,15 @@ mod tests {
     #[test]
     fn headers_are_those_the_provider_sends() {
         let catalog = Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let draft =
-            |event_type| Draft { id: "id1", event_type: Some(event_type), unix_seconds: 99, body: b"{}", url: None, method: "POST" };
+        let draft = |event_type| Draft {
+            id: "id1",
+            headers: &[],
+            event_type: Some(event_type),
+            unix_seconds: 99,
+            body: b"{}",
+            url: None,
+            method: "POST",
+        };
         let names = |provider, event_type| {
             let headers = sign(catalog.get(provider).unwrap(), &"whsec_AAEC".into(), &draft(event_type)).unwrap();
             headers.headers.into_iter().collect::<BTreeMap<_, _>>()

@@ -30,6 +30,8 @@ enum Piece {
     /// The same of the URL.
     UrlHash(Hash, Option<Encoding>),
     Value(Selector),
+    /// The same in lower case.
+    Lower(Selector),
     /// Nothing where it is missing.
     Optional(Selector),
     /// Nothing at all, but it must be there.
@@ -37,6 +39,7 @@ enum Piece {
     Path,
     PathEscaped,
     Base,
+    Host,
     FormSorted,
     QuerySorted,
     UrlAndFormSorted,
@@ -173,9 +176,10 @@ impl Template {
     }
 
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
-        self.pieces
-            .iter()
-            .filter_map(|piece| if let Piece::Value(selector) | Piece::Optional(selector) = piece { Some(selector) } else { None })
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Value(selector) | Piece::Lower(selector) | Piece::Optional(selector) => Some(selector),
+            _ => None,
+        })
     }
 
     /// The headers that list signed ones.
@@ -230,6 +234,7 @@ impl Template {
                     Piece::Path => Cow::Borrowed(canonical::path_of(request.url.ok_or(Absent::Url)?).as_bytes()),
                     Piece::PathEscaped => Cow::Owned(canonical::path_escaped(request.url.ok_or(Absent::Url)?).into_bytes()),
                     Piece::Base => Cow::Borrowed(canonical::base_of(request.url.ok_or(Absent::Url)?).as_bytes()),
+                    Piece::Host => Cow::Borrowed(canonical::host_of(request.url.ok_or(Absent::Url)?).as_bytes()),
                     Piece::FormSorted => Cow::Owned(canonical::form_sorted(request).ok_or_else(no_form)?),
                     Piece::QuerySorted => Cow::Owned(canonical::query_sorted(request)),
                     Piece::UrlAndFormSorted => {
@@ -259,6 +264,7 @@ impl Template {
                     Piece::Method => Cow::Borrowed(request.method.as_bytes()),
                     Piece::Secret => return Ok(Chunk::Secret),
                     Piece::Value(selector) => there(selector, values)?,
+                    Piece::Lower(selector) => Cow::Owned(String::from_utf8_lossy(&there(selector, values)?).to_lowercase().into_bytes()),
                 }))
             })
             .collect()
@@ -280,12 +286,14 @@ fn piece(name: &str, pointers: &mut Pointers) -> Result<Piece, String> {
         "path" => Piece::Path,
         "path_escaped" => Piece::PathEscaped,
         "base" => Piece::Base,
+        "host" => Piece::Host,
         "form_sorted" => Piece::FormSorted,
         "query_sorted" => Piece::QuerySorted,
         "url_and_form_sorted" => Piece::UrlAndFormSorted,
         "json:body" => Piece::JsonBody,
         "crc32:body" => Piece::Crc32,
         "key_name" => Piece::KeyName,
+        name if name.starts_with("lower:") => Piece::Lower(Selector::parse(&name["lower:".len()..], pointers)?),
         name => match (name.strip_prefix("hash:"), name.strip_prefix("listed:"), name.strip_prefix('?'), name.strip_suffix('?')) {
             (Some(_), ..) => body_hash(name)?,
             (_, Some(header), ..) => Piece::Listed(header.to_ascii_lowercase()),

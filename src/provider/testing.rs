@@ -69,7 +69,8 @@ impl Sent {
     }
 
     pub fn signed_bytes(verifier: &Verifier, secret: &SecretString, event_type: &str, at: i64, body: &[u8]) -> Self {
-        let draft = Draft { id: "id_1", event_type: Some(event_type), unix_seconds: at, body, url: Some(URL), method: "POST" };
+        let draft =
+            Draft { id: "id_1", headers: &[], event_type: Some(event_type), unix_seconds: at, body, url: Some(URL), method: "POST" };
         let signed = sign(verifier.scheme(), secret, &draft).unwrap();
         Self { method: "POST", url: signed.url, headers: signed.headers, body: signed.body.into() }
     }

@@ -31,7 +31,11 @@ pub fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Resu
     let unix_ms = unix_ms(time.unit, &text).ok_or_else(malformed)?;
     if let Some(tolerance_ms) = time.tolerance_ms {
         // A time in whole seconds is compared in whole seconds, as the providers' own libraries do.
-        let now = if time.unit == TimeUnit::S { now_unix_ms.div_euclid(1000).saturating_mul(1000) } else { now_unix_ms };
+        let now = if matches!(time.unit, TimeUnit::S | TimeUnit::HttpDate) {
+            now_unix_ms.div_euclid(1000).saturating_mul(1000)
+        } else {
+            now_unix_ms
+        };
         let age_ms = now.saturating_sub(unix_ms);
         if age_ms > tolerance_ms {
             return Err(rejection(Reason::TimestampTooOld, format!("signed {} s ago", age_ms / 1000)));
@@ -44,6 +48,10 @@ pub fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Resu
 }
 
 pub fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
+    if unit == TimeUnit::HttpDate {
+        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        return i64::try_from(since.as_millis()).ok();
+    }
     if unit == TimeUnit::Rfc3339 {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         return i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok();

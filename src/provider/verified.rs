@@ -3,16 +3,21 @@
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use super::{ChallengeAnswer, Request};
-use crate::event::BodyDigest;
+use super::{ChallengeAnswer, identity::Told};
+use crate::{event::BodyDigest, settings::scheme::Dedup};
 
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest {
     body: Bytes,
     digest: BodyDigest,
-    event_key: String,
+    compared: BodyDigest,
+    event_key: Option<String>,
+    key_before: Option<String>,
+    dedup: Dedup,
+    kind: Option<String>,
     event_type: Option<String>,
     key_is_signed: bool,
+    is_guarded: bool,
     key_is_of_body: bool,
     handshake: Option<Handshake>,
     items: Vec<VerifiedRequest>,
@@ -41,23 +46,49 @@ impl VerifiedRequest {
         &self.body
     }
 
+    /// Of the body as it is read: unpacked, where it came packed.
     pub fn digest(&self) -> &BodyDigest {
         &self.digest
     }
 
-    /// Never empty: where the request has none, the hex SHA-256 of the body; where it is longer than 255 bytes or has control
-    /// characters, the hex SHA-256 of itself.
-    pub fn event_key(&self) -> &str {
-        &self.event_key
+    /// What repeats are compared by: the digest without the places that the scheme ignores, with what else tells two events apart.
+    pub fn compared(&self) -> &BodyDigest {
+        &self.compared
+    }
+
+    /// What the request says of itself, never empty; where it is longer than 255 bytes or has control characters, the hex SHA-256 of itself.
+    /// None where it says nothing.
+    pub fn event_key(&self) -> Option<&str> {
+        self.event_key.as_deref()
+    }
+
+    /// The event key as earlier versions made it, where that was another and the verifier looks back.
+    pub fn key_before(&self) -> Option<&str> {
+        self.key_before.as_deref()
+    }
+
+    /// The event type in a header, where that is what tells events of one unsigned key apart.
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// What makes another request the same event.
+    pub fn dedup(&self) -> Dedup {
+        self.dedup
     }
 
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
 
-    /// Whether the signature covers the event key (always where the body's digest is the key).
+    /// Whether the signature covers each part of the event key.
     pub fn key_is_signed(&self) -> bool {
         self.key_is_signed
+    }
+
+    /// Whether the same body under another key is looked at: the signature covers the body, and neither the key nor a time.
+    pub fn is_guarded(&self) -> bool {
+        self.is_guarded
     }
 
     /// Whether the same body always is the same event.
@@ -91,13 +122,12 @@ impl VerifiedRequest {
     }
 }
 
-/// The key, with whether the signature covers it; and the type.
-pub(super) type KeyAndType = (Option<(String, bool)>, Option<String>);
-
 /// What was read of a request.
-#[derive(Default)]
 pub(super) struct Read {
-    pub key: Option<(String, bool)>,
+    /// Of the body, and what repeats are compared by.
+    pub digests: (BodyDigest, BodyDigest),
+    pub told: Told,
+    pub key_before: Option<String>,
     pub key_is_of_body: bool,
     pub event_type: Option<String>,
     pub handshake: Option<Handshake>,
@@ -105,24 +135,38 @@ pub(super) struct Read {
 }
 
 impl Read {
-    pub fn handshake(handshake: Handshake) -> Self {
-        Self { handshake: Some(handshake), ..Self::default() }
+    pub fn handshake(handshake: Handshake, body: &[u8]) -> Self {
+        let digest = BodyDigest::of(body);
+        let told = Told { key: None, dedup: Dedup::None, signed: true, guarded: false, kind: None };
+        Self {
+            digests: (digest, digest),
+            told,
+            key_before: None,
+            key_is_of_body: false,
+            event_type: None,
+            handshake: Some(handshake),
+            items: Vec::new(),
+        }
     }
 }
 
-/// `digest` is that of the body as it is read: unpacked, where it came packed.
-pub(super) fn accepted(request: &Request<'_>, digest: BodyDigest, read: Read) -> VerifiedRequest {
-    whole(request.body.clone(), digest, read)
-}
-
-/// A part of a request that was verified.
-pub(super) fn item(body: Bytes, read: Read, content_type: Option<&'static str>) -> VerifiedRequest {
-    let digest = BodyDigest::of(&body);
-    VerifiedRequest { content_type, ..whole(body, digest, read) }
-}
-
-fn whole(body: Bytes, digest: BodyDigest, read: Read) -> VerifiedRequest {
-    let Read { key, key_is_of_body, event_type, handshake, items } = read;
-    let (event_key, key_is_signed) = key.unwrap_or_else(|| (hex::encode(digest.0), true));
-    VerifiedRequest { body, digest, event_key, event_type, key_is_signed, key_is_of_body, handshake, items, content_type: None }
+/// A request, or a part of one, that was verified.
+pub(super) fn accepted(body: Bytes, read: Read, content_type: Option<&'static str>) -> VerifiedRequest {
+    let Read { digests: (digest, compared), told, key_before, key_is_of_body, event_type, handshake, items } = read;
+    VerifiedRequest {
+        body,
+        digest,
+        compared,
+        event_key: told.key,
+        key_before,
+        dedup: told.dedup,
+        kind: told.kind,
+        event_type,
+        key_is_signed: told.signed,
+        is_guarded: told.guarded,
+        key_is_of_body,
+        handshake,
+        items,
+        content_type,
+    }
 }

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{
     Catalog, Reason, Rejection, Request, Scheme, SchemeError,
-    candidates::{Candidates, Grammar, TooMany},
+    candidates::{Candidates, TooMany},
     canonical::{escaped, other_ports},
     challenge::Challenge,
     gzip::{Broken, unpacked},
@@ -18,18 +18,16 @@ use super::{
     mac::{self, Key, key_name},
     of_source::scheme_of,
     plan::Plan,
+    read::{document, find},
     secrets::{keys_of, written_in},
     selector::{Inputs, Place, Repeated, Resolved, Selector},
     template::{Absent, Chunk, Template, Values},
     times::timestamp,
-    verified::{Handshake, KeyAndType, Read, Verified, VerifiedRequest, accepted},
+    verified::{Handshake, Read, Verified, VerifiedRequest, accepted},
 };
-use crate::{
-    event::BodyDigest,
-    settings::{
-        Source,
-        scheme::{Algorithm, Gzip},
-    },
+use crate::settings::{
+    OnConflict, Source,
+    scheme::{Algorithm, Gzip},
 };
 
 /// A longer key or type is no name any more.
@@ -53,6 +51,10 @@ pub struct Verifier {
     /// For a scheme whose keys are fetched: those that are known, and the secrets as they are written.
     known: Arc<KnownKeys>,
     secrets: Vec<SecretString>,
+    /// Keys are read as earlier versions made them, too.
+    pub(super) looks_back: bool,
+    /// For requests without this scheme's signature: another form of the provider's.
+    also: Option<Box<Verifier>>,
 }
 
 impl Verifier {
@@ -93,8 +95,52 @@ impl Verifier {
         let learns = source.learn_secret && plan.learns_secret();
         let key_names = secrets.iter().map(|secret| key_name(&plan.steps, secret.expose_secret()).map(str::to_owned)).collect();
         let known = Arc::clone(catalog.known_keys());
+        let written_as = secrets;
         let secrets = if plan.keys.is_some() { written_in(secrets) } else { Vec::new() };
-        Ok((Self { scheme, plan, keys, tokens: held.clone(), held, key_names, learns, known, secrets }, errors))
+        let tokens = held.clone();
+        let also = Self::also(catalog, source, &scheme, written_as)?;
+        let mut errors = errors;
+        if also.as_ref().is_some_and(|also| also.keys_len() > 0) && !errors.is_empty() {
+            // A secret of the other form is right where it fits that one.
+            errors.retain(|error| !also.as_ref().is_some_and(|also| also.takes_secret(error, written_as)));
+        }
+        Ok((Self { scheme, plan, keys, tokens, held, key_names, learns, known, secrets, looks_back: false, also }, errors))
+    }
+
+    /// The verifier of the scheme's other form, with the source's own fields but for those of the scheme.
+    fn also(catalog: &Catalog, source: &Source, scheme: &Scheme, secrets: &[SecretString]) -> Result<Option<Box<Self>>, Vec<SchemeError>> {
+        let Some(name) = &scheme.spec.also else { return Ok(None) };
+        if source.provider == *name || catalog.get(name).is_none_or(|other| other.spec.also.is_some()) {
+            return Err(vec![SchemeError::new("also", &format!("{name:?} is no provider, or one with another form itself"))]);
+        }
+        let source = Source { provider: name.clone(), scheme: None, ..source.clone() };
+        Ok(Some(Box::new(Self::build(catalog, &source, secrets)?.0)))
+    }
+
+    /// Whether the secret that this error is about is one for this scheme.
+    fn takes_secret(&self, error: &SchemeError, secrets: &[SecretString]) -> bool {
+        let index = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+        index.and_then(|index| secrets.get(index)).is_some_and(|secret| keys_of(&self.plan, std::slice::from_ref(secret)).1.is_empty())
+    }
+
+    /// Who verifies this request: the other form, where it has that one's signature and not this one's.
+    pub(super) fn for_request(&self, request: &Request<'_>) -> &Self {
+        let Some(also) = &self.also else { return self };
+        if self.has_signature(request) || !also.has_signature(request) { self } else { also }
+    }
+
+    fn has_signature(&self, request: &Request<'_>) -> bool {
+        let (document, mut latin1) = (document(&self.plan, request, None), None);
+        let found = find(&self.plan.before, &document, &mut latin1);
+        signatures(&self.plan, &Inputs { request, found: found.as_ref(), signature: None }).is_ok()
+    }
+
+    /// The same, telling the keys of earlier versions as well: for as long as there may be events that were recorded under them.
+    #[must_use]
+    pub fn looking_back(mut self, looks_back: bool) -> Self {
+        self.looks_back = looks_back;
+        self.also = self.also.map(|also| Box::new(also.looking_back(looks_back)));
+        self
     }
 
     /// With the token that handshakes are asked for. Without one, it is any of the secrets.
@@ -113,7 +159,9 @@ impl Verifier {
         let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
         let known = Arc::clone(&self.known);
-        let made = Self { scheme, plan, keys, tokens, held, key_names: Vec::new(), learns: self.learns, known, secrets: Vec::new() };
+        let (learns, looks_back) = (self.learns, self.looks_back);
+        let (key_names, secrets, also) = (Vec::new(), Vec::new(), None);
+        let made = Self { scheme, plan, keys, tokens, held, key_names, learns, known, secrets, looks_back, also };
         (self.is_open() && errors.is_empty()).then_some(made)
     }
 
@@ -127,7 +175,9 @@ impl Verifier {
         let token = self.plan.algorithms.contains(&Algorithm::Token);
         let brought = self.plan.challenges.iter().filter_map(|challenge| challenge.keep.as_ref()).flat_map(Selector::places);
         let places = self.plan.signature.places().filter(move |_| token).chain(brought);
-        places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
+        let own = places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None });
+        let others: Vec<&str> = self.also.iter().flat_map(|also| also.secret_headers().collect::<Vec<_>>()).collect();
+        own.chain(others)
     }
 
     /// Where keys that were fetched for it are to be put.
@@ -145,6 +195,11 @@ impl Verifier {
             return self.secrets.len();
         }
         self.keys.iter().map(|(_, keys)| keys.len()).max().unwrap_or(0)
+    }
+
+    /// What becomes of another body under a known key, where the source does not say.
+    pub fn on_conflict(&self) -> OnConflict {
+        self.plan.on_conflict()
     }
 
     /// Whether requests by this method can be anything but refused.
@@ -172,6 +227,10 @@ impl Verifier {
         now_unix_ms: i64,
         known: impl FnOnce() -> Option<K>,
     ) -> Result<Verified<K>, Rejection> {
+        self.for_request(request).verify_own(request, now_unix_ms, known)
+    }
+
+    fn verify_own<K>(&self, request: &Request<'_>, now_unix_ms: i64, known: impl FnOnce() -> Option<K>) -> Result<Verified<K>, Rejection> {
         let plan = &*self.plan;
         once(&plan.once, request)?;
         if let Some(verified) = self.unsigned_handshake(request)? {
@@ -195,7 +254,7 @@ impl Verifier {
         {
             return Ok(Verified::Known(known));
         }
-        self.read(request, &view).map(Verified::New)
+        self.read(&view).map(|read| Verified::New(accepted(request.body.clone(), read, None)))
     }
 
     /// Checks the signature, and where senders of a scheme differ, with the body and the URL in their other forms; gives the place of the
@@ -214,8 +273,8 @@ impl Verifier {
 
     fn check_at_url(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
         let plan = &*self.plan;
-        let document = document(plan, request, None);
-        let found = if plan.before.is_empty() { None } else { plan.before.find(&document) };
+        let (document, mut latin1) = (document(plan, request, None), None);
+        let found = find(&plan.before, &document, &mut latin1);
         let inputs = Inputs { request, found: found.as_ref(), signature: None };
         let texts = signatures(plan, &inputs)?;
         let Some(separator) = &plan.groups else { return self.check_one(inputs, &texts, now_unix_ms) };
@@ -346,51 +405,10 @@ impl Verifier {
         Ok(candidates)
     }
 
-    /// What is read of a request whose signature is right. `view` has the body as it is to be read.
-    fn read(&self, request: &Request<'_>, view: &Request<'_>) -> Result<VerifiedRequest, Rejection> {
-        let plan = &*self.plan;
-        let read = Inputs { request: view, found: None, signature: None };
-        // The claims of a token are read like the body.
-        let token = if plan.grammar.jws { signatures(plan, &read)? } else { Vec::new() };
-        let token = token.first().and_then(|text| std::str::from_utf8(text).ok()).map(|text| (&plan.grammar, text));
-        let document = document(plan, view, token);
-        let items = self.items(&document, view, token)?;
-        let found = if plan.after.is_empty() { None } else { plan.after.find(&document) };
-        let inputs = Inputs { request: view, found: found.as_ref(), signature: token };
-        let (key, event_type) = self.key_and_type(plan.key.as_ref(), plan.event_type.as_ref(), &inputs)?;
-        Ok(accepted(
-            request,
-            BodyDigest::of(view.body),
-            Read { key, key_is_of_body: plan.key_is_of_body, event_type, handshake: None, items },
-        ))
-    }
-
-    /// What these selectors name: the key, with whether the signature covers it, and the type.
-    pub(super) fn key_and_type(
-        &self,
-        key: Option<&Selector>,
-        event_type: Option<&Selector>,
-        inputs: &Inputs<'_>,
-    ) -> Result<KeyAndType, Rejection> {
-        let plan = &*self.plan;
-        let event_type = match event_type {
-            Some(selector) => resolve(selector, inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
-            None => None,
-        };
-        let Some(selector) = key else { return Ok((None, event_type)) };
-        let found = resolve(selector, inputs)?.filter(|(_, value)| !value.trim_ascii().is_empty());
-        let key = found.map(|(alternative, value)| {
-            let id = plan.signed_id(inputs.request);
-            let signed = selector.alternatives[alternative].iter().all(|part| plan.signs(&part.place, &value, id.as_deref()));
-            (name(&value).map_or_else(|| hex::encode(BodyDigest::of(&value).0), str::to_owned), signed)
-        });
-        Ok((key, event_type))
-    }
-
     fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
         for challenge in self.plan.challenges.iter().filter(|challenge| challenge.unsigned) {
             if let Some(handshake) = self.handshake(challenge, request, 0)? {
-                return Ok(Some(accepted(request, BodyDigest::of(request.body), Read::handshake(handshake))));
+                return Ok(Some(accepted(request.body.clone(), Read::handshake(handshake, request.body), None)));
             }
         }
         Ok(None)
@@ -399,7 +417,7 @@ impl Verifier {
     fn signed_handshake(&self, request: &Request<'_>, view: &Request<'_>, secret: usize) -> Result<Option<VerifiedRequest>, Rejection> {
         for challenge in self.plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
             if let Some(handshake) = self.handshake(challenge, view, secret)? {
-                return Ok(Some(accepted(request, BodyDigest::of(view.body), Read::handshake(handshake))));
+                return Ok(Some(accepted(request.body.clone(), Read::handshake(handshake, view.body), None)));
             }
         }
         Ok(None)
@@ -499,17 +517,6 @@ pub(super) fn content<'a>(plan: &'a Plan, values: &Values<'a>) -> Result<Vec<Chu
     last.resolve(values).map_err(absent)
 }
 
-/// The JSON text that is looked into.
-pub(super) fn document<'a>(plan: &'a Plan, request: &'a Request<'a>, signature: Option<(&'a Grammar, &'a str)>) -> Cow<'a, [u8]> {
-    match &plan.document {
-        None => Cow::Borrowed(request.body),
-        Some(selector) => {
-            let found = selector.resolve(&Inputs { request, found: None, signature }).ok().flatten();
-            found.map(|(_, text)| text).unwrap_or_default()
-        }
-    }
-}
-
 fn no_match(plan: &Plan, inputs: &Inputs<'_>) -> Rejection {
     const NONE: &str = "no signature matches any secret of the source";
     let signer = plan.key_id.as_ref().and_then(|selector| selector.resolve(inputs).ok().flatten());
@@ -558,7 +565,7 @@ pub(super) fn absent(absent: Absent) -> Rejection {
     }
 }
 
-fn resolve<'a>(selector: &Selector, inputs: &Inputs<'a>) -> Result<Resolved<'a>, Rejection> {
+pub(super) fn resolve<'a>(selector: &Selector, inputs: &Inputs<'a>) -> Result<Resolved<'a>, Rejection> {
     selector.resolve(inputs).map_err(repeated)
 }
 
@@ -579,7 +586,7 @@ fn text_of<'t>(text: Option<&'t Cow<'_, [u8]>>) -> Result<&'t str, Rejection> {
 }
 
 /// A value that is short and clean enough to be a name.
-fn name(value: &[u8]) -> Option<&str> {
+pub(super) fn name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     (!text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then_some(text)
 }

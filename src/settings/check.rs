@@ -312,7 +312,7 @@ impl Check<'_> {
             self.secret(format!("{at}.secret"), secret);
         }
         source.secrets.iter().enumerate().for_each(|(index, secret)| self.secret(format!("{at}.secrets[{index}]"), secret));
-        if source.key.as_deref() == Some("") {
+        if source.key.as_ref().is_some_and(|key| key.as_slice().is_empty() || key.as_slice().iter().any(String::is_empty)) {
             self.problem(format!("{at}.key"), "is empty: leave it out for the provider's own");
         }
         if let Some(url) = &source.url {

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use check::LEASE_MARGIN;
 pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
-pub use scheme::SchemeSpec;
-pub use show::{schema, shown};
+pub use scheme::{Dedup, OneOrMany, SchemeSpec};
+pub use show::{nearest, schema, shown};
 pub use value::{ByteSize, Period, SecretRef};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -203,8 +203,16 @@ pub struct Source {
     pub secrets: Vec<SecretRef>,
     /// Whether one request is split into several events, and where they are (`body:events`; `body:` for a list); default: as the provider.
     pub items: Option<SplitAt>,
-    /// Where the event key is, in the grammar of a provider's `key`; default: the provider's.
-    pub key: Option<String>,
+    /// Where the event key is, in the grammar of a provider's `key`, or several places that are joined; default: the provider's.
+    pub key: Option<OneOrMany<String>>,
+    /// What makes two requests the same event: the key, the body's digest, or nothing; default: as the provider.
+    pub dedup: Option<Dedup>,
+    /// Places that change when the provider sends an event again, besides those that are known of the provider (`body:PATH`, `form:NAME`).
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// What becomes of a signed body that comes again under a new id that is not signed.
+    #[serde(default)]
+    pub replay_guard: ReplayGuard,
     /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
     pub url: Option<String>,
     /// What the provider's handshake is asked for (Meta); default: any of the secrets.
@@ -215,8 +223,8 @@ pub struct Source {
     pub window: Option<Period>,
     pub body_max: Option<ByteSize>,
     pub ack_budget: Option<Period>,
-    #[serde(default)]
-    pub on_conflict: OnConflict,
+    /// Default: `keep` where the provider's key is established to name an event, else `relay`.
+    pub on_conflict: Option<OnConflict>,
     /// Fields of the provider's scheme that this source sets itself (the generic `hmac` and `token` need some).
     #[serde(default)]
     pub scheme: Option<serde_json::Map<String, serde_json::Value>>,
@@ -231,14 +239,28 @@ pub enum SplitAt {
 }
 
 /// What becomes of a verified request with the key of an earlier event but another body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnConflict {
     /// Kept as a conflict, counted, not relayed.
-    #[default]
     Keep,
     /// Counted alone: the body is not kept.
     Drop,
+    /// An event of its own, marked and relayed.
+    Relay,
+}
+
+/// What becomes of a signed body that comes again under a new id, where the signature covers neither the id nor a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayGuard {
+    /// An event of its own, marked and relayed.
+    #[default]
+    Mark,
+    /// Kept as a conflict, not relayed.
+    Hold,
+    /// Nobody looks.
+    Off,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -14,8 +14,8 @@ use super::value::Period;
 /// One provider's scheme. A *selector* names a place in a request: `header:NAME` (`header:x-sig-*` for numbered names), `body:a.b`,
 /// `body:list[0].id`, `body:list[].id` (all, joined with commas), `raw:a.b` (that part of a JSON body as it stands), `member:GLOB` or
 /// `member:[1]` (the name of a top-level member, by pattern or by place), `query:NAME` (`query:*` for any), `form:NAME`,
-/// `signature:MEMBER`, `claim:PATH` (of a token); `a|b` takes the
-/// first that is there, `a+b` joins with a dot, and `b?` in a join may be missing.
+/// `header:NAME=VALUE` (only where it is that), `signature:MEMBER`, `claim:PATH` (of a token), `body:` (the whole body); a path may be a JSON Pointer (RFC 6901), `body:/a/b`;
+/// `a|b` takes the first that is there, `a+b` joins with a dot, and `b?` in a join may be missing.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SchemeSpec {
@@ -39,9 +39,6 @@ pub struct SchemeSpec {
     /// Event types for samples: some of those there are, as recalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
-    /// Whether the event key stays the same when the provider sends an event again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_stability: Option<Stability>,
 
     /// Several where the provider lets its user choose: the digest's length tells which.
     pub algorithm: OneOrMany<Algorithm>,
@@ -49,8 +46,8 @@ pub struct SchemeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<OneOrMany<Encoding>>,
     /// What is signed: text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{secret}`, `{hash:ALGORITHM:ENCODING}` (of the
-    /// body) or `{SELECTOR}` (`{SELECTOR?}` may be missing, `{?SELECTOR}` must be there and adds nothing); `{path}`,
-    /// `{base}` of the URL; `{form_sorted}`, `{query_sorted}`, `{url_and_form_sorted}`, `{listed:HEADER}`, `{json:body}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
+    /// body), `{lower:SELECTOR}` (in lower case) or `{SELECTOR}` (`{SELECTOR?}` may be missing, `{?SELECTOR}` must be there and adds nothing); `{path}`,
+    /// `{host}` and `{base}` of the URL; `{form_sorted}`, `{query_sorted}`, `{url_and_form_sorted}`, `{listed:HEADER}`, `{json:body}`; `{{` is a brace. Of several, the first whose places are all there. Default: `{body}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<OneOrMany<String>>,
     /// The URL may be signed with its port or without.
@@ -59,7 +56,8 @@ pub struct SchemeSpec {
     /// The body may be signed with what is not ASCII, and slashes, escaped as some writers of JSON do (`\u00e9`, `\/`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub body_escapes: bool,
-    /// Selector of the JSON text that `body:` looks into, where it is not the body itself: `form:NAME` or `claim:NAME`.
+    /// Selector of the JSON text that `body:` looks into, where it is not the body itself: `form:NAME` or `claim:NAME`, with `|body:` where
+    /// it may be the body as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
     /// What must hold besides the signature: a place, and the template of its value; `*` for any, empty for a place that must not be there.
@@ -76,6 +74,9 @@ pub struct SchemeSpec {
     /// What the provider's secrets begin with, where that stays part of the key; used to make one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_starts: Option<String>,
+    /// The provider signs with an API key of its user's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret_is_api_key: bool,
     /// Selector of the name of the key that signed; every secret is tried all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
@@ -88,9 +89,24 @@ pub struct SchemeSpec {
     /// Selector of what `{id}` stands for in the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Selector of the event key. Without it, or where a request lacks it, the body's SHA-256 is the key.
+    /// Selector of the event key, or several that are joined; `?` behind one of several lets it be missing, and `body:` is the digest of
+    /// the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<OneOrMany<String>>,
+    /// What makes two requests the same event. Default: `key` where there is one, else `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<Dedup>,
+    /// What a request is known by that lacks the key: `body` or `none` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_key: Option<Dedup>,
+    /// Places that change when the provider sends an event again (`body:PATH`, `form:NAME`): left out of the body's digest, and so of the
+    /// comparison with the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
+    /// What the event key was made of before `identity` was looked at again, where that was something else: what was recorded under it
+    /// is still found. `body:` for the digest alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_before: Option<String>,
     /// Selector of the event type.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
@@ -107,9 +123,19 @@ pub struct SchemeSpec {
     /// Answers have no body: the provider insists.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bare_answers: bool,
+    /// Answers to forms have no body: the provider would show it to people.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare_answers_to_forms: bool,
     /// The text that events are answered with: the provider insists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// Its content type; default: text/plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_type: Option<String>,
+    /// Another provider's scheme that signs the requests without this one's signature: an older form, or a token instead of a digest. The
+    /// source's secrets are tried with it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<String>,
     /// The content type that the provider sends; default: application/json.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
@@ -120,6 +146,9 @@ pub struct SchemeSpec {
     /// How the facts were established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<ConfidenceSpec>,
+    /// What the event key names, and how that is known. Without it the key is what its author says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentitySpec>,
     /// Requests that are answered and not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenge: Vec<ChallengeSpec>,
@@ -139,6 +168,19 @@ impl<T> OneOrMany<T> {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
         }
+    }
+}
+
+impl From<&str> for OneOrMany<String> {
+    fn from(one: &str) -> Self {
+        Self::One(one.into())
+    }
+}
+
+/// As it is read by people: several are all of it, one behind the other.
+impl fmt::Display for OneOrMany<String> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.as_slice().join(" + "))
     }
 }
 
@@ -175,11 +217,12 @@ pub enum ItemsSpec {
 pub struct ItemsTable {
     /// `body:` or `body:PATH`, of a list.
     pub from: String,
-    /// Selector of an item's event key, where `body:` is the item; default: the scheme's `key`. Without one the digest of the item's bytes.
+    /// Selector of an item's event key, where `body:` is the item, or several that are joined; default: the scheme's `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    pub key: Option<OneOrMany<String>>,
+    /// What makes two items the same event; default: `key` where there is one, else `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_stability: Option<Stability>,
+    pub dedup: Option<Dedup>,
     /// Selector of an item's event type; default: the scheme's `type`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
@@ -227,6 +270,55 @@ pub struct ConfidenceSpec {
     pub scheme: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
+}
+
+/// What makes two requests of a source the same event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dedup {
+    /// The event key.
+    Key,
+    /// The digest of the body, with the event type where that stands in a header.
+    Body,
+    /// Nothing: each request is an event of its own.
+    None,
+}
+
+/// What a scheme says of its event key.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct IdentitySpec {
+    /// What the key's parts name together; none where nothing makes two requests the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Named>,
+    /// Whether they stay the same when the provider sends an event again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<Stability>,
+    /// The page or library that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// What was looked at, and what was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+}
+
+impl IdentitySpec {
+    /// Whether it is established that two requests with one key are one event.
+    pub fn is_established(&self) -> bool {
+        matches!(self.names, Some(Named::Delivery | Named::Event)) && self.stays == Some(Stability::Stated)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Named {
+    /// One event on its way to one endpoint, however often it is tried.
+    Delivery,
+    Event,
+    /// What somebody did: several events may come of it. No key alone.
+    Action,
+    /// What something was done to. No key alone.
+    Object,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -374,6 +466,9 @@ pub enum TimeUnit {
     S,
     Ms,
     Rfc3339,
+    /// RFC 9110, section 5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
+    #[serde(rename = "http-date")]
+    HttpDate,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

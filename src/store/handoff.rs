@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::event::Key;
+use crate::event::{Key, Mark};
 
 /// What a destination gets of an event.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct RelayEvent {
     pub source: Arc<str>,
     pub event_key: String,
     pub event_type: Option<String>,
+    pub mark: Option<Mark>,
     /// A JSON array of [name, value] pairs.
     pub headers: String,
     pub body: Bytes,

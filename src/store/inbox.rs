@@ -3,21 +3,31 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::{Execute, Executor as _, PgConnection, Postgres, Row as _};
+use sqlx::{
+    PgConnection, PgExecutor, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::Map,
+};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    event::{BodyDigest, Key, body_key_of},
+    event::{BodyDigest, Key, Mark, body_key_of},
     provider::VerifiedRequest,
 };
 
 /// A verified request on its way into the inbox.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NewEvent {
     pub id: Uuid,
+    /// The id as text; empty where the request has a key.
+    pub id_text: String,
     pub key: Key,
-    /// Set where the signature does not cover the event key: then the body, too, must be new.
-    pub body_key: Option<Key>,
+    /// Set where the same body under another key is looked at.
+    pub guard: Option<Guard>,
+    /// The key that earlier versions recorded it under, where that was another.
+    pub key_before: Option<Key>,
+    pub mark: Option<Mark>,
     pub source: Arc<str>,
     pub window_seconds: f64,
     /// A JSON array of [name, value] pairs.
@@ -25,6 +35,27 @@ pub struct NewEvent {
     pub request: VerifiedRequest,
     /// The request that it is a part of, where that was split.
     pub original: Option<Arc<Original>>,
+}
+
+impl NewEvent {
+    /// What the event is told by; its own id where the request says nothing.
+    pub fn event_key(&self) -> &str {
+        self.request.event_key().unwrap_or(&self.id_text)
+    }
+}
+
+/// The second key of an event, made of its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard {
+    pub body_key: Key,
+    /// The event is not recorded where the body is known; else it is, with a mark.
+    pub holds: bool,
+}
+
+/// An event that was recorded.
+pub struct NewRow {
+    pub id: Uuid,
+    pub mark: Option<Mark>,
 }
 
 /// The body of a request that was split into several events.
@@ -55,6 +86,14 @@ pub struct SeenKey {
     pub key: Key,
     pub event_id: Uuid,
     pub digest: BodyDigest,
+    /// How long it counts yet; not positive where it has expired, and is only not deleted yet.
+    pub seconds_left: f64,
+}
+
+impl SeenKey {
+    pub fn counts(&self) -> bool {
+        self.seconds_left > 0.0
+    }
 }
 
 /// Events column by column, as the statement takes them.
@@ -69,6 +108,8 @@ struct EventColumns<'a> {
     headers: Vec<&'a str>,
     bodies: Vec<&'a [u8]>,
     originals: Vec<Option<Uuid>>,
+    marks: Vec<Option<&'static str>>,
+    exact: Vec<Option<&'a [u8]>>,
 }
 
 impl<'a> EventColumns<'a> {
@@ -76,24 +117,29 @@ impl<'a> EventColumns<'a> {
         Self {
             keys: events.iter().map(|event| event.key).collect(),
             ids: events.iter().map(|event| event.id).collect(),
-            digests: events.iter().map(|event| &event.request.digest().0[..]).collect(),
+            digests: events.iter().map(|event| &event.request.compared().0[..]).collect(),
             windows: events.iter().map(|event| event.window_seconds).collect(),
             sources: events.iter().map(|event| &*event.source).collect(),
-            event_keys: events.iter().map(|event| event.request.event_key()).collect(),
+            event_keys: events.iter().map(|event| event.event_key()).collect(),
             types: events.iter().map(|event| event.request.event_type()).collect(),
             headers: events.iter().map(|event| event.headers.as_str()).collect(),
             bodies: events.iter().map(|event| &event.request.body()[..]).collect(),
-            originals: originals_of(events),
+            originals: of_some(events, |event| event.original.as_ref().map(|original| original.id)),
+            marks: of_some(events, |event| event.mark.map(Mark::as_str)),
+            exact: of_some(events, |event| exact_digest(event).map(|digest| &digest.0[..])),
         }
     }
 }
 
-/// Empty where none of them is a part of another request.
-fn originals_of(events: &[&NewEvent]) -> Vec<Option<Uuid>> {
-    if events.iter().all(|event| event.original.is_none()) {
-        return Vec::new();
-    }
-    events.iter().map(|event| event.original.as_ref().map(|original| original.id)).collect()
+/// Empty where none of them has it.
+fn of_some<'a, T: Clone>(events: &[&'a NewEvent], read: impl Fn(&'a NewEvent) -> Option<T>) -> Vec<Option<T>> {
+    let all: Vec<Option<T>> = events.iter().map(|event| read(event)).collect();
+    if all.iter().all(Option::is_none) { Vec::new() } else { all }
+}
+
+/// The digest of the body, where repeats are not compared by it.
+fn exact_digest(event: &NewEvent) -> Option<&BodyDigest> {
+    Some(event.request.digest()).filter(|digest| *digest != event.request.compared())
 }
 
 /// The second keys of those events that have one.
@@ -103,16 +149,18 @@ struct BodyKeyColumns<'a> {
     ids: Vec<Uuid>,
     digests: Vec<&'a [u8]>,
     windows: Vec<f64>,
+    held: Vec<bool>,
 }
 
 impl<'a> BodyKeyColumns<'a> {
     fn of(events: &[&'a NewEvent]) -> Self {
         let mut columns = Self::default();
-        for (event, body_key) in events.iter().filter_map(|event| Some((event, event.body_key?))) {
-            columns.keys.push(body_key);
+        for (event, guard) in events.iter().filter_map(|event| Some((event, event.guard?))) {
+            columns.keys.push(guard.body_key);
             columns.ids.push(event.id);
-            columns.digests.push(&event.request.digest().0);
+            columns.digests.push(&event.request.compared().0);
             columns.windows.push(event.window_seconds);
+            columns.held.push(guard.holds);
         }
         columns
     }
@@ -170,46 +218,52 @@ impl<'a> DeliveryColumns<'a> {
     }
 }
 
-/// Records a batch in one statement and returns the ids of those that are new. `events` must be sorted by key, without repeats: two
-/// overlapping batches in different orders would deadlock.
+/// Who records, and for how long what is born leased is leased to it.
+#[derive(Clone, Copy)]
+pub struct Lessee {
+    pub node: Uuid,
+    pub lease_seconds: f64,
+}
+
+/// Records a batch in one statement and returns those that are new. `events` must be sorted by key, without repeats: two overlapping batches
+/// in different orders would deadlock.
 pub async fn record(
     connection: &mut PgConnection,
-    node: Uuid,
-    lease_seconds: f64,
+    lessee: Lessee,
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<NewRow>, sqlx::Error> {
     match (events, deliveries) {
-        ([event], _) if event.original.is_some() => record_many(connection, node, lease_seconds, events, deliveries).await,
-        ([event], []) => record_one(connection, node, lease_seconds, event, None).await.map(Vec::from_iter),
-        ([event], [delivery]) => record_one(connection, node, lease_seconds, event, Some(delivery)).await.map(Vec::from_iter),
-        _ => record_many(connection, node, lease_seconds, events, deliveries).await,
+        ([event], [] | [_]) if !is_special(event) => record_one(connection, lessee, event, deliveries.first()).await.map(Vec::from_iter),
+        _ => batch(lessee, events, deliveries).fetch_all(connection).await,
     }
 }
 
-async fn record_many(
-    connection: &mut PgConnection,
-    node: Uuid,
-    lease_seconds: f64,
-    events: &[&NewEvent],
-    deliveries: &[NewDelivery],
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    let rows = connection.fetch_all(batch(node, lease_seconds, events, deliveries)).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+/// Deletes those of the keys that have expired, before the pruner does. Whoever inserts one next is its first: the unique index decides, as for a key
+/// that never was.
+pub async fn forget_expired(connection: &mut PgConnection, keys: &[Key]) -> Result<(), sqlx::Error> {
+    // The time is compared so that no index on it seems to serve: a plan made while the table is empty would then read all of it.
+    sqlx::query!("delete from event_key where key = any($1) and (expires_at <= now()) is true", keys).execute(connection).await?;
+    Ok(())
 }
 
-/// The statement that records a batch, its arguments encoded.
+/// What the statement for one event has no room for.
+fn is_special(event: &NewEvent) -> bool {
+    event.original.is_some() || event.mark.is_some()
+}
+
+/// The statement that records a batch, its arguments encoded: to be run by its own methods, as an executor that is given it would prepare it anew
+/// each time.
 pub fn batch(
-    node: Uuid,
-    lease_seconds: f64,
+    Lessee { node, lease_seconds }: Lessee,
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
-) -> impl Execute<'static, Postgres> + 'static {
+) -> Map<'static, Postgres, impl FnMut(PgRow) -> Result<NewRow, sqlx::Error> + Send, PgArguments> {
     let e = EventColumns::of(events);
     let b = BodyKeyColumns::of(events);
     let d = DeliveryColumns::of(deliveries);
     let r = OriginalColumns::of(events);
-    sqlx::query_file_scalar!(
+    sqlx::query_file!(
         "src/store/record_many.sql",
         &e.keys,
         &e.ids,
@@ -239,18 +293,21 @@ pub fn batch(
         &d.leased,
         lease_seconds,
         node,
+        &b.held,
+        &e.marks as &[Option<&str>],
+        &e.exact as &[Option<&[u8]>],
     )
+    .map(|row| NewRow { id: row.id, mark: row.mark.as_deref().and_then(Mark::parse) })
 }
 
 /// The same for one event with one delivery at most: without arrays, which cost a lone event more than all else.
 async fn record_one(
     connection: &mut PgConnection,
-    node: Uuid,
-    lease_seconds: f64,
+    Lessee { node, lease_seconds }: Lessee,
     event: &NewEvent,
     delivery: Option<&NewDelivery>,
-) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
+) -> Result<Option<NewRow>, sqlx::Error> {
+    let row = sqlx::query!(
         r#"
         with k as (
             insert into event_key (key, event_id, body_digest, expires_at) values ($1, $2, $3, now() + $4 * interval '1 second')
@@ -258,32 +315,36 @@ async fn record_one(
             returning event_id
         ), b as (
             insert into event_key (key, event_id, body_digest, expires_at)
-            select $5, event_id, $3, now() + $4 * interval '1 second' from k where $5::uuid is not null
-            on conflict (key) do nothing
+            select $16, event_id, $3, now() + $4 * interval '1 second' from k where $16::uuid is not null
+            on conflict (key) do update
+               set event_id = excluded.event_id, body_digest = excluded.body_digest, expires_at = excluded.expires_at
+             where event_key.expires_at <= now()
             returning event_id
         ), e as (
-            insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
-            select event_id, $1, $6, $7, $8, $9, $10, $3 from k where $5::uuid is null or exists (select from b)
-            returning id
+            insert into event (id, key, source, event_key, event_type, headers, body, body_digest, mark)
+            select event_id, $1, $5, $6, $7, $8, $9, coalesce($18, $3),
+                   case when $16::uuid is not null and not exists (select from b) then 'same-body' end
+              from k
+             where not $17 or $16::uuid is null or exists (select from b)
+            returning id, mark
         ), o as (
             insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
-            select $11, $1, id, $6, $12, $13,
-                   case when $14 then 'leased' else 'pending' end,
-                   case when $14 then 1 else 0 end,
-                   case when $14 then now() + $15 * interval '1 second' end,
-                   case when $14 then $16::uuid end
+            select $10, $1, id, $5, $11, $12,
+                   case when $13 then 'leased' else 'pending' end,
+                   case when $13 then 1 else 0 end,
+                   case when $13 then now() + $14 * interval '1 second' end,
+                   case when $13 then $15::uuid end
               from e
-             where $11::uuid is not null
+             where $10::uuid is not null
         )
-        select id as "id!" from e
+        select id as "id!", mark as "mark?" from e
         "#,
         event.key,
         event.id,
-        &event.request.digest().0[..],
+        &event.request.compared().0[..],
         event.window_seconds,
-        event.body_key,
         &*event.source,
-        event.request.event_key(),
+        event.event_key(),
         event.request.event_type(),
         event.headers,
         &event.request.body()[..],
@@ -293,42 +354,47 @@ async fn record_one(
         delivery.is_some_and(|delivery| delivery.leased),
         lease_seconds,
         node,
+        event.guard.map(|guard| guard.body_key),
+        event.guard.is_some_and(|guard| guard.holds),
+        exact_digest(event).map(|digest| &digest.0[..]),
     )
     .fetch_optional(connection)
-    .await
+    .await?;
+    Ok(row.map(|row| NewRow { id: row.id, mark: row.mark.as_deref().and_then(Mark::parse) }))
 }
 
 /// The rows that these keys have.
 pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<SeenKey>, sqlx::Error> {
-    let rows = sqlx::query!("select key, event_id, body_digest from event_key where key = any($1)", keys).fetch_all(connection).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| Some(SeenKey { key: row.key, event_id: row.event_id, digest: BodyDigest(row.body_digest.try_into().ok()?) }))
-        .collect())
+    let rows = sqlx::query!(
+        r#"
+        select key, event_id, body_digest, extract(epoch from expires_at - now())::float8 as "seconds_left!"
+          from event_key where key = any($1)
+        "#,
+        keys
+    )
+    .fetch_all(connection)
+    .await?;
+    let seen = |key, event_id, digest: Vec<u8>, seconds_left| {
+        Some(SeenKey { key, event_id, digest: BodyDigest(digest.try_into().ok()?), seconds_left })
+    };
+    Ok(rows.into_iter().filter_map(|row| seen(row.key, row.event_id, row.body_digest, row.seconds_left)).collect())
 }
 
-/// Keeps a request that is not the event of its key, once per key and body, and points a key that was taken for nothing at the first event.
-pub async fn keep_conflict(connection: &mut PgConnection, event: &NewEvent, first: Uuid, same_body: bool) -> Result<(), sqlx::Error> {
-    let body: &[u8] = if same_body { b"" } else { event.request.body() };
-    sqlx::query!(
-        r#"
-        with repointed as (update event_key set event_id = $4 where key = $1 and event_id = $3)
-        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-        on conflict (key, body_digest) do nothing
-        "#,
-        event.key,
-        &event.request.digest().0[..],
-        event.id,
-        first,
-        if same_body { "same_body_new_id" } else { "other_body" },
-        &*event.source,
-        event.request.event_key(),
-        event.request.event_type(),
-        event.headers,
-        body,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+/// When the last key expires that was recorded in the form of earlier versions; None where all have.
+pub async fn keys_before_until(executor: impl PgExecutor<'_>) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!("select until from keys_before where until > now() limit 1").fetch_optional(executor).await
+}
+
+/// An event as it is kept, for what is read of it anew.
+pub struct StoredEvent {
+    /// A JSON array of [name, value] pairs.
+    pub headers: String,
+    pub body: Bytes,
+    /// It is a part of a request that was split.
+    pub is_item: bool,
+}
+
+pub async fn stored(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<StoredEvent>, sqlx::Error> {
+    let row = sqlx::query!("select headers, body, original_id from event where id = $1", id).fetch_optional(executor).await?;
+    Ok(row.map(|row| StoredEvent { headers: row.headers, body: row.body.into(), is_item: row.original_id.is_some() }))
 }

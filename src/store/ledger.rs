@@ -360,7 +360,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         ), k as (
             insert into event_key (key, event_id, body_digest, expires_at)
             select key, id, digest, now() + window_seconds * interval '1 second' from v order by key
-            on conflict (key) do nothing returning event_id
+            on conflict (key) do update set (event_id, body_digest, expires_at) = (excluded.event_id, excluded.body_digest, excluded.expires_at) where event_key.expires_at <= now() returning event_id
         ), e as (
             insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
             select v.id, v.key, v.source, v.event_key, v.event_type, $18, v.body, v.digest from v join k on k.event_id = v.id
@@ -372,7 +372,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         ), c as (
             insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
             select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $18, v.body
-              from v join event_key first on first.key = v.key and first.body_digest <> v.digest
+              from v join event_key first on first.key = v.key and first.body_digest <> v.digest and first.expires_at > now()
              order by v.key, v.digest on conflict (key, body_digest) do nothing
         )
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",

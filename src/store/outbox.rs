@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    event::Key,
+    event::{Key, Mark},
     store::handoff::{Leased, RelayEvent},
 };
 
@@ -73,7 +73,7 @@ pub async fn claim(
         select c.id as "id!", c.key as "key!", c.epoch as "epoch!", c.attempts as "attempts!", c.replay_id as "replay_id?",
                c.destination as "destination!", c.event_id as "event_id!", c.source as "source!",
                extract(epoch from now() - c.created_at)::float8 as "age_seconds!",
-               e.event_key as "event_key?", e.event_type as "event_type?", e.headers as "headers?", e.body as "body?"
+               e.event_key as "event_key?", e.event_type as "event_type?", e.headers as "headers?", e.body as "body?", e.mark as "mark?"
           from c left join event e on e.id = c.event_id and e.key = c.key
         "#,
         &ids,
@@ -88,8 +88,9 @@ pub async fn claim(
         .into_iter()
         .map(|row| {
             let event = row.event_key.zip(row.headers).zip(row.body).map(|((event_key, headers), body)| {
-                let source: Arc<str> = row.source.into();
-                Arc::new(RelayEvent { id: row.event_id, source, event_key, event_type: row.event_type, headers, body: body.into() })
+                let (source, mark) = (row.source.into(), row.mark.as_deref().and_then(Mark::parse));
+                let (id, event_type, body) = (row.event_id, row.event_type, body.into());
+                Arc::new(RelayEvent { id, source, event_key, event_type, mark, headers, body })
             });
             let (id, key, epoch) = (row.id, row.key, row.epoch);
             let leased =

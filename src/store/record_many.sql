@@ -7,22 +7,29 @@ with k as (
     on conflict (key) do nothing
     returning event_id
 ), w as (
-    select u.body_key, u.id, u.digest, u.seconds
-      from unnest($5::uuid[], $6::uuid[], $7::bytea[], $8::float8[]) as u (body_key, id, digest, seconds)
+    select u.body_key, u.id, u.digest, u.seconds, u.held
+      from unnest($5::uuid[], $6::uuid[], $7::bytea[], $8::float8[], $29::bool[]) as u (body_key, id, digest, seconds, held)
      where u.id in (select event_id from k)
 ), b as (
     insert into event_key (key, event_id, body_digest, expires_at)
     select body_key, id, digest, now() + seconds * interval '1 second' from w order by body_key
-    on conflict (key) do nothing
+    on conflict (key) do update
+       set event_id = excluded.event_id, body_digest = excluded.body_digest, expires_at = excluded.expires_at
+     where event_key.expires_at <= now()
     returning event_id
+), s as (
+    -- The same body came before, under another key.
+    select id, held from w where id not in (select event_id from b)
 ), e as (
-    insert into event (id, key, source, event_key, event_type, headers, body, body_digest, original_id)
-    select u.id, u.key, u.source, u.event_key, u.event_type, u.headers, u.body, u.digest, u.original_id
-      from unnest($2::uuid[], $1::uuid[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[], $3::bytea[], $14::uuid[])
-           as u (id, key, source, event_key, event_type, headers, body, digest, original_id)
+    insert into event (id, key, source, event_key, event_type, headers, body, body_digest, original_id, mark)
+    select u.id, u.key, u.source, u.event_key, u.event_type, u.headers, u.body, coalesce(u.exact, u.digest), u.original_id,
+           case when u.id in (select id from s) then 'same-body' else u.mark end
+      from unnest($2::uuid[], $1::uuid[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bytea[], $3::bytea[], $14::uuid[],
+                  $30::text[], $31::bytea[])
+           as u (id, key, source, event_key, event_type, headers, body, digest, original_id, mark, exact)
      where u.id in (select event_id from k)
-       and u.id not in (select id from w where id not in (select event_id from b))
-    returning id, original_id
+       and u.id not in (select id from s where held)
+    returning id, original_id, mark
 ), r as (
     insert into original (id, key, body, body_digest, items)
     select p.id, p.key, p.body, p.digest, p.items
@@ -39,4 +46,4 @@ with k as (
            as d (id, event_id, key, source, destination, body_bytes, leased)
      where d.event_id in (select id from e)
 )
-select id as "id!" from e
+select id as "id!", mark as "mark?" from e

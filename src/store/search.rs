@@ -1,4 +1,4 @@
-//! What people ask for: events, conflicts, deliveries, attempts, destinations, totals. Newest first, a page at a time, with the last id of a
+//! What people ask for: events, deliveries, attempts, destinations, totals. Newest first, a page at a time, with the last id of a
 //! page as the cursor to the next. Reads only, but for what an operator does to one delivery or destination (`retry`, `cancel`, `pause`).
 //!
 //! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that hour.
@@ -28,13 +28,15 @@ pub struct EventRow {
     #[serde(with = "time::serde::rfc3339")]
     pub received_at: OffsetDateTime,
     pub body_bytes: i32,
+    /// `same-body` or `other-body`.
+    pub mark: Option<String>,
 }
 
 pub async fn events(executor: impl PgExecutor<'_>, filter: &EventFilter, limit: i64) -> Result<Vec<EventRow>, sqlx::Error> {
     sqlx::query_as!(
         EventRow,
         r#"
-        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!"
+        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!", mark
           from event
          where ($1::text is null or source = $1)
            and ($2::text is null or event_type like $2)
@@ -67,12 +69,14 @@ pub struct WholeEvent {
     pub body_digest: Vec<u8>,
     /// The request that it is a part of.
     pub original_id: Option<Uuid>,
+    /// `same-body` or `other-body`.
+    pub mark: Option<String>,
 }
 
 pub async fn event(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeEvent>, sqlx::Error> {
     sqlx::query_as!(
         WholeEvent,
-        "select id, source, event_type, event_key, received_at, headers, body, body_digest, original_id from event where id = $1",
+        "select id, source, event_type, event_key, received_at, headers, body, body_digest, original_id, mark from event where id = $1",
         id
     )
     .fetch_optional(executor)
@@ -89,35 +93,6 @@ pub struct WholeOriginal {
 
 pub async fn original(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeOriginal>, sqlx::Error> {
     sqlx::query_as!(WholeOriginal, "select body, body_digest, items from original where id = $1", id).fetch_optional(executor).await
-}
-
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct ConflictRow {
-    pub id: Uuid,
-    /// `other_body` or `same_body_new_id`.
-    pub kind: String,
-    pub event_key: String,
-    pub event_type: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub received_at: OffsetDateTime,
-    /// SHA-256 in hex.
-    pub body_digest: String,
-    pub body_bytes: i32,
-}
-
-/// The conflicts of an event, oldest first, at most `limit`.
-pub async fn conflicts(executor: impl PgExecutor<'_>, event_id: Uuid, limit: i64) -> Result<Vec<ConflictRow>, sqlx::Error> {
-    sqlx::query_as!(
-        ConflictRow,
-        r#"
-        select id, kind, event_key, event_type, received_at, encode(body_digest, 'hex') as "body_digest!", octet_length(body) as "body_bytes!"
-          from conflict where event_id = $1 order by id limit $2
-        "#,
-        event_id,
-        limit
-    )
-    .fetch_all(executor)
-    .await
 }
 
 /// What a search of deliveries looks for; None is no limit.
@@ -329,6 +304,8 @@ pub async fn destination_resume(executor: impl PgExecutor<'_>, destination: &str
 pub struct SourceCount {
     pub source: String,
     pub events: i64,
+    /// Of them, those with a mark.
+    pub marked: i64,
     pub last_at: OffsetDateTime,
 }
 
@@ -336,7 +313,7 @@ pub async fn source_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result
     sqlx::query_as!(
         SourceCount,
         r#"
-        select source, count(*) as "events!", max(received_at) as "last_at!"
+        select source, count(*) as "events!", count(mark) as "marked!", max(received_at) as "last_at!"
           from event where id >= $1 group by source order by source
         "#,
         since

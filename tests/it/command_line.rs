@@ -165,3 +165,57 @@ async fn dev_runs_on_its_own_postgres_and_survives_kill() {
     assert!(served.ended().await.success(), "{}", place.log());
     assert_eq!(managed.pid(), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_looks_wrong_is_a_warning_and_a_name_that_is_a_slip_is_told() {
+    let place = Place::new("[sources.s]\nprovider = \"GitHub\"\nsecret = \"'whsec_topsecret'\"\n").await;
+    let checked = place.run(&["config", "check"]).await;
+    let said = String::from_utf8(checked.stderr).expect("text");
+    assert!(checked.status.success() && said.contains("sources.s.secret: looks wrong: it has quotes around it"), "{said}");
+    assert!(said.contains("which GitHub does not sign with") && !said.contains("topsecret"), "{said}");
+    let rows = place.json(&["config", "check"]).await;
+    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
+    assert!(rows.as_array().into_iter().flatten().all(|row| row["severity"] == "warning"), "{rows}");
+    place.write("[sources.s]\nprovider = \"githb\"\nsecret = \"s\"\n");
+    assert!(place.refused(&["config", "check"], 1).await.contains("did you mean \"github\"?"));
+    assert!(place.refused(&["providers", "show", "padle"], 3).await.contains("did you mean \"paddle\"?"));
+    assert!(place.text(&["providers", "show", "paddle"]).await.contains("(paddle-billing)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_verified_with_the_settings_own_providers_and_in_any_environment() {
+    let place = Place::new("").await;
+    let own = "[providers.acme]\nalgorithm = \"hmac-sha256\"\nkey = \"body:id\"\nsignature = { from = \"header:x-acme\" }\n";
+    std::fs::write(place.folder.path().join("own.toml"), own).expect("the settings");
+    let signature = "00".repeat(32);
+    let line =
+        serde_json::json!({ "id": 1, "provider": "acme", "secrets": ["s"], "headers": { "x-acme": signature }, "body_base64": "e30=" });
+    std::fs::write(place.folder.path().join("lines"), format!("{line}\n")).expect("the lines");
+    let mut command = place.command(&["verify", "--jsonl", "lines", "--config", "own.toml", "--output", "json", "-q"]);
+    command.env("HOOKONCE_SECRET", "s").env("HOOKONCE_VERIFY_TOKEN", "t").env("HOOKONCE_TOKEN", "x");
+    let output = command.output().expect("the command");
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((&verdict["id"], &verdict["verdict"], &verdict["reason"]), (&1.into(), &"reject".into(), &"no_match".into()), "{verdict}");
+    assert!(verdict["dedup"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conflicts_are_listed_shown_and_relayed() {
+    let handler = Handler::start(Vec::new()).await;
+    let (config, to) = served_config(&handler);
+    let place = Place::new(&config).await;
+    let _served = place.serve().await;
+    for body in [r#"{"id":"evt_1","type":"a","n":1}"#, r#"{"id":"evt_1","type":"a","n":2}"#] {
+        std::fs::write(place.folder.path().join("body"), body).expect("the body");
+        place.text(&["send", "stripe", "--data", "body", "--to", &to]).await;
+    }
+    let listed = place.run(&["events", "conflicts", "list"]).await;
+    let (rows, counts) = (String::from_utf8_lossy(&listed.stdout).into_owned(), String::from_utf8_lossy(&listed.stderr).into_owned());
+    assert!(rows.contains("evt_1") && counts.contains("NOT RELAYED") && counts.contains("stripe"), "{rows}{counts}");
+    let conflicts = place.json(&["events", "conflicts", "list"]).await;
+    let id = conflicts[0]["id"].as_str().expect("a conflict").to_owned();
+    assert!(place.text(&["events", "conflicts", "show", &id]).await.contains("/n: 1 -> 2"));
+    assert!(place.text(&["events", "conflicts", "relay", &id]).await.contains("on its way to h"));
+    assert_eq!(handler.received(2).await[1].header("hookonce-mark"), Some("other-body"));
+    assert!(place.refused(&["events", "conflicts", "relay", &id], 1).await.contains("was relayed as the event"));
+}

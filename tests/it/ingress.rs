@@ -22,16 +22,140 @@ async fn the_first_is_new_the_second_a_duplicate_another_body_a_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signed_body_under_a_new_unsigned_id_is_a_flagged_duplicate() {
-    let app = spawn_app(&config(&[])).await;
+async fn a_signed_body_under_a_new_unsigned_id_is_an_event_with_a_mark() {
+    let handler = Handler::start(Vec::new()).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
     let first = app.github("d-1", r#"{"n":1}"#).await;
     let again = app.github("d-2", r#"{"n":1}"#).await;
     let once_more = app.github("d-2", r#"{"n":1}"#).await;
-    assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
-    assert_eq!((once_more.word(), once_more.event()), ("duplicate".into(), first.event()));
-    assert_eq!(app.count("select count(*) from event").await, 1);
+    assert_eq!((first.word(), again.word(), once_more.word()), ("accepted".into(), "accepted".into(), "duplicate".into()));
+    assert_ne!(again.event(), first.event());
+    assert_eq!(once_more.event(), again.event());
+    let received = handler.received(2).await;
+    let mark = |said: &Said| {
+        let of_it = received.iter().find(|request| request.header("webhook-id") == Some(&said.event().to_string()));
+        of_it.expect("the event").header("hookonce-mark").map(str::to_owned)
+    };
+    assert_eq!((mark(&first), mark(&again)), (None, Some("same-body".into())));
+    let shown = app.api(reqwest::Method::GET, &format!("/events/{}", again.event()), None).await.json();
+    assert_eq!(shown["mark"], "same-body");
+    let sources = app.api(reqwest::Method::GET, "/sources", None).await.json();
+    let github = sources["items"].as_array().unwrap().iter().find(|source| source["name"] == "github").expect("the source").clone();
+    assert_eq!((&github["events_24h"], &github["marked_24h"], &github["conflicts"]), (&2.into(), &1.into(), &0.into()));
+    assert_eq!(app.count("select count(*) from conflict").await, 0);
+    app.app.stop().await;
+}
+
+/// GitHub's source with these settings of its own, as `own`.
+fn own_github(more: &str) -> String {
+    format!("{}[sources.own]\nprovider = \"github\"\nsecret = \"It's a Secret to Everybody\"\n{more}\n", config(&[]))
+}
+
+async fn own(app: &TestApp, id: &str, body: &str) -> Said {
+    app.post("/hooks/own", &github_headers(GITHUB_SECRET, id, body.as_bytes()), body.to_owned()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_guard_holds_or_is_off_where_a_source_says_so() {
+    let app = spawn_app(&own_github("replay_guard = \"hold\"")).await;
+    let first = own(&app, "d-1", "{}").await;
+    for _ in 0..2 {
+        let again = own(&app, "d-2", "{}").await;
+        assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
+    }
+    assert_eq!(own(&app, "d-3", "").await.word(), "accepted");
+    assert_eq!(own(&app, "d-4", "").await.word(), "accepted", "an empty body is nobody's");
+    assert_eq!(app.count("select count(*) from event").await, 3);
     assert_eq!(app.count("select count(*) from conflict where kind = 'same_body_new_id'").await, 1);
     app.app.stop().await;
+
+    let app = spawn_app(&own_github("replay_guard = \"off\"")).await;
+    assert_eq!((own(&app, "d-1", "{}").await.word(), own(&app, "d-2", "{}").await.word()), ("accepted".into(), "accepted".into()));
+    assert_eq!(app.count("select count(*) from event where mark is null").await, 2);
+    assert_eq!(app.count("select count(*) from event_key").await, 2, "and nothing is written for it");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_of_seconds_ends_when_it_says() {
+    let app = spawn_app(&own_github("window = \"1s\"")).await;
+    let handled = |first: Uuid, said: &Said| (said.word(), said.event() == first);
+    let first = own(&app, "d-1", "{}").await;
+    assert_eq!(handled(first.event(), &own(&app, "d-1", "{}").await), ("duplicate".into(), true));
+    assert_eq!(app.count("select count(*) from event_key").await, 2, "the key and the guard's");
+    app.until("select count(*) from event_key where expires_at > now()", 0).await;
+    let again = own(&app, "d-1", "{}").await;
+    assert_eq!((again.word(), again.event() == first.event()), ("accepted".into(), false));
+    assert_eq!(app.count("select count(*) from event where mark is not null").await, 0, "the guard forgets as well");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_has_expired_is_taken_by_one_of_many_nodes() {
+    let before = spawn_app(&own_github("")).await;
+    own(&before, "d-1", "{}").await;
+    sqlx::query("update event_key set expires_at = now() - interval '1 second'").execute(&before.pool).await.expect("the keys");
+    // Nodes that do not know it from before.
+    let nodes =
+        [spawn_on(&own_github(""), before.database_url.clone()).await, spawn_on(&own_github(""), before.database_url.clone()).await];
+    let tries = (0..20).map(|n| own(&nodes[n % 2], "d-1", "{}"));
+    let tries = futures_util::future::join_all(tries).await;
+    let new: Vec<&Said> = tries.iter().filter(|said| said.word() == "accepted").collect();
+    assert_eq!(new.len(), 1, "one of them is the new first");
+    assert!(tries.iter().all(|said| said.event() == new[0].event()));
+    assert_eq!(before.count("select count(*) from event where mark is not null").await, 0);
+    for app in nodes.into_iter().chain([before]) {
+        app.app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_says_what_makes_two_requests_one_event() {
+    for (settings, first, second, expected) in [
+        ("dedup = \"none\"", ("d-1", "{}"), ("d-1", "{}"), "accepted"),
+        ("dedup = \"body\"", ("d-1", "{}"), ("d-2", "{}"), "duplicate"),
+        ("dedup = \"body\"", ("d-1", "{}"), ("d-1", "{ }"), "accepted"),
+        ("key = [\"body:id\", \"body:n\"]", ("d-1", r#"{"id":1,"n":1}"#), ("d-1", r#"{"id":1,"n":2}"#), "accepted"),
+        ("key = [\"body:id\", \"body:n\"]", ("d-1", r#"{"id":1,"n":1}"#), ("d-2", r#"{"id":1,"n":1}"#), "duplicate"),
+        ("ignore = [\"body:/try\"]", ("d-1", r#"{"id":1,"try":1}"#), ("d-1", r#"{"id":1,"try":2}"#), "duplicate"),
+        ("on_conflict = \"relay\"", ("d-1", r#"{"n":1}"#), ("d-1", r#"{"n":2}"#), "accepted"),
+        ("on_conflict = \"drop\"", ("d-1", r#"{"n":1}"#), ("d-1", r#"{"n":2}"#), "conflict"),
+    ] {
+        let app = spawn_app(&own_github(settings)).await;
+        assert_eq!(own(&app, first.0, first.1).await.word(), "accepted", "{settings}");
+        assert_eq!(own(&app, second.0, second.1).await.word(), expected, "{settings}");
+        app.app.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_body_that_is_relayed_is_an_event_once() {
+    let app = spawn_app(&own_github("on_conflict = \"relay\"")).await;
+    let first = own(&app, "d-1", r#"{"n":1}"#).await;
+    let tries =
+        futures_util::future::join_all((0..20).map(|n| own(&app, "d-1", if n % 2 == 0 { r#"{"n":2}"# } else { r#"{"n":3}"# }))).await;
+    let new: Vec<Uuid> = tries.iter().filter(|said| said.word() == "accepted").map(Said::event).collect();
+    assert_eq!(new.len(), 2, "each body once");
+    assert!(tries.iter().all(|said| new.contains(&said.event())));
+    let again = own(&app, "d-1", r#"{"n":1}"#).await;
+    assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
+    assert_eq!(app.count("select count(*) from event where mark = 'other-body'").await, 2);
+    assert_eq!(app.count("select count(*) from conflict").await, 0);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_that_are_ignored_later_are_ignored_in_what_was_recorded_before() {
+    let before = spawn_app(&own_github("")).await;
+    let first = own(&before, "d-1", r#"{"id":1,"try":1}"#).await;
+    let now = spawn_on(&own_github("ignore = [\"body:/try\"]"), before.database_url.clone()).await;
+    for _ in 0..2 {
+        let again = own(&now, "d-1", r#"{"id":1,"try":2}"#).await;
+        assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
+    }
+    assert_eq!(own(&now, "d-1", r#"{"id":2,"try":2}"#).await.word(), "conflict");
+    before.app.stop().await;
+    now.app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,7 +82,8 @@ async fn known_mistakes_are_named() {
 fn sent(provider: &str, secret: &str, url: &str, body: &str) -> (Vec<(String, String)>, String) {
     let catalog = Catalog::new(&BTreeMap::new()).expect("the schemes");
     let scheme = catalog.get(provider).expect("a scheme");
-    let draft = Draft { id: "e1", event_type: None, unix_seconds: now_unix(), body: body.as_bytes(), url: Some(url), method: "POST" };
+    let draft =
+        Draft { id: "e1", headers: &[], event_type: None, unix_seconds: now_unix(), body: body.as_bytes(), url: Some(url), method: "POST" };
     let signed = sign(scheme, &secret.into(), &draft).expect("a signature");
     (signed.headers, String::from_utf8(signed.body).expect("a text"))
 }

@@ -143,6 +143,9 @@ impl HttpDestination {
         if let Some(event_type) = &event.event_type {
             set(const { HeaderName::from_static("hookonce-event-type") }, event_type);
         }
+        if let Some(mark) = event.mark {
+            set(const { HeaderName::from_static("hookonce-mark") }, mark.as_str());
+        }
         set(const { HeaderName::from_static("hookonce-attempt") }, &(leased.attempts + 1).to_string());
         set(const { HeaderName::from_static("hookonce-fence") }, &leased.epoch.to_string());
         if let Some(replay) = leased.replay_id {

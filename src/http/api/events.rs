@@ -12,7 +12,10 @@ use super::parameters::{Window, next, page_rows};
 use crate::{
     event::TypeGlob,
     http::{error::ApiError, state::AdminState},
-    store::search::{self, DeliveryFilter, EventFilter},
+    store::{
+        conflict::{self, ConflictFilter},
+        search::{self, DeliveryFilter, EventFilter},
+    },
 };
 
 /// Conflicts and deliveries shown with one event.
@@ -42,7 +45,8 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
 
 pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
     let event = find(&state, *id).await?;
-    let conflicts = search::conflicts(&state.pool, *id, PARTS_MAX).await?;
+    let of_it = ConflictFilter { event: Some(*id), ..ConflictFilter::default() };
+    let conflicts = conflict::list(&state.pool, &of_it, PARTS_MAX).await?;
     let filter = DeliveryFilter { event: Some(*id), ..DeliveryFilter::default() };
     let deliveries = search::deliveries(&state.pool, &filter, PARTS_MAX).await?;
     let headers: serde_json::Value = serde_json::from_str(&event.headers).unwrap_or_default();
@@ -55,6 +59,7 @@ pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<H
         "headers": headers,
         "body_digest": hex::encode(&event.body_digest),
         "body_bytes": event.body.len(),
+        "mark": event.mark,
         "conflicts": conflicts,
         "deliveries": deliveries,
     });

@@ -1,5 +1,6 @@
 //! The admin API's route table: `/api/v1`, JSON, a bearer token, problem+json for errors.
 
+mod conflicts;
 mod deliveries;
 mod destinations;
 mod events;
@@ -34,6 +35,9 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .service(at("/events/{id}").route(web::get().to(events::show)))
             .service(at("/events/{id}/body").route(web::get().to(events::body)))
             .service(at("/events/{id}/original").route(web::get().to(events::original_body)))
+            .service(at("/conflicts").route(web::get().to(conflicts::list)))
+            .service(at("/conflicts/{id}").route(web::get().to(conflicts::show)))
+            .service(at("/conflicts/{id}/relay").route(web::post().to(conflicts::relay)))
             .service(at("/deliveries").route(web::get().to(deliveries::list)))
             .service(at("/deliveries/{id}").route(web::get().to(deliveries::show)))
             .service(at("/deliveries/{id}/retry").route(web::post().to(deliveries::retry)))

@@ -10,7 +10,7 @@ use actix_web::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{deliveries, events, parameters::PageQuery, rejections, replays, steps, tokens};
+use super::{conflicts, deliveries, events, parameters::PageQuery, rejections, replays, steps, tokens};
 use crate::http::{
     auth::{api_need, ledger_need},
     error::scopes,
@@ -78,6 +78,10 @@ const OPERATIONS: &[Operation] = &[
         &[(200, "application/octet-stream")],
     )
     .or(&[404]),
+    Operation::get("/api/v1/conflicts", "Conflicts, newest first, and how many each source has", &[(200, "Conflicts")])
+        .query(inline::<conflicts::ListQuery>),
+    Operation::get("/api/v1/conflicts/{id}", "A conflict with what differs from the first event", &[(200, "WholeConflict")]).or(&[404]),
+    Operation::post("/api/v1/conflicts/{id}/relay", "Makes it an event of its own", &[(200, "RelayedConflict")]).or(&[404, 409, 410]),
     Operation::get("/api/v1/deliveries", "Deliveries, newest first", &[(200, "Deliveries")]).query(inline::<deliveries::ListQuery>),
     Operation::get("/api/v1/deliveries/{id}", "A delivery with its attempts", &[(200, "WholeDelivery")]).or(&[404]),
     Operation::post("/api/v1/deliveries/{id}/retry", "Makes it due now", &[(200, "Delivery")]).or(&[404, 409, 410]),
@@ -144,15 +148,27 @@ const OPERATIONS: &[Operation] = &[
 /// Objects as `name:type`, all of whose names are there unless they begin with `~`; `?` may be null, `[…]` is a list, a capital letter begins
 /// another of these.
 const ANSWERS: &[(&str, &str)] = &[
-    ("Event", "id:uuid source:string event_type:string? event_key:string received_at:time body_bytes:integer"),
+    ("Event", "id:uuid source:string event_type:string? event_key:string received_at:time body_bytes:integer mark:string?"),
     ("Events", "items:[Event] next:uuid?"),
     (
         "WholeEvent",
         "id:uuid source:string event_type:string? event_key:string received_at:time headers:any body_digest:string body_bytes:integer \
-         conflicts:[Conflict] deliveries:[Delivery] ~original:Original ~body:string ~body_base64:string",
+         mark:string? conflicts:[Conflict] deliveries:[Delivery] ~original:Original ~body:string ~body_base64:string",
     ),
     ("Original", "items:integer body_bytes:integer body_digest:string"),
-    ("Conflict", "id:uuid kind:string event_key:string event_type:string? received_at:time body_digest:string body_bytes:integer"),
+    (
+        "Conflict",
+        "id:uuid event:uuid kind:string source:string event_key:string event_type:string? received_at:time body_digest:string \
+         body_bytes:integer relayed_as:uuid?",
+    ),
+    ("Conflicts", "items:[Conflict] next:uuid? counts:[ConflictCount]"),
+    ("ConflictCount", "source:string conflicts:integer not_relayed:integer"),
+    (
+        "WholeConflict",
+        "id:uuid event:uuid kind:string source:string event_key:string event_type:string? received_at:time first_received_at:time? \
+         relayed_as:uuid? headers:any differences:any ~body:string ~body_base64:string",
+    ),
+    ("RelayedConflict", "id:uuid event:uuid destinations:[string]"),
     (
         "Delivery",
         "id:uuid event:uuid source:string destination:string state:string attempts:integer replay:uuid? created_at:time due_at:time? ended_at:time?",
@@ -188,7 +204,7 @@ const ANSWERS: &[(&str, &str)] = &[
     (
         "Source",
         "name:string provider:string url:string secrets:integer secret:string learnt_at:time? destinations:[string] events_24h:integer \
-         last_event_at:time?",
+         marked_24h:integer conflicts:integer last_event_at:time?",
     ),
     ("Sources", "items:[Source] next:uuid?"),
     ("LearntSecret", "name:string secret:string learnt_at:time?"),

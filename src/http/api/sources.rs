@@ -10,6 +10,7 @@ use crate::{
     http::{error::ApiError, state::AdminState},
     settings::Settings,
     store::{
+        conflict::{self, ConflictCount},
         learnt::{LearntSecret, learnt_all, learnt_forget},
         retention,
         search::{self, SourceCount},
@@ -19,13 +20,14 @@ use crate::{
 pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
     let since = id_at("since", "24h", state.clock.unix_ms())?;
     let counts = search::source_counts(&state.pool, since).await?;
+    let conflicts = conflict::counts(&state.pool).await?;
     let settings = state.settings.load_full();
     let learnt = if settings.sources.values().any(|source| source.learn_secret) { learnt_all(&state.pool).await? } else { Vec::new() };
-    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts, &learnt)).collect();
+    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts, &conflicts, &learnt)).collect();
     Ok(HttpResponse::Ok().json(json!({ "items": sources, "next": null })))
 }
 
-fn source_json(settings: &Settings, name: &str, counts: &[SourceCount], learnt: &[LearntSecret]) -> Value {
+fn source_json(settings: &Settings, name: &str, counts: &[SourceCount], conflicts: &[ConflictCount], learnt: &[LearntSecret]) -> Value {
     let source = &settings.sources[name];
     let count = counts.iter().find(|count| count.source == name);
     let mut destinations: Vec<&str> =
@@ -43,6 +45,8 @@ fn source_json(settings: &Settings, name: &str, counts: &[SourceCount], learnt: 
         "learnt_at": learnt.and_then(|learnt| learnt.learnt_at.format(&Rfc3339).ok()),
         "destinations": destinations,
         "events_24h": count.map_or(0, |count| count.events),
+        "marked_24h": count.map_or(0, |count| count.marked),
+        "conflicts": conflicts.iter().find(|count| count.source == name).map_or(0, |count| count.conflicts),
         "last_event_at": count.and_then(|count| count.last_at.format(&Rfc3339).ok()),
     })
 }

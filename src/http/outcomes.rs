@@ -1,0 +1,195 @@
+//! What the keys of recorded requests came to: new, a duplicate, a conflict, held. It reads what is there, and keeps what contradicts it; what is
+//! new is written by the recorder.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{recent::Recent, sources::Source};
+use crate::{
+    event::{Key, Mark, other_body_key_of},
+    settings::OnConflict,
+    store::{
+        conflict,
+        inbox::{self, Guard, NewEvent, SeenKey},
+    },
+};
+
+/// What recording a request came to. The id is the event's: for all but `New` that of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    New(Uuid, Option<Mark>),
+    Duplicate(Uuid),
+    Conflict(Uuid),
+}
+
+/// An event and where it goes.
+#[derive(Clone)]
+pub struct Row {
+    pub event: NewEvent,
+    pub source: Arc<Source>,
+    pub destinations: Vec<Arc<str>>,
+}
+
+impl Row {
+    /// The event that it is where another one has its key.
+    fn as_another(&self, mark: Option<Mark>) -> Self {
+        let key = other_body_key_of(&self.event.source, self.event.event_key(), self.event.request.compared());
+        let event = NewEvent { key, mark, guard: None, key_before: None, ..self.event.clone() };
+        Self { event, ..self.clone() }
+    }
+}
+
+/// What a key came to.
+#[derive(Clone, Copy)]
+pub struct Found {
+    pub recent: Recent,
+    mark: Option<Mark>,
+}
+
+impl Found {
+    pub fn first(event: &NewEvent, mark: Option<Mark>, from: Instant) -> Self {
+        Self { recent: Recent::new(event.id, *event.request.compared(), from, event.window_seconds), mark }
+    }
+
+    fn seen(seen: &SeenKey, from: Instant) -> Self {
+        Self { recent: Recent::new(seen.event_id, seen.digest, from, seen.seconds_left), mark: None }
+    }
+}
+
+pub type AllFound = HashMap<Key, Found>;
+
+/// Of these rows those that have their key in common with another event, and are to be events all the same.
+pub async fn other_bodies(
+    connection: &mut PgConnection,
+    rows: impl Iterator<Item = &Row>,
+    found: &mut AllFound,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut others = Vec::new();
+    for row in rows {
+        let Some(first) = found.get_mut(&row.event.key) else { return Err(sqlx::Error::RowNotFound) };
+        if first.recent.event == row.event.id || first.recent.digest == *row.event.request.compared() {
+            continue;
+        }
+        match likeness(connection, row, first.recent.event).await? {
+            Likeness::Same => first.recent.digest = *row.event.request.compared(),
+            Likeness::OtherKind => others.push(row.as_another(None)),
+            Likeness::OtherBody if row.source.on_conflict == OnConflict::Relay => others.push(row.as_another(Some(Mark::OtherBody))),
+            Likeness::OtherBody => {}
+        }
+    }
+    Ok(others)
+}
+
+/// How a request is like the event that has its key, and another digest.
+enum Likeness {
+    /// As the source compares them now: what was recorded before it ignored some places has another digest.
+    Same,
+    /// An event of another type, which stands in a header.
+    OtherKind,
+    OtherBody,
+}
+
+async fn likeness(connection: &mut PgConnection, row: &Row, first: Uuid) -> Result<Likeness, sqlx::Error> {
+    let (verifier, request) = (&row.source.verifier, &row.event.request);
+    if !verifier.ignores() && request.kind().is_none() {
+        return Ok(Likeness::OtherBody);
+    }
+    let Some(stored) = inbox::stored(connection, first).await? else { return Ok(Likeness::OtherBody) };
+    let Some(told) = verifier.told_of_stored(&stored.headers, stored.body, stored.is_item) else { return Ok(Likeness::OtherBody) };
+    Ok(match (told.compared() == request.compared(), told.kind() == request.kind()) {
+        (true, _) => Likeness::Same,
+        (false, false) => Likeness::OtherKind,
+        (false, true) => Likeness::OtherBody,
+    })
+}
+
+/// The rows whose keys are there already. One that this very event wrote, before its answer was lost, counts as unknown: `resolve` knows more.
+pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, sqlx::Error> {
+    let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
+    let from = Instant::now();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let others = rows.iter().filter_map(|row| Some((&row.event, seen.get(&row.event.key)?)));
+    let others = others.filter(|(event, seen)| seen.event_id != event.id && seen.counts());
+    Ok(others.map(|(event, seen)| (event.key, Found::seen(seen, from))).collect())
+}
+
+/// The rows that earlier versions recorded, under keys of another form. What was recorded there is read as it would be now: under one key of
+/// theirs there may be several events.
+pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &mut AllFound) -> Result<(), sqlx::Error> {
+    let keys: Vec<Key> = rows.iter().filter_map(|row| row.event.key_before).collect();
+    let from = Instant::now();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    for row in rows {
+        if found.contains_key(&row.event.key) {
+            continue;
+        }
+        let Some(seen) = row.event.key_before.and_then(|key| seen.get(&key)).filter(|seen| seen.counts()) else { continue };
+        let Some(stored) = inbox::stored(&mut *connection, seen.event_id).await? else { continue };
+        let told = row.source.verifier.told_of_stored(&stored.headers, stored.body, stored.is_item);
+        if let Some(told) = told.filter(|told| told.event_key() == row.event.request.event_key()) {
+            let recent = Recent::new(seen.event_id, *told.compared(), from, seen.seconds_left);
+            found.insert(row.event.key, Found { recent, mark: None });
+        }
+    }
+    Ok(())
+}
+
+/// Finds the first events of keys that were not new, and keeps what is held for its body. Gives the rows whose key has expired.
+pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], found: &mut AllFound) -> Result<Vec<&'r Row>, sqlx::Error> {
+    let guard_key = |event: &NewEvent| event.guard.map(|guard| guard.body_key);
+    let keys: Vec<Key> = others.iter().flat_map(|row| [Some(row.event.key), guard_key(&row.event)]).flatten().collect();
+    let from = Instant::now();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let mut expired = Vec::new();
+    for row in others {
+        let event = &row.event;
+        // Forgotten between the two statements: the sender's next try is a first one again.
+        let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+        let mut outcome = Found::seen(by_key, from);
+        if by_key.event_id == event.id {
+            // Written by this very request: its answer was lost, or the event is held.
+            let first = guard_key(event).and_then(|key| seen.get(&key)).map(|seen| seen.event_id).filter(|first| *first != event.id);
+            match (first, event.guard) {
+                (Some(first), Some(Guard { holds: true, .. })) => {
+                    tracing::warn!(source = %event.source, event_key = event.event_key(), %first,
+                        "a signed body came again under a new id that is not signed: held as a conflict");
+                    conflict::keep(connection, event, first, true).await?;
+                    outcome.recent.event = first;
+                }
+                (Some(_), _) => outcome.mark = Some(Mark::SameBody),
+                (None, _) => outcome.mark = event.mark,
+            }
+        } else if !by_key.counts() {
+            expired.push(*row);
+            continue;
+        }
+        found.insert(event.key, outcome);
+    }
+    Ok(expired)
+}
+
+pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, of_others: &AllFound) -> Result<Recorded, sqlx::Error> {
+    let event = &row.event;
+    let Some(first) = found.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+    if first.recent.event == event.id {
+        return Ok(Recorded::New(event.id, first.mark));
+    }
+    if first.recent.digest == *event.request.compared() {
+        return Ok(Recorded::Duplicate(first.recent.event));
+    }
+    if let Some(own) = of_others.get(&row.as_another(None).event.key) {
+        return Ok(match own.recent.event {
+            id if id == event.id => Recorded::New(id, own.mark),
+            id => Recorded::Duplicate(id),
+        });
+    }
+    match row.source.on_conflict {
+        OnConflict::Relay => return Err(sqlx::Error::RowNotFound),
+        OnConflict::Keep => conflict::keep(connection, event, first.recent.event, false).await?,
+        OnConflict::Drop => {}
+    }
+    tracing::warn!(source = %event.source, event_key = event.event_key(), first = %first.recent.event, "a key came again with another body");
+    Ok(Recorded::Conflict(first.recent.event))
+}

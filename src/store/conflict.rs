@@ -1,0 +1,189 @@
+//! Conflicts: verified requests that share their key with an event of another body, or their body with an event of another unsigned id. Kept
+//! by the recorder, read here, and made into events of their own where an operator says so.
+
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    event::{BodyDigest, Mark, other_body_key_of},
+    store::inbox::NewEvent,
+};
+
+/// Keeps a request that is not the event of its key, once per key and body, and points a key that was taken for nothing at the first event.
+pub async fn keep(connection: &mut PgConnection, event: &NewEvent, first: Uuid, same_body: bool) -> Result<(), sqlx::Error> {
+    let body: &[u8] = if same_body { b"" } else { event.request.body() };
+    sqlx::query!(
+        r#"
+        with repointed as (update event_key set event_id = $4 where key = $1 and event_id = $3)
+        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (key, body_digest) do nothing
+        "#,
+        event.key,
+        &event.request.compared().0[..],
+        event.id,
+        first,
+        if same_body { "same_body_new_id" } else { "other_body" },
+        &*event.source,
+        event.event_key(),
+        event.request.event_type(),
+        event.headers,
+        body,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ConflictRow {
+    pub id: Uuid,
+    /// The event that came first.
+    pub event: Uuid,
+    /// `other_body` or `same_body_new_id`.
+    pub kind: String,
+    pub source: String,
+    pub event_key: String,
+    pub event_type: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub received_at: OffsetDateTime,
+    /// SHA-256 in hex, of what repeats are compared by.
+    pub body_digest: String,
+    pub body_bytes: i32,
+    /// The event that it was made into.
+    pub relayed_as: Option<Uuid>,
+}
+
+/// Which conflicts; None is no limit.
+#[derive(Clone, Debug, Default)]
+pub struct ConflictFilter {
+    pub source: Option<String>,
+    pub event: Option<Uuid>,
+    /// The lowest id, from the lower bound of time.
+    pub from: Option<Uuid>,
+    /// The id that all must be below: the cursor, or the upper bound of time.
+    pub below: Option<Uuid>,
+}
+
+/// Newest first.
+pub async fn list(executor: impl PgExecutor<'_>, filter: &ConflictFilter, limit: i64) -> Result<Vec<ConflictRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ConflictRow,
+        r#"
+        select id, event_id as event, kind, source, event_key, event_type, received_at, encode(body_digest, 'hex') as "body_digest!",
+               octet_length(body) as "body_bytes!", relayed_as
+          from conflict
+         where ($1::text is null or source = $1)
+           and ($2::uuid is null or event_id = $2)
+           and ($3::uuid is null or id >= $3)
+           and ($4::uuid is null or id < $4)
+         order by id desc
+         limit $5
+        "#,
+        filter.source.as_deref(),
+        filter.event,
+        filter.from,
+        filter.below,
+        limit
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// How many conflicts a source has, and how many of them nobody has relayed.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ConflictCount {
+    pub source: String,
+    pub conflicts: i64,
+    pub not_relayed: i64,
+}
+
+pub async fn counts(executor: impl PgExecutor<'_>) -> Result<Vec<ConflictCount>, sqlx::Error> {
+    sqlx::query_as!(
+        ConflictCount,
+        r#"
+        select source, count(*) as "conflicts!", count(*) filter (where relayed_as is null) as "not_relayed!"
+          from conflict group by source order by source
+        "#
+    )
+    .fetch_all(executor)
+    .await
+}
+
+/// A conflict with all that was received.
+#[derive(Clone, Debug)]
+pub struct WholeConflict {
+    pub id: Uuid,
+    pub event: Uuid,
+    pub kind: String,
+    pub source: String,
+    pub event_key: String,
+    pub event_type: Option<String>,
+    pub received_at: OffsetDateTime,
+    pub headers: String,
+    /// Empty where it is the first event's own.
+    pub body: Vec<u8>,
+    pub body_digest: Vec<u8>,
+    pub relayed_as: Option<Uuid>,
+}
+
+impl WholeConflict {
+    pub fn has_own_body(&self) -> bool {
+        self.kind == "other_body"
+    }
+}
+
+pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeConflict>, sqlx::Error> {
+    sqlx::query_as!(
+        WholeConflict,
+        r#"
+        select id, event_id as event, kind, source, event_key, event_type, received_at, headers, body, body_digest, relayed_as
+          from conflict where id = $1
+        "#,
+        id
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// Makes a conflict an event of its own, with a delivery for each of these destinations; the event, or None where that was done before.
+pub async fn relay(
+    executor: impl PgExecutor<'_>,
+    conflict: &WholeConflict,
+    body: &[u8],
+    destinations: &[&str],
+) -> Result<Option<Uuid>, sqlx::Error> {
+    let (id, exact) = (Uuid::now_v7(), BodyDigest::of(body));
+    let compared = BodyDigest(conflict.body_digest.as_slice().try_into().unwrap_or(exact.0));
+    let mark = if conflict.has_own_body() { Mark::OtherBody } else { Mark::SameBody };
+    let deliveries: Vec<Uuid> = destinations.iter().map(|_| Uuid::now_v7()).collect();
+    sqlx::query_scalar!(
+        r#"
+        with c as (
+            update conflict set relayed_as = $2 where id = $1 and relayed_as is null
+            returning source, event_key, event_type, headers
+        ), e as (
+            insert into event (id, key, source, event_key, event_type, headers, body, body_digest, mark)
+            select $2, $3, source, event_key, event_type, headers, $4, $5, $6 from c
+            returning id, source
+        ), o as (
+            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch)
+            select d.id, $3, e.id, e.source, d.destination, $7, 'pending', 0
+              from e cross join unnest($8::uuid[], $9::text[]) as d (id, destination)
+        )
+        select id from e
+        "#,
+        conflict.id,
+        id,
+        other_body_key_of(&conflict.source, &conflict.event_key, &compared),
+        body,
+        &exact.0[..],
+        mark.as_str(),
+        i32::try_from(body.len()).unwrap_or(i32::MAX),
+        &deliveries,
+        destinations as &[&str],
+    )
+    .fetch_optional(executor)
+    .await
+}
