@@ -247,6 +247,8 @@ impl Grammar {
         for (name, value) in leading {
             items.push(self.pair.as_ref().map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")));
         }
+        // What nothing is known to stand in the places before it is left empty.
+        items.resize_with(items.len().max(self.skip), String::new);
         let digest = format!("{}{digest}", self.prefix.as_deref().unwrap_or_default());
         items.push(match (&self.pair, self.take.first()) {
             (Some(pair), Some(name)) => format!("{name}{pair}{digest}"),

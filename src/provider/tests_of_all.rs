@@ -65,7 +65,7 @@ fn each_scheme_is_here_or_has_tests_of_its_own() {
     let catalog = catalog();
     let fetched: Vec<&str> = catalog.iter().filter(|scheme| scheme.spec.keys.is_some()).map(|scheme| scheme.name.as_str()).collect();
     // In `keys_tests`: genuine, altered, another secret's and key's, stale. Write them for a new one, then name it.
-    assert_eq!(fetched, ["aws-sns", "constant-contact", "fal-ai", "google-pubsub", "paypal", "plaid"]);
+    assert_eq!(fetched, ["aws-sns", "constant-contact", "fal-ai", "gemini-jwks", "google-pubsub", "paypal", "plaid"]);
 }
 
 #[test]
