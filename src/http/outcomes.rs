@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{recent::Recent, sources::Source};
 use crate::{
-    event::{Key, Mark, other_body_key_of},
+    event::{BodyDigest, Key, Mark, other_body_key_of},
+    provider::VerifiedRequest,
     settings::OnConflict,
     store::{
         conflict,
@@ -33,28 +34,54 @@ pub struct Row {
 }
 
 impl Row {
+    /// What is told of it by its kept form: compared without what its source ignores.
+    fn anew(&self) -> Option<VerifiedRequest> {
+        let event = &self.event;
+        self.source.verifier.told_of_stored(&event.headers, event.request.body().clone(), event.original.is_some())
+    }
+
+    fn compared(&self) -> BodyDigest {
+        let anew = if self.source.verifier.ignores() { self.anew() } else { None };
+        *anew.as_ref().unwrap_or(&self.event.request).compared()
+    }
+
     /// The event that it is where another one has its key.
     fn as_another(&self, mark: Option<Mark>) -> Self {
-        let key = other_body_key_of(&self.event.source, self.event.event_key(), self.event.request.compared());
+        let key = other_body_key_of(&self.event.source, self.event.event_key(), &self.compared());
         let event = NewEvent { key, mark, guard: None, key_before: None, ..self.event.clone() };
         Self { event, ..self.clone() }
     }
 }
 
 /// What a key came to.
-#[derive(Clone, Copy)]
 pub struct Found {
-    pub recent: Recent,
+    recent: Recent,
     mark: Option<Mark>,
+    /// Of repeats that are like the event but for what the source ignores.
+    alike: Vec<BodyDigest>,
 }
 
 impl Found {
     pub fn first(event: &NewEvent, mark: Option<Mark>, from: Instant) -> Self {
-        Self { recent: Recent::new(event.id, *event.request.compared(), from, event.window_seconds), mark }
+        Self { mark, ..Self::by(Recent::new(event.id, *event.request.compared(), from, event.window_seconds)) }
     }
 
     fn seen(seen: &SeenKey, from: Instant) -> Self {
-        Self { recent: Recent::new(seen.event_id, seen.digest, from, seen.seconds_left), mark: None }
+        Self::by(Recent::new(seen.event_id, seen.digest, from, seen.seconds_left))
+    }
+
+    fn by(recent: Recent) -> Self {
+        Self { recent, mark: None, alike: Vec::new() }
+    }
+
+    fn is(&self, event: &NewEvent) -> bool {
+        let digest = event.request.compared();
+        self.recent.digest == *digest || self.alike.contains(digest)
+    }
+
+    /// What is to be remembered of this request.
+    pub fn recent(&self, event: &NewEvent) -> Recent {
+        if self.is(event) { self.recent.alike(*event.request.compared()) } else { self.recent }
     }
 }
 
@@ -69,11 +96,11 @@ pub async fn other_bodies(
     let mut others = Vec::new();
     for row in rows {
         let Some(first) = found.get_mut(&row.event.key) else { return Err(sqlx::Error::RowNotFound) };
-        if first.recent.event == row.event.id || first.recent.digest == *row.event.request.compared() {
+        if first.recent.event == row.event.id || first.is(&row.event) {
             continue;
         }
         match likeness(connection, row, first.recent.event).await? {
-            Likeness::Same => first.recent.digest = *row.event.request.compared(),
+            Likeness::Same => first.alike.push(*row.event.request.compared()),
             Likeness::OtherKind => others.push(row.as_another(None)),
             Likeness::OtherBody if row.source.on_conflict == OnConflict::Relay => others.push(row.as_another(Some(Mark::OtherBody))),
             Likeness::OtherBody => {}
@@ -84,7 +111,7 @@ pub async fn other_bodies(
 
 /// How a request is like the event that has its key, and another digest.
 enum Likeness {
-    /// As the source compares them now: what was recorded before it ignored some places has another digest.
+    /// But for what the source ignores.
     Same,
     /// An event of another type, which stands in a header.
     OtherKind,
@@ -92,13 +119,13 @@ enum Likeness {
 }
 
 async fn likeness(connection: &mut PgConnection, row: &Row, first: Uuid) -> Result<Likeness, sqlx::Error> {
-    let (verifier, request) = (&row.source.verifier, &row.event.request);
-    if !verifier.ignores() && request.kind().is_none() {
+    let (verifier, kind) = (&row.source.verifier, row.event.request.kind());
+    if !verifier.ignores() && kind.is_none() {
         return Ok(Likeness::OtherBody);
     }
     let Some(stored) = inbox::stored(connection, first).await? else { return Ok(Likeness::OtherBody) };
     let Some(told) = verifier.told_of_stored(&stored.headers, stored.body, stored.is_item) else { return Ok(Likeness::OtherBody) };
-    Ok(match (told.compared() == request.compared(), told.kind() == request.kind()) {
+    Ok(match (*told.compared() == row.compared(), told.kind() == kind) {
         (true, _) => Likeness::Same,
         (false, false) => Likeness::OtherKind,
         (false, true) => Likeness::OtherBody,
@@ -130,7 +157,7 @@ pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &
         let told = row.source.verifier.told_of_stored(&stored.headers, stored.body, stored.is_item);
         if let Some(told) = told.filter(|told| told.event_key() == row.event.request.event_key()) {
             let recent = Recent::new(seen.event_id, *told.compared(), from, seen.seconds_left);
-            found.insert(row.event.key, Found { recent, mark: None });
+            found.insert(row.event.key, Found::by(recent));
         }
     }
     Ok(())
@@ -155,7 +182,7 @@ pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], foun
                 (Some(first), Some(Guard { holds: true, .. })) => {
                     tracing::warn!(source = %event.source, event_key = event.event_key(), %first,
                         "a signed body came again under a new id that is not signed: held as a conflict");
-                    conflict::keep(connection, event, first, true).await?;
+                    conflict::keep(connection, event, event.request.compared(), first, true).await?;
                     outcome.recent.event = first;
                 }
                 (Some(_), _) => outcome.mark = Some(Mark::SameBody),
@@ -176,7 +203,7 @@ pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, 
     if first.recent.event == event.id {
         return Ok(Recorded::New(event.id, first.mark));
     }
-    if first.recent.digest == *event.request.compared() {
+    if first.is(event) {
         return Ok(Recorded::Duplicate(first.recent.event));
     }
     if let Some(own) = of_others.get(&row.as_another(None).event.key) {
@@ -187,7 +214,7 @@ pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, 
     }
     match row.source.on_conflict {
         OnConflict::Relay => return Err(sqlx::Error::RowNotFound),
-        OnConflict::Keep => conflict::keep(connection, event, first.recent.event, false).await?,
+        OnConflict::Keep => conflict::keep(connection, event, &row.compared(), first.recent.event, false).await?,
         OnConflict::Drop => {}
     }
     tracing::warn!(source = %event.source, event_key = event.event_key(), first = %first.recent.event, "a key came again with another body");

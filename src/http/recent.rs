@@ -30,6 +30,11 @@ impl Recent {
     pub fn new(event: Uuid, digest: BodyDigest, from: Instant, seconds_left: f64) -> Self {
         Self { event, digest, until: from + Duration::try_from_secs_f64(seconds_left).unwrap_or(Duration::ZERO) }
     }
+
+    /// The same for repeats of this digest.
+    pub fn alike(self, digest: BodyDigest) -> Self {
+        Self { digest, ..self }
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]

@@ -349,7 +349,7 @@ impl Writer {
             answers.push(of_rows);
         }
         for (row, found) in firsts.iter().filter_map(|row| Some((row, found.get(&row.event.key)?))) {
-            recorder.recent.remember(&row.event, found.recent);
+            recorder.recent.remember(&row.event, found.recent(&row.event));
         }
         Ok(answers)
     }

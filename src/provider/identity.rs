@@ -18,6 +18,18 @@ use crate::{
     settings::scheme::{Dedup, OneOrMany, SchemeSpec},
 };
 
+/// By what two requests of one event key are compared.
+#[derive(Clone, Copy)]
+pub enum Compared {
+    /// By the whole body, which is digested anyway. Most repeats are the same to the byte.
+    AsSent,
+    /// Without the places that change when the provider sends again.
+    WithoutIgnored,
+}
+
+/// A digest of the body that is made where it is asked for.
+type Digest<'d> = &'d dyn Fn() -> BodyDigest;
+
 /// The parts of an event key. Two requests have the same key only where each part is the same.
 pub struct EventKey {
     parts: Vec<Selector>,
@@ -71,7 +83,7 @@ impl EventKey {
     }
 
     /// None where a part is missing that must be there.
-    fn find(&self, plan: &Plan, inputs: &Inputs<'_>, digest: &BodyDigest) -> Result<Option<FoundKey>, Rejection> {
+    fn find(&self, plan: &Plan, inputs: &Inputs<'_>, digest: Digest<'_>) -> Result<Option<FoundKey>, Rejection> {
         let mut signed = true;
         let text = match self.parts.as_slice() {
             [part] => self.part(plan, inputs, part, digest, &mut signed)?,
@@ -87,7 +99,7 @@ impl EventKey {
         plan: &Plan,
         inputs: &Inputs<'a>,
         parts: &[Selector],
-        digest: &BodyDigest,
+        digest: Digest<'_>,
         signed: &mut bool,
     ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
         let mut texts = Vec::with_capacity(parts.len());
@@ -108,7 +120,7 @@ impl EventKey {
         plan: &Plan,
         inputs: &Inputs<'a>,
         selector: &Selector,
-        digest: &BodyDigest,
+        digest: Digest<'_>,
         signed: &mut bool,
     ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
         let many = selector.alternatives.iter().any(|places| places.len() > 1);
@@ -161,7 +173,7 @@ fn value<'a>(
     plan: &Plan,
     inputs: &Inputs<'a>,
     part: &Part,
-    digest: &BodyDigest,
+    digest: Digest<'_>,
     signed: &mut bool,
 ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
     let is_meant = |value: &Cow<'_, [u8]>| part.only.as_ref().is_none_or(|only| only.as_bytes() == &value[..]);
@@ -169,7 +181,7 @@ fn value<'a>(
     let Some(found) = found.filter(|value| !value.trim_ascii().is_empty() && is_meant(value)) else { return Ok(None) };
     if part.place == Place::Whole {
         *signed = *signed && plan.signs(&Place::Whole, &found, None);
-        return Ok(Some(Cow::Owned(hex::encode(digest.0).into_bytes())));
+        return Ok(Some(Cow::Owned(hex::encode(digest().0).into_bytes())));
     }
     if *signed {
         *signed = plan.signs(&part.place, &found, plan.signed_id(inputs.request).as_deref());
@@ -330,7 +342,7 @@ impl Identity {
         self.key.as_ref().is_some_and(|key| key.places().any(of_list))
     }
 
-    /// What repeats are compared by: the digest of the body, or of the document in it, without what is ignored.
+    /// Of the body, or of the document in it, without what is ignored.
     pub fn digest(&self, plan: &Plan, inputs: &Inputs<'_>, exact: &BodyDigest) -> BodyDigest {
         if self.ignored.is_empty() {
             return *exact;
@@ -338,8 +350,8 @@ impl Identity {
         self.ignored.digest(&document(plan, inputs.request, inputs.signature))
     }
 
-    /// `digest` is what repeats are compared by.
-    pub fn tell(&self, plan: &Plan, inputs: &Inputs<'_>, digest: &BodyDigest) -> Result<Told, Rejection> {
+    /// `digest`: of the body without what is ignored.
+    pub fn tell(&self, plan: &Plan, inputs: &Inputs<'_>, digest: Digest<'_>) -> Result<Told, Rejection> {
         let key = match &self.key {
             Some(key) => key.find(plan, inputs, digest)?,
             None => None,

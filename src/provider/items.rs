@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{
     Rejection, Request, Verifier,
     candidates::Grammar,
-    identity::{Identity, IdentityParts},
+    identity::{Compared, Identity, IdentityParts},
     json::{Pointers, elements},
     plan::Compiler,
     selector::{Inputs, Part, Place, Selector},
@@ -113,10 +113,10 @@ impl Items {
 
 impl Items {
     /// What tells an item from others that is a request's body by itself.
-    pub fn told_of(&self, verifier: &Verifier, request: &Request<'_>) -> Result<Read, Rejection> {
+    pub fn told_of(&self, verifier: &Verifier, request: &Request<'_>, compared: Compared) -> Result<Read, Rejection> {
         let found = self.inside.find(request.body);
         let inputs = Inputs { request, found: found.as_ref(), signature: None };
-        verifier.told(&self.identity, self.event_type.as_ref(), &inputs)
+        verifier.told(&self.identity, self.event_type.as_ref(), &inputs, compared)
     }
 }
 
@@ -140,7 +140,7 @@ impl Verifier {
             let body = if elsewhere { Bytes::copy_from_slice(text.as_bytes()) } else { view.body.slice_ref(text.as_bytes()) };
             let request = Request { body: &body, ..*view };
             let inputs = Inputs { request: &request, found: found.as_ref(), signature };
-            let read = self.told(&items.identity, items.event_type.as_ref(), &inputs)?;
+            let read = self.told(&items.identity, items.event_type.as_ref(), &inputs, Compared::AsSent)?;
             Ok(accepted(body.clone(), read, elsewhere.then_some("application/json")))
         };
         items.of(document).into_iter().map(read).collect()

@@ -8,7 +8,7 @@ use super::{
     Rejection, Request, VerifiedRequest, Verifier,
     candidates::Grammar,
     gzip::unpacked,
-    identity::Identity,
+    identity::{Compared, Identity},
     json::{Found, Pointers, as_latin1},
     plan::Plan,
     selector::{Inputs, Selector},
@@ -24,7 +24,7 @@ impl Verifier {
     }
 
     /// What is read of a request whose signature is right, with the body as it is to be read.
-    pub(super) fn read(&self, view: &Request<'_>) -> Result<Read, Rejection> {
+    pub(super) fn read(&self, view: &Request<'_>, compared: Compared) -> Result<Read, Rejection> {
         let plan = self.plan();
         let read = Inputs { request: view, found: None, signature: None };
         // The text that signs is read like the body: a token's claims, a time beside the digest.
@@ -35,21 +35,31 @@ impl Verifier {
         let mut latin1 = None;
         let found = find(&plan.after, &document, &mut latin1);
         let inputs = Inputs { request: view, found: found.as_ref(), signature };
-        let read = self.told(&plan.identity, plan.event_type.as_ref(), &inputs)?;
+        let read = self.told(&plan.identity, plan.event_type.as_ref(), &inputs, compared)?;
         Ok(Read { key_is_of_body: plan.key_is_of_body, items, ..read })
     }
 
     /// What tells a request, or an item of one, from others; and its type.
-    pub(super) fn told(&self, identity: &Identity, event_type: Option<&Selector>, inputs: &Inputs<'_>) -> Result<Read, Rejection> {
+    pub(super) fn told(
+        &self,
+        identity: &Identity,
+        event_type: Option<&Selector>,
+        inputs: &Inputs<'_>,
+        compared: Compared,
+    ) -> Result<Read, Rejection> {
         let plan = self.plan();
         let event_type = match event_type {
             Some(selector) => resolve(selector, inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
             None => None,
         };
         let exact = BodyDigest::of(inputs.request.body);
-        let digest = identity.digest(plan, inputs, &exact);
-        let told = identity.tell(plan, inputs, &digest)?;
-        let compared = told.kind.as_ref().map_or(digest, |kind| digest.with(kind));
+        let without_ignored = || identity.digest(plan, inputs, &exact);
+        let told = identity.tell(plan, inputs, &without_ignored)?;
+        let compared = match compared {
+            Compared::AsSent => exact,
+            Compared::WithoutIgnored => without_ignored(),
+        };
+        let compared = told.kind.as_ref().map_or(compared, |kind| compared.with(kind));
         let key_before = match self.looks_back && told.dedup != Dedup::None {
             true => Some(identity.key_before(inputs, &exact)?).filter(|before| told.key.as_ref() != Some(before)),
             false => None,
@@ -58,8 +68,8 @@ impl Verifier {
         Ok(Read { digests, told, key_before, key_is_of_body: false, event_type, handshake: None, items: Vec::new() })
     }
 
-    /// What a request that is kept would be told by now: its headers are a JSON array of [name, value] pairs. None where it can't be read
-    /// any more; its URL is not kept.
+    /// What a request that is kept would be told by now, compared without what is ignored: its headers are a JSON array of [name, value] pairs.
+    /// None where it can't be read any more; its URL is not kept.
     pub fn told_of_stored(&self, headers: &str, body: Bytes, is_item: bool) -> Option<VerifiedRequest> {
         let kept: Vec<(String, String)> = serde_json::from_str(headers).ok()?;
         let bytes = |value: &str| value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect::<Vec<u8>>();
@@ -69,8 +79,8 @@ impl Verifier {
         let unpacked = if self.plan().gzip.is_some() { unpacked(&body).ok()? } else { None };
         let view = Request { method: "POST", url: None, query: None, headers: &headers, body: unpacked.as_ref().unwrap_or(&body) };
         let read = match &self.plan().items {
-            Some(items) if is_item => items.told_of(self, &view).ok()?,
-            _ => self.for_request(&view).read(&view).ok()?,
+            Some(items) if is_item => items.told_of(self, &view, Compared::WithoutIgnored).ok()?,
+            _ => self.for_request(&view).read(&view, Compared::WithoutIgnored).ok()?,
         };
         Some(accepted(body.clone(), read, None))
     }

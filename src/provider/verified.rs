@@ -51,7 +51,8 @@ impl VerifiedRequest {
         &self.digest
     }
 
-    /// What repeats are compared by: the digest without the places that the scheme ignores, with what else tells two events apart.
+    /// What repeats are compared by: the digest, with what else tells two events apart. Of a request that was read anew, without the places that
+    /// the scheme ignores.
     pub fn compared(&self) -> &BodyDigest {
         &self.compared
     }

@@ -13,6 +13,7 @@ use super::{
     canonical::{escaped, other_ports},
     challenge::Challenge,
     gzip::{Broken, unpacked},
+    identity::Compared,
     jws::Token,
     keys::{KnownKeys, lacking},
     mac::{self, Key, key_name},
@@ -254,7 +255,7 @@ impl Verifier {
         {
             return Ok(Verified::Known(known));
         }
-        self.read(&view).map(|read| Verified::New(accepted(request.body.clone(), read, None)))
+        self.read(&view, Compared::AsSent).map(|read| Verified::New(accepted(request.body.clone(), read, None)))
     }
 
     /// Checks the signature, and where senders of a scheme differ, with the body and the URL in their other forms; gives the place of the

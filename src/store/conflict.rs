@@ -10,8 +10,14 @@ use crate::{
     store::inbox::NewEvent,
 };
 
-/// Keeps a request that is not the event of its key, once per key and body, and points a key that was taken for nothing at the first event.
-pub async fn keep(connection: &mut PgConnection, event: &NewEvent, first: Uuid, same_body: bool) -> Result<(), sqlx::Error> {
+/// Keeps a request that is not the event of its key, once per key and `compared`, and points a key that was taken for nothing at the first event.
+pub async fn keep(
+    connection: &mut PgConnection,
+    event: &NewEvent,
+    compared: &BodyDigest,
+    first: Uuid,
+    same_body: bool,
+) -> Result<(), sqlx::Error> {
     let body: &[u8] = if same_body { b"" } else { event.request.body() };
     sqlx::query!(
         r#"
@@ -21,7 +27,7 @@ pub async fn keep(connection: &mut PgConnection, event: &NewEvent, first: Uuid, 
         on conflict (key, body_digest) do nothing
         "#,
         event.key,
-        &event.request.compared().0[..],
+        &compared.0[..],
         event.id,
         first,
         if same_body { "same_body_new_id" } else { "other_body" },

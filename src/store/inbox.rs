@@ -234,7 +234,14 @@ pub async fn record(
     deliveries: &[NewDelivery],
 ) -> Result<Vec<NewRow>, sqlx::Error> {
     match (events, deliveries) {
-        ([event], [] | [_]) if !is_special(event) => record_one(connection, lessee, event, deliveries.first()).await.map(Vec::from_iter),
+        ([event], [] | [_]) if !is_special(event) => {
+            let delivery = deliveries.first();
+            let row = match event.guard {
+                None => record_one(connection, lessee, event, delivery).await?,
+                Some(guard) => record_guarded(connection, lessee, event, guard, delivery).await?,
+            };
+            Ok(Vec::from_iter(row))
+        }
         _ => batch(lessee, events, deliveries).fetch_all(connection).await,
     }
 }
@@ -307,6 +314,58 @@ async fn record_one(
     event: &NewEvent,
     delivery: Option<&NewDelivery>,
 ) -> Result<Option<NewRow>, sqlx::Error> {
+    let id = sqlx::query_scalar!(
+        r#"
+        with k as (
+            insert into event_key (key, event_id, body_digest, expires_at) values ($1, $2, $3, now() + $4 * interval '1 second')
+            on conflict (key) do nothing
+            returning event_id
+        ), e as (
+            insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
+            select event_id, $1, $5, $6, $7, $8, $9, coalesce($16, $3) from k
+            returning id
+        ), o as (
+            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
+            select $10, $1, id, $5, $11, $12,
+                   case when $13 then 'leased' else 'pending' end,
+                   case when $13 then 1 else 0 end,
+                   case when $13 then now() + $14 * interval '1 second' end,
+                   case when $13 then $15::uuid end
+              from e
+             where $10::uuid is not null
+        )
+        select id as "id!" from e
+        "#,
+        event.key,
+        event.id,
+        &event.request.compared().0[..],
+        event.window_seconds,
+        &*event.source,
+        event.event_key(),
+        event.request.event_type(),
+        event.headers,
+        &event.request.body()[..],
+        delivery.map(|delivery| delivery.id),
+        delivery.map(|delivery| &*delivery.destination),
+        delivery.map(|delivery| delivery.body_bytes),
+        delivery.is_some_and(|delivery| delivery.leased),
+        lease_seconds,
+        node,
+        exact_digest(event).map(|digest| &digest.0[..]),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(|id| NewRow { id, mark: None }))
+}
+
+/// The same where the body has a key as well: what only those events need costs the others nothing.
+async fn record_guarded(
+    connection: &mut PgConnection,
+    Lessee { node, lease_seconds }: Lessee,
+    event: &NewEvent,
+    guard: Guard,
+    delivery: Option<&NewDelivery>,
+) -> Result<Option<NewRow>, sqlx::Error> {
     let row = sqlx::query!(
         r#"
         with k as (
@@ -315,17 +374,16 @@ async fn record_one(
             returning event_id
         ), b as (
             insert into event_key (key, event_id, body_digest, expires_at)
-            select $16, event_id, $3, now() + $4 * interval '1 second' from k where $16::uuid is not null
+            select $16, event_id, $3, now() + $4 * interval '1 second' from k
             on conflict (key) do update
                set event_id = excluded.event_id, body_digest = excluded.body_digest, expires_at = excluded.expires_at
              where event_key.expires_at <= now()
             returning event_id
         ), e as (
             insert into event (id, key, source, event_key, event_type, headers, body, body_digest, mark)
-            select event_id, $1, $5, $6, $7, $8, $9, coalesce($18, $3),
-                   case when $16::uuid is not null and not exists (select from b) then 'same-body' end
-              from k
-             where not $17 or $16::uuid is null or exists (select from b)
+            select k.event_id, $1, $5, $6, $7, $8, $9, coalesce($18, $3), case when b.event_id is null then 'same-body' end
+              from k left join b on true
+             where not $17 or b.event_id is not null
             returning id, mark
         ), o as (
             insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch, lease_until, node)
@@ -354,8 +412,8 @@ async fn record_one(
         delivery.is_some_and(|delivery| delivery.leased),
         lease_seconds,
         node,
-        event.guard.map(|guard| guard.body_key),
-        event.guard.is_some_and(|guard| guard.holds),
+        guard.body_key,
+        guard.holds,
         exact_digest(event).map(|digest| &digest.0[..]),
     )
     .fetch_optional(connection)

@@ -65,3 +65,27 @@ async fn what_the_guard_holds_is_relayed_with_the_body_of_the_first() {
     assert_eq!(received[1].header("x-github-delivery"), Some("d-2"));
     app.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_source_ignores_makes_neither_an_event_nor_a_conflict_of_its_own() {
+    let handler = Handler::start(Vec::new()).await;
+    let with = r#"provider = "github"
+ignore = ["body:try"]
+on_conflict = "keep""#;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")]).replace("provider = \"github\"", with)).await;
+    let body = |state: &str, number: usize| format!(r#"{{"state":"{state}","try":{number}}}"#);
+    // Some of them in one statement.
+    let bodies: Vec<String> = (0..32).map(|number| body("open", number)).collect();
+    let said = futures_util::future::join_all(bodies.iter().map(|body| app.github("d-1", body))).await;
+    let words: Vec<String> = said.iter().map(Said::word).collect();
+    assert_eq!(words.iter().filter(|word| *word == "accepted").count(), 1, "{words:?}");
+    assert_eq!(words.iter().filter(|word| *word == "duplicate").count(), 31, "{words:?}");
+    for number in [40, 41] {
+        assert_eq!(app.github("d-1", &body("closed", number)).await.word(), "conflict");
+    }
+    let page = app.api(Method::GET, "/conflicts", None).await.json();
+    assert_eq!(page["counts"][0]["conflicts"], 1, "one, though its counter changed: {page}");
+    assert_eq!(app.github("d-1", &body("open", 50)).await.word(), "duplicate");
+    assert_eq!(handler.received(1).await.len(), 1);
+    app.app.stop().await;
+}
