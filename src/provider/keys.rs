@@ -140,7 +140,7 @@ impl Compiler {
         self.demand(is_url || !keys.hosts.is_empty(), "keys.hosts", "is missing: whoever sends a request would choose the key");
         for (index, host) in keys.hosts.iter().enumerate() {
             let labels = host.split('.').filter(|label| !label.is_empty()).count();
-            let fixed = host.rsplit('.').take(2).all(|label| !label.contains('*'));
+            let fixed = host.rsplit('.').take(2).all(|label| !label.contains(['*', '{']));
             self.demand(labels > 1 && fixed, &format!("keys.hosts[{index}]"), "must be a host, whose last two parts have no *");
         }
         let expect = keys.expect.as_deref().and_then(|text| self.selector("keys.expect", text, before));
@@ -240,15 +240,30 @@ pub fn lacking(need: Need) -> Rejection {
     Rejection { reason: Reason::Unsupported, detail: detail.into(), needs: Some(Box::new(need)) }
 }
 
-/// `*` stands for letters, digits and hyphens within one part of a name.
+/// `*` stands for letters, digits and hyphens within one part of a name, `{region}` for the name of a cloud's region and nothing else: what stands
+/// there may otherwise be anybody's (`sns.s3.amazonaws.com` is a bucket).
 fn is_host(pattern: &str, host: &str) -> bool {
     let (pattern, host): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), host.split('.').collect());
     let fits = |(pattern, label): (&&str, &&str)| {
         !label.is_empty()
-            && TypeGlob::new(*pattern).matches(label)
+            && (*pattern == REGION && is_region(label) || TypeGlob::new(*pattern).matches(label))
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     pattern.len() == host.len() && pattern.iter().zip(&host).all(fits)
+}
+
+const REGION: &str = "{region}";
+
+/// As Amazon names its regions (docs.aws.amazon.com/global-infrastructure/latest/regions): two letters, words, a number (`us-gov-west-1`).
+fn is_region(label: &str) -> bool {
+    let parts: Vec<&str> = label.split('-').collect();
+    let [area, words @ .., number] = parts.as_slice() else { return false };
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    area.len() == 2
+        && !words.is_empty()
+        && [area].into_iter().chain(words).all(is_word)
+        && matches!(number.len(), 1 | 2)
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// One key as RFC 7517 has it. What is of no use here is passed over.

@@ -121,6 +121,15 @@ fn another_topics_message_and_another_hosts_certificate_are_refused_before_anyth
         "https://sns.us-west-2.amazonaws.com\\@evil.example/SimpleNotificationService-1.pem",
         "https://s3.us-west-2.amazonaws.com/SimpleNotificationService-1.pem",
         "https://sns..amazonaws.com/SimpleNotificationService-1.pem",
+        // Buckets, which anybody may own.
+        "https://sns.s3.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.us-west.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.us-2.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.us-west-2a.amazonaws.com/SimpleNotificationService-1.pem",
+        "https://sns.{region}.amazonaws.com/SimpleNotificationService-1.pem",
         "https://sns.us-west-2.amazonaws.com/?Action=GetEndpoint&x=.pem",
         "https://127.0.0.1/SimpleNotificationService-1.pem",
         "not a url",
@@ -130,6 +139,11 @@ fn another_topics_message_and_another_hosts_certificate_are_refused_before_anyth
     }
     let china = sns(|message| message["SigningCertURL"] = "https://sns.cn-north-1.amazonaws.com.cn/SimpleNotificationService-1.pem".into());
     assert!(lacks(&verifier, &china).url.contains("amazonaws.com.cn/"));
+    for region in ["us-gov-west-1", "ap-southeast-7", "me-central-1"] {
+        let url = format!("https://sns.{region}.amazonaws.com/SimpleNotificationService-1.pem");
+        let there = sns(|message| message["SigningCertURL"] = url.clone().into());
+        assert_eq!(lacks(&verifier, &there).url, url);
+    }
 }
 
 #[test]
@@ -331,6 +345,7 @@ fn a_scheme_whose_keys_anybody_could_choose_is_refused() {
     for (keys, more, expected) in [
         ("from = 'header:cert', expect = 'body:a'", "", "providers.own.keys.hosts: is missing"),
         ("from = 'header:cert', hosts = ['*.com'], expect = 'body:a'", "", "providers.own.keys.hosts[0]: must be"),
+        ("from = 'header:cert', hosts = ['keys.{region}.com'], expect = 'body:a'", "", "providers.own.keys.hosts[0]: must be"),
         ("from = 'header:cert', hosts = ['example'], expect = 'body:a'", "", "providers.own.keys.hosts[0]: must be"),
         ("from = 'http://x.example/', expect = 'body:a'", "", "providers.own.keys.from: must start with https"),
         ("from = 'nowhere', hosts = ['x.example'], expect = 'body:a'", "", "providers.own.keys.from: \"nowhere\" names no place"),

@@ -526,7 +526,8 @@ pub struct KeysSpec {
     /// A URL (https), or the selector of one in the request.
     pub from: String,
     pub format: KeyFormat,
-    /// The hosts that such a URL may be on; `*` for any run within one part of the name.
+    /// The hosts that such a URL may be on; `*` for any run within one part of the name, `{region}` for the name of a cloud's region
+    /// (`us-east-1`) and nothing else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// The path that it must have, with `*` for any run.
