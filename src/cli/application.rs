@@ -16,7 +16,7 @@ use actix_web::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -40,6 +40,7 @@ use crate::{
         keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
         ledger::Ledger,
+        probe::Probe,
         recorder::{Recorder, RecorderOptions},
         rejections::Rejections,
         sources::Sources,
@@ -49,7 +50,13 @@ use crate::{
     maintenance::{pruner, rescuer},
     provider::{Catalog, SchemeError},
     settings::Settings,
-    store::{handoff::Handoff, inbox, learnt::LearntSecret, retention, schema},
+    store::{
+        handoff::Handoff,
+        inbox,
+        learnt::LearntSecret,
+        link::{self, Db, Dialer},
+        retention, schema,
+    },
     tail::Tail,
 };
 
@@ -57,8 +64,6 @@ use crate::{
 const SERVER_STOP_SECONDS: u64 = 5;
 /// How long a sender may take to close a connection that is closed here.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const READINESS_INTERVAL: Duration = Duration::from_millis(500);
-const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a node is built from.
 pub struct Parts {
@@ -83,7 +88,7 @@ pub struct Application {
     pub ledger: Option<SocketAddr>,
     /// By their names.
     pub gateways: BTreeMap<String, SocketAddr>,
-    pub pool: PgPool,
+    pub pool: Db,
     pub relays: Arc<Relays>,
     settings: Arc<ArcSwap<Settings>>,
     catalog: Arc<ArcSwap<Catalog>>,
@@ -121,10 +126,9 @@ impl Application {
         raise_open_files();
         let Parts { settings, database_url, token, clock, tail, fetch, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
-        let options = schema::connect_options(&database_url).context("database.url is not a postgres:// URL")?;
+        let options = link::options(&database_url).context("database.url is not a postgres:// URL")?;
         let pool = open_pool(&options, &settings).await?;
-        let learnt = learner::learnt(&pool, &settings).await.context("can't read the learnt secrets")?;
-        let look_back = inbox::keys_before_until(&pool).await.context("can't read until when older keys count")?.is_some();
+        let (learnt, look_back) = left_before(&pool, &settings).await?;
         let sources = ArcSwap::from_pointee(sources_of(&settings, &catalog, &learnt, look_back)?);
         let (learning, shared) = (Learning::new(pool.clone(), learnt), Shared::new(pool, clock, tail));
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
@@ -146,7 +150,8 @@ impl Application {
             retired: ArcSwap::default(),
         });
         let readiness = Readiness::default();
-        readiness.set(true);
+        let mut probe = Probe::new(shared.pool.clone(), writing.clone(), recorder.clone());
+        readiness.set(probe.is_well().await);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
@@ -157,8 +162,8 @@ impl Application {
         let (gateways, gateway_servers) = serve_gateways(&settings.load(), &shared.pool, &ledger_calls)?;
         let background = TaskTracker::new();
         if run_background {
-            let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings, readiness: &readiness };
-            roles.spawn_on(&background);
+            let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
+            roles.spawn_on(&background, probe.watch(readiness.clone(), shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
@@ -256,23 +261,30 @@ fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
         batch_rows_max: settings.database.batch_rows_max,
         recent_keys_max: settings.ingress.recent_keys_max,
         writers: settings.database.batch_connections,
+        write_timeout: settings.database.write_timeout.0,
     }
 }
 
 /// Connects, checks that the server keeps its promises, and brings the schema up to date.
-async fn open_pool(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<PgPool> {
-    let pool = schema::pool(options.clone(), settings.database.connections_max).await;
-    let pool = pool.context("can't reach the database (database.url)")?;
-    schema::check(&pool, settings.database.allow_fsync_off).await?;
+async fn open_pool(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<Db> {
+    let pool = schema::pool(options, settings.database.connections_max);
+    schema::check(&pool, settings.database.allow_fsync_off).await.context("can't use the database (database.url)")?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;
     Ok(pool)
 }
 
+/// What earlier runs left: the learnt secrets, and whether keys of an earlier version still count.
+async fn left_before(pool: &Db, settings: &Settings) -> anyhow::Result<(Vec<LearntSecret>, bool)> {
+    let learnt = learner::learnt(pool, settings).await.context("can't read the learnt secrets")?;
+    let older = inbox::keys_before_until(pool).await.context("can't read until when older keys count")?;
+    Ok((learnt, older.is_some()))
+}
+
 /// What the parts of a node have in common.
 struct Shared {
     node: Uuid,
-    pool: PgPool,
+    pool: Db,
     clock: Clock,
     tail: Tail,
     hint: Arc<Notify>,
@@ -282,7 +294,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(pool: PgPool, clock: Clock, tail: Tail) -> Self {
+    fn new(pool: Db, clock: Clock, tail: Tail) -> Self {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
         Self { node: Uuid::now_v7(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
     }
@@ -314,8 +326,8 @@ impl Shared {
         Ok((relays, task))
     }
 
-    fn start_ledger(&self, options: &PgConnectOptions, settings: &Arc<ArcSwap<Settings>>) -> (web::Data<Ledger>, Vec<JoinHandle<()>>) {
-        let (ledger, writers) = Ledger::start(options, self.pool.clone(), settings, self.hint.clone(), self.stopping.clone());
+    fn start_ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> (web::Data<Ledger>, Vec<JoinHandle<()>>) {
+        let (ledger, writers) = Ledger::start(dialer, self.pool.clone(), settings, self.hint.clone(), self.stopping.clone());
         (web::Data::new(ledger), writers)
     }
 
@@ -358,19 +370,18 @@ struct Roles<'a> {
     relays: &'a Arc<Relays>,
     ledger: &'a web::Data<Ledger>,
     settings: &'a Arc<ArcSwap<Settings>>,
-    readiness: &'a Readiness,
 }
 
 impl Roles<'_> {
-    fn spawn_on(&self, tracker: &TaskTracker) {
+    fn spawn_on(&self, tracker: &TaskTracker, probing: impl Future<Output = ()> + Send + 'static) {
         let Shared { pool, stopping, .. } = self.shared;
         let current = self.settings.clone();
+        tracker.spawn(probing);
         tracker.spawn(self.relays.clone().claim_until_stopped());
         tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
         tracker.spawn(pruner::run(pool.clone(), move || current.load_full(), stopping.clone()));
         let poll_interval = self.settings.load().ledger.wait_poll_interval.0;
         tracker.spawn(self.ledger.waiters.clone().poll_until_stopped(pool.clone(), poll_interval, stopping.clone()));
-        tracker.spawn(watch_readiness(pool.clone(), self.readiness.clone(), stopping.clone()));
     }
 }
 
@@ -456,7 +467,7 @@ fn serve_tokens(
 #[expect(clippy::type_complexity, reason = "two lists, taken apart at once")]
 fn serve_gateways(
     settings: &Settings,
-    pool: &PgPool,
+    pool: &Db,
     ledger: &web::Data<Ledger>,
 ) -> anyhow::Result<(BTreeMap<String, SocketAddr>, Vec<(web::Data<Gateway>, Running)>)> {
     let (mut addresses, mut servers) = (BTreeMap::new(), Vec::new());
@@ -486,18 +497,4 @@ async fn stop_gateways(gateways: Vec<(web::Data<Gateway>, Running)>, drain: Dura
         let _ = server.await;
     });
     futures_util::future::join_all(stops).await;
-}
-
-/// Readiness follows the database: it flips within two seconds, both ways.
-async fn watch_readiness(pool: PgPool, readiness: Readiness, stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            () = tokio::time::sleep(READINESS_INTERVAL) => {}
-        }
-        let answers = tokio::time::timeout(READINESS_TIMEOUT, schema::answers(&pool)).await.is_ok_and(|answers| answers);
-        if !stopping.is_cancelled() {
-            readiness.set(answers);
-        }
-    }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     postgres,
     settings::Settings,
-    store::{retention, schema},
+    store::{link, retention, schema},
 };
 
 #[derive(Debug, Subcommand)]
@@ -110,7 +110,7 @@ async fn open(settings: &Settings, globals: &Globals) -> anyhow::Result<Database
 }
 
 async fn migrate_at(url: &str, settings: &Settings) -> anyhow::Result<()> {
-    let pool = schema::pool(schema::connect_options(url)?, 2).await.context("can't connect to the database")?;
+    let pool = schema::pool(&link::options(url)?, 2);
     schema::check(&pool, settings.database.allow_fsync_off).await?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;

@@ -4,20 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::web;
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     http::{ingress::Ingress, sources::Sources},
     provider::Catalog,
     settings::Settings,
-    store::learnt::{LearntSecret, learnt_all},
+    store::{
+        learnt::{LearntSecret, learnt_all},
+        link::Db,
+    },
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct Learner {
-    pub pool: PgPool,
+    pub pool: Db,
     pub settings: Arc<ArcSwap<Settings>>,
     pub catalog: Arc<ArcSwap<Catalog>>,
     pub ingress: web::Data<Ingress>,
@@ -25,7 +27,7 @@ pub struct Learner {
 }
 
 /// The secrets that were learnt; asks the database only where a source learns.
-pub async fn learnt(pool: &PgPool, settings: &Settings) -> Result<Vec<LearntSecret>, sqlx::Error> {
+pub async fn learnt(pool: &Db, settings: &Settings) -> Result<Vec<LearntSecret>, sqlx::Error> {
     if settings.sources.values().any(|source| source.learn_secret) { learnt_all(pool).await } else { Ok(Vec::new()) }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::store::{
     handoff::Place,
+    link::Db,
     outbox::{self, Finished},
 };
 
@@ -28,7 +28,7 @@ pub struct Finisher {
 
 impl Finisher {
     /// Starts it; the task ends, all written, when every clone is dropped.
-    pub fn start(pool: PgPool, rows_max: usize, linger: Duration) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(pool: Db, rows_max: usize, linger: Duration) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(pool, receiver, rows_max, linger));
         (Self { sender }, task)
@@ -40,7 +40,7 @@ impl Finisher {
     }
 }
 
-async fn run(pool: PgPool, mut receiver: mpsc::UnboundedReceiver<Entry>, rows_max: usize, linger: Duration) {
+async fn run(pool: Db, mut receiver: mpsc::UnboundedReceiver<Entry>, rows_max: usize, linger: Duration) {
     let mut batch: Vec<Entry> = Vec::new();
     while receiver.recv_many(&mut batch, rows_max).await > 0 {
         if batch.len() < rows_max {
@@ -57,7 +57,7 @@ async fn run(pool: PgPool, mut receiver: mpsc::UnboundedReceiver<Entry>, rows_ma
     }
 }
 
-async fn write(pool: &PgPool, finished: &[Finished]) {
+async fn write(pool: &Db, finished: &[Finished]) {
     let mut delay = RETRY_FIRST;
     for _ in 0..TRIES_MAX {
         match outbox::finish(pool, finished).await {

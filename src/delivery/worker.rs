@@ -8,7 +8,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -25,6 +24,7 @@ use crate::{
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
         handoff::{Handed, Handoff, Lane, Leased},
+        link::Db,
         outbox::{self, Attempt, Finish, Finished},
     },
     tail::{Tail, TailLine},
@@ -40,9 +40,9 @@ const URLS_MAX: i64 = 16;
 /// What all destinations of a node share.
 pub struct Context {
     pub node: Uuid,
-    pub pool: PgPool,
+    pub pool: Db,
     /// Of the claims alone.
-    pub claiming: PgPool,
+    pub claiming: Db,
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,

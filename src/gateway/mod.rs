@@ -16,7 +16,6 @@ mod upstream;
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, http::Method, web};
-use sqlx::PgPool;
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,6 +23,7 @@ use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
     http::ledger::Ledger,
     settings::{self, KeyFrom, KeyRule},
+    store::link::Db,
 };
 use refusal::Refusal;
 use upstream::{Client, Upstream, UpstreamError};
@@ -45,7 +45,7 @@ pub struct Gateway {
     upstream: Upstream,
     client: Client,
     ledger: web::Data<Ledger>,
-    pool: PgPool,
+    pool: Db,
     tenant: Arc<str>,
     calls: Arc<Semaphore>,
     /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they pass.
@@ -60,7 +60,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Opens no connection. To be called on the runtime that calls are to run on.
-    pub fn new(name: &str, settings: &settings::Gateway, ledger: web::Data<Ledger>, pool: PgPool) -> Result<Self, UpstreamError> {
+    pub fn new(name: &str, settings: &settings::Gateway, ledger: web::Data<Ledger>, pool: Db) -> Result<Self, UpstreamError> {
         let whole = Rule {
             path: TypeGlob::new("*"),
             key: settings.key,

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
 use super::commits::{self, Commits};
+use crate::store::link::Dialer;
 
 /// Statements that leave the same call undecided; each means that others changed its row meanwhile.
 const ROUNDS_MAX: u32 = 64;
@@ -50,6 +51,8 @@ pub struct BatcherOptions {
     pub batch_rows_max: usize,
     pub writers: usize,
     pub timeout: Duration,
+    /// A statement that takes longer has lost its connection.
+    pub write_timeout: Duration,
 }
 
 struct Waiting<S: Statement> {
@@ -68,7 +71,7 @@ pub struct Batcher<S: Statement> {
 
 impl<S: Statement> Batcher<S> {
     /// Starts the writers; they end, all answered, after `close`. Connections are opened when there is something to write.
-    pub fn start(statement: &S, connect: &PgConnectOptions, options: &BatcherOptions) -> (Self, Vec<JoinHandle<()>>) {
+    pub fn start(statement: &S, dialer: &Dialer, options: &BatcherOptions) -> (Self, Vec<JoinHandle<()>>) {
         let (sender, receiver) = mpsc::channel(options.rows_max);
         let receiver = Arc::new(Mutex::new(receiver));
         let writers = (0..options.writers.max(1))
@@ -76,7 +79,8 @@ impl<S: Statement> Batcher<S> {
                 let writer = Writer {
                     statement: statement.clone(),
                     receiver: receiver.clone(),
-                    connect: connect.clone(),
+                    dialer: dialer.clone(),
+                    write_timeout: options.write_timeout,
                     connection: None,
                     rows_max: options.batch_rows_max,
                 };
@@ -114,7 +118,8 @@ impl<S: Statement> Batcher<S> {
 struct Writer<S: Statement> {
     statement: S,
     receiver: Arc<Mutex<mpsc::Receiver<Waiting<S>>>>,
-    connect: PgConnectOptions,
+    dialer: Dialer,
+    write_timeout: Duration,
     connection: Option<PgConnection>,
     rows_max: usize,
 }
@@ -149,10 +154,14 @@ impl<S: Statement> Commits for Writer<S> {
         waiting.answer.is_closed()
     }
 
+    fn limit(&self) -> Duration {
+        self.write_timeout
+    }
+
     async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Self::Answers, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.connect.connect().await?),
+            none => none.insert(self.dialer.connect().await?),
         };
         let items: Vec<&S::Item> = part.iter().map(|waiting| &waiting.item).collect();
         self.statement.run(connection, &items).await

@@ -3,6 +3,8 @@
 
 use std::{future::Future, time::Duration};
 
+use crate::store::link::within;
+
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 
@@ -14,6 +16,9 @@ pub trait Commits {
 
     /// Nobody waits for its answer.
     fn is_gone(waiting: &Self::Waiting) -> bool;
+
+    /// How long a statement may take.
+    fn limit(&self) -> Duration;
 
     /// One statement. Its repeat gives the same answers.
     fn statement(&mut self, part: &[Self::Waiting]) -> impl Future<Output = Result<Self::Answers, sqlx::Error>> + Send;
@@ -36,7 +41,7 @@ pub async fn write<C: Commits + Send>(writer: &mut C, batch: Vec<C::Waiting>) {
         if part.is_empty() {
             continue;
         }
-        match writer.statement(&part).await {
+        match within(writer.limit(), writer.statement(&part)).await {
             Ok(answers) => {
                 parts.push(C::answer(part, answers));
                 delay = RETRY_FIRST;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
-use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
     recorder::RecordError,
     sources::{Source, Sources},
 };
-use crate::store::learnt::{LearntSecret, learnt_keep};
+use crate::store::{
+    learnt::{LearntSecret, learnt_keep},
+    link::Db,
+};
 
 pub struct Learning {
-    pool: PgPool,
+    pool: Db,
     /// Whoever sends a handshake is not known yet: one at a time may cost a query.
     turn: Arc<Semaphore>,
     /// As the database had them when it was last looked at.
@@ -32,7 +34,7 @@ pub enum Kept {
 }
 
 impl Learning {
-    pub fn new(pool: PgPool, known: Vec<LearntSecret>) -> Self {
+    pub fn new(pool: Db, known: Vec<LearntSecret>) -> Self {
         Self { pool, turn: Arc::new(Semaphore::new(1)), known: ArcSwap::from_pointee(known), changed: Arc::default() }
     }
 

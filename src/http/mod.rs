@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod learning;
 pub mod ledger;
 pub mod outcomes;
+pub mod probe;
 mod recent;
 pub mod recorder;
 pub mod recording;

@@ -2,7 +2,10 @@
 //! read. Bounded in number; what is pushed out is found in the database.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,14 +47,19 @@ enum By {
 }
 
 pub struct RecentEvents {
-    events: Cache<By, Recent>,
+    events: Cache<By, (Recent, Server)>,
     tags: Tags,
+    server: AtomicU32,
 }
+
+/// The database as it was when something was recorded. After a failover or a restore another one answers, which may know less.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Server(u32);
 
 impl RecentEvents {
     /// Remembers this many at most.
     pub fn new(keys_max: usize) -> Self {
-        Self { events: Cache::new(keys_max), tags: Tags::new() }
+        Self { events: Cache::new(keys_max), tags: Tags::new(), server: AtomicU32::new(0) }
     }
 
     /// The event of this very body, where its key is of the body alone.
@@ -64,19 +72,31 @@ impl RecentEvents {
         self.get(&By::Key(key)).filter(|recent| recent.digest == *digest).map(|recent| recent.event)
     }
 
-    /// `recent` is what the key of `event` came to. Of a body that was refused as another than the first, nothing is remembered.
-    pub fn remember(&self, event: &NewEvent, recent: Recent) {
+    /// Whom the next statement asks, as far as is known.
+    pub fn server(&self) -> Server {
+        Server(self.server.load(Ordering::Acquire))
+    }
+
+    /// The database may be another one, or have lost something: what is known here is no longer believed.
+    pub fn forget(&self) {
+        self.server.fetch_add(1, Ordering::AcqRel);
+        self.events.clear();
+    }
+
+    /// `recent` is what the key of `event` came to, as this server said. Of a body that was refused as another than the first, nothing is remembered.
+    pub fn remember(&self, event: &NewEvent, recent: Recent, server: Server) {
         if event.request.dedup() == Dedup::None {
             // Nothing is a repeat of it.
         } else if !event.request.key_is_of_body() {
-            self.events.insert(By::Key(event.key), recent);
+            self.events.insert(By::Key(event.key), (recent, server));
         } else if recent.digest == *event.request.compared() {
-            self.events.insert(self.by_body(&event.source, event.request.body()), recent);
+            self.events.insert(self.by_body(&event.source, event.request.body()), (recent, server));
         }
     }
 
     fn get(&self, by: &By) -> Option<Recent> {
-        self.events.get(by).filter(|recent| Instant::now() < recent.until)
+        let (recent, server) = self.events.get(by)?;
+        (server == self.server() && Instant::now() < recent.until).then_some(recent)
     }
 
     fn by_body(&self, source: &Arc<str>, body: &[u8]) -> By {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::{
     store::{
         handoff::{Handoff, Leased, RelayEvent, Reserved},
         inbox::{self, Lessee, NewDelivery, NewEvent},
+        link::Dialer,
     },
 };
 
@@ -33,6 +34,9 @@ const WORTHWHILE: usize = 4;
 
 /// A batch that is on its way for longer is not waited for.
 const SOON: Duration = Duration::from_millis(100);
+
+/// A batch that has not come back after so long makes a node not ready.
+const STUCK: Duration = Duration::from_millis(1500);
 
 /// Bodies of one statement add up to at most this, but one row is always taken.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -103,6 +107,8 @@ pub struct RecorderOptions {
     pub batch_rows_max: usize,
     pub recent_keys_max: usize,
     pub writers: usize,
+    /// A batch that takes longer has lost its connection.
+    pub write_timeout: Duration,
 }
 
 /// The group commit. Its writers are tasks of whoever brings the first request: on the thread that reads requests, neither the statement nor
@@ -114,7 +120,8 @@ pub struct Recorder {
     recent: RecentEvents,
     /// The last statement was for repeats for the most part: whether a key is there is then asked before it is written.
     asks_first: AtomicBool,
-    connect: PgConnectOptions,
+    dialer: Dialer,
+    trouble: Trouble,
     options: RecorderOptions,
     writing: TaskTracker,
 }
@@ -146,7 +153,7 @@ impl Line {
 
 impl Recorder {
     /// Connections are opened when there is something to write.
-    pub fn new(connect: PgConnectOptions, handoff: Arc<Handoff>, options: RecorderOptions) -> Arc<Self> {
+    pub fn new(dialer: Dialer, handoff: Arc<Handoff>, options: RecorderOptions) -> Arc<Self> {
         let places = (0..options.writers.max(1)).map(|_| Place::default()).collect();
         let worthwhile = options.batch_rows_max.div_ceil(WORTHWHILE);
         Arc::new(Self {
@@ -155,7 +162,8 @@ impl Recorder {
             handoff,
             recent: RecentEvents::new(options.recent_keys_max),
             asks_first: AtomicBool::new(false),
-            connect,
+            dialer,
+            trouble: Trouble::default(),
             options,
             writing: TaskTracker::new(),
         })
@@ -172,6 +180,12 @@ impl Recorder {
     /// Nothing is left half-done under the lock.
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether batches are not taken: the last one failed just now, or one is on its way for far longer than any should be.
+    pub fn is_stuck(&self) -> bool {
+        let is_late = |place: &Place| place.busy_since.is_some_and(|since| since.elapsed() >= STUCK);
+        self.trouble.is_recent() || self.line().places.iter().any(is_late)
     }
 
     /// What was recorded lately.
@@ -329,9 +343,10 @@ impl Writer {
     async fn record(&mut self, batch: &[Waiting]) -> Result<Vec<Vec<Recorded>>, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(self.recorder.connect.connect().await?),
+            none => none.insert(self.recorder.dialer.connect().await?),
         };
         let recorder = &*self.recorder;
+        let known_by = recorder.recent.server();
         let rows = || batch.iter().flat_map(|waiting| &waiting.incoming.rows);
         let firsts = first_of_each_key(rows());
         let mut found = recorder.record_rows(connection, &firsts).await?;
@@ -349,7 +364,7 @@ impl Writer {
             answers.push(of_rows);
         }
         for (row, found) in firsts.iter().filter_map(|row| Some((row, found.get(&row.event.key)?))) {
-            recorder.recent.remember(&row.event, found.recent(&row.event));
+            recorder.recent.remember(&row.event, found.recent(&row.event), known_by);
         }
         Ok(answers)
     }
@@ -363,8 +378,14 @@ impl Commits for Writer {
         waiting.answer.is_closed()
     }
 
+    fn limit(&self) -> Duration {
+        self.recorder.options.write_timeout
+    }
+
     async fn statement(&mut self, part: &[Waiting]) -> Result<Self::Answers, sqlx::Error> {
-        self.record(part).await
+        let answers = self.record(part).await?;
+        self.recorder.trouble.over();
+        Ok(answers)
     }
 
     fn answer(part: Vec<Waiting>, answers: Self::Answers) -> Vec<Waiting> {
@@ -378,8 +399,33 @@ impl Commits for Writer {
         let _ = waiting.answer.send(Err(RecordError::Refused));
     }
 
+    /// Whoever answers the next connection may not be who knows what this one wrote.
     fn disconnect(&mut self) {
         self.connection = None;
+        self.recorder.trouble.begin();
+        self.recorder.recent.forget();
+    }
+}
+
+/// When the last batch was not taken.
+#[derive(Default)]
+struct Trouble(Mutex<Option<Instant>>);
+
+impl Trouble {
+    fn begin(&self) {
+        *self.lock() = Some(Instant::now());
+    }
+
+    fn over(&self) {
+        *self.lock() = None;
+    }
+
+    fn is_recent(&self) -> bool {
+        self.lock().is_some_and(|at| at.elapsed() < STUCK)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use actix_web::web;
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,11 +12,12 @@ use crate::{
     http::{ingress::Ingress, tokens::Tokens},
     provider::Catalog,
     settings::Settings,
+    store::link::Db,
     tail::Tail,
 };
 
 pub struct AdminState {
-    pub pool: PgPool,
+    pub pool: Db,
     pub clock: Clock,
     pub tokens: Tokens,
     /// Names by which this machine is called in a Host header, beside IP addresses and localhost. Lower-case.

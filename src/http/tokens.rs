@@ -8,10 +8,9 @@ use std::{
 
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
 use subtle::ConstantTimeEq as _;
 
-use crate::store::token;
+use crate::store::{link::Db, token};
 
 /// What each token that hookonce makes begins with, so that one that leaked can be found by search.
 pub const PREFIX: &str = "hko_";
@@ -82,13 +81,13 @@ struct Remembered {
 }
 
 pub struct Tokens {
-    pool: PgPool,
+    pool: Db,
     file_digest: [u8; 32],
     remembered: Cache<[u8; 32], Arc<Remembered>>,
 }
 
 impl Tokens {
-    pub fn new(pool: PgPool, file_token: &str) -> Self {
+    pub fn new(pool: Db, file_token: &str) -> Self {
         Self { pool, file_digest: digest(file_token), remembered: Cache::new(REMEMBERED_MAX) }
     }
 

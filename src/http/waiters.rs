@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::ledger::{self, Place};
+use crate::store::{
+    ledger::{self, Place},
+    link::Db,
+};
 
 /// Steps that one statement asks for.
 const CHUNK_STEPS: usize = 1000;
@@ -92,7 +94,7 @@ impl Waiters {
 
     /// Asks for all steps that somebody waits for, again and again. What it finds at the very moment that somebody sits down is found at the
     /// next turn.
-    pub async fn poll_until_stopped(self: Arc<Self>, pool: PgPool, interval: Duration, stopping: CancellationToken) {
+    pub async fn poll_until_stopped(self: Arc<Self>, pool: Db, interval: Duration, stopping: CancellationToken) {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,

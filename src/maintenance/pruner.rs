@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{settings::Settings, store::retention};
+use crate::{
+    settings::Settings,
+    store::{link::Db, retention},
+};
 
 /// `current` gives the settings in force: a reload counts from the next round.
-pub async fn run(pool: PgPool, current: impl Fn() -> Arc<Settings>, stopping: CancellationToken) {
+pub async fn run(pool: Db, current: impl Fn() -> Arc<Settings>, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
         let settings = current();
         tokio::select! {

@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::outbox;
+use crate::store::{link::Db, outbox};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How often all leases are looked at; in between only those that have ended since the last look. Most leases are those of deliveries long
 /// done, and where a reader's old snapshot keeps vacuum from them, each look from the beginning would pass them all.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(60);
 
-pub async fn run(pool: PgPool, stopping: CancellationToken) {
+pub async fn run(pool: Db, stopping: CancellationToken) {
     let mut since = None;
     let mut whole_at = Instant::now();
     while !stopping.is_cancelled() {

@@ -163,6 +163,9 @@ impl Check<'_> {
         self.between("database.connections_max", database.connections_max.into(), 1, 10_000);
         self.between("database.batch_connections", database.batch_connections as u64, 1, 32);
         self.between("database.batch_rows_max", database.batch_rows_max as u64, 1, 1024);
+        if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&database.write_timeout.0) {
+            self.problem("database.write_timeout", "must be 1s to 30s");
+        }
         if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&settings.log.filter) {
             self.problem("log.filter", format!("is no filter: {error}"));
         }

@@ -80,6 +80,8 @@ pub struct Database {
     pub connections_max: u32,
     pub batch_connections: usize,
     pub batch_rows_max: usize,
+    /// How long a statement that records, claims or completes may take before its connection is given up.
+    pub write_timeout: Period,
     pub allow_fsync_off: bool,
 }
 

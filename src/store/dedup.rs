@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::retention::in_batches;
+use super::{link::Db, retention::in_batches};
 use crate::event::Key;
 
 /// A key that somebody wants to handle.
@@ -114,7 +114,7 @@ pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) ->
 }
 
 /// Forgets keys whose window is over, in batches.
-pub async fn prune(pool: &sqlx::PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+pub async fn prune(pool: &Db, rows_max: i64) -> Result<u64, sqlx::Error> {
     in_batches(rows_max, || sqlx::query!(
             "delete from dedup_key where key = any(array(select key from dedup_key where expires_at < now() limit $1)) and expires_at < now()",
             rows_max

@@ -1,8 +1,9 @@
 //! Secrets that sources learnt in a handshake: the first is kept, and none replaces it.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use super::link::Db;
 
 #[derive(Clone, Debug)]
 pub struct LearntSecret {
@@ -12,7 +13,7 @@ pub struct LearntSecret {
 }
 
 /// Keeps a source's secret unless it has one. Whether this secret is the one that is kept now; of two at once, one is told no.
-pub async fn learnt_keep(pool: &PgPool, source: &str, secret: &SecretString) -> Result<bool, sqlx::Error> {
+pub async fn learnt_keep(pool: &Db, source: &str, secret: &SecretString) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with kept as (
                insert into learnt_secret (source, secret) values ($1, $2) on conflict (source) do nothing returning source
@@ -25,13 +26,13 @@ pub async fn learnt_keep(pool: &PgPool, source: &str, secret: &SecretString) -> 
     .await
 }
 
-pub async fn learnt_all(pool: &PgPool) -> Result<Vec<LearntSecret>, sqlx::Error> {
+pub async fn learnt_all(pool: &Db) -> Result<Vec<LearntSecret>, sqlx::Error> {
     let rows = sqlx::query!("select source, secret, learnt_at from learnt_secret order by source").fetch_all(pool).await?;
     Ok(rows.into_iter().map(|row| LearntSecret { source: row.source, secret: row.secret.into(), learnt_at: row.learnt_at }).collect())
 }
 
 /// Forgets a source's secret, so that the next handshake brings another. Whether there was one.
-pub async fn learnt_forget(pool: &PgPool, source: &str) -> Result<bool, sqlx::Error> {
+pub async fn learnt_forget(pool: &Db, source: &str) -> Result<bool, sqlx::Error> {
     let result = sqlx::query!("delete from learnt_secret where source = $1", source).execute(pool).await?;
     Ok(result.rows_affected() > 0)
 }

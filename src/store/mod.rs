@@ -6,6 +6,7 @@ pub mod handoff;
 pub mod inbox;
 pub mod learnt;
 pub mod ledger;
+pub mod link;
 pub mod outbox;
 pub mod replay;
 pub mod retention;

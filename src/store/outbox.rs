@@ -2,16 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::{
     event::{Key, Mark},
-    store::handoff::{Leased, RelayEvent},
+    store::{
+        handoff::{Leased, RelayEvent},
+        link::Db,
+    },
 };
 
 /// Due deliveries of these destinations, the longest due first, at most `wanted` of each. Takes no lock: `claim` decides who wins.
-async fn due(pool: &PgPool, destinations: &[&str], wanted: &[i64]) -> Result<Vec<(Uuid, Key, i64, i32)>, sqlx::Error> {
+async fn due(pool: &Db, destinations: &[&str], wanted: &[i64]) -> Result<Vec<(Uuid, Key, i64, i32)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select o.id, o.key, o.epoch, o.body_bytes
@@ -35,7 +38,7 @@ async fn due(pool: &PgPool, destinations: &[&str], wanted: &[i64]) -> Result<Vec
 /// statistics are of another hour. Each epoch is raised only where it is still the one that was seen, so two nodes can't both win. Returns them by
 /// destination; bodies add up to at most `bytes_max`, but one is always taken.
 pub async fn claim(
-    pool: &PgPool,
+    pool: &Db,
     node: Uuid,
     lease_seconds: f64,
     wants: &[(&str, i64)],

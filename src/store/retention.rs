@@ -1,10 +1,10 @@
 //! Makes the partitions of the days to come and drops those past their time; deletes keys whose window is over, in batches.
 
-use sqlx::{AssertSqlSafe, PgPool, Row as _, postgres::PgQueryResult};
+use sqlx::{AssertSqlSafe, Row as _, postgres::PgQueryResult};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
-use super::{dedup, step};
+use super::{dedup, link::Db, step};
 use crate::{event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
@@ -36,7 +36,7 @@ fn partition_name(table: &str, day: Date) -> String {
 }
 
 /// Makes the partitions around today; those that exist stay as they are. Safe to run on several nodes at once.
-pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn prepare(pool: &Db) -> Result<(), sqlx::Error> {
     let now: OffsetDateTime = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await?;
     let today = now.to_offset(time::UtcOffset::UTC).date();
     for table in PARTITIONED {
@@ -63,7 +63,7 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Removes all that is past its time.
-pub async fn prune(pool: &PgPool, settings: &Settings) -> Result<Pruned, sqlx::Error> {
+pub async fn prune(pool: &Db, settings: &Settings) -> Result<Pruned, sqlx::Error> {
     let retention = &settings.retention;
     let mut pruned = Pruned::default();
     for (table, keep) in [
@@ -90,11 +90,11 @@ pub async fn prune(pool: &PgPool, settings: &Settings) -> Result<Pruned, sqlx::E
     Ok(pruned)
 }
 
-async fn ago(pool: &PgPool, seconds: f64) -> Result<OffsetDateTime, sqlx::Error> {
+async fn ago(pool: &Db, seconds: f64) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar!(r#"select now() - $1 * interval '1 second' as "before!""#, seconds).fetch_one(pool).await
 }
 
-async fn drop_days(pool: &PgPool, table: &str, first_kept: Date, pruned: &mut Pruned) -> Result<(), sqlx::Error> {
+async fn drop_days(pool: &Db, table: &str, first_kept: Date, pruned: &mut Pruned) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query("select inhrelid::regclass::text from pg_inherits where inhparent = $1::regclass order by 1")
         .bind(table)
         .fetch_all(pool)
@@ -139,7 +139,7 @@ where
     }
 }
 
-async fn delete_keys(pool: &PgPool, rows_max: i64) -> Result<u64, sqlx::Error> {
+async fn delete_keys(pool: &Db, rows_max: i64) -> Result<u64, sqlx::Error> {
     in_batches(rows_max, || sqlx::query!(
             "delete from event_key where key = any(array(select key from event_key where expires_at < now() limit $1)) and expires_at < now()",
             rows_max

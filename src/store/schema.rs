@@ -1,11 +1,8 @@
 //! Connects, migrates, and refuses a database that can't keep hookonce's promises.
 
-use std::time::Duration;
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
-use sqlx::{
-    Connection as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use super::link::{Db, Dialer};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -27,45 +24,32 @@ pub enum SchemaError {
     Database(#[from] sqlx::Error),
 }
 
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
-
-/// The options of every connection. Commits are synchronous whatever the server's default is.
-pub fn connect_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    let options: PgConnectOptions = url.parse()?;
-    Ok(options.application_name("hookonce").options([("synchronous_commit", "on"), ("statement_timeout", "30s")]))
-}
-
-/// The options of connections that repeat a few statements over and over: their plans are kept. One made while a table was empty must not
-/// read it to its end when it has grown.
-pub fn for_few_statements(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().options([("enable_seqscan", "off")])
+/// The connections of writers, which repeat a few statements over and over: their plans are kept. One made while a table was empty must not read it
+/// to its end when it has grown.
+pub fn for_few_statements(options: &PgConnectOptions) -> Dialer {
+    Dialer::new(options.clone()).with("enable_seqscan", "off")
 }
 
 /// The connection that ends deliveries, opened when it is first needed. It joins hundreds of rows that the planner takes for one: the statistics
 /// of an outbox where all was pending say that nothing is leased. Each must not be compared with each.
-pub fn finishing_pool(options: &PgConnectOptions) -> PgPool {
-    lone_connection(for_few_statements(options).options([("enable_nestloop", "off")]))
+pub fn finishing_pool(options: &PgConnectOptions) -> Db {
+    for_few_statements(options).with("enable_nestloop", "off").pool(1)
 }
 
 /// The connection that claims deliveries, opened when it is first needed. It looks for each row by its primary key: without statistics, the planner
 /// takes a thousand ids for half of the outbox, and reads it and all events to their ends.
-pub fn claiming_pool(options: &PgConnectOptions) -> PgPool {
-    lone_connection(for_few_statements(options).options([("enable_hashjoin", "off"), ("enable_mergejoin", "off")]))
-}
-
-fn lone_connection(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
+pub fn claiming_pool(options: &PgConnectOptions) -> Db {
+    for_few_statements(options).with("enable_hashjoin", "off").with("enable_mergejoin", "off").pool(1)
 }
 
 /// Connections for all that is no such thing. Each plan is made for the values at hand and for the tables as they are: a kept one joined 512
 /// finished deliveries with as many open ones by comparing each with each.
-pub async fn pool(options: PgConnectOptions, connections_max: u32) -> Result<PgPool, sqlx::Error> {
-    let options = options.options([("plan_cache_mode", "force_custom_plan")]);
-    PgPoolOptions::new().max_connections(connections_max).acquire_timeout(ACQUIRE_WITHIN).connect_with(options).await
+pub fn pool(options: &PgConnectOptions, connections_max: u32) -> Db {
+    Dialer::new(options.clone()).with("plan_cache_mode", "force_custom_plan").pool(connections_max)
 }
 
 /// Refuses servers that are too old or don't sync to disk.
-pub async fn check(pool: &PgPool, allow_fsync_off: bool) -> Result<(), SchemaError> {
+pub async fn check(pool: &Db, allow_fsync_off: bool) -> Result<(), SchemaError> {
     let server = sqlx::query!(r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!""#)
         .fetch_one(pool)
         .await?;
@@ -79,9 +63,9 @@ pub async fn check(pool: &PgPool, allow_fsync_off: bool) -> Result<(), SchemaErr
 }
 
 /// Brings the schema up to this version. Several nodes at once are safe: the migrator takes an advisory lock.
-pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
+pub async fn migrate(pool: &Db) -> Result<(), SchemaError> {
     // An index over a big table takes as long as it takes, and so does waiting for another node that makes it.
-    let mut connection = pool.acquire().await?.detach();
+    let mut connection = pool.detached().await?;
     sqlx::query("set statement_timeout = 0").execute(&mut connection).await?;
     let migrated = MIGRATOR.run(&mut connection).await;
     connection.close().await?;
@@ -91,7 +75,27 @@ pub async fn migrate(pool: &PgPool) -> Result<(), SchemaError> {
     })
 }
 
-/// Whether the database answers a trivial query.
-pub async fn answers(pool: &PgPool) -> bool {
-    sqlx::query("select 1").execute(pool).await.is_ok()
+/// Whether the pool answers a trivial query.
+pub async fn answers(pool: &Db) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1").execute(pool).await.map(drop)
+}
+
+/// Writes as little as a commit can be (a message in the log that nobody reads), and says whose log it is: when the server was started, its timeline,
+/// and the files of the keys. Another server, an older state of this one, and tables that were made anew all have another name.
+pub async fn writes(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let (is_read_only, server): (bool, String) = sqlx::query_as(
+        "with written as (select pg_logical_emit_message(true, 'hookonce', ''))
+         select current_setting('transaction_read_only')::bool,
+                concat_ws(' ', pg_postmaster_start_time(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
+                          (select string_agg(pg_relation_filenode(c.oid)::text, ',' order by c.oid)
+                             from pg_class c where c.relkind = 'r' and c.relname like 'event\\_key%'
+                              and c.relnamespace = (select relnamespace from pg_class where oid = 'event_key'::regclass)))
+           from written",
+    )
+    .fetch_one(connection)
+    .await?;
+    if is_read_only {
+        return Err(sqlx::Error::Protocol("transactions are read-only here".into()));
+    }
+    Ok(server)
 }

@@ -1,10 +1,10 @@
 //! Steps as people and resuming programs read them, and the end of those whose time is over. Claims and completions are `ledger`'s.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::retention::in_batches;
+use super::{link::Db, retention::in_batches};
 use crate::{event::Key, store::ledger::Place};
 
 /// A step with all that is known of it.
@@ -123,7 +123,7 @@ pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i6
 }
 
 /// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that can't have expired yet.
-pub async fn prune(pool: &PgPool, before: Uuid, rows_max: i64) -> Result<u64, sqlx::Error> {
+pub async fn prune(pool: &Db, before: Uuid, rows_max: i64) -> Result<u64, sqlx::Error> {
     in_batches(rows_max, || {
         sqlx::query!(
             r#"

@@ -16,6 +16,7 @@ use hookonce::{
     clock::Clock,
     postgres,
     settings::load,
+    store::{link, schema},
     tail::Tail,
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -58,8 +59,8 @@ async fn server() -> &'static str {
             let mut connection = PgConnection::connect(&url).await.expect("the tests' server");
             run(&mut connection, format!("drop database if exists {}", template_name())).await;
             run(&mut connection, format!("create database {}", template_name())).await;
-            let pool = PgPool::connect(&template).await.expect("the template");
-            hookonce::store::schema::migrate(&pool).await.expect("the migrations");
+            let pool = schema::pool(&link::options(&template).expect("a URL"), 2);
+            schema::migrate(&pool).await.expect("the migrations");
             pool.close().await;
             url
         })
@@ -318,7 +319,7 @@ pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> Tes
     TestApp {
         url: format!("http://{}", app.public),
         admin: format!("http://{}", app.admin),
-        pool: app.pool.clone(),
+        pool: PgPool::connect_lazy(&database_url).expect("a URL"),
         app,
         database_url,
         http: client(),

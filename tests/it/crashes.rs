@@ -221,27 +221,28 @@ async fn requests_wait_out_a_short_crash_within_their_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_used_up_by_sleeping_transactions_stops_no_request_and_is_said_to_operators() {
+async fn a_pool_used_up_by_sleeping_statements_stops_no_request_and_is_said_to_operators() {
     let handler = Handler::start(Vec::new()).await;
     let config = config(&[("h", &handler.url(), "")]) + "[database]\nconnections_max = 3\n";
     let app = spawn_app(&config).await;
-    let mut asleep = Vec::new();
-    for _ in 0..3 {
-        asleep.push(app.pool.begin().await.expect("a transaction"));
-    }
+    let mut locked = app.pool.begin().await.expect("a transaction");
+    sqlx::raw_sql("lock table token in access exclusive mode").execute(&mut *locked).await.expect("the lock");
+    let asleep = futures_util::future::join_all((0..3).map(|_| app.api(reqwest::Method::GET, "/tokens", None)));
     let said = app.api(reqwest::Method::GET, "/events", None);
     let posts = async {
         for n in 0..20 {
             assert_eq!(app.stripe(&format!("evt_{n}"), "x").await.word(), "accepted");
         }
     };
-    let (said, ()) = tokio::join!(said, posts);
-    assert_eq!((said.status, said.json()["type"].as_str()), (503, Some("urn:hookonce:problem:unavailable")), "{said:?}");
-    assert!(said.headers.contains_key("retry-after"));
-    ready(&app, false).await;
-    for transaction in asleep {
-        transaction.rollback().await.expect("a rollback");
-    }
+    let seen = async {
+        let (said, ()) = tokio::join!(said, posts);
+        assert_eq!((said.status, said.json()["type"].as_str()), (503, Some("urn:hookonce:problem:unavailable")), "{said:?}");
+        assert!(said.headers.contains_key("retry-after"));
+        ready(&app, false).await;
+        locked.rollback().await.expect("a rollback");
+    };
+    let (asleep, ()) = tokio::join!(asleep, seen);
+    assert!(asleep.iter().all(|said| said.status == 200), "{asleep:?}");
     ready(&app, true).await;
     app.until("select count(*) from delivery where state = 'delivered' and attempts = 1", 20).await;
     assert_eq!(handler.count(), 20);

@@ -67,7 +67,7 @@ async fn spawn(open: usize) -> (TestApp, Arc<Host>) {
     };
     let app = Application::start(parts).await.expect("the service");
     let (url, admin) = (format!("http://{}", app.public), format!("http://{}", app.admin));
-    (TestApp { url, admin, pool: app.pool.clone(), app, database_url, http: client() }, host)
+    (TestApp { url, admin, pool: sqlx::PgPool::connect_lazy(&database_url).expect("a URL"), app, database_url, http: client() }, host)
 }
 
 async fn post(app: &TestApp, body: &str) -> Said {

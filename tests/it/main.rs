@@ -30,6 +30,7 @@ mod rejections;
 mod relay;
 mod schema;
 mod shutdown;
+mod silence;
 mod tokens;
 mod upgrade;
 mod upstream;

@@ -2,10 +2,11 @@
 
 use hookonce::store::{
     handoff::Leased,
+    link::{self, Db},
     outbox::{self, Finish, Finished},
     schema,
 };
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use crate::app::*;
@@ -21,12 +22,12 @@ const GENERIC: &str = "set plan_cache_mode = force_generic_plan";
 /// Parameters of the statement that ends deliveries.
 const FINISH_PARAMETERS: usize = 13;
 
-async fn run(pool: &PgPool, sql: &'static str) {
+async fn run(pool: &Db, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.expect("SQL");
 }
 
 /// The plan for these arguments of the statement with this in it that the pool's one connection has prepared.
-async fn plan_of(pool: &PgPool, part: &str, arguments: &[String]) -> String {
+async fn plan_of(pool: &Db, part: &str, arguments: &[String]) -> String {
     let prepared = "select name from pg_prepared_statements where statement like $1 and statement not like '%pg_prepared%'";
     let name: String = sqlx::query_scalar(prepared).bind(format!("%{part}%")).fetch_one(pool).await.expect("the statement");
     let explain = AssertSqlSafe(format!("explain execute {name} ({})", arguments.join(", ")));
@@ -40,7 +41,7 @@ fn reads_by_primary_key(plan: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_end_without_comparing_each_with_each() {
-    let options = schema::connect_options(&database().await).expect("a URL");
+    let options = link::options(&database().await).expect("a URL");
     let pool = schema::finishing_pool(&options);
     run(&pool, PENDING).await;
     run(&pool, "analyze outbox").await;
@@ -53,7 +54,7 @@ async fn deliveries_end_without_comparing_each_with_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_are_claimed_by_their_primary_key() {
-    let options = schema::connect_options(&database().await).expect("a URL");
+    let options = link::options(&database().await).expect("a URL");
     let pool = schema::claiming_pool(&options);
     run(&pool, PENDING).await;
     run(&pool, EVENTS).await;

@@ -13,7 +13,7 @@ use actix_web::{Scope, middleware::from_fn, web};
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,7 @@ use crate::{
     store::{
         dedup::{Mark, NewMark},
         ledger::{Claim, Completion, Fenced, NewClaim, Place},
+        link::{Db, Dialer},
     },
 };
 
@@ -113,7 +114,7 @@ impl Statement for Marks {
 
 /// What the ledger's handlers share.
 pub struct Ledger {
-    pool: PgPool,
+    pool: Db,
     settings: Arc<ArcSwap<Settings>>,
     claims: Batcher<Claims>,
     completions: Batcher<Completions>,
@@ -128,8 +129,8 @@ pub struct Ledger {
 impl Ledger {
     /// Starts the writers; they end, all answered, after `close`.
     pub fn start(
-        connect: &PgConnectOptions,
-        pool: PgPool,
+        dialer: &Dialer,
+        pool: Db,
         settings: &Arc<ArcSwap<Settings>>,
         hint: Arc<Notify>,
         stopping: CancellationToken,
@@ -141,11 +142,12 @@ impl Ledger {
             batch_rows_max: own.batch_rows_max,
             writers: own.batch_connections,
             timeout: own.call_timeout.0,
+            write_timeout: settings.load().database.write_timeout.0,
         };
-        let (claims, mut writers) = Batcher::start(&Claims, connect, &options);
-        let (completions, more) = Batcher::start(&Completions, connect, &options);
+        let (claims, mut writers) = Batcher::start(&Claims, dialer, &options);
+        let (completions, more) = Batcher::start(&Completions, dialer, &options);
         writers.extend(more);
-        let (marks, more) = Batcher::start(&Marks, connect, &options);
+        let (marks, more) = Batcher::start(&Marks, dialer, &options);
         writers.extend(more);
         let waiters = Arc::new(Waiters::new(own.waiters_max));
         (Self { pool, settings: settings.clone(), claims, completions, marks, waiters, hint, stopping }, writers)
