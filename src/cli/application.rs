@@ -36,11 +36,12 @@ use crate::{
     http::{
         auth,
         health::Readiness,
-        ingress::{Ingress, Reading},
+        ingress::Ingress,
         keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
         ledger::Ledger,
         probe::Probe,
+        reading::Reading,
         recorder::{Recorder, RecorderOptions},
         rejections::Rejections,
         sources::Sources,

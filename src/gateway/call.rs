@@ -26,7 +26,11 @@ use super::{
 };
 use crate::{
     event::run_key,
-    http::{batcher::BatchError, ledger::kept::KeptAnswer},
+    http::{
+        batcher::BatchError,
+        ledger::kept::KeptAnswer,
+        reading::{Full, GivenUp, Share},
+    },
     store::ledger::{self, Claim, Claimed, NewClaim, OnLost, Place},
 };
 
@@ -53,37 +57,37 @@ pub struct Call {
     pub rule: Rule,
     fingerprint: [u8; 32],
     wait: Duration,
-    _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _room: (OwnedSemaphorePermit, Share),
 }
 
 /// Reads a body of at most `body_max`, within what all bodies together may take.
-pub async fn read_body(
-    gateway: &Gateway,
-    request: &HttpRequest,
-    mut payload: web::Payload,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+pub async fn read_body(gateway: &Gateway, request: &HttpRequest, mut payload: web::Payload) -> Result<(Bytes, Share), Refusal> {
     let body_max = gateway.settings.body_max.bytes();
     let announced: usize = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
     if announced > body_max {
         return Err(Refusal::TooLarge);
     }
-    let mut body = BytesMut::with_capacity(announced.min(PREALLOCATED_MAX));
-    let mut share: Option<OwnedSemaphorePermit> = None;
-    loop {
-        let piece = tokio::time::timeout(gateway.settings.idle_timeout.0, payload.next()).await.map_err(|_| Refusal::BodyTimeout)?;
-        let Some(piece) = piece else { return Ok((body.freeze(), share)) };
-        let piece = piece.map_err(|_| Refusal::BodyBroken)?;
-        if body.len() + piece.len() > body_max {
-            return Err(Refusal::TooLarge);
+    let share = Share::new(&gateway.buffered);
+    let read = async {
+        let mut body = BytesMut::with_capacity(announced.min(PREALLOCATED_MAX));
+        loop {
+            let piece = tokio::time::timeout(gateway.settings.idle_timeout.0, payload.next()).await.map_err(|_| Refusal::BodyTimeout)?;
+            let Some(piece) = piece else { return Ok(body.freeze()) };
+            let piece = piece.map_err(|_| Refusal::BodyBroken)?;
+            if body.len() + piece.len() > body_max {
+                return Err(Refusal::TooLarge);
+            }
+            share.grow(piece.len()).map_err(|Full| Refusal::Busy)?;
+            body.extend_from_slice(&piece);
         }
-        let bytes = u32::try_from(piece.len()).map_err(|_| Refusal::TooLarge)?;
-        let more = gateway.buffered.clone().try_acquire_many_owned(bytes).map_err(|_| Refusal::Busy)?;
-        match &mut share {
-            Some(share) => share.merge(more),
-            none => *none = Some(more),
-        }
-        body.extend_from_slice(&piece);
-    }
+    };
+    let address = request.peer_addr().map(|peer| peer.ip());
+    let body = match share.read(address, None, gateway.settings.body_timeout.0, read).await {
+        Ok(read) => read?,
+        Err(GivenUp::Slow) => return Err(Refusal::BodyTimeout),
+        Err(GivenUp::GaveWay) => return Err(Refusal::Busy),
+    };
+    Ok((body, share))
 }
 
 /// How long the caller is willing to wait for the first: `Prefer: wait=n`, in seconds (RFC 7240).
@@ -99,7 +103,7 @@ pub async fn start(
     request: &HttpRequest,
     outgoing: Outgoing,
     keyed: Keyed,
-    room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    room: (OwnedSemaphorePermit, Share),
 ) -> Reply {
     let Keyed { key, fingerprint, body, rule } = keyed;
     let wait = preferred_wait(request).unwrap_or(gateway.settings.wait.0).min(gateway.ledger.wait_max());

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
-    http::ledger::Ledger,
+    http::{ledger::Ledger, reading::Reading},
     settings::{self, KeyFrom, KeyRule},
     store::link::Db,
 };
@@ -49,7 +49,7 @@ pub struct Gateway {
     tenant: Arc<str>,
     calls: Arc<Semaphore>,
     /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they pass.
-    buffered: Arc<Semaphore>,
+    buffered: Arc<Reading>,
     answers: Arc<Semaphore>,
     /// Calls that have begun: they end whatever becomes of who sent them, so they don't run on a connection's thread.
     runtime: Handle,
@@ -81,7 +81,7 @@ impl Gateway {
             pool,
             tenant: format!("{GATEWAY_TENANT}{name}").into(),
             calls: Arc::new(Semaphore::new(settings.calls_max)),
-            buffered: Arc::new(Semaphore::new(settings.buffered_max.bytes().min(Semaphore::MAX_PERMITS))),
+            buffered: Reading::new(settings.buffered_max.bytes()),
             answers: Arc::new(Semaphore::new(settings.answers_max.bytes().min(Semaphore::MAX_PERMITS))),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
@@ -134,8 +134,7 @@ async fn handle(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gate
             KeyRule::Optional => pass::pass(gateway, outgoing, payload, permit).await,
         };
     }
-    let read = call::read_body(gateway, request, payload);
-    let (body, share) = tokio::time::timeout(gateway.settings.body_timeout.0, read).await.map_err(|_| Refusal::BodyTimeout)??;
+    let (body, share) = call::read_body(gateway, request, payload).await?;
     let fingerprint = key::fingerprint(request, &body);
     let key = match key {
         Some(key) => Some(key),

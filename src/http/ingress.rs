@@ -2,12 +2,7 @@
 //! which check failed.
 
 use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -31,6 +26,7 @@ use crate::{
     http::{
         keyring::{Keyring, Missing},
         learning::{Kept, Learning},
+        reading::{Full, GivenUp, Reading, Share},
         recorder::{RecordError, Recorder},
         recording,
         rejections::{Refused, Rejections},
@@ -55,7 +51,7 @@ pub struct Ingress {
     pub tail: Tail,
     pub public_url: Option<String>,
     pub body_timeout: Duration,
-    pub reading: Reading,
+    pub reading: Arc<Reading>,
     pub rejections: Arc<Rejections>,
     /// Sources that a reload replaced, the latest first: only to explain rejections with.
     pub retired: ArcSwap<Vec<Arc<Source>>>,
@@ -70,39 +66,6 @@ impl Ingress {
         let old = self.sources.swap(Arc::new(sources));
         let retired = self.retired.load();
         self.retired.store(Arc::new(old.iter().chain(retired.iter()).take(RETIRED_MAX).cloned().collect()));
-    }
-}
-
-/// Bodies on their way in, all together: whoever sends them is not known yet, so their sum is bounded before anything is verified.
-pub struct Reading {
-    bytes: AtomicUsize,
-    bytes_max: usize,
-}
-
-impl Reading {
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), bytes_max }
-    }
-}
-
-/// One body's part of the sum, given back when it has been answered.
-struct Share<'a> {
-    reading: &'a Reading,
-    bytes: usize,
-}
-
-impl Share<'_> {
-    /// False where the sum is used up. A lone body always has room: its own limit bounds it.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let before = self.reading.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes += bytes;
-        before + bytes <= self.reading.bytes_max || before + bytes == self.bytes
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.reading.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -264,8 +227,8 @@ async fn handle(
     if encoding.is_some_and(|encoding| encoding != b"identity" && !(source.takes_gzip && encoding == b"gzip")) {
         return Err(Refusal::Encoding.into());
     }
-    let mut share = Share { reading: &ingress.reading, bytes: 0 };
-    let body = read_body(request, payload, source.body_max, ingress.body_timeout, &mut share).await?;
+    let share = Share::new(&ingress.reading);
+    let body = read_body(request, payload, source, ingress.body_timeout, &share).await?;
     let verified =
         verify_with_keys(request, ingress, source, &body).await.map_err(|refusal| Cause { refusal, body: Some(body.clone()) })?;
     let verified = match verified {
@@ -332,33 +295,31 @@ fn announced(request: &HttpRequest) -> Option<usize> {
 async fn read_body(
     request: &HttpRequest,
     mut payload: Payload,
-    body_max: usize,
+    source: &Source,
     timeout: Duration,
-    share: &mut Share<'_>,
+    share: &Share,
 ) -> Result<Bytes, Refusal> {
     let announced = announced(request);
-    if announced.is_some_and(|length| length > body_max) {
+    if announced.is_some_and(|length| length > source.body_max) {
         return Err(Refusal::TooLarge);
     }
     let read = async {
         let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(PREALLOCATED_MAX));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| Refusal::BodyBroken)?;
-            if body.len() + chunk.len() > body_max {
+            if body.len() + chunk.len() > source.body_max {
                 return Err(Refusal::TooLarge);
             }
-            if !share.grow(chunk.len()) {
-                return Err(Refusal::Record(RecordError::Busy));
-            }
+            share.grow(chunk.len()).map_err(|Full| Refusal::Record(RecordError::Busy))?;
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
     };
-    let mut read = pin!(read);
-    // A small body mostly came with its head: no timer is needed then.
-    match std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
-        Poll::Ready(body) => body,
-        Poll::Pending => tokio::time::timeout(timeout, read).await.unwrap_or(Err(Refusal::BodyTimeout)),
+    let address = request.peer_addr().map(|peer| peer.ip());
+    match share.read(address, Some(&source.name), timeout, read).await {
+        Ok(read) => read,
+        Err(GivenUp::Slow) => Err(Refusal::BodyTimeout),
+        Err(GivenUp::GaveWay) => Err(Refusal::Record(RecordError::Busy)),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod learning;
 pub mod ledger;
 pub mod outcomes;
 pub mod probe;
+pub mod reading;
 mod recent;
 pub mod recorder;
 pub mod recording;

@@ -443,3 +443,38 @@ async fn control_characters_in_ids_and_types_are_harmless() {
     assert_eq!(received.body, body.as_bytes());
     app.app.stop().await;
 }
+
+/// Sends a head that announces so many bytes, and so many of them; the connection, left open.
+async fn stalled(app: &TestApp, announced: usize, sent: usize) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = tokio::net::TcpStream::connect(app.url.trim_start_matches("http://")).await.expect("a connection");
+    let head = format!("POST /hooks/github HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {announced}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("the head");
+    stream.write_all(&vec![b'x'; sent]).await.expect("the body");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_stop_before_their_end_shut_nobody_out() {
+    let app = spawn_app(&config(&[]).replace("[ingress]", "[ingress]\nbody_max = \"1MiB\"\nqueue_bytes_max = \"2MiB\"")).await;
+    // Unsigned, and together all that there is room for.
+    let mut large = Vec::new();
+    for _ in 0..3 {
+        large.push(stalled(&app, 1 << 20, (1 << 20) - 4096).await);
+    }
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        slow.push(stalled(&app, 4096, 100).await);
+    }
+    let body = |number: usize| format!(r#"{{"n":{number},"text":"{}"}}"#, "y".repeat(2000));
+    for round in 0..10 {
+        let ids: Vec<(String, String)> = (0..40).map(|n| (format!("d-{round}-{n}"), body(round * 40 + n))).collect();
+        let said = futures_util::future::join_all(ids.iter().map(|(id, body)| app.github(id, body))).await;
+        assert!(said.iter().all(|said| said.word() == "accepted"), "{said:?}");
+    }
+    // A large one that comes whole, too.
+    let said = app.github("d-large", &format!(r#"{{"text":"{}"}}"#, "z".repeat(900_000))).await;
+    assert_eq!(said.word(), "accepted");
+    drop((large, slow));
+    app.app.stop().await;
+}
