@@ -228,14 +228,14 @@ async fn a_pool_used_up_by_sleeping_statements_stops_no_request_and_is_said_to_o
     let mut locked = app.pool.begin().await.expect("a transaction");
     sqlx::raw_sql("lock table token in access exclusive mode").execute(&mut *locked).await.expect("the lock");
     let asleep = futures_util::future::join_all((0..3).map(|_| app.api(reqwest::Method::GET, "/tokens", None)));
-    let said = app.api(reqwest::Method::GET, "/events", None);
     let posts = async {
         for n in 0..20 {
             assert_eq!(app.stripe(&format!("evt_{n}"), "x").await.word(), "accepted");
         }
     };
     let seen = async {
-        let (said, ()) = tokio::join!(said, posts);
+        app.until("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'", 3).await;
+        let (said, ()) = tokio::join!(app.api(reqwest::Method::GET, "/events", None), posts);
         assert_eq!((said.status, said.json()["type"].as_str()), (503, Some("urn:hookonce:problem:unavailable")), "{said:?}");
         assert!(said.headers.contains_key("retry-after"));
         ready(&app, false).await;
