@@ -1,19 +1,27 @@
 //! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this machine's certificates. No proxy; redirects are not
-//! followed.
+//! followed; which addresses may be connected to is the guard's.
 
-use std::{error::Error, sync::Arc, time::Duration};
+mod connect;
+pub mod guard;
+#[cfg(test)]
+mod guard_tests;
+
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
 
-pub type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
+use connect::{Guarded, Machine, Network};
+use guard::{Blocked, Guard};
+
+pub type Client<B> = legacy::Client<HttpsConnector<Guarded>, B>;
 
 /// What is set aside to read an answer from a connection, its head with it.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -28,16 +36,27 @@ pub struct Limits {
 }
 
 /// `authorities`: trusted beside those of this machine.
-pub fn client<B>(limits: &Limits, authorities: Vec<CertificateDer<'static>>) -> Result<Client<B>, rustls::Error>
+pub fn client<B>(limits: &Limits, guard: Guard, authorities: Vec<CertificateDer<'static>>) -> Result<Client<B>, rustls::Error>
 where
     B: Body<Data = Bytes> + Send,
 {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(limits.connect_timeout));
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls(authorities)?).https_or_http().enable_http1().wrap_connector(connector);
+    client_on(Arc::new(Machine { connect_timeout: limits.connect_timeout }), limits, guard, authorities)
+}
+
+fn client_on<B>(
+    network: Arc<dyn Network>,
+    limits: &Limits,
+    guard: Guard,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<Client<B>, rustls::Error>
+where
+    B: Body<Data = Bytes> + Send,
+{
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls(authorities)?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(Guarded::new(guard, network));
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(READ_BYTES_MAX)
@@ -63,4 +82,13 @@ pub fn chain(error: &dyn Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// What the guard said, where it is why there is no connection.
+pub fn blocked(error: &legacy::Error) -> Option<&Blocked> {
+    // An `io::Error` gives what it holds by `get_ref` alone; its `source` is the next one.
+    fn held<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Blocked> {
+        error.downcast_ref().or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    }
+    std::iter::successors(error.source(), |&error| error.source()).find_map(held)
 }

@@ -49,8 +49,9 @@ use crate::{
         tokens::Tokens,
     },
     maintenance::{pruner, rescuer},
+    outbound::guard::Rules,
     provider::{Catalog, SchemeError},
-    settings::Settings,
+    settings::{Network, Settings},
     store::{
         handoff::Handoff,
         inbox,
@@ -59,6 +60,7 @@ use crate::{
         retention, schema,
     },
     tail::Tail,
+    telemetry::tell_malformed,
 };
 
 /// How long the HTTP servers may take for the requests they have begun.
@@ -165,6 +167,7 @@ impl Application {
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
             roles.spawn_on(&background, probe.watch(readiness.clone(), shared.stopping.clone()));
+            background.spawn(tell_malformed(shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
@@ -253,6 +256,11 @@ fn keyring(fetch: Option<Arc<dyn Fetch>>) -> anyhow::Result<Keyring> {
     Ok(Keyring::new(fetch))
 }
 
+fn egress_rules(settings: &Settings) -> Rules {
+    let nets = |nets: &[Network]| nets.iter().map(|net| net.0).collect();
+    Rules { allow: nets(&settings.egress.allow), deny: nets(&settings.egress.deny) }
+}
+
 fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
     RecorderOptions {
         node,
@@ -315,7 +323,7 @@ impl Shared {
             handoff: handoff.clone(),
             clock: self.clock.clone(),
             tail: self.tail.clone(),
-            client: http::client()?,
+            clients: http::Clients::new(&egress_rules(settings))?,
             finisher,
             hint: self.hint.clone(),
             paused: self.paused.clone(),
@@ -393,7 +401,8 @@ type Served = (SocketAddr, Running);
 fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &Readiness) -> anyhow::Result<Served> {
     let listener = bind(settings.ingress.bind, "ingress.bind")?;
     let address = listener.local_addr()?;
-    let (ingress, readiness, head_timeout) = (ingress.clone(), readiness.clone(), settings.ingress.head_timeout.0);
+    let (ingress, readiness) = (ingress.clone(), readiness.clone());
+    let (head_timeout, keep_alive) = (settings.ingress.head_timeout.0, settings.ingress.keep_alive.0);
     let builder = Server::build()
         .workers(settings.ingress.workers.max(1))
         .max_concurrent_connections(settings.ingress.connections_max)
@@ -412,6 +421,7 @@ fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &R
         };
         HttpService::build()
             .client_request_timeout(head_timeout)
+            .keep_alive(keep_alive)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .graceful_shutdown_signal(stopping)
             .finish(answer)
@@ -429,7 +439,8 @@ fn serve_admin(
 ) -> anyhow::Result<Served> {
     let call_bytes_max = settings.ledger.call_max.bytes();
     let configure = move |config: &mut ServiceConfig| crate::http::admin(config, call_bytes_max);
-    serve_tokens(bind(settings.admin.bind, "admin.bind")?, state, ledger, readiness, 1, configure)
+    let times = (settings.ingress.keep_alive.0, 1);
+    serve_tokens(bind(settings.admin.bind, "admin.bind")?, state, ledger, readiness, times, configure)
 }
 
 /// The ledger's own port, where it has one.
@@ -442,7 +453,8 @@ fn serve_ledger(
     let Some(address) = settings.ledger.bind else { return Ok(None) };
     let call_bytes_max = settings.ledger.call_max.bytes();
     let configure = move |config: &mut ServiceConfig| crate::http::ledger_alone(config, call_bytes_max);
-    serve_tokens(bind(address, "ledger.bind")?, state, ledger, readiness, SERVER_STOP_SECONDS, configure).map(Some)
+    let times = (settings.ingress.keep_alive.0, SERVER_STOP_SECONDS);
+    serve_tokens(bind(address, "ledger.bind")?, state, ledger, readiness, times, configure).map(Some)
 }
 
 /// A port that answers to bearer tokens.
@@ -451,7 +463,7 @@ fn serve_tokens(
     state: &web::Data<AdminState>,
     ledger: &web::Data<Ledger>,
     readiness: &Readiness,
-    stop_seconds: u64,
+    (keep_alive, stop_seconds): (Duration, u64),
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> anyhow::Result<Served> {
     let address = listener.local_addr()?;
@@ -460,7 +472,8 @@ fn serve_tokens(
         let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
         app.configure(|config| configure(config))
     };
-    let server = HttpServer::new(app).workers(1).shutdown_timeout(stop_seconds).disable_signals().listen(listener)?.run();
+    let server =
+        HttpServer::new(app).workers(1).keep_alive(keep_alive).shutdown_timeout(stop_seconds).disable_signals().listen(listener)?.run();
     Ok((address, (server.handle(), tokio::spawn(server))))
 }
 
@@ -471,17 +484,18 @@ fn serve_gateways(
     pool: &Db,
     ledger: &web::Data<Ledger>,
 ) -> anyhow::Result<(BTreeMap<String, SocketAddr>, Vec<(web::Data<Gateway>, Running)>)> {
-    let (mut addresses, mut servers) = (BTreeMap::new(), Vec::new());
+    let (mut addresses, mut servers, egress) = (BTreeMap::new(), Vec::new(), egress_rules(settings));
     for (name, own) in &settings.gateways {
         let listener = bind(own.bind, &format!("gateways.{name}.bind"))?;
         addresses.insert(name.clone(), listener.local_addr()?);
-        let gateway = Gateway::new(name, own, ledger.clone(), pool.clone()).with_context(|| format!("gateways.{name}"))?;
+        let gateway = Gateway::new(name, own, &egress, ledger.clone(), pool.clone()).with_context(|| format!("gateways.{name}"))?;
         let data = web::Data::new(gateway);
         let gateway = data.clone();
         let server = HttpServer::new(move || App::new().app_data(gateway.clone()).configure(gateway::configure))
             .workers(settings.ingress.workers.max(1))
             .max_connections(settings.ingress.connections_max)
             .client_request_timeout(settings.ingress.head_timeout.0)
+            .keep_alive(settings.ingress.keep_alive.0)
             .shutdown_timeout(SERVER_STOP_SECONDS)
             .disable_signals()
             .listen(listener)?

@@ -26,6 +26,8 @@ pub enum Failure {
     EventGone,
     /// The destination's address can't be called.
     Destination,
+    /// It may not be called.
+    Blocked,
 }
 
 impl Failure {
@@ -36,6 +38,7 @@ impl Failure {
             Self::Interrupted => "interrupted",
             Self::EventGone => "event_gone",
             Self::Destination => "destination",
+            Self::Blocked => "blocked",
         }
     }
 }
@@ -52,11 +55,11 @@ impl Answer {
         Self { status: Err(failure), retry_after: None, no_retry: false, response: Vec::new(), detail: Some(detail.into()) }
     }
 
-    /// 2xx: delivered. 410 or `hookonce-retry: no`: dead at once. All else: retry.
+    /// 2xx: delivered. 410, `hookonce-retry: no` or an address that may not be called: dead at once. All else: retry.
     pub fn verdict(&self) -> Verdict {
         match self.status {
             Ok(200..=299) => Verdict::Delivered,
-            Ok(410) | Err(Failure::EventGone) => Verdict::Dead,
+            Ok(410) | Err(Failure::EventGone | Failure::Blocked) => Verdict::Dead,
             _ if self.no_retry => Verdict::Dead,
             _ => Verdict::Retry,
         }
@@ -104,6 +107,7 @@ mod tests {
             (status(503, false), Verdict::Retry, Some("status")),
             (Answer::failed(Failure::Timeout, ""), Verdict::Retry, Some("timeout")),
             (Answer::failed(Failure::EventGone, ""), Verdict::Dead, Some("event_gone")),
+            (Answer::failed(Failure::Blocked, ""), Verdict::Dead, Some("blocked")),
         ] {
             assert_eq!((answer.verdict(), answer.error()), (verdict, error), "{answer:?}");
         }

@@ -17,6 +17,7 @@ use crate::{
         destination::http::{Address, HttpDestination},
         retry::Schedule,
     },
+    outbound::guard::NamedBy,
     provider::standard::Signer,
     settings::{Destination, Relay, SecretRef},
 };
@@ -96,10 +97,11 @@ impl Target {
         let address = Address::parse(&destination.url)?;
         let secrets = secrets(destination)?;
         let signers = secrets.iter().map(Signer::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let named_by = if is_url(name) { NamedBy::Caller } else { NamedBy::Settings };
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
-            http: HttpDestination { address, signers, timeout, response_max: relay.response_max.bytes() },
+            http: HttpDestination { address, named_by, signers, timeout, response_max: relay.response_max.bytes() },
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
@@ -132,6 +134,11 @@ impl Target {
         let most = (self.concurrency * 4).max((per_second * HELD_SECONDS) as usize).min(HELD_ROWS_MAX.max(self.concurrency));
         self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
     }
+}
+
+/// Whether it is a URL that a caller named instead of a destination of the settings, whose names hold no colon.
+pub fn is_url(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
 }
 
 /// Spread over the second: a whole second's worth at once would make two within the first. The two per cent that may come together make up

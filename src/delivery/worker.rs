@@ -19,7 +19,7 @@ use crate::{
         finisher::{Entry, Finisher},
         outcome::{Answer, Failure, Verdict},
         retry::Next,
-        target::Target,
+        target::{Target, is_url},
     },
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
@@ -46,7 +46,7 @@ pub struct Context {
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,
-    pub client: http::Client,
+    pub clients: http::Clients,
     pub finisher: Finisher,
     /// As the database had it at the last poll, and as this process was told since.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,
@@ -253,10 +253,6 @@ impl Relays {
     }
 }
 
-fn is_url(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
-}
-
 struct Worker {
     context: Arc<Context>,
     target: Arc<Target>,
@@ -340,7 +336,7 @@ impl Worker {
         let Some(event) = &leased.event else {
             return Answer::failed(Failure::EventGone, "retention has dropped the event");
         };
-        self.target.http.send(&self.context.client, leased, event, self.context.clock.unix_ms().div_euclid(1000)).await
+        self.target.http.send(&self.context.clients, leased, event, self.context.clock.unix_ms().div_euclid(1000)).await
     }
 
     fn finish(&self, handed: Handed, answer: &Answer, started_at: time::OffsetDateTime, latency: Duration) {
@@ -348,7 +344,7 @@ impl Worker {
         let number = leased.attempts + 1;
         let verdict = answer.verdict();
         self.lane.note_attempt();
-        let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone));
+        let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone | Failure::Blocked));
         self.target.breaker.record(failed_to_answer);
         let attempt = Attempt {
             id: Uuid::now_v7(),

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
     http::{ledger::Ledger, reading::Reading},
+    outbound::guard::Rules,
     settings::{self, KeyFrom, KeyRule},
     store::link::Db,
 };
@@ -60,7 +61,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// Opens no connection. To be called on the runtime that calls are to run on.
-    pub fn new(name: &str, settings: &settings::Gateway, ledger: web::Data<Ledger>, pool: Db) -> Result<Self, UpstreamError> {
+    pub fn new(
+        name: &str,
+        settings: &settings::Gateway,
+        egress: &Rules,
+        ledger: web::Data<Ledger>,
+        pool: Db,
+    ) -> Result<Self, UpstreamError> {
         let whole = Rule {
             path: TypeGlob::new("*"),
             key: settings.key,
@@ -76,7 +83,7 @@ impl Gateway {
         Ok(Self {
             rules: rules.chain([whole.clone()]).collect(),
             upstream: Upstream::parse(&settings.upstream)?,
-            client: upstream::client(settings)?,
+            client: upstream::client(settings, egress)?,
             ledger,
             pool,
             tenant: format!("{GATEWAY_TENANT}{name}").into(),

@@ -9,7 +9,10 @@ use hyper::body::Incoming;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
-    outbound::{self, chain},
+    outbound::{
+        self, chain,
+        guard::{Guard, NamedBy, Rules},
+    },
     settings,
 };
 
@@ -49,7 +52,7 @@ impl Upstream {
     }
 }
 
-pub fn client(settings: &settings::Gateway) -> Result<Client, UpstreamError> {
+pub fn client(settings: &settings::Gateway, egress: &Rules) -> Result<Client, UpstreamError> {
     let own = match &settings.upstream_ca {
         Some(path) => authorities(path)?,
         None => Vec::new(),
@@ -57,7 +60,7 @@ pub fn client(settings: &settings::Gateway) -> Result<Client, UpstreamError> {
     let idle_for = settings.connection_idle_max.0;
     let idle_max = if idle_for.is_zero() { 0 } else { settings.calls_max };
     let limits = outbound::Limits { connect_timeout: settings.connect_timeout.0, idle_for, idle_max };
-    Ok(outbound::client(&limits, own)?)
+    Ok(outbound::client(&limits, Guard::new(NamedBy::Settings, egress.clone()), own)?)
 }
 
 fn authorities(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {

@@ -62,9 +62,18 @@ impl From<sqlx::Error> for ApiError {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
                 Self::Unavailable(error)
             }
+            error if has_bad_text(&error) => {
+                Self::InvalidParameter("a value is too long, or holds U+0000, which no text in the database may".into())
+            }
             error => Self::Database(error),
         }
     }
+}
+
+/// What Postgres calls character_not_in_repertoire, untranslatable_character and program_limit_exceeded: nothing but a caller's text is so.
+fn has_bad_text(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "22021" | "22P05" | "54000"))
 }
 
 impl ApiError {

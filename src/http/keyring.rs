@@ -47,6 +47,7 @@ impl HttpFetch {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
             .user_agent(concat!("hookonce/", env!("CARGO_PKG_VERSION")))
             .timeout(FETCH_TIMEOUT)
             .https_only(true);

@@ -11,6 +11,7 @@ pub mod ingress;
 pub mod keyring;
 pub mod learning;
 pub mod ledger;
+mod object;
 pub mod outcomes;
 pub mod probe;
 pub mod reading;

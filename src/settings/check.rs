@@ -128,6 +128,7 @@ impl Check<'_> {
         self.size_between("ingress.body_max", ingress.body_max, 1, 256 * MIB);
         self.period("ingress.head_timeout", ingress.head_timeout);
         self.period("ingress.body_timeout", ingress.body_timeout);
+        self.period("ingress.keep_alive", ingress.keep_alive);
         self.period("ingress.ack_budget", ingress.ack_budget);
         self.between("ingress.queue_rows_max", ingress.queue_rows_max as u64, 1, 1_000_000);
         self.between("ingress.recent_keys_max", ingress.recent_keys_max as u64, 0, 100_000_000);

@@ -23,7 +23,7 @@ pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec};
 pub use show::{nearest, schema, shown};
-pub use value::{ByteSize, Period, SecretRef};
+pub use value::{ByteSize, Network, Period, SecretRef};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -32,6 +32,7 @@ pub struct Settings {
     pub admin: Admin,
     pub database: Database,
     pub relay: Relay,
+    pub egress: Egress,
     pub ledger: Ledger,
     pub retention: Retention,
     pub rejections: Rejections,
@@ -58,6 +59,8 @@ pub struct Ingress {
     pub body_max: ByteSize,
     pub head_timeout: Period,
     pub body_timeout: Period,
+    /// How long a connection without a request stays open, on every port.
+    pub keep_alive: Period,
     pub ack_budget: Period,
     pub queue_rows_max: usize,
     pub queue_bytes_max: ByteSize,
@@ -122,6 +125,14 @@ pub struct Breaker {
     pub failures: u32,
     /// How long it stays open before one probe is let through.
     pub open: Period,
+}
+
+/// Which addresses may be connected to, beyond the rules that hold for all.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Egress {
+    pub allow: Vec<Network>,
+    pub deny: Vec<Network>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -1,7 +1,8 @@
 //! Values as people write them: "15s", "1MiB", a secret by value, variable or file.
 
-use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
+use std::{borrow::Cow, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -131,6 +132,42 @@ fn written<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => Ok(text),
         other => Err(D::Error::custom(format!("{other} has no unit: write {expected}"))),
+    }
+}
+
+/// Addresses, written "10.0.0.0/8" (CIDR, RFC 4632), "fd00::/8" or as one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl std::str::FromStr for Network {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
+        let net = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
+            format!("{text:?} is neither an address nor a range of them: write \"10.1.2.3\", \"10.0.0.0/8\" or \"fd00::/8\"")
+        })?;
+        Ok(Self(net.trunc()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Network {
+    fn schema_name() -> Cow<'static, str> {
+        "Network".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "Addresses in CIDR, or one address", "examples": ["10.0.0.0/8", "fd00::/8"] })
     }
 }
 

@@ -106,7 +106,7 @@ async fn a_delivery_that_is_being_tried_is_not_retried_and_a_cancelled_ones_answ
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_keeps_the_events_id_counts_first_and_goes_on_where_it_stood() {
     let (handler, other) = (Handler::start(Vec::new()).await, Handler::start(Vec::new()).await);
-    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    let app = spawn_app(&(config(&[("h", &handler.url(), "")]) + "[egress]\nallow = [\"127.0.0.1\"]\n")).await;
     for n in 0..5 {
         app.stripe(&format!("evt_{n}"), if n < 3 { "invoice.paid" } else { "charge.failed" }).await;
     }
@@ -167,5 +167,70 @@ async fn pruning_drops_old_days_and_forgotten_keys_but_not_what_is_open() {
     let pruned = pruned.json();
     assert_eq!((&pruned["partitions"], &pruned["held"]), (&json!(["event_20240101"]), &json!(["event_20240102"])));
     assert_eq!(pruned["keys"], 1);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_the_callers_error_and_nothing_comes_of_it() {
+    let handler = Handler::start(Vec::new()).await;
+    let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
+    app.stripe("evt", "x").await;
+    app.until("select count(*) from delivery where state = 'delivered'", 1).await;
+    let replay = app.api(Method::POST, "/replays", Some(json!({ "status": "any", "source": "github" }))).await.json();
+    let advance = format!("/replays/{}/advance", replay["id"].as_str().unwrap_or_else(|| panic!("{replay}")));
+    let long = "x".repeat(100_000);
+    for (method, path, body) in [
+        (Method::GET, "/events?source=a%00b", None),
+        (Method::GET, "/events?type=a%00*", None),
+        (Method::GET, "/deliveries?destination=%00", None),
+        (Method::GET, "/deliveries?source=%00", None),
+        (Method::GET, "/conflicts?source=%00", None),
+        (Method::GET, "/steps?run=%00", None),
+        (Method::GET, "/steps?tenant=%00", None),
+        (Method::POST, "/replays", Some(json!({ "source": "a\0b" }))),
+        (Method::POST, "/replays", Some(json!({ "type": "a\0b", "dry_run": true }))),
+        (Method::POST, "/replays", Some(json!({ "status": "any", "to": "http://x\0.example/" }))),
+        // As a list a struct's fields would be taken by place: all would be left out.
+        (Method::POST, "/replays", Some(json!([]))),
+        (Method::POST, "/replays", Some(json!({}))),
+        (Method::POST, "/replays", Some(json!({ "dry_run": true }))),
+        (Method::POST, "/replays", Some(json!({ "ids": [] }))),
+        (Method::POST, "/replays", Some(json!({ "status": "any", "to": format!("http://x.example/{long}") }))),
+        (Method::POST, &*advance, Some(json!([]))),
+        (Method::POST, &*advance, Some(json!({ "limits": 1 }))),
+        (Method::POST, "/tokens", Some(json!([["read"]]))),
+        (Method::POST, "/tokens", Some(json!({ "scopes": ["ledger"], "tenant": "a\0b" }))),
+        (Method::POST, "/destinations/a%00b/pause", None),
+    ] {
+        let said = app.api(method, path, body).await;
+        assert!((400..500).contains(&said.status) && said.json()["detail"].is_string(), "{path}: {said:?}");
+    }
+    for (path, body) in [
+        ("/v1/runs/r/steps/s/claim", json!(["a"])),
+        ("/v1/runs/r/steps/s/claim", json!({ "claim_id": "a\0b" })),
+        ("/v1/runs/a%00b/steps/s/claim", json!({ "claim_id": "a" })),
+        ("/v1/runs/r/steps/s/complete", json!({ "fence": 1, "emit": [["stripe", "x", "k", 1]] })),
+        ("/v1/runs/r/steps/s/complete", json!({ "fence": 1, "emit": [{ "key": "a\0b", "data": 1 }] })),
+        ("/v1/dedup/d", json!(["k", "1h"])),
+    ] {
+        let said = app.http.post(format!("{}{path}", app.admin)).bearer_auth(TOKEN).json(&body).send().await.expect("an answer");
+        assert_eq!(said.status(), 400, "{path}");
+    }
+    assert_eq!(app.count("select count(*) from replay").await, 1);
+    assert_eq!(app.count("select count(*) from token").await, 0);
+    assert_eq!(app.api(Method::POST, &advance, None).await.json()["done"], true);
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_neither_kept_nor_taken_for_another_type() {
+    let app = spawn_app(&config(&[])).await;
+    let wrong = app.http.get(format!("{}/v1/runs/r/steps", app.admin)).bearer_auth("wrong").send().await.expect("an answer");
+    let right = app.api(Method::GET, "/events", None).await;
+    let missing = app.api(Method::GET, "/nothing", None).await;
+    assert_eq!((wrong.status().as_u16(), right.status, missing.status), (401, 200, 404));
+    for headers in [wrong.headers(), &right.headers, &missing.headers] {
+        assert!(headers["cache-control"] == "no-store" && headers["x-content-type-options"] == "nosniff", "{headers:?}");
+    }
     app.app.stop().await;
 }

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+use serde_json::{Value, json};
+
 use crate::app::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,5 +125,46 @@ async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
         assert!(received.at >= started + earliest, "{place}: {:?}", received.at - started);
     }
     app.until("select count(*) from delivery where state = 'delivered' and attempts = 1", 300).await;
+    app.app.stop().await;
+}
+
+/// Replays all events to this URL; the delivery that it makes, when it has ended.
+async fn replayed(app: &TestApp, url: &str, ended: i64) -> Value {
+    let replay = app.api(Method::POST, "/replays", Some(json!({ "source": "stripe", "to": url }))).await.json();
+    let id = replay["id"].as_str().unwrap_or_else(|| panic!("{replay}"));
+    app.api(Method::POST, &format!("/replays/{id}/advance"), Some(json!({}))).await;
+    app.until("select count(*) from delivery where state in ('dead', 'delivered')", ended).await;
+    let listed = app.api(Method::GET, "/deliveries", None).await.json();
+    let id = listed["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{listed}")).to_owned();
+    app.api(Method::GET, &format!("/deliveries/{id}"), None).await.json()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_that_a_caller_names_is_called_where_it_is_public_or_allowed() {
+    let (handler, named) = (Handler::start(Vec::new()).await, Handler::start(vec![Reply::Status(200); 4]).await);
+    let own = config(&[("h", &handler.url(), "")]);
+    let app = spawn_app(&own).await;
+    app.stripe("evt", "x").await;
+    app.until("select count(*) from delivery where state = 'delivered'", 1).await;
+    // The same address, which the settings name, has a connection that is kept open: it is not taken for this.
+    for (place, url) in [named.url(), named.url().replace("http://", "HTTP://"), handler.url()].iter().enumerate() {
+        let delivery = replayed(&app, url, 2 + place as i64).await;
+        assert_eq!((&delivery["state"], &delivery["attempts"][0]["error"]), (&json!("dead"), &json!("blocked")), "{delivery}");
+        assert!(delivery["attempts"][0]["detail"].as_str().is_some_and(|detail| detail.contains("egress.allow")), "{delivery}");
+    }
+    assert_eq!((named.count(), handler.count()), (0, 1));
+    app.app.stop().await;
+    let app = spawn_on(&(own + "[egress]\nallow = [\"127.0.0.0/8\"]\n"), app.database_url.clone()).await;
+    let delivery = replayed(&app, &named.url(), 5).await;
+    assert_eq!((&delivery["state"], named.count()), (&json!("delivered"), 1), "{delivery}");
+    // What it has answered is for who may have it called.
+    let path = format!("/api/v1/deliveries/{}", delivery["id"].as_str().unwrap_or_default());
+    for (scope, sees) in [("read", None), ("operate", Some("ok"))] {
+        let made = app.api(Method::POST, "/tokens", Some(json!({ "scopes": [scope] }))).await.json();
+        let token = made["token"].as_str().unwrap_or_else(|| panic!("{made}"));
+        let said = app.http.get(format!("{}{path}", app.admin)).bearer_auth(token).send().await.expect("an answer");
+        let said: Value = said.json().await.expect("JSON");
+        assert_eq!((&said["attempts"][0]["status"], said["attempts"][0]["response"].as_str()), (&json!(200), sees), "{said}");
+    }
     app.app.stop().await;
 }

@@ -17,12 +17,15 @@ use uuid::Uuid;
 
 use crate::{
     delivery::outcome::{Answer, Failure, retry_after},
-    outbound::{self, chain},
+    outbound::{
+        self, chain,
+        guard::{Guard, NamedBy, Rules},
+    },
     provider::standard::Signer,
     store::handoff::{Leased, RelayEvent},
 };
 
-pub type Client = outbound::Client<Full<Bytes>>;
+type Client = outbound::Client<Full<Bytes>>;
 
 /// Where a handler listens.
 #[derive(Clone, Debug)]
@@ -52,16 +55,35 @@ impl Address {
 #[derive(Clone)]
 pub struct HttpDestination {
     pub address: Address,
+    pub named_by: NamedBy,
     /// Several while rotating: each attempt carries a signature of each.
     pub signers: Vec<Signer>,
     pub timeout: Duration,
     pub response_max: usize,
 }
 
-/// What sends: one connection pool for all destinations.
-pub fn client() -> Result<Client, rustls::Error> {
-    let limits = outbound::Limits { connect_timeout: Duration::from_secs(10), idle_for: Duration::from_secs(60), idle_max: usize::MAX };
-    outbound::client(&limits, Vec::new())
+/// What sends: one connection pool for all destinations of the settings, and for URLs that callers name a connection for each attempt, so
+/// that its address is judged each time and none that was opened for somebody else is used.
+pub struct Clients {
+    settings: Client,
+    callers: Client,
+}
+
+impl Clients {
+    pub fn new(egress: &Rules) -> Result<Self, rustls::Error> {
+        let client = |named_by, idle_max| {
+            let limits = outbound::Limits { connect_timeout: Duration::from_secs(10), idle_for: Duration::from_secs(60), idle_max };
+            outbound::client(&limits, Guard::new(named_by, egress.clone()), Vec::new())
+        };
+        Ok(Self { settings: client(NamedBy::Settings, usize::MAX)?, callers: client(NamedBy::Caller, 0)? })
+    }
+
+    fn of(&self, named_by: NamedBy) -> &Client {
+        match named_by {
+            NamedBy::Settings => &self.settings,
+            NamedBy::Caller => &self.callers,
+        }
+    }
 }
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookonce/", env!("CARGO_PKG_VERSION")));
@@ -75,7 +97,7 @@ struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl HttpDestination {
     /// One attempt. Never fails: what went wrong is part of the answer.
-    pub async fn send(&self, client: &Client, leased: &Leased, event: &Arc<RelayEvent>, now_unix: i64) -> Answer {
+    pub async fn send(&self, clients: &Clients, leased: &Leased, event: &Arc<RelayEvent>, now_unix: i64) -> Answer {
         let headers = match self.headers(leased, event, now_unix) {
             Ok(headers) => headers,
             Err(detail) => return Answer::failed(Failure::Destination, detail),
@@ -84,7 +106,7 @@ impl HttpDestination {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.address.uri.clone();
         *request.headers_mut() = headers;
-        match tokio::time::timeout(self.timeout, self.exchange(client, request, now_unix)).await {
+        match tokio::time::timeout(self.timeout, self.exchange(clients.of(self.named_by), request, now_unix)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => failed(&error),
             Err(_) => Answer::failed(Failure::Timeout, format!("no complete answer within {:?}", self.timeout)),
@@ -167,6 +189,9 @@ fn traceparent(event: Uuid) -> String {
 }
 
 fn failed(error: &legacy::Error) -> Answer {
+    if let Some(blocked) = outbound::blocked(error) {
+        return Answer::failed(Failure::Blocked, blocked.to_string());
+    }
     let failure = match error.is_connect() {
         true if is_timeout(error) => Failure::Timeout,
         true => Failure::Connect,

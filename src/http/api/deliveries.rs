@@ -12,7 +12,7 @@ use super::{
     parameters::{next, page_rows},
 };
 use crate::{
-    http::{error::ApiError, state::AdminState},
+    http::{error::ApiError, state::AdminState, tokens::Grant},
     store::search::{self, AttemptRow, DeliveryFilter, DeliveryRow},
 };
 
@@ -69,15 +69,17 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
     Ok(HttpResponse::Ok().json(json!({ "items": deliveries, "next": next })))
 }
 
-pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn show(state: web::Data<AdminState>, grant: web::ReqData<Grant>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
     let delivery = find(&state, *id).await?;
+    // What a URL that somebody named has answered may be more than who may only look is to see.
+    let shows_response = grant.operate || state.settings.load().destinations.contains_key(&delivery.destination);
     let attempts = search::attempts(&state.pool, *id, ATTEMPTS_MAX).await?;
     let mut answer = json!(delivery);
-    answer["attempts"] = attempts.into_iter().map(attempt_json).collect();
+    answer["attempts"] = attempts.into_iter().map(|attempt| attempt_json(attempt, shows_response)).collect();
     Ok(HttpResponse::Ok().json(answer))
 }
 
-fn attempt_json(attempt: AttemptRow) -> Value {
+fn attempt_json(attempt: AttemptRow, shows_response: bool) -> Value {
     let mut json = json!({
         "number": attempt.number,
         "started_at": attempt.started_at.format(&Rfc3339).unwrap_or_default(),
@@ -87,7 +89,7 @@ fn attempt_json(attempt: AttemptRow) -> Value {
         "error": attempt.error,
         "detail": attempt.detail,
     });
-    if let Some(response) = attempt.response {
+    if let Some(response) = attempt.response.filter(|_| shows_response) {
         let (name, response) = text_or_base64("response", response);
         json[name] = response.into();
     }

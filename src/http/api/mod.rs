@@ -16,7 +16,8 @@ mod tokens;
 use actix_web::{
     HttpRequest, Resource, Scope,
     error::{JsonPayloadError, PathError, QueryPayloadError},
-    middleware::from_fn,
+    http::header,
+    middleware::{DefaultHeaders, from_fn},
     web,
 };
 
@@ -30,6 +31,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.service(
         with_errors(web::scope("/api/v1"))
             .wrap(from_fn(auth::api))
+            .wrap(headers())
             .app_data(json_config(BODY_BYTES_MAX))
             .service(at("/events").route(web::get().to(events::list)))
             .service(at("/events/{id}").route(web::get().to(events::show)))
@@ -67,6 +69,11 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
 /// What can't be read is answered as a problem.
 pub(super) fn with_errors(scope: Scope) -> Scope {
     scope.app_data(web::QueryConfig::default().error_handler(query_error)).app_data(web::PathConfig::default().error_handler(path_error))
+}
+
+/// What every answer says, refusals too: nobody keeps it, and no browser makes another type of it.
+pub(super) fn headers() -> DefaultHeaders {
+    DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")).add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
 /// Bodies of at most this size.

@@ -13,13 +13,14 @@ use uuid::Uuid;
 use super::parameters::{PageQuery, id_at, next, page_rows};
 use crate::{
     event::{TypeGlob, id_floor, new_id},
-    http::{error::ApiError, state::AdminState},
+    http::{error::ApiError, object::Object, state::AdminState},
     routing::Routes,
     settings::Settings,
     store::replay::{self, Candidate, Group, ReplayDelivery, ReplayFilter, ReplayRow, Step},
 };
 
 const IDS_MAX: usize = 10_000;
+const URL_BYTES_MAX: usize = 2048;
 /// Events of one page, where the call does not say.
 const ADVANCE_EVENTS: u32 = 200;
 
@@ -60,7 +61,8 @@ pub struct Request {
     since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
-    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
     /// A destination's name, or a URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
@@ -77,7 +79,7 @@ impl Request {
             ids: self.ids.clone(),
             source: self.source.clone(),
             type_like: self.r#type.as_ref().map(|pattern| TypeGlob::new(pattern).to_like()),
-            status: self.status.filter(),
+            status: self.status.and_then(Status::filter),
             after,
             before,
         }
@@ -105,20 +107,32 @@ impl Request {
                 return Err(ApiError::InvalidParameter(format!("ids: give between 1 and {IDS_MAX} ids")));
             }
         }
+        let filters = [&self.source, &self.r#type, &self.since, &self.until];
+        if self.ids.is_none() && self.status.is_none() && self.limit.is_none() && filters.iter().all(|filter| filter.is_none()) {
+            let what = "say what to replay: ids, source, type, since, until, limit, or a status (\"any\" for everything)";
+            return Err(ApiError::InvalidParameter(what.into()));
+        }
         if self.limit == Some(0) {
             return Err(ApiError::InvalidParameter("limit: 0 events are nothing to replay".into()));
         }
-        match &self.to {
-            Some(to) if !settings.destinations.contains_key(to) && !is_http_url(to) => {
-                Err(ApiError::InvalidParameter(format!("to: {to:?} is neither a configured destination nor an http(s) URL")))
-            }
-            _ => Ok(()),
+        if let Some(to) = self.to.as_mut().filter(|to| !settings.destinations.contains_key(*to)) {
+            *to = target(to).map_err(|error| ApiError::InvalidParameter(format!("to: {error}")))?;
         }
+        Ok(())
     }
 }
 
-fn is_http_url(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+/// A URL to replay to, as it is kept: its host in lower case, its path encoded.
+fn target(text: &str) -> Result<String, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("a URL has at most {URL_BYTES_MAX} bytes, this one has {}", text.len()));
+    }
+    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or_else(|| format!("{text:?} is neither a configured destination nor an http(s) URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with a user or password would be shown in every list: make it a destination in the settings".into());
+    }
+    Ok(url.into())
 }
 
 fn before_id(id: Uuid) -> Uuid {
@@ -136,7 +150,8 @@ fn destinations(settings: &Settings, request: &Request, source: &str, event_type
     }
     let routes = Routes::of(settings, source);
     let routed = routes.destinations(event_type).into_iter();
-    routed.filter(|name| request.status == Status::Any || ended_at.iter().any(|ended| **ended == ***name)).cloned().collect()
+    let is_any = request.status.and_then(Status::filter).is_none();
+    routed.filter(|name| is_any || ended_at.iter().any(|ended| **ended == ***name)).cloned().collect()
 }
 
 /// What a replay would make, by destination.
@@ -156,8 +171,10 @@ fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> Value {
     json!({ "dry_run": true, "events": events, "unrouted": unrouted, "deliveries": deliveries, "destinations": rows })
 }
 
-pub async fn create(state: web::Data<AdminState>, request: web::Json<Request>) -> Result<HttpResponse, ApiError> {
-    let mut request = request.into_inner();
+pub async fn create(
+    state: web::Data<AdminState>,
+    web::Json(Object(mut request)): web::Json<Object<Request>>,
+) -> Result<HttpResponse, ApiError> {
     let settings = state.settings.load_full();
     request.check(&settings)?;
     check_ids(&state, &request).await?;
@@ -200,12 +217,12 @@ pub struct Advance {
     limit: Option<u32>,
 }
 
-pub async fn advance(
-    state: web::Data<AdminState>,
-    id: web::Path<Uuid>,
-    advance: Option<web::Json<Advance>>,
-) -> Result<HttpResponse, ApiError> {
-    let limit = page_rows(Some(advance.and_then(|advance| advance.limit).unwrap_or(ADVANCE_EVENTS)))?;
+pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: web::Bytes) -> Result<HttpResponse, ApiError> {
+    let Object(advance) = match &body[..] {
+        b"" => Object::default(),
+        text => serde_json::from_slice::<Object<Advance>>(text).map_err(|error| ApiError::MalformedBody(error.to_string()))?,
+    };
+    let limit = page_rows(Some(advance.limit.unwrap_or(ADVANCE_EVENTS)))?;
     let row = find(&state, *id).await?;
     if row.ended_at.is_some() {
         return Ok(HttpResponse::Ok().json(json!({ "created": 0, "deliveries": row.deliveries, "done": true })));
@@ -298,10 +315,22 @@ mod tests {
         let any = Request::default();
         assert_eq!(names(&any, "invoice.paid", &[]), ["a", "b"]);
         assert_eq!(names(&any, "charge.failed", &[]), ["b"]);
-        let dead = Request { status: Status::Dead, ..Request::default() };
+        let dead = Request { status: Some(Status::Dead), ..Request::default() };
         assert_eq!(names(&dead, "invoice.paid", &["b", "gone"]), ["b"]);
-        let to = Request { to: Some("http://x.example/".into()), status: Status::Dead, ..Request::default() };
+        let to = Request { to: Some("http://x.example/".into()), status: Some(Status::Dead), ..Request::default() };
         assert_eq!(names(&to, "invoice.paid", &["gone"]), ["http://x.example/"]);
+    }
+
+    #[test]
+    fn a_url_is_kept_in_one_form() {
+        assert_eq!(target("HTTPS://Shop.Example:443/a b#c").unwrap(), "https://shop.example/a%20b#c");
+        assert_eq!(target("http://0x7f.1/").unwrap(), "http://127.0.0.1/");
+        for refused in ["nowhere", "ftp://x.example/", "http://", "https://user:pass@x.example/", "https://user@x.example/"] {
+            assert!(target(refused).is_err(), "{refused}");
+        }
+        let longest = format!("https://x.example/{}", "a".repeat(URL_BYTES_MAX - 18));
+        assert_eq!(target(&longest).unwrap(), longest);
+        assert!(target(&format!("{longest}a")).unwrap_err().contains("2048"));
     }
 
     #[test]

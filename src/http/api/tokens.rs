@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::parameters::{PageQuery, next, page_rows};
 use crate::{
     event::GATEWAY_TENANT,
-    http::{error::ApiError, state::AdminState, tokens},
+    http::{error::ApiError, object::Object, state::AdminState, tokens},
     store::token,
 };
 
@@ -40,8 +40,11 @@ pub struct CreateBody {
     tenant: Option<String>,
 }
 
-pub async fn create(state: web::Data<AdminState>, body: web::Json<CreateBody>) -> Result<HttpResponse, ApiError> {
-    let CreateBody { scopes, tenant } = body.into_inner();
+pub async fn create(
+    state: web::Data<AdminState>,
+    web::Json(Object(body)): web::Json<Object<CreateBody>>,
+) -> Result<HttpResponse, ApiError> {
+    let CreateBody { scopes, tenant } = body;
     let mut scopes: Vec<String> = scopes.into_iter().map(|scope| scope.as_str().to_owned()).collect();
     scopes.sort_unstable();
     scopes.dedup();

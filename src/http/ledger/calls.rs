@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     event::GATEWAY_TENANT,
-    http::{error::ApiError, tokens::Grant},
+    http::{error::ApiError, object::Object, tokens::Grant},
     store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
 };
 
@@ -44,11 +44,10 @@ pub async fn claim(
     grant: web::ReqData<Grant>,
     path: StepPath,
     query: web::Query<TenantQuery>,
-    body: web::Json<ClaimBody>,
+    web::Json(Object(body)): web::Json<Object<ClaimBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
-    let body = body.into_inner();
     name("claim_id", &body.claim_id)?;
     body.owner.as_deref().map(|owner| name("owner", owner)).transpose()?;
     body.input_hash.as_deref().map(|hash| name("input_hash", hash)).transpose()?;
@@ -112,7 +111,7 @@ pub async fn heartbeat(
     grant: web::ReqData<Grant>,
     path: StepPath,
     query: web::Query<TenantQuery>,
-    body: web::Json<HeartbeatBody>,
+    web::Json(Object(body)): web::Json<Object<HeartbeatBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
     let (fence, lease) = (body.fence, lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?);
@@ -130,7 +129,8 @@ pub struct CompleteBody {
     #[schemars(with = "Option<serde_json::Value>")]
     error: Option<Box<RawValue>>,
     #[serde(default)]
-    emit: Vec<EmitBody>,
+    #[schemars(with = "Vec<EmitBody>")]
+    emit: Vec<Object<EmitBody>>,
 }
 
 /// How it ended, and the JSON that says so.
@@ -147,11 +147,12 @@ pub async fn complete(
     grant: web::ReqData<Grant>,
     path: StepPath,
     query: web::Query<TenantQuery>,
-    body: web::Json<CompleteBody>,
+    web::Json(Object(body)): web::Json<Object<CompleteBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
-    let CompleteBody { fence, result, error, emit } = body.into_inner();
+    let CompleteBody { fence, result, error, emit } = body;
+    let emit: Vec<EmitBody> = emit.into_iter().map(|Object(event)| event).collect();
     let (end, result) = end_of(result, error)?;
     if result.len() > ledger.settings.load().ledger.result_max.bytes() {
         return Err(ApiError::TooLarge);
@@ -185,7 +186,7 @@ pub async fn release(
     grant: web::ReqData<Grant>,
     path: StepPath,
     query: web::Query<TenantQuery>,
-    body: web::Json<ReleaseBody>,
+    web::Json(Object(body)): web::Json<Object<ReleaseBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
@@ -220,13 +221,13 @@ pub async fn resolve(
     grant: web::ReqData<Grant>,
     path: StepPath,
     query: web::Query<TenantQuery>,
-    body: web::Json<ResolveBody>,
+    web::Json(Object(body)): web::Json<Object<ResolveBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
     let is_answer = tenant.starts_with(GATEWAY_TENANT);
-    let resolution = resolution(body.into_inner(), keep_seconds, ledger.settings.load().ledger.result_max.bytes())?;
+    let resolution = resolution(body, keep_seconds, ledger.settings.load().ledger.result_max.bytes())?;
     if let (true, Some(result)) = (is_answer, resolution.result.as_deref()) {
         KeptAnswer::read(result)
             .map_err(|error| ApiError::MalformedBody(format!("result: of a gateway's key it is its answer: {error}")))?;

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Ledger, TenantQuery, apart, lease_seconds, name, tenant_of};
 use crate::{
     event::{Key, dedup_key},
-    http::{error::ApiError, tokens::Grant},
+    http::{error::ApiError, object::Object, tokens::Grant},
     settings::Period,
     store::dedup::{self, Mark, NewMark},
 };
@@ -40,9 +40,8 @@ pub async fn mark(
     grant: web::ReqData<Grant>,
     scope: web::Path<String>,
     query: web::Query<TenantQuery>,
-    body: web::Json<MarkBody>,
+    web::Json(Object(body)): web::Json<Object<MarkBody>>,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body.into_inner();
     let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
     body.claim_id.as_deref().map(|id| name("claim_id", id)).transpose()?;
     let lease = body.lease_ms.map(|lease_ms| lease_seconds(&ledger, lease_ms)).transpose()?;
@@ -76,7 +75,7 @@ pub async fn done(
     grant: web::ReqData<Grant>,
     scope: web::Path<String>,
     query: web::Query<TenantQuery>,
-    body: web::Json<DoneBody>,
+    web::Json(Object(body)): web::Json<Object<DoneBody>>,
 ) -> Result<HttpResponse, ApiError> {
     let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
     let (pool, fence) = (ledger.pool.clone(), body.fence);

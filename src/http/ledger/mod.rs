@@ -40,12 +40,12 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// `/v1` on the admin port. The application needs `web::Data` of `AdminState` and `Ledger`.
 pub fn configure(config: &mut web::ServiceConfig, call_bytes_max: usize) {
-    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger)));
+    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger)).wrap(api::headers()));
 }
 
 /// `/v1` on a port of its own.
 pub fn configure_alone(config: &mut web::ServiceConfig, call_bytes_max: usize) {
-    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger_alone)));
+    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger_alone)).wrap(api::headers()));
 }
 
 fn routes(scope: Scope, call_bytes_max: usize) -> Scope {

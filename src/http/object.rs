@@ -1,0 +1,58 @@
+//! Bodies that are JSON objects.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// Read from an object alone. A derived struct takes a list as well, its fields by place: `[]` would be the body that leaves everything out.
+#[derive(Debug, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OfMap(PhantomData))
+    }
+}
+
+struct OfMap<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Body {
+        a: Option<i32>,
+        raw: Option<Box<RawValue>>,
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let read = |text| serde_json::from_str::<Object<Body>>(text);
+        let Object(body) = read(r#"{"a": 1, "raw": [ 2 ]}"#).unwrap();
+        assert_eq!((body.a, body.raw.unwrap().get()), (Some(1), "[ 2 ]"));
+        assert!(read("{}").is_ok_and(|Object(body)| body.a.is_none()));
+        for text in ["[]", "[1]", "null", "1", "\"a\"", r#"{"b": 1}"#, ""] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Body>("[]").is_ok(), "serde reads structs from objects alone by now: this is not needed");
+    }
+}
