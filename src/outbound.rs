@@ -6,7 +6,12 @@ pub mod guard;
 #[cfg(test)]
 mod guard_tests;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hyper::body::Body;
@@ -65,7 +70,20 @@ where
         .build(connector))
 }
 
+/// This machine's certificates are read once: it takes longer than all else at a start.
 fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    static MACHINES_OWN: OnceLock<ClientConfig> = OnceLock::new();
+    if !authorities.is_empty() {
+        return with_authorities(authorities);
+    }
+    if let Some(config) = MACHINES_OWN.get() {
+        return Ok(config.clone());
+    }
+    let config = with_authorities(authorities)?;
+    Ok(MACHINES_OWN.get_or_init(|| config).clone())
+}
+
+fn with_authorities(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let verifier = Arc::new(Verifier::new_with_extra_roots(authorities, provider)?);

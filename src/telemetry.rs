@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tracing::{Event, Level, Metadata, Subscriber, subscriber::Interest};
+use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt,
     layer::{Context, Filter, SubscriberExt as _},
@@ -70,6 +70,10 @@ impl<S: Subscriber> Filter<S> for Malformed {
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if Self::is_one(metadata) { Interest::sometimes() } else { Interest::always() }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
     }
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {

@@ -1,5 +1,5 @@
-//! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything is verified. A body that comes with its head is
-//! no more than counted. One that keeps us waiting has to give way: to a new one that finds no room the slowest does, and one that hardly moves is
+//! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything is verified. A body that comes at once is no more
+//! than counted, and a small one has room of its own. One that keeps us waiting has to give way: to a new one that finds no room the slowest does, and one that hardly moves is
 //! given up by itself. So a few large bodies that stop before their end shut nobody out.
 
 use std::{
@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,11 @@ use tokio::sync::Notify;
 /// What a body has to bring a second, on the whole, once it had some time to begin.
 const RATE_MIN: f64 = 1024.0;
 const GRACE: Duration = Duration::from_secs(5);
+/// A body that is whole within this time costs a timer and no more.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// A small body, and the part of the room that is for those beside what is for all.
+const SMALL: usize = 16 << 10;
+const SMALL_PART: usize = 8;
 const LOOK: Duration = Duration::from_millis(500);
 /// Bodies that wait for more may hold so much of the sum for one address, and for one source.
 const HOLDER_PART: usize = 2;
@@ -87,11 +91,16 @@ impl Reading {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_room(&self, sum: usize, own: usize) -> bool {
+        let small = if own <= SMALL { self.bytes_max / SMALL_PART } else { 0 };
+        sum <= self.bytes_max + small || sum == own
+    }
+
     /// Until the sum fits, or all of it is `own`.
     fn make_room(&self, waiting: &mut Waiting, asking: Option<u64>, own: usize) -> Result<(), Full> {
         loop {
             let sum = self.bytes.load(Ordering::Relaxed);
-            if sum <= self.bytes_max || sum == own {
+            if self.has_room(sum, own) {
                 return Ok(());
             }
             self.free_slowest(waiting, asking, |_| true)?;
@@ -151,7 +160,7 @@ impl Share {
         let Some(body) = self.waiting.get() else {
             let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
             let sum = reading.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            if sum <= reading.bytes_max || sum == own {
+            if reading.has_room(sum, own) {
                 return Ok(());
             }
             return reading.make_room(&mut reading.waiting(), None, own);
@@ -185,8 +194,8 @@ impl Share {
         read: impl Future<Output = T>,
     ) -> Result<T, GivenUp> {
         let mut read = pin!(read);
-        // A small body mostly came with its head: nothing more is needed then.
-        if let Poll::Ready(body) = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+        let at_once = AT_ONCE.min(at_most);
+        if let Ok(body) = tokio::time::timeout(at_once, read.as_mut()).await {
             return Ok(body);
         }
         let body = self.wait(address, source);
@@ -199,7 +208,7 @@ impl Share {
             }
         };
         let answer = tokio::select! {
-            whole = tokio::time::timeout(at_most, read) => whole.map_err(|_| GivenUp::Slow),
+            whole = tokio::time::timeout(at_most - at_once, read) => whole.map_err(|_| GivenUp::Slow),
             () = body.gives_way.notified() => Err(GivenUp::GaveWay),
             () = moves => Err(GivenUp::Slow),
         };
@@ -253,6 +262,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1 << 20;
+
     fn share(reading: &Arc<Reading>, source: &str, bytes: usize) -> Share {
         let share = Share::new(reading);
         share.wait(None, Some(&source.into()));
@@ -262,32 +273,43 @@ mod tests {
 
     #[test]
     fn the_slowest_gives_way_to_who_finds_no_room() {
-        let reading = Reading::new(100);
-        let (slow, fast) = (share(&reading, "a", 30), share(&reading, "b", 45));
+        let reading = Reading::new(100 * MIB);
+        let (slow, fast) = (share(&reading, "a", 30 * MIB), share(&reading, "b", 45 * MIB));
         let new = Share::new(&reading);
-        new.grow(40).unwrap();
-        assert_eq!((slow.grow(1).is_err(), fast.grow(1).is_ok()), (true, true));
+        new.grow(40 * MIB).unwrap();
+        assert_eq!((slow.grow(MIB).is_err(), fast.grow(MIB).is_ok()), (true, true));
         drop(slow);
-        assert_eq!(reading.bytes.load(Ordering::Relaxed), 86);
+        assert_eq!(reading.bytes.load(Ordering::Relaxed), 86 * MIB);
         // What has come whole is never given up: the next one gives way itself.
         fast.settle(fast.waiting.get().unwrap());
-        assert!(Share::new(&reading).grow(40).is_err());
+        assert!(Share::new(&reading).grow(40 * MIB).is_err());
         drop((new, fast));
         assert_eq!(reading.bytes.load(Ordering::Relaxed), 0);
         assert!(reading.waiting().held.is_empty() && reading.waiting().bodies.is_empty());
         let lone = Share::new(&reading);
-        lone.grow(1000).unwrap();
+        lone.grow(1000 * MIB).unwrap();
     }
 
     #[test]
     fn no_source_holds_more_than_its_part_with_bodies_that_wait() {
-        let reading = Reading::new(100);
-        let first = share(&reading, "a", 10);
-        let second = share(&reading, "a", 45);
-        assert!(first.grow(1).is_err() && second.grow(1).is_ok(), "together they had more than half");
-        assert!(Share::new(&reading).grow(40).is_ok(), "which leaves room for what comes with its head");
-        let other = share(&reading, "b", 40);
-        assert!(other.grow(5).is_ok());
+        let reading = Reading::new(100 * MIB);
+        let first = share(&reading, "a", 10 * MIB);
+        let second = share(&reading, "a", 45 * MIB);
+        assert!(first.grow(MIB).is_err() && second.grow(MIB).is_ok(), "together they had more than half");
+        assert!(Share::new(&reading).grow(40 * MIB).is_ok(), "which leaves room for what comes with its head");
+        let other = share(&reading, "b", 40 * MIB);
+        assert!(other.grow(5 * MIB).is_ok());
+    }
+
+    #[test]
+    fn small_bodies_have_room_of_their_own() {
+        let reading = Reading::new(MIB);
+        let large = Share::new(&reading);
+        large.grow(MIB).unwrap();
+        assert!(Share::new(&reading).grow(SMALL + 1).is_err());
+        let small: Vec<Share> = (0..MIB / SMALL_PART / SMALL).map(|_| Share::new(&reading)).collect();
+        assert!(small.iter().all(|share| share.grow(SMALL).is_ok()));
+        assert!(Share::new(&reading).grow(1).is_err());
     }
 
     #[test]

@@ -26,7 +26,8 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(35);
 /// The options of every connection.
 pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
-    Ok(options.application_name("hookonce"))
+    // Poolers refuse a start-up option that they do not know, and doubles are exact by default.
+    Ok(options.application_name("hookonce").extra_float_digits(None))
 }
 
 /// Has the statement's answer within this time, else it counts as lost: the connection must not be used again.
@@ -59,13 +60,14 @@ impl Dialer {
     }
 
     /// Settings are told in a statement: what a start-up packet says, a pooler may leave out.
-    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    /// Boxed, as it is large and rare: what asks for a connection where it has none would be as large, and is moved with every batch.
+    pub fn connect(&self) -> BoxFuture<'_, Result<PgConnection, sqlx::Error>> {
         let open = async {
             let mut connection = self.options.connect().await?;
             self.tell(&mut connection).await?;
             Ok(connection)
         };
-        within(CONNECT_WITHIN, open).await
+        Box::pin(within(CONNECT_WITHIN, open))
     }
 
     async fn tell(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {

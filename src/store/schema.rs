@@ -1,10 +1,18 @@
 //! Connects, migrates, and refuses a database that can't keep hookonce's promises.
 
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
+};
+use uuid::Uuid;
 
 use super::link::{Db, Dialer};
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// Without the migrator's own lock, which is the session's: a pooler may give its end another session than its beginning.
+static MIGRATOR: Migrator = Migrator { locking: false, ..sqlx::migrate!("./migrations") };
+/// Who holds this lock migrates. Of this application's choice, as advisory locks are.
+const MIGRATING: i64 = 0x686f_6f6b_6f6e_6365;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -18,6 +26,16 @@ pub enum SchemaError {
         "the database runs with fsync = off: a power cut would lose acknowledged events. Switch it on, or set database.allow_fsync_off = true where losing them is fine"
     )]
     FsyncOff,
+    #[error(
+        "the database's encoding is {0}: events hold any text of Unicode. Make one that does: \
+         create database hookonce encoding 'UTF8' template template0"
+    )]
+    Encoding(String),
+    #[error(
+        "two connections have one session: a pooler in transaction mode is between, and what a session is told (commits are synchronous, a statement's \
+         time) would not hold. Use pool_mode = session for hookonce's database or user, or connect to PostgreSQL itself"
+    )]
+    SharedSession,
     #[error("PostgreSQL {0} is too old: hookonce needs 15 or later")]
     TooOld(i32),
     #[error("the database did not answer")]
@@ -48,31 +66,70 @@ pub fn pool(options: &PgConnectOptions, connections_max: u32) -> Db {
     Dialer::new(options.clone()).with("plan_cache_mode", "force_custom_plan").pool(connections_max)
 }
 
-/// Refuses servers that are too old or don't sync to disk.
+/// Refuses servers that are too old, don't sync to disk or don't hold all text, and poolers that change sessions.
 pub async fn check(pool: &Db, allow_fsync_off: bool) -> Result<(), SchemaError> {
-    let server = sqlx::query!(r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!""#)
-        .fetch_one(pool)
-        .await?;
-    if server.version < 150_000 {
-        return Err(SchemaError::TooOld(server.version / 10_000));
+    check_session(pool).await?;
+    let (version, fsync, encoding): (i32, String, String) =
+        sqlx::query_as("select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('server_encoding')")
+            .fetch_one(pool)
+            .await?;
+    if version < 150_000 {
+        return Err(SchemaError::TooOld(version / 10_000));
     }
-    if server.fsync == "off" && !allow_fsync_off {
+    if fsync == "off" && !allow_fsync_off {
         return Err(SchemaError::FsyncOff);
+    }
+    if encoding != "UTF8" {
+        return Err(SchemaError::Encoding(encoding));
     }
     Ok(())
 }
 
-/// Brings the schema up to this version. Several nodes at once are safe: the migrator takes an advisory lock.
+/// A pooler that has a session for each statement gives the one that is free to whoever asks next: what was told on one connection is found on the
+/// other. It may also tell by itself, for statements that were prepared are then not there, or there already.
+async fn check_session(pool: &Db) -> Result<(), SchemaError> {
+    let shared = |error: sqlx::Error| {
+        let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        if matches!(code.as_deref(), Some("26000" | "42P05" | "08P01")) { SchemaError::SharedSession } else { error.into() }
+    };
+    let (mut one, mut other) = (pool.detached().await.map_err(shared)?, pool.detached().await.map_err(shared)?);
+    let mark = Uuid::now_v7().to_string();
+    let told = sqlx::query("select set_config('hookonce.session', $1, false)").bind(&mark).persistent(false);
+    told.execute(&mut one).await.map_err(shared)?;
+    let found = sqlx::query_scalar("select current_setting('hookonce.session', true)").persistent(false);
+    let found: Option<String> = found.fetch_one(&mut other).await.map_err(shared)?;
+    one.close().await?;
+    other.close().await?;
+    if found.as_ref() == Some(&mark) { Err(SchemaError::SharedSession) } else { Ok(()) }
+}
+
+/// Brings the schema up to this version, all of it or nothing. Several nodes at once are safe: one migrates, the others wait for it. Where there is
+/// nothing to do a role that may create nothing is enough.
 pub async fn migrate(pool: &Db) -> Result<(), SchemaError> {
-    // An index over a big table takes as long as it takes, and so does waiting for another node that makes it.
     let mut connection = pool.detached().await?;
-    sqlx::query("set statement_timeout = 0").execute(&mut connection).await?;
-    let migrated = MIGRATOR.run(&mut connection).await;
-    connection.close().await?;
-    migrated.map_err(|error| match error {
-        sqlx::migrate::MigrateError::VersionMissing(version) => SchemaError::Newer(version),
-        other => SchemaError::Migrate(other),
-    })
+    if !is_current(&mut connection).await? {
+        let mut all = connection.begin().await?;
+        // An index over a big table takes as long as it takes, and so does waiting for another node that makes it.
+        sqlx::query("set local statement_timeout = 0").execute(&mut *all).await?;
+        sqlx::query("select pg_advisory_xact_lock($1)").bind(MIGRATING).execute(&mut *all).await?;
+        MIGRATOR.run(&mut *all).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => SchemaError::Newer(version),
+            other => SchemaError::Migrate(other),
+        })?;
+        all.commit().await?;
+    }
+    Ok(connection.close().await?)
+}
+
+/// Whether exactly this version's migrations are there.
+async fn is_current(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let table: Option<String> = sqlx::query_scalar("select to_regclass('_sqlx_migrations')::text").fetch_one(&mut *connection).await?;
+    if table.is_none() {
+        return Ok(false);
+    }
+    let found = sqlx::query_as("select version, checksum from _sqlx_migrations where success order by version");
+    let found: Vec<(i64, Vec<u8>)> = found.fetch_all(connection).await?;
+    Ok(found.iter().map(|(version, checksum)| (*version, &checksum[..])).eq(MIGRATOR.iter().map(|m| (m.version, &m.checksum[..]))))
 }
 
 /// Whether the pool answers a trivial query.

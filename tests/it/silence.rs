@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -18,28 +18,14 @@ use hookonce::{
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::TcpStream,
     sync::watch,
 };
 
-use crate::app::*;
-
-/// Where the server listens.
-#[derive(Clone)]
-enum Upstream {
-    Socket(PathBuf),
-    Port(String),
-}
-
-impl Upstream {
-    fn of(url: &url::Url) -> Self {
-        let port = url.port().unwrap_or(5432);
-        match url.query_pairs().find(|(name, _)| name == "host") {
-            Some((_, folder)) => Self::Socket(Path::new(&*folder).join(format!(".s.PGSQL.{port}"))),
-            None => Self::Port(format!("{}:{port}", url.host_str().expect("a host"))),
-        }
-    }
-}
+use crate::{
+    app::*,
+    wire::{Upstream, listen},
+};
 
 #[derive(Clone)]
 struct State {
@@ -58,10 +44,8 @@ struct Relay {
 
 impl Relay {
     async fn to(url: &str) -> (Self, String) {
-        let mut url: url::Url = url.parse().expect("a URL");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (state, watched) = watch::channel(State { upstream: Upstream::of(&url), frozen: 0, closed: 0 });
+        let (state, watched) = watch::channel(State { upstream: Upstream::of(url), frozen: 0, closed: 0 });
+        let (listener, address, url) = listen(url).await;
         let made = Arc::new(AtomicU32::new(0));
         let count = made.clone();
         tokio::spawn(async move {
@@ -70,10 +54,7 @@ impl Relay {
                 tokio::spawn(pass(client, number, watched.clone()));
             }
         });
-        url.set_query(Some("sslmode=disable"));
-        url.set_host(Some("127.0.0.1")).expect("a host");
-        url.set_port(Some(address.port())).expect("a port");
-        (Self { address, state, made }, url.into())
+        (Self { address, state, made }, url)
     }
 
     /// Holds back what the connections of now would say, and those to come as well where all is silent.
@@ -89,7 +70,7 @@ impl Relay {
     fn fail_over(&self, url: &str) {
         let made = self.made.load(Ordering::Relaxed);
         self.state.send_modify(|state| {
-            state.upstream = Upstream::of(&url.parse().expect("a URL"));
+            state.upstream = Upstream::of(url);
             state.closed = made;
         });
     }
@@ -99,34 +80,16 @@ async fn pass(client: TcpStream, number: u32, state: watch::Receiver<State>) {
     let upstream = state.borrow().upstream.clone();
     let mut closed = state.clone();
     let passing = async {
-        match upstream {
-            Upstream::Socket(path) => {
-                let (down, up) = UnixStream::connect(path).await?.into_split();
-                both(client, down, up, number, state).await
-            }
-            Upstream::Port(address) => {
-                let (down, up) = TcpStream::connect(address).await?.into_split();
-                both(client, down, up, number, state).await
-            }
+        let (mut down, mut up) = tokio::io::split(upstream.connect().await?);
+        let (mut from, mut to) = client.into_split();
+        tokio::select! {
+            ended = copy(&mut from, &mut up, number, state.clone()) => ended,
+            ended = copy(&mut down, &mut to, number, state) => ended,
         }
     };
     tokio::select! {
         _ = passing => {}
         _ = closed.wait_for(|state| state.closed >= number) => {}
-    }
-}
-
-async fn both(
-    client: TcpStream,
-    mut down: impl AsyncRead + Unpin,
-    mut up: impl AsyncWrite + Unpin,
-    number: u32,
-    state: watch::Receiver<State>,
-) -> std::io::Result<()> {
-    let (mut from, mut to) = client.into_split();
-    tokio::select! {
-        ended = copy(&mut from, &mut up, number, state.clone()) => ended,
-        ended = copy(&mut down, &mut to, number, state) => ended,
     }
 }
 
