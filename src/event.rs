@@ -35,6 +35,11 @@ pub fn key_of(source: &str, event_key: &str) -> Key {
     domain_key(b"key", source, event_key.as_bytes())
 }
 
+/// The key of an event that a tenant's step emits: no other tenant, and nobody without one, has it, whatever they call their keys.
+pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
+    if tenant.is_empty() { key_of(source, event_key) } else { domain_key(b"key", &format!("{source}\0{tenant}"), event_key.as_bytes()) }
+}
+
 /// The key of (source, body digest): what finds a signed body again under a new, unsigned id.
 pub fn body_key_of(source: &str, digest: &BodyDigest) -> Key {
     domain_key(b"body", source, &digest.0)

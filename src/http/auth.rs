@@ -76,7 +76,8 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
     }
     check_origin(host, text(header::ORIGIN))?;
     let token = text(header::AUTHORIZATION).and_then(bearer).ok_or(ApiError::Unauthorized)?;
-    let grant = state.tokens.grant(token).await?.ok_or(ApiError::Unauthorized)?;
+    let address = request.peer_addr().map(|peer| peer.ip());
+    let grant = state.tokens.grant(token, address).await?.ok_or(ApiError::Unauthorized)?;
     if !grant.allows(need) {
         return Err(ApiError::InsufficientScope(need));
     }

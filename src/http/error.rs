@@ -17,6 +17,8 @@ pub enum ApiError {
     MalformedBody(String),
     #[error("send a token that is in force as \"Authorization: Bearer …\"")]
     Unauthorized,
+    #[error("this address has sent too many wrong tokens")]
+    TooManyTokens,
     #[error("the token's scope does not include this: it takes {}", scopes(*.0))]
     InsufficientScope(Need),
     #[error("{0}")]
@@ -91,6 +93,7 @@ impl ApiError {
             Self::Conflict { kind, .. } => (kind, "The state does not allow it"),
             Self::Gone(_) => ("event-expired", "The event is no longer kept"),
             Self::TooLarge => ("too-large", "The body is too large"),
+            Self::TooManyTokens => ("too-many-tokens", "Too many wrong tokens"),
             Self::StepRunning { .. } => ("step-running", "The step is being executed"),
             Self::OutcomeUnknown(_) => ("outcome-unknown", "The outcome is not known"),
             Self::InputChanged => ("input-changed", "The input has changed"),
@@ -141,6 +144,7 @@ impl ResponseError for ApiError {
             Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyTokens => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -158,7 +162,9 @@ impl ResponseError for ApiError {
         match self {
             Self::Unauthorized => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\""),
             Self::InsufficientScope(_) => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\", error=\"insufficient_scope\""),
-            Self::Unavailable(_) | Self::Undecided(BatchError::Busy | BatchError::Unavailable) => set(header::RETRY_AFTER, "1"),
+            Self::TooManyTokens | Self::Unavailable(_) | Self::Undecided(BatchError::Busy | BatchError::Unavailable) => {
+                set(header::RETRY_AFTER, "1")
+            }
             Self::StepRunning { lease_left_seconds, .. } | Self::KeyLeased { lease_left_seconds } => {
                 set(header::RETRY_AFTER, &retry_after_seconds(*lease_left_seconds).to_string());
             }

@@ -1,15 +1,20 @@
 //! What a bearer token may do. The file's token may do everything; others are looked up by digest and remembered for two seconds, so that a
-//! revoked one stops within that time on every node. Which scope a route needs is `auth`'s.
+//! revoked one stops within that time on every node. Who asks with ever new wrong ones has to wait. Which scope a route needs is `auth`'s.
 
 use std::{
-    sync::Arc,
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::error::ApiError;
 use crate::store::{link::Db, token};
 
 /// What each token that hookonce makes begins with, so that one that leaked can be found by search.
@@ -19,7 +24,9 @@ const REMEMBERED: Duration = Duration::from_secs(2);
 const REMEMBERED_MAX: usize = 10_000;
 
 /// The digest that is kept of a token.
-pub fn digest(token: &str) -> [u8; 32] {
+pub type TokenDigest = [u8; 32];
+
+pub fn digest(token: &str) -> TokenDigest {
     Sha256::digest(token).into()
 }
 
@@ -49,19 +56,21 @@ pub struct Grant {
     pub ledger: bool,
     /// Whose steps and keys: the token's holder sees no others.
     pub tenant: Option<Arc<str>>,
+    /// Of the token itself.
+    pub digest: TokenDigest,
 }
 
 impl Grant {
     /// Each scope includes what is weaker: admin all, operate read and ledger.
-    fn of(scopes: &[String], tenant: Option<String>) -> Self {
+    fn of(digest: TokenDigest, scopes: &[String], tenant: Option<String>) -> Self {
         let has = |name: &str| scopes.iter().any(|scope| scope == name);
         let admin = has("admin");
         let operate = admin || has("operate");
-        Self { read: operate || has("read"), operate, admin, ledger: operate || has("ledger"), tenant: tenant.map(Into::into) }
+        Self { read: operate || has("read"), operate, admin, ledger: operate || has("ledger"), tenant: tenant.map(Into::into), digest }
     }
 
-    fn everything() -> Self {
-        Self { read: true, operate: true, admin: true, ledger: true, tenant: None }
+    fn everything(digest: TokenDigest) -> Self {
+        Self { read: true, operate: true, admin: true, ledger: true, tenant: None, digest }
     }
 
     pub fn allows(&self, need: Need) -> bool {
@@ -75,6 +84,49 @@ impl Grant {
     }
 }
 
+/// Wrong tokens of one address that are looked up at once, and then how many a second.
+const MISSES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
+const MISSES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN;
+
+/// For how long an address that sent more is not looked at.
+const SHUT_FOR: Duration = Duration::from_secs(1);
+
+struct Misses {
+    rate: DefaultDirectRateLimiter,
+    shut_until: Mutex<Option<Instant>>,
+}
+
+impl Default for Misses {
+    fn default() -> Self {
+        let quota = Quota::per_second(MISSES_PER_SECOND).allow_burst(MISSES_MAX);
+        Self { rate: RateLimiter::direct(quota), shut_until: Mutex::default() }
+    }
+}
+
+impl Misses {
+    fn shut_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shut_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_shut(&self) -> bool {
+        self.shut_until().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn note(&self) {
+        if self.rate.check().is_err() {
+            *self.shut_until() = Some(Instant::now() + SHUT_FOR);
+        }
+    }
+}
+
+/// The part of an address that one guest has: of IPv6 a /64.
+fn guest(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
 struct Remembered {
     grant: Option<Grant>,
     until: Instant,
@@ -84,30 +136,49 @@ pub struct Tokens {
     pool: Db,
     file_digest: [u8; 32],
     remembered: Cache<[u8; 32], Arc<Remembered>>,
+    /// Addresses that sent wrong tokens.
+    misses: Cache<IpAddr, Arc<Misses>>,
 }
 
 impl Tokens {
     pub fn new(pool: Db, file_token: &str) -> Self {
-        Self { pool, file_digest: digest(file_token), remembered: Cache::new(REMEMBERED_MAX) }
+        Self { pool, file_digest: digest(file_token), remembered: Cache::new(REMEMBERED_MAX), misses: Cache::new(REMEMBERED_MAX) }
     }
 
-    /// None: there is no such token, or it is revoked. What can't be a token costs no query.
-    pub async fn grant(&self, token: &str) -> Result<Option<Grant>, sqlx::Error> {
+    /// None: there is no such token, or it is revoked. What can't be a token costs no query, nor does what an address asks that sent too many
+    /// wrong ones.
+    pub async fn grant(&self, token: &str, address: Option<IpAddr>) -> Result<Option<Grant>, ApiError> {
         let digest = digest(token);
         if bool::from(digest.ct_eq(&self.file_digest)) {
-            return Ok(Some(Grant::everything()));
+            return Ok(Some(Grant::everything(digest)));
         }
         if token.len() != TOKEN_BYTES || !token.starts_with(PREFIX) {
             return Ok(None);
         }
-        if let Some(known) = self.remembered.get(&digest).filter(|known| Instant::now() < known.until) {
+        let known = self.remembered.get(&digest);
+        if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.until) {
             return Ok(known.grant.clone());
+        }
+        // One that was right a while ago is asked for again, whatever else its address sends.
+        let was_right = known.is_some_and(|known| known.grant.is_some());
+        let misses = address.and_then(|address| self.misses.get(&guest(address)));
+        if !was_right && misses.is_some_and(|misses| misses.is_shut()) {
+            return Err(ApiError::TooManyTokens);
         }
         // The time counts from before the look: a token that is revoked meanwhile is not remembered longer for it.
         let until = Instant::now() + REMEMBERED;
-        let grant = token::find(&self.pool, &digest).await?.map(|(scopes, tenant)| Grant::of(&scopes, tenant));
+        let grant = token::find(&self.pool, &digest).await?.map(|(scopes, tenant)| Grant::of(digest, &scopes, tenant));
         self.remembered.insert(digest, Arc::new(Remembered { grant: grant.clone(), until }));
+        if let (None, Some(address)) = (&grant, address) {
+            let misses = self.misses.get_or_insert_with(&guest(address), || Ok::<_, Infallible>(Arc::default()));
+            let _ = misses.map(|misses| misses.note());
+        }
         Ok(grant)
+    }
+
+    /// Whether this digest is that of a token in force, asked anew.
+    pub async fn is_in_force(&self, digest: &[u8; 32]) -> Result<bool, sqlx::Error> {
+        Ok(bool::from(digest.ct_eq(&self.file_digest)) || token::find(&self.pool, digest).await?.is_some())
     }
 
     /// A token was revoked: this process asks anew for each.
@@ -123,7 +194,7 @@ mod tests {
     #[test]
     fn a_scope_includes_the_weaker_ones() {
         let allowed = |scope: &str| {
-            let grant = Grant::of(&[scope.to_owned()], None);
+            let grant = Grant::of([0; 32], &[scope.to_owned()], None);
             [Need::Read, Need::Operate, Need::Admin, Need::LedgerRead, Need::Ledger].map(|need| grant.allows(need))
         };
         assert_eq!(allowed("read"), [true, false, false, true, false]);

@@ -81,6 +81,10 @@ async fn a_tenants_token_reaches_its_own_steps_and_speaks_for_no_source() {
         assert_eq!(status(&app, token, Method::POST, "/v1/runs/r/steps/s/complete", emit(None)).await, 200);
     }
     assert_eq!(app.count("select count(*) from event where event_key in ('one/k', 'two/k')").await, 2);
+    // Whoever has no tenant can't take a tenant's key by writing it out.
+    let written = Some(json!({ "fence": 1, "emit": [{ "key": "one/k", "data": 1 }] }));
+    assert_eq!(status(&app, &none, Method::POST, "/v1/runs/r/steps/s/complete", written).await, 200);
+    assert_eq!(app.count("select count(*) from event where event_key = 'one/k'").await, 2);
     app.app.stop().await;
 }
 
@@ -104,5 +108,49 @@ async fn a_revoked_token_stops_at_once_here_and_soon_elsewhere() {
     assert_eq!(app.api(Method::POST, &format!("/tokens/{id}/revoke"), None).await.json()["revoked_at"], revoked.json()["revoked_at"]);
     assert_eq!(app.api(Method::POST, &format!("/tokens/{}/revoke", uuid::Uuid::nil()), None).await.status, 404);
     second.app.stop().await;
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_tokens_stream_ends_also_on_another_node() {
+    let app = spawn_app(&config(&[])).await;
+    let second = spawn_on(&config(&[]), app.database_url.clone()).await;
+    let (id, token) = create(&app, json!({ "scopes": ["read"] })).await;
+    let mut streams = Vec::new();
+    for (node, token) in [(&app, &*token), (&second, &*token), (&second, TOKEN)] {
+        let mut stream = node.http.get(format!("{}/api/v1/stream", node.admin)).bearer_auth(token).send().await.expect("a stream");
+        assert!(stream.chunk().await.expect("a chunk").is_some());
+        streams.push(stream);
+    }
+    app.api(Method::POST, &format!("/tokens/{id}/revoke"), None).await;
+    let allowed = streams.pop().expect("three");
+    for mut stream in streams {
+        let ended = tokio::time::timeout(LONG, async move { while stream.chunk().await.expect("a chunk").is_some() {} });
+        ended.await.expect("the end");
+    }
+    // That of another token goes on.
+    second.stripe("evt", "x").await;
+    let mut allowed = allowed;
+    let line = allowed.chunk().await.expect("a chunk").expect("a line");
+    assert!(String::from_utf8_lossy(&line).contains("evt"), "{line:?}");
+    second.app.stop().await;
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ever_new_wrong_tokens_are_not_looked_up_for_ever() {
+    let app = spawn_app(&config(&[])).await;
+    let (_, token) = create(&app, json!({ "scopes": ["read"] })).await;
+    assert_eq!(status(&app, &token, Method::GET, "/api/v1/events", None).await, 200);
+    let mut refused = Vec::new();
+    while !refused.contains(&429) {
+        refused.push(status(&app, &hookonce::http::tokens::generate(), Method::GET, "/api/v1/events", None).await);
+        assert!(refused.len() < 1000, "{refused:?}");
+    }
+    assert!(refused.len() > 20 && refused.iter().filter(|status| **status != 429).all(|status| *status == 401), "{refused:?}");
+    // Who is known, or holds the file's token, is not kept waiting for it.
+    for token in [TOKEN, &token] {
+        assert_eq!(status(&app, token, Method::GET, "/api/v1/events", None).await, 200);
+    }
     app.app.stop().await;
 }

@@ -307,7 +307,7 @@ fn described(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         responses.insert(status.to_string(), json!({ "description": "done", "content": content }));
     }
     let reads_input = operation.query.is_some() || operation.body.is_some() || operation.path.contains('{');
-    let common = [401, 403, 500, 503].iter().chain(reads_input.then_some(&400));
+    let common = [401, 403, 429, 500, 503].iter().chain(reads_input.then_some(&400));
     for status in common.chain(operation.problems) {
         responses.insert(status.to_string(), json!({ "$ref": "#/components/responses/Problem" }));
     }

@@ -4,26 +4,42 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, http::header, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::state::AdminState, tail::TailLine};
+use crate::{
+    http::{
+        state::AdminState,
+        tokens::{Grant, TokenDigest},
+    },
+    tail::TailLine,
+};
 
 /// A comment is sent when nothing else was for so long: proxies and clients see that the line is alive.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// So often its token is looked at again: whoever may see no more of it sees no more.
+const LOOK: Duration = Duration::from_secs(1);
 
-pub async fn stream(state: web::Data<AdminState>) -> HttpResponse {
+pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) -> HttpResponse {
     let start = (state.tail.read(), state.closing.clone(), true);
     let body = stream::unfold(start, |(mut reader, closing, first)| async move {
         // An answer's head leaves with its first bytes: without them a client would wait for the first event to know that it is connected.
         let chunk = if first { Bytes::from_static(b": hookonce\n\n") } else { next_chunk(&mut reader, &closing).await? };
         Some((Ok::<_, Infallible>(chunk), (reader, closing, false)))
     });
+    let body = body.take_until(revoked(state, grant.digest));
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .streaming(body)
+}
+
+/// Ends when the token is no longer in force. While the database can't say so it is.
+async fn revoked(state: web::Data<AdminState>, digest: TokenDigest) {
+    while !matches!(state.tokens.is_in_force(&digest).await, Ok(false)) {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// None when the service stops.

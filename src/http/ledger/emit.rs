@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{calls::digest_of, name};
 use crate::{
-    event::{BodyDigest, key_of},
+    event::{BodyDigest, emitted_key_of},
     http::{
         error::ApiError,
         tokens::{Grant, Need},
@@ -80,7 +80,7 @@ fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usiz
         .collect();
     Ok(Emitted {
         id: Uuid::now_v7(),
-        key: key_of(source, &event_key),
+        key: emitted_key_of(source, tenant, &event_key),
         source: source.into(),
         event_key,
         event_type: body.event_type,
@@ -122,6 +122,11 @@ mod tests {
         .map(|key| key.ok().unwrap())
         .into();
         assert_eq!(keys.len(), 7, "{keys:?}");
+        // What reads the same is not the same key.
+        let (own, others) =
+            (event_key("one", ("", "", 0), Some("k")).ok().unwrap(), event_key("", ("", "", 0), Some("one/k")).ok().unwrap());
+        assert_eq!(own, others);
+        assert_ne!(emitted_key_of("ledger", "one", &own), emitted_key_of("ledger", "", &others));
         assert!(event_key("", ("a", "b", 0), Some("")).is_err());
     }
 }
