@@ -2,7 +2,7 @@
 //! names a package registry's host.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -299,6 +299,21 @@ fn no_file_names_a_registrys_host() {
         })
         .collect();
     assert!(named.is_empty(), "{}", named.join("\n"));
+}
+
+#[test]
+fn tests_that_the_documents_name_are_there() {
+    let text = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
+    assert!(named.len() > 40, "the table was not read");
+    let sources: BTreeMap<String, String> = rust("tests/it").into_iter().chain(rust("src")).collect();
+    let missing = named.iter().filter(|name| {
+        let (path, function) = name.rsplit_once("::").unwrap();
+        let path = path.trim_end_matches("::tests").replace("::", "/");
+        let found = [format!("tests/it/{path}.rs"), format!("src/{path}.rs")].into_iter().find_map(|file| sources.get(&file));
+        !found.is_some_and(|text| text.contains(&format!("fn {function}()")))
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 #[test]

@@ -167,7 +167,6 @@ impl Application {
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
             roles.spawn_on(&background, probe.watch(readiness.clone(), shared.stopping.clone()));
-            background.spawn(tell_malformed(shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
@@ -387,6 +386,7 @@ impl Roles<'_> {
         let current = self.settings.clone();
         tracker.spawn(probing);
         tracker.spawn(self.relays.clone().claim_until_stopped());
+        tracker.spawn(tell_malformed(stopping.clone()));
         tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
         tracker.spawn(pruner::run(pool.clone(), move || current.load_full(), stopping.clone()));
         let poll_interval = self.settings.load().ledger.wait_poll_interval.0;
