@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     delivery::{
-        destination::http::{Address, HttpDestination},
+        destination::http::{Address, HttpDestination, credential},
         retry::Schedule,
     },
     outbound::guard::NamedBy,
@@ -97,11 +97,12 @@ impl Target {
         let address = Address::parse(&destination.url)?;
         let secrets = secrets(destination)?;
         let signers = secrets.iter().map(Signer::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let credential = destination.auth.as_ref().map(credential).transpose()?;
         let named_by = if is_url(name) { NamedBy::Caller } else { NamedBy::Settings };
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
-            http: HttpDestination { address, named_by, signers, timeout, response_max: relay.response_max.bytes() },
+            http: HttpDestination { address, named_by, credential, signers, timeout, response_max: relay.response_max.bytes() },
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
@@ -122,6 +123,7 @@ impl Target {
     /// whose content was rotated is a change.
     pub fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
         format!("{:?}", self.settings) == format!("{:?}", (destination, relay))
+            && destination.auth.as_ref().map(credential).transpose().is_ok_and(|now| now == self.http.credential)
             && secrets(destination).is_ok_and(|secrets| {
                 let exposed = |secrets: &[SecretString]| secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>();
                 exposed(&secrets) == exposed(&self.secrets)
@@ -154,6 +156,7 @@ fn secrets(destination: &Destination) -> Result<Vec<SecretString>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Auth;
 
     #[test]
     fn a_rotated_secret_file_is_a_change() {
@@ -161,10 +164,16 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signing_secret = Some(SecretRef::File(file.path().into()));
-        let destination = Destination { url: "http://127.0.0.1:1/".into(), signing_secret, ..Destination::default() };
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "a").unwrap();
+        let auth = Some(Auth { bearer: Some(SecretRef::File(token.path().into())), ..Auth::default() });
+        let destination = Destination { url: "http://127.0.0.1:1/".into(), signing_secret, auth, ..Destination::default() };
         let target = Target::new(&"d".into(), &destination, &relay).unwrap();
         assert!(target.same_as(&destination, &relay));
         std::fs::write(file.path(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
+        assert!(!target.same_as(&destination, &relay));
+        let target = Target::new(&"d".into(), &destination, &relay).unwrap();
+        std::fs::write(token.path(), "b").unwrap();
         assert!(!target.same_as(&destination, &relay));
     }
 }

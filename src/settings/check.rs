@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
 
-use super::{Destination, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
+use super::{Auth, Destination, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
 
 /// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
@@ -110,6 +110,19 @@ impl Check<'_> {
     fn secret(&mut self, key: impl Into<String>, secret: &SecretRef) {
         if let Err(message) = secret.read_with(self.lookup) {
             self.problem(key, message);
+        }
+    }
+
+    fn auth(&mut self, at: &str, auth: &Auth) {
+        let ways = [auth.bearer.is_some(), auth.basic.is_some(), auth.header.is_some()].into_iter().filter(|is_set| *is_set).count();
+        if ways != 1 || auth.header.is_some() != auth.value.is_some() {
+            self.problem(at, "is one of { bearer = SECRET }, { basic = SECRET } and { header = \"NAME\", value = SECRET }");
+        }
+        for (key, secret) in [("bearer", &auth.bearer), ("basic", &auth.basic), ("value", &auth.value)] {
+            secret.iter().for_each(|secret| self.secret(format!("{at}.{key}"), secret));
+        }
+        if auth.header.as_ref().is_some_and(|name| http::HeaderName::try_from(name).is_err()) {
+            self.problem(format!("{at}.header"), "is no header's name");
         }
     }
 
@@ -339,6 +352,15 @@ impl Check<'_> {
     fn destination(&mut self, name: &str, destination: &Destination, lease: Period) {
         let at = format!("destinations.{name}");
         self.http_url(format!("{at}.url"), &destination.url);
+        if Url::parse(&destination.url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            self.problem(
+                format!("{at}.url"),
+                "has a user or password, which every list would show: leave them out and write auth = { basic = { env = \"NAME\" } }, whose value is user:password",
+            );
+        }
+        if let Some(auth) = &destination.auth {
+            self.auth(&format!("{at}.auth"), auth);
+        }
         if let Some(secret) = &destination.signing_secret {
             self.secret(format!("{at}.signing_secret"), secret);
         }

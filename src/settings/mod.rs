@@ -23,7 +23,7 @@ pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec};
 pub use show::{nearest, schema, shown};
-pub use value::{ByteSize, Network, Period, SecretRef};
+pub use value::{ByteSize, Network, Period, SecretRef, without_password};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -53,6 +53,7 @@ pub struct Settings {
 #[schemars(deny_unknown_fields)]
 pub struct Ingress {
     pub bind: SocketAddr,
+    #[serde(serialize_with = "value::serialize_url")]
     pub public_url: Option<String>,
     pub workers: usize,
     pub connections_max: usize,
@@ -227,6 +228,7 @@ pub struct Source {
     #[serde(default)]
     pub replay_guard: ReplayGuard,
     /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
+    #[serde(serialize_with = "value::serialize_url")]
     pub url: Option<String>,
     /// What the provider's handshake is asked for (Meta); default: any of the secrets.
     pub verify_token: Option<SecretRef>,
@@ -280,6 +282,8 @@ pub enum ReplayGuard {
 #[schemars(deny_unknown_fields)]
 pub struct Destination {
     pub url: String,
+    /// What the handler is to know hookonce by.
+    pub auth: Option<Auth>,
     pub signing_secret: Option<SecretRef>,
     /// Several while rotating: each attempt is signed with all.
     #[serde(default)]
@@ -289,6 +293,19 @@ pub struct Destination {
     /// Attempts a second at most; default: no limit.
     pub rate: Option<u32>,
     pub retry: Option<RetryOverride>,
+}
+
+/// One of three: `bearer`, `basic`, or a header and its value.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Auth {
+    /// A token (RFC 6750).
+    pub bearer: Option<SecretRef>,
+    /// `user:password` (RFC 7617).
+    pub basic: Option<SecretRef>,
+    /// The name of a header, and what is in it.
+    pub header: Option<String>,
+    pub value: Option<SecretRef>,
 }
 
 /// The parts of `relay.retry` that a destination sets for itself.

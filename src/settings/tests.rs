@@ -116,7 +116,7 @@ fn every_problem_of_a_file_is_reported_at_once() {
     assert_eq!(
         found,
         [
-            "file: colour: unknown key: here are known admin, database, destinations, gateways, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
+            "file: colour: unknown key: here are known admin, database, destinations, egress, gateways, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
             "file: destinations.billing.retry.attempts_max: is -1, expected a whole number, zero or above",
             "file: destinations.billing.url: must start with http:// or https://",
             "file: ingress.bind: invalid socket address syntax",
@@ -341,6 +341,13 @@ fn no_secret_is_ever_shown() {
     for text in [format!("{loaded:?}"), shown(&loaded.settings), serde_json::to_string(&loaded.settings).unwrap()] {
         assert!(text.contains("***") && !text.contains("topsecret"), "{text}");
     }
+    let text = "[ingress]\npublic_url = \"https://user:topsecret@x\"\n[sources.t]\nprovider = \"twilio\"\nsecret = \"x\"\nurl = \"https://user:topsecret@x/t\"";
+    let with_urls = load_text(text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    for text in [shown(&with_urls.settings), serde_json::to_string(&with_urls.settings).unwrap()] {
+        assert!(text.contains("https://user:***@x/t") && !text.contains("topsecret"), "{text}");
+    }
+    let said = problems("[destinations.d]\nurl = \"https://user:topsecret@x\"", &[]).join("\n");
+    assert!(said.contains("destinations.d.url") && said.contains("auth = ") && !said.contains("topsecret"), "{said}");
     for wrong in [
         "secret = [\"topsecret\"]",
         "secrets = \"topsecret\"",
@@ -350,6 +357,17 @@ fn no_secret_is_ever_shown() {
         let said = problems(&format!("[sources.x]\nprovider = \"stripe\"\n{wrong}"), &[]).join("\n");
         assert!(!said.is_empty() && !said.contains("topsecret"), "{said}");
     }
+}
+
+#[test]
+fn a_destination_is_authorized_in_one_way() {
+    let said = |auth: &str| problems(&format!("[destinations.d]\nurl = \"http://x\"\nauth = {auth}"), &[]).join("\n");
+    for wrong in
+        ["{}", "{ bearer = \"a\", basic = \"b\" }", "{ header = \"x-a\" }", "{ value = \"a\" }", "{ header = \"x a\", value = \"a\" }"]
+    {
+        assert!(said(wrong).contains("destinations.d.auth"), "{wrong}");
+    }
+    loaded("[destinations.d]\nurl = \"http://x\"\nauth = { header = \"x-a\", value = \"a\" }", &[]);
 }
 
 #[test]
@@ -375,6 +393,7 @@ fn the_reference_has_every_key() {
         "Admin",
         "Database",
         "Relay",
+        "Egress",
         "Retry",
         "Breaker",
         "Ledger",
@@ -402,7 +421,7 @@ fn the_references_examples_are_right() {
     let is_example = |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
     let line = |line: &'static str| line.strip_prefix("# ").filter(is_example).unwrap_or(line);
     let text: Vec<&str> = include_str!("../../config/default.toml").lines().map(line).collect();
-    let environment = [("DATABASE_URL", "postgres://localhost/x"), ("STRIPE_WEBHOOK_SECRET", "whsec_a")];
+    let environment = [("DATABASE_URL", "postgres://localhost/x"), ("STRIPE_WEBHOOK_SECRET", "whsec_a"), ("BILLING_TOKEN", "t")];
     let found = problems(&text.join("\n"), &environment);
     let missing_files: Vec<_> = found.iter().filter(|problem| problem.contains(": can't read /run/secrets/")).collect();
     assert_eq!((missing_files.len(), found.len()), (3, 3), "{found:#?}");

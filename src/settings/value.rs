@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use url::Url;
 
 /// A length of time, written "250ms", "15s", "3days" or "1h 30m".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +134,21 @@ fn written<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result
         serde_json::Value::String(text) => Ok(text),
         other => Err(D::Error::custom(format!("{other} has no unit: write {expected}"))),
     }
+}
+
+/// A URL without its password, for lists and logs.
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    match Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            let _ = parsed.set_password(Some("***"));
+            String::from(parsed).into()
+        }
+        _ => url.into(),
+    }
+}
+
+pub(super) fn serialize_url<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(without_password).serialize(serializer)
 }
 
 /// Addresses, written "10.0.0.0/8" (CIDR, RFC 4632), "fd00::/8" or as one address.

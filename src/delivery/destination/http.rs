@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy;
-use percent_encoding::percent_decode_str;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use url::Url;
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use crate::{
         guard::{Guard, NamedBy, Rules},
     },
     provider::standard::Signer,
+    settings::{Auth, SecretRef},
     store::handoff::{Leased, RelayEvent},
 };
 
@@ -31,24 +32,31 @@ type Client = outbound::Client<Full<Bytes>>;
 #[derive(Clone, Debug)]
 pub struct Address {
     uri: Uri,
-    /// From the URL's user and password (RFC 7617).
-    authorization: Option<HeaderValue>,
 }
 
 impl Address {
     pub fn parse(text: &str) -> Result<Self, String> {
         let no_url = |error: &dyn Error| format!("{text:?} is not a URL: {error}");
         let mut url = Url::parse(text).map_err(|error| no_url(&error))?;
-        let decoded = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
-        let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
-            let pair = [&decoded(url.username())[..], b":", &decoded(url.password().unwrap_or_default())].concat();
-            format!("Basic {}", BASE64_STANDARD.encode(pair))
-        });
-        let _ = (url.set_username(""), url.set_password(None));
         url.set_fragment(None);
-        let authorization = authorization.map(HeaderValue::try_from).transpose().map_err(|error| no_url(&error))?;
-        Ok(Self { uri: url.as_str().parse().map_err(|error| no_url(&error))?, authorization })
+        Ok(Self { uri: url.as_str().parse().map_err(|error| no_url(&error))? })
     }
+}
+
+/// The header that a handler knows hookonce by.
+pub fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
+    let read = |secret: &SecretRef| secret.read().map(|secret| secret.expose_secret().to_owned());
+    let (name, value) = match auth {
+        Auth { bearer: Some(token), .. } => (AUTHORIZATION, format!("Bearer {}", read(token)?)),
+        Auth { basic: Some(pair), .. } => (AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(read(pair)?))),
+        Auth { header: Some(name), value: Some(value), .. } => {
+            (HeaderName::try_from(name).map_err(|error| format!("auth.header: {error}"))?, read(value)?)
+        }
+        _ => return Err("auth says neither bearer, basic nor header and value".into()),
+    };
+    let mut value = HeaderValue::try_from(value).map_err(|_| "auth: the secret holds what no header may")?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 /// One handler's address and keys.
@@ -56,6 +64,7 @@ impl Address {
 pub struct HttpDestination {
     pub address: Address,
     pub named_by: NamedBy,
+    pub credential: Option<(HeaderName, HeaderValue)>,
     /// Several while rotating: each attempt carries a signature of each.
     pub signers: Vec<Signer>,
     pub timeout: Duration,
@@ -144,8 +153,8 @@ impl HttpDestination {
         }
         headers.entry(USER_AGENT).or_insert(AGENT);
         headers.insert(ACCEPT, ANY);
-        if let Some(authorization) = &self.address.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+        if let Some((name, value)) = &self.credential {
+            headers.insert(name.clone(), value.clone());
         }
         let mut set = |name: HeaderName, value: &str| {
             // Bytes that no header may hold are dropped from the copy in the header; the body has the original.
@@ -211,12 +220,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_and_password_of_an_address_become_a_header() {
-        let address = Address::parse("https://us%40er:p%C3%A4ss@Example.com/in?a=1#part").unwrap();
-        assert_eq!(address.uri, "https://example.com/in?a=1");
-        assert_eq!(address.authorization.unwrap(), format!("Basic {}", BASE64_STANDARD.encode("us@er:päss")));
-        let plain = Address::parse("http://127.0.0.1:3000").unwrap();
-        assert_eq!((plain.uri, plain.authorization), (Uri::from_static("http://127.0.0.1:3000/"), None));
+    fn an_address_is_what_is_sent() {
+        assert_eq!(Address::parse("https://Example.com/in?a=1#part").unwrap().uri, "https://example.com/in?a=1");
+        assert_eq!(Address::parse("http://127.0.0.1:3000").unwrap().uri, Uri::from_static("http://127.0.0.1:3000/"));
         assert!(Address::parse("localhost").unwrap_err().contains("is not a URL"));
+    }
+
+    #[test]
+    fn a_credential_is_a_header_that_no_log_shows() {
+        let secret = |text: &str| Some(SecretRef::Value(text.to_owned().into()));
+        let basic = credential(&Auth { basic: secret("us@er:p\u{e4}ss"), ..Auth::default() }).unwrap();
+        assert_eq!(basic, (AUTHORIZATION, HeaderValue::from_static("Basic dXNAZXI6cMOkc3M=")));
+        let bearer = credential(&Auth { bearer: secret("t"), ..Auth::default() }).unwrap();
+        assert_eq!(bearer, (AUTHORIZATION, HeaderValue::from_static("Bearer t")));
+        let own = credential(&Auth { header: Some("X-Api-Key".into()), value: secret("k"), ..Auth::default() }).unwrap();
+        assert_eq!((own.0.as_str(), own.1.to_str().unwrap(), format!("{:?}", own.1)), ("x-api-key", "k", "Sensitive".into()));
+        assert!(credential(&Auth::default()).is_err());
+        assert!(credential(&Auth { bearer: secret("a\nb"), ..Auth::default() }).is_err());
     }
 }

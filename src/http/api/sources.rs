@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use super::parameters::id_at;
 use crate::{
     http::{error::ApiError, state::AdminState},
-    settings::Settings,
+    settings::{Settings, without_password},
     store::{
         conflict::{self, ConflictCount},
         learnt::{LearntSecret, learnt_all, learnt_forget},
@@ -82,7 +82,7 @@ pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Re
 /// Where the provider posts to.
 fn hook_url(settings: &Settings, name: &str) -> String {
     let base = match &settings.ingress.public_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
+        Some(url) => without_password(url).trim_end_matches('/').to_owned(),
         None => format!("http://{}", settings.ingress.bind),
     };
     format!("{base}/hooks/{name}")
