@@ -6,7 +6,10 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-use super::{batcher::BatchError, tokens::Need};
+use super::{
+    batcher::BatchError,
+    tokens::{Need, TokenError},
+};
 
 /// What a request is refused with. `detail` is for people and may change; `type` is for programs and does not.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,15 @@ pub enum ApiError {
     Unavailable(#[source] sqlx::Error),
     #[error("the database refused the query; the log has the reason")]
     Database(#[source] sqlx::Error),
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::TooMany => Self::TooManyTokens,
+            TokenError::Database(error) => error.into(),
+        }
+    }
 }
 
 impl From<sqlx::Error> for ApiError {

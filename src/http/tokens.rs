@@ -14,7 +14,6 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::error::ApiError;
 use crate::store::{link::Db, token};
 
 /// What each token that hookonce makes begins with, so that one that leaked can be found by search.
@@ -22,6 +21,15 @@ pub const PREFIX: &str = "hko_";
 const TOKEN_BYTES: usize = PREFIX.len() + 64;
 const REMEMBERED: Duration = Duration::from_secs(2);
 const REMEMBERED_MAX: usize = 10_000;
+
+/// Why it is not known what a token may do.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("this address has sent too many wrong tokens: wait a second")]
+    TooMany,
+    #[error("tokens can't be looked up")]
+    Database(#[from] sqlx::Error),
+}
 
 /// The digest that is kept of a token.
 pub type TokenDigest = [u8; 32];
@@ -147,7 +155,7 @@ impl Tokens {
 
     /// None: there is no such token, or it is revoked. What can't be a token costs no query, nor does what an address asks that sent too many
     /// wrong ones.
-    pub async fn grant(&self, token: &str, address: Option<IpAddr>) -> Result<Option<Grant>, ApiError> {
+    pub async fn grant(&self, token: &str, address: Option<IpAddr>) -> Result<Option<Grant>, TokenError> {
         let digest = digest(token);
         if bool::from(digest.ct_eq(&self.file_digest)) {
             return Ok(Some(Grant::everything(digest)));
@@ -163,7 +171,7 @@ impl Tokens {
         let was_right = known.is_some_and(|known| known.grant.is_some());
         let misses = address.and_then(|address| self.misses.get(&guest(address)));
         if !was_right && misses.is_some_and(|misses| misses.is_shut()) {
-            return Err(ApiError::TooManyTokens);
+            return Err(TokenError::TooMany);
         }
         // The time counts from before the look: a token that is revoked meanwhile is not remembered longer for it.
         let until = Instant::now() + REMEMBERED;
