@@ -95,7 +95,7 @@ fn key_in_short(scheme: &Scheme) -> String {
 
 /// What it names, and whether it stays the same.
 fn identity_in_short(scheme: &Scheme) -> String {
-    let Some(identity) = &scheme.spec.identity else { return "as you say".into() };
+    let Some(identity) = &scheme.spec.identity else { return "-".into() };
     let stays = match identity.stays {
         Some(Stability::Stated) => "stays, as stated",
         Some(Stability::Recalled) => "stays, as recalled",
@@ -104,7 +104,8 @@ fn identity_in_short(scheme: &Scheme) -> String {
     };
     match identity.names.as_ref().map(named) {
         Some(names) => format!("{names}; {stays}"),
-        None => "-".into(),
+        None if stays.is_empty() => "-".into(),
+        None => format!("not known; {stays}"),
     }
 }
 

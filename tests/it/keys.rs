@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicUsize, Ordering},
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use hookonce::{
     cli::application::{Application, Parts},
@@ -13,8 +14,12 @@ use hookonce::{
     tail::Tail,
 };
 use reqwest::Method;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::app::*;
@@ -49,15 +54,20 @@ impl Fetch for ToHost {
 }
 
 async fn spawn(open: usize) -> (TestApp, Arc<Host>) {
-    let answer = Mutex::new(Ok(CERTIFICATE.as_bytes().to_vec()));
-    let host = Arc::new(Host { answer, asked: Mutex::default(), gate: Semaphore::new(open), waiting: AtomicUsize::new(0) });
     let config = format!(
         "{}[sources.sns]\nprovider = \"aws-sns\"\nsecret = {TOPIC:?}\n[sources.other]\nprovider = \"aws-sns\"\nsecret = \"{TOPIC}2\"\n",
         config(&[])
     );
+    spawn_with_host(&config, CERTIFICATE, open).await
+}
+
+/// The service, and the host that it fetches keys from: so many times, and this is the answer.
+async fn spawn_with_host(config: &str, answer: &str, open: usize) -> (TestApp, Arc<Host>) {
+    let answer = Mutex::new(Ok(answer.as_bytes().to_vec()));
+    let host = Arc::new(Host { answer, asked: Mutex::default(), gate: Semaphore::new(open), waiting: AtomicUsize::new(0) });
     let database_url = database().await;
     let parts = Parts {
-        settings: settings(&config),
+        settings: settings(config),
         database_url: database_url.clone(),
         token: TOKEN.into(),
         clock: Clock::Fixed(Arc::new(AtomicI64::new(NOW * 1000))),
@@ -179,4 +189,35 @@ async fn the_real_client_is_bounded_and_follows_nothing() {
     let asked = handler.count();
     let plain = HttpFetch::new().expect("a client").fetch(handler.url(), None).await;
     assert_eq!((plain, handler.count()), (Err(Missing::Unavailable), asked), "nothing is fetched without TLS");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_of_plaids_at_another_time_are_another_event() {
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("the key");
+    let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let (x, y) = (text(&pair.public_key().as_ref()[1..33]), text(&pair.public_key().as_ref()[33..]));
+    let key = json!({ "key": { "alg": "ES256", "crv": "P-256", "kid": "k-1", "kty": "EC", "use": "sig", "x": x, "y": y } });
+    let handler = Handler::start(Vec::new()).await;
+    let config = config(&[("h", &handler.url(), "")])
+        + "[sources.plaid]\nprovider = \"plaid\"\nsecret = \"client-1:s3cret\"\n[[routes]]\nsource = \"plaid\"\ndestination = \"h\"\n";
+    let (app, _) = spawn_with_host(&config, &key.to_string(), 1).await;
+    let body = r#"{"webhook_type":"TRANSACTIONS","webhook_code":"SYNC_UPDATES_AVAILABLE","item_id":"i-1"}"#;
+    let signed = |iat: i64| {
+        let digest = hookonce::event::BodyDigest::of(body.as_bytes()).0;
+        let header = text(json!({ "alg": "ES256", "kid": "k-1", "typ": "JWT" }).to_string().as_bytes());
+        let claims = text(json!({ "iat": iat, "request_body_sha256": hex::encode(digest) }).to_string().as_bytes());
+        let signature = pair.sign(&random, format!("{header}.{claims}").as_bytes()).expect("a signature");
+        vec![("plaid-verification".to_owned(), format!("{header}.{claims}.{}", text(signature.as_ref())))]
+    };
+    let first = signed(NOW - 60);
+    let mut said = Vec::new();
+    for headers in [&first, &first, &signed(NOW)] {
+        said.push(app.post("/hooks/plaid", headers, body).await.word());
+    }
+    assert_eq!(said, ["accepted", "duplicate", "accepted"]);
+    assert!(handler.received(2).await.iter().all(|request| request.body == body.as_bytes()));
+    app.app.stop().await;
+    assert_eq!(handler.count(), 2);
 }
