@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use hookonce::clock::Clock;
+use hookonce::{
+    clock::Clock,
+    provider::{Catalog, Draft, generate_secret, sign},
+};
+use secrecy::ExposeSecret as _;
 
 use crate::app::*;
 
@@ -223,5 +227,58 @@ async fn slacks_handshake_has_to_be_signed_and_is_recorded_nowhere() {
         assert!(!said.text.contains("3eZbrw"));
     }
     assert_eq!(app.count("select count(*) from event_key").await, 0);
+    app.app.stop().await;
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const ADYEN: &str = r#"{"notificationItems":[{"NotificationRequestItem":{"pspReference":"p1","eventCode":"AUTHORISATION","success":"true","merchantAccountCode":"m","amount":{"value":1,"currency":"EUR"},"additionalData":{}}}]}"#;
+
+/// The provider, what it sends, and how it is answered: the content type, and the text; None: as all are.
+const ANSWERED: [(&str, &str, Option<(&str, &str)>); 8] = [
+    ("slack", r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}"#, None),
+    ("slack", "command=%2Fdeploy&trigger_id=1.2.3", Some(("", ""))),
+    ("slack", "payload=%7B%22type%22%3A%22block_actions%22%2C%22trigger_id%22%3A%221.2.4%22%7D", Some(("", ""))),
+    ("slack", "payload=%7B%22type%22%3A%22shortcut%22%2C%22trigger_id%22%3A%221.2.5%22%7D", Some(("", ""))),
+    ("twilio", "MessageSid=SM1&MessageStatus=delivered", Some(("text/xml", "<Response/>"))),
+    ("twilio", "CallSid=CA1&CallStatus=ringing", Some(("text/xml", "<Response/>"))),
+    ("adyen", ADYEN, Some(("text/plain", "[accepted]"))),
+    ("xero", r#"{"events":[],"firstEventSequence":0,"lastEventSequence":0}"#, Some(("", ""))),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_is_answered_as_it_wants_to_be_also_when_it_repeats() {
+    const NOW: i64 = 1_800_000_000;
+    let catalog = Catalog::new(&std::collections::BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let url = |name: &str| format!("https://hooks.example.com/hooks/{name}");
+    let mut config = config(&[]);
+    let mut secrets = std::collections::BTreeMap::new();
+    for name in ANSWERED.map(|(name, ..)| name).into_iter().collect::<BTreeSet<_>>() {
+        let secret = generate_secret(catalog.get(name).expect("a scheme"), &mut rand::rng()).expect("a secret");
+        config += &format!("[sources.{name}]\nprovider = {name:?}\nsecret = {:?}\nurl = {:?}\n", secret.expose_secret(), url(name));
+        secrets.insert(name, secret);
+    }
+    let app = spawn_with(&config, database().await, Clock::fixed(NOW * 1000)).await;
+    for (name, body, expected) in ANSWERED {
+        let content_type = if body.starts_with('{') { "application/json" } else { FORM };
+        let draft = Draft {
+            id: "id_1",
+            headers: &[("content-type".to_owned(), content_type.to_owned())],
+            event_type: None,
+            unix_seconds: NOW,
+            body: body.as_bytes(),
+            url: Some(&url(name)),
+            method: "POST",
+        };
+        let signed = sign(catalog.get(name).expect("a scheme"), &secrets[name], &draft).expect("signed");
+        for _ in 0..2 {
+            let said = app.post(&format!("/hooks/{name}"), &signed.headers, signed.body.clone()).await;
+            let found = said.headers.get("content-type").map_or("", |value| value.to_str().expect("text"));
+            assert_eq!(said.status, 200, "{name}: {body}: {said:?}");
+            match expected {
+                Some(expected) => assert_eq!((found, &*said.text), expected, "{name}: {body}"),
+                None => assert_eq!(said.json()["status"].as_str(), said.headers["hookonce-status"].to_str().ok(), "{name}: {body}"),
+            }
+        }
+    }
     app.app.stop().await;
 }
