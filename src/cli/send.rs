@@ -68,9 +68,7 @@ struct Signed {
 
 pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;
-    let scheme = catalog.get(&arguments.provider).ok_or_else(|| {
-        Failure::not_found(format!("no provider is called {:?}: `hookonce providers list` shows them", arguments.provider))
-    })?;
+    let scheme = catalog.get(&arguments.provider).ok_or_else(|| Failure::not_found(catalog.not_known(&arguments.provider)))?;
     let to = arguments.to.clone().unwrap_or_else(|| format!("{BASE}{}", arguments.provider));
     let url = Url::parse(&to).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| Failure::usage(format!("--to: {to:?} is no http(s) URL")))?;

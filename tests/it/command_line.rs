@@ -179,6 +179,8 @@ async fn a_secret_that_looks_wrong_is_a_warning_and_a_name_that_is_a_slip_is_tol
     place.write("[sources.s]\nprovider = \"githb\"\nsecret = \"s\"\n");
     assert!(place.refused(&["config", "check"], 1).await.contains("did you mean \"github\"?"));
     assert!(place.refused(&["providers", "show", "padle"], 3).await.contains("did you mean \"paddle\"?"));
+    let sent = place.refused(&["send", "githb", "--secret", "s", "--to", "http://127.0.0.1:1/"], 3).await;
+    assert!(sent.contains("did you mean \"github\"?"), "{sent}");
     assert!(place.text(&["providers", "show", "paddle"]).await.contains("(paddle-billing)"));
 }
 
