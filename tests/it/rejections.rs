@@ -191,3 +191,32 @@ async fn a_flood_is_sampled_and_never_reaches_the_database() {
     held.rollback().await.expect("the lock's end");
     app.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_the_wrong_kind_are_named() {
+    let secrets = [
+        ("github", "whsec_of_another_kind", "which GitHub does not sign with"),
+        ("stripe", "sk_live_topsecret", "API key"),
+        ("gitlab", "app_secret", "app_secret"),
+        ("github", "'in quotes'", "quotes around it"),
+        ("github", " with blanks ", "blanks around it"),
+    ];
+    let sources = secrets
+        .iter()
+        .enumerate()
+        .map(|(n, (provider, secret, _))| format!("[sources.s{n}]\nprovider = {provider:?}\nsecret = {secret:?}\n"));
+    let app = spawn_app(&(config(&[]) + &sources.collect::<String>())).await;
+    for (n, (provider, secret, said)) in secrets.iter().enumerate() {
+        let headers = match *provider {
+            "github" => github_headers("what the provider has", "d", b"{}"),
+            "stripe" => stripe_headers("whsec_what_the_provider_has", now_unix(), b"{}"),
+            _ => vec![("x-gitlab-token".to_owned(), "what the provider has".to_owned())],
+        };
+        assert_eq!(app.post(&format!("/hooks/s{n}"), &headers, "{}").await.status, 401);
+        let explained = latest(&app).await;
+        let found = explained["diagnoses"].as_array().expect("diagnoses").iter().filter(|found| found["code"] == "secret_doubtful");
+        let texts: Vec<&str> = found.filter_map(|found| found["text"].as_str()).collect();
+        assert!(texts.iter().any(|text| text.contains(said)) && !explained.to_string().contains("topsecret"), "{secret}: {explained}");
+    }
+    app.app.stop().await;
+}
