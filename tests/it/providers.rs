@@ -233,8 +233,11 @@ async fn slacks_handshake_has_to_be_signed_and_is_recorded_nowhere() {
 const FORM: &str = "application/x-www-form-urlencoded";
 const ADYEN: &str = r#"{"notificationItems":[{"NotificationRequestItem":{"pspReference":"p1","eventCode":"AUTHORISATION","success":"true","merchantAccountCode":"m","amount":{"value":1,"currency":"EUR"},"additionalData":{}}}]}"#;
 
-/// The provider, what it sends, and how it is answered: the content type, and the text; None: as all are.
-const ANSWERED: [(&str, &str, Option<(&str, &str)>); 8] = [
+/// A content type, and the text.
+type Answer = (&'static str, &'static str);
+
+/// The provider, what it sends, and how it is answered; None: as all are.
+const ANSWERED: [(&str, &str, Option<Answer>); 8] = [
     ("slack", r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}"#, None),
     ("slack", "command=%2Fdeploy&trigger_id=1.2.3", Some(("", ""))),
     ("slack", "payload=%7B%22type%22%3A%22block_actions%22%2C%22trigger_id%22%3A%221.2.4%22%7D", Some(("", ""))),

@@ -25,11 +25,10 @@ const URL_BYTES_MAX: usize = 2048;
 const ADVANCE_EVENTS: u32 = 200;
 
 /// Which deliveries of an event ask for it to be replayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     /// Every event, whatever became of it.
-    #[default]
     Any,
     /// Dead, and not delivered to the same destination since.
     Dead,
