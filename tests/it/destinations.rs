@@ -90,8 +90,8 @@ async fn what_found_no_room_is_claimed_as_soon_as_there_is_some() {
     const EVENTS: usize = 60;
     let handler = Handler::start(vec![Reply::Hang]).await;
     let config = config(&[("h", &handler.url(), "concurrency = 1")]);
-    let bounds = "poll_interval = \"1h\"\nhandoff_rows_max = 4";
-    // No poll helps: room that is free again has to be told.
+    // No poll helps: room that is free again has to be told. Nor does a second attempt, which only a poll would find.
+    let bounds = "poll_interval = \"1h\"\nhandoff_rows_max = 4\ntimeout = \"80s\"\nlease = \"90s\"";
     let app = spawn_app(&config.replace("poll_interval = \"20ms\"", bounds)).await;
     for n in 0..EVENTS {
         app.stripe(&format!("evt_{n}"), "x").await;
