@@ -1,5 +1,5 @@
-//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this machine's certificates. No proxy; redirects are not
-//! followed; which addresses may be connected to is the guard's.
+//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this machine's certificates. No proxy but the one that the
+//! settings name; redirects are not followed; which addresses may be connected to is the guard's.
 
 mod connect;
 pub mod guard;
@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderValue, Uri};
 use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -24,7 +25,7 @@ use rustls::{ClientConfig, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
 
 use connect::{Guarded, Machine, Network};
-use guard::{Blocked, Guard};
+use guard::{Blocked, Guard, NamedBy, Rules};
 
 pub type Client<B> = legacy::Client<HttpsConnector<Guarded>, B>;
 
@@ -40,18 +41,39 @@ pub struct Limits {
     pub idle_max: usize,
 }
 
+/// How this process leaves its machine.
+#[derive(Clone, Debug, Default)]
+pub struct Egress {
+    pub rules: Rules,
+    pub proxy: Option<Proxy>,
+}
+
+/// An HTTP proxy that opens tunnels (CONNECT; RFC 9110, 9.3.6).
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub uri: Uri,
+    /// Its `Proxy-Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
 /// `authorities`: trusted beside those of this machine.
-pub fn client<B>(limits: &Limits, guard: Guard, authorities: Vec<CertificateDer<'static>>) -> Result<Client<B>, rustls::Error>
+pub fn client<B>(
+    limits: &Limits,
+    named_by: NamedBy,
+    egress: &Egress,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<Client<B>, rustls::Error>
 where
     B: Body<Data = Bytes> + Send,
 {
-    client_on(Arc::new(Machine { connect_timeout: limits.connect_timeout }), limits, guard, authorities)
+    client_on(Arc::new(Machine { connect_timeout: limits.connect_timeout }), limits, named_by, egress, authorities)
 }
 
 fn client_on<B>(
     network: Arc<dyn Network>,
     limits: &Limits,
-    guard: Guard,
+    named_by: NamedBy,
+    egress: &Egress,
     authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Client<B>, rustls::Error>
 where
@@ -61,7 +83,7 @@ where
         .with_tls_config(tls(authorities)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(Guarded::new(guard, network));
+        .wrap_connector(Guarded::new(Guard::new(named_by, egress.rules.clone()), egress.proxy.clone(), network));
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(READ_BYTES_MAX)

@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use actix_http::HttpService;
-use actix_server::{Server, ServerHandle};
+use actix_service::fn_service;
 use actix_web::{
-    App, HttpServer,
+    App,
     web::{self, ServiceConfig},
 };
 use anyhow::Context as _;
@@ -40,6 +39,7 @@ use crate::{
         keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
         ledger::Ledger,
+        port::{self, Bounds, Rates, Running},
         probe::Probe,
         reading::Reading,
         recorder::{Recorder, RecorderOptions},
@@ -49,7 +49,7 @@ use crate::{
         tokens::Tokens,
     },
     maintenance::{pruner, rescuer},
-    outbound::guard::Rules,
+    outbound::{Egress, Proxy, guard::Rules},
     provider::{Catalog, SchemeError},
     settings::{Network, Settings},
     store::{
@@ -65,8 +65,6 @@ use crate::{
 
 /// How long the HTTP servers may take for the requests they have begun.
 const SERVER_STOP_SECONDS: u64 = 5;
-/// How long a sender may take to close a connection that is closed here.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a node is built from.
 pub struct Parts {
@@ -143,11 +141,12 @@ impl Application {
             recorder: recorder.clone(),
             learning,
             look_back,
-            keyring: keyring(fetch)?,
+            keyring: keyring(fetch, &egress(&settings)?)?,
             clock: shared.clock.clone(),
             tail: shared.tail.clone(),
             public_url: settings.ingress.public_url.clone(),
             body_timeout: settings.ingress.body_timeout.0,
+            rates: Rates::new(settings.ingress.rate_per_address),
             reading: Reading::new(settings.ingress.queue_bytes_max.bytes()),
             rejections: Arc::new(Rejections::new(settings.rejections.clone())),
             retired: ArcSwap::default(),
@@ -155,8 +154,7 @@ impl Application {
         let readiness = Readiness::default();
         let mut probe = Probe::new(shared.pool.clone(), writing.clone(), recorder.clone());
         readiness.set(probe.is_well().await);
-        let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
+        let (settings, catalog) = (Arc::new(ArcSwap::from_pointee(settings)), Arc::new(ArcSwap::from_pointee(catalog)));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
         let (ledger_calls, ledger_writers) = shared.start_ledger(&writing, &settings);
         let (public, public_server) = serve_public(&settings.load(), &ingress, &readiness)?;
@@ -247,17 +245,21 @@ fn raise_open_files() {
     }
 }
 
-fn keyring(fetch: Option<Arc<dyn Fetch>>) -> anyhow::Result<Keyring> {
+fn keyring(fetch: Option<Arc<dyn Fetch>>, egress: &Egress) -> anyhow::Result<Keyring> {
     let fetch = match fetch {
         Some(fetch) => fetch,
-        None => Arc::new(HttpFetch::new().context("can't make a client for providers' keys")?),
+        None => Arc::new(HttpFetch::new(egress.proxy.as_ref()).context("can't make a client for providers' keys")?),
     };
     Ok(Keyring::new(fetch))
 }
 
-fn egress_rules(settings: &Settings) -> Rules {
+fn egress(settings: &Settings) -> anyhow::Result<Egress> {
     let nets = |nets: &[Network]| nets.iter().map(|net| net.0).collect();
-    Rules { allow: nets(&settings.egress.allow), deny: nets(&settings.egress.deny) }
+    let rules = Rules { allow: nets(&settings.egress.allow), deny: nets(&settings.egress.deny) };
+    let Some(url) = &settings.egress.proxy else { return Ok(Egress { rules, proxy: None }) };
+    let authorization = settings.egress.proxy_basic.as_ref().map(http::basic).transpose().map_err(anyhow::Error::msg);
+    let uri = url.parse().context("egress.proxy is no URL")?;
+    Ok(Egress { rules, proxy: Some(Proxy { uri, authorization: authorization.context("egress.proxy_basic")? }) })
 }
 
 fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
@@ -322,7 +324,7 @@ impl Shared {
             handoff: handoff.clone(),
             clock: self.clock.clone(),
             tail: self.tail.clone(),
-            clients: http::Clients::new(&egress_rules(settings))?,
+            clients: http::Clients::new(&egress(settings)?)?,
             finisher,
             hint: self.hint.clone(),
             paused: self.paused.clone(),
@@ -394,41 +396,31 @@ impl Roles<'_> {
     }
 }
 
-type Running = (ServerHandle, JoinHandle<std::io::Result<()>>);
 type Served = (SocketAddr, Running);
 
-/// What `HttpServer` does, around actix-http's own service.
+fn bounds(settings: &Settings) -> Bounds {
+    let ingress = &settings.ingress;
+    Bounds {
+        workers: ingress.workers.max(1),
+        connections_max: ingress.connections_max,
+        connections_per_address_max: ingress.connections_per_address_max,
+        head_timeout: ingress.head_timeout.0,
+        body_timeout: None,
+        keep_alive: ingress.keep_alive.0,
+        stop_seconds: SERVER_STOP_SECONDS,
+    }
+}
+
 fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &Readiness) -> anyhow::Result<Served> {
-    let listener = bind(settings.ingress.bind, "ingress.bind")?;
-    let address = listener.local_addr()?;
     let (ingress, readiness) = (ingress.clone(), readiness.clone());
-    let (head_timeout, keep_alive) = (settings.ingress.head_timeout.0, settings.ingress.keep_alive.0);
-    let builder = Server::build()
-        .workers(settings.ingress.workers.max(1))
-        .max_concurrent_connections(settings.ingress.connections_max)
-        .shutdown_timeout(SERVER_STOP_SECONDS)
-        .disable_signals();
-    let stopping = builder.graceful_shutdown_signal();
     let service = move || {
-        let (ingress, readiness, stopping) = (ingress.clone(), readiness.clone(), stopping.clone());
-        let answer = move |request| {
+        let (ingress, readiness) = (ingress.clone(), readiness.clone());
+        fn_service(move |request| {
             let (ingress, readiness) = (ingress.clone(), readiness.clone());
             async move { Ok::<_, Infallible>(crate::http::public(request, &ingress, &readiness).await) }
-        };
-        let stopping = move || {
-            let stopping = stopping.clone();
-            async move { stopping.notified().await }
-        };
-        HttpService::build()
-            .client_request_timeout(head_timeout)
-            .keep_alive(keep_alive)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .graceful_shutdown_signal(stopping)
-            .finish(answer)
-            .tcp()
+        })
     };
-    let server = builder.listen("ingress", listener, service)?.run();
-    Ok((address, (server.handle(), tokio::spawn(server))))
+    Ok(port::serve(bind(settings.ingress.bind, "ingress.bind")?, &bounds(settings), service)?)
 }
 
 fn serve_admin(
@@ -439,8 +431,8 @@ fn serve_admin(
 ) -> anyhow::Result<Served> {
     let call_bytes_max = settings.ledger.call_max.bytes();
     let configure = move |config: &mut ServiceConfig| crate::http::admin(config, call_bytes_max);
-    let times = (settings.ingress.keep_alive.0, 1);
-    serve_tokens(bind(settings.admin.bind, "admin.bind")?, state, ledger, readiness, times, configure)
+    let bounds = Bounds { stop_seconds: 1, ..bounds_of_tokens(settings) };
+    serve_tokens(bind(settings.admin.bind, "admin.bind")?, state, ledger, readiness, &bounds, configure)
 }
 
 /// The ledger's own port, where it has one.
@@ -453,8 +445,11 @@ fn serve_ledger(
     let Some(address) = settings.ledger.bind else { return Ok(None) };
     let call_bytes_max = settings.ledger.call_max.bytes();
     let configure = move |config: &mut ServiceConfig| crate::http::ledger_alone(config, call_bytes_max);
-    let times = (settings.ingress.keep_alive.0, SERVER_STOP_SECONDS);
-    serve_tokens(bind(address, "ledger.bind")?, state, ledger, readiness, times, configure).map(Some)
+    serve_tokens(bind(address, "ledger.bind")?, state, ledger, readiness, &bounds_of_tokens(settings), configure).map(Some)
+}
+
+fn bounds_of_tokens(settings: &Settings) -> Bounds {
+    Bounds { workers: 1, body_timeout: Some(settings.ingress.body_timeout.0), ..bounds(settings) }
 }
 
 /// A port that answers to bearer tokens.
@@ -463,18 +458,15 @@ fn serve_tokens(
     state: &web::Data<AdminState>,
     ledger: &web::Data<Ledger>,
     readiness: &Readiness,
-    (keep_alive, stop_seconds): (Duration, u64),
+    bounds: &Bounds,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> anyhow::Result<Served> {
-    let address = listener.local_addr()?;
     let (state, ledger, readiness) = (state.clone(), ledger.clone(), web::Data::new(readiness.clone()));
-    let app = move || {
+    let service = move || {
         let app = App::new().app_data(state.clone()).app_data(ledger.clone()).app_data(readiness.clone());
-        app.configure(|config| configure(config))
+        port::web(app.configure(|config| configure(config)))
     };
-    let server =
-        HttpServer::new(app).workers(1).keep_alive(keep_alive).shutdown_timeout(stop_seconds).disable_signals().listen(listener)?.run();
-    Ok((address, (server.handle(), tokio::spawn(server))))
+    Ok(port::serve(listener, bounds, service)?)
 }
 
 /// The gateways' ports: every path is the upstream's.
@@ -484,23 +476,16 @@ fn serve_gateways(
     pool: &Db,
     ledger: &web::Data<Ledger>,
 ) -> anyhow::Result<(BTreeMap<String, SocketAddr>, Vec<(web::Data<Gateway>, Running)>)> {
-    let (mut addresses, mut servers, egress) = (BTreeMap::new(), Vec::new(), egress_rules(settings));
+    let (mut addresses, mut servers, egress) = (BTreeMap::new(), Vec::new(), egress(settings)?);
     for (name, own) in &settings.gateways {
         let listener = bind(own.bind, &format!("gateways.{name}.bind"))?;
-        addresses.insert(name.clone(), listener.local_addr()?);
         let gateway = Gateway::new(name, own, &egress, ledger.clone(), pool.clone()).with_context(|| format!("gateways.{name}"))?;
         let data = web::Data::new(gateway);
         let gateway = data.clone();
-        let server = HttpServer::new(move || App::new().app_data(gateway.clone()).configure(gateway::configure))
-            .workers(settings.ingress.workers.max(1))
-            .max_connections(settings.ingress.connections_max)
-            .client_request_timeout(settings.ingress.head_timeout.0)
-            .keep_alive(settings.ingress.keep_alive.0)
-            .shutdown_timeout(SERVER_STOP_SECONDS)
-            .disable_signals()
-            .listen(listener)?
-            .run();
-        servers.push((data, (server.handle(), tokio::spawn(server))));
+        let service = move || port::web(App::new().app_data(gateway.clone()).configure(gateway::configure));
+        let (address, running) = port::serve(listener, &bounds(settings), service)?;
+        addresses.insert(name.clone(), address);
+        servers.push((data, running));
     }
     Ok((addresses, servers))
 }

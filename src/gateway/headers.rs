@@ -7,13 +7,14 @@ use http::{
 };
 
 use super::{refusal::Refusal, upstream::Upstream};
+use crate::http::port::ambiguous;
 
 const VIA_US: &str = "1.1 hookonce";
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 /// These too are between two neighbours, though some of them by custom alone.
 const HOP_BY_HOP_NAMES: [&str; 4] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"];
 
-/// Refuses what would make a proxy a tunnel, and expectations that nobody can meet.
+/// Refuses what would make a proxy a tunnel, what can be read in two ways, and expectations that nobody can meet.
 pub fn check(request: &HttpRequest) -> Result<(), Refusal> {
     if matches!(*request.method(), ActixMethod::CONNECT | ActixMethod::TRACE) {
         return Err(Refusal::Method);
@@ -23,6 +24,9 @@ pub fn check(request: &HttpRequest) -> Result<(), Refusal> {
     let wants = |protocol: &str| !protocol.trim().is_empty() && !protocol.trim().eq_ignore_ascii_case("h2c");
     if values("upgrade").flat_map(|value| value.split(',')).any(wants) {
         return Err(Refusal::Upgrade);
+    }
+    if let Some(name) = ambiguous(request.headers()) {
+        return Err(Refusal::Ambiguous(name.to_string()));
     }
     if values("expect").any(|value| !value.eq_ignore_ascii_case("100-continue")) {
         return Err(Refusal::Expectation);

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
     http::{ledger::Ledger, reading::Reading},
-    outbound::guard::Rules,
+    outbound::Egress,
     settings::{self, KeyFrom, KeyRule},
     store::link::Db,
 };
@@ -64,7 +64,7 @@ impl Gateway {
     pub fn new(
         name: &str,
         settings: &settings::Gateway,
-        egress: &Rules,
+        egress: &Egress,
         ledger: web::Data<Ledger>,
         pool: Db,
     ) -> Result<Self, UpstreamError> {

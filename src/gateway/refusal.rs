@@ -46,6 +46,8 @@ pub enum Refusal {
     Method,
     #[error("the request's target is no path")]
     Target,
+    #[error("the header {0} comes twice: send it once")]
+    Ambiguous(String),
     #[error("of expectations only 100-continue can be met")]
     Expectation,
     #[error("{0}")]
@@ -77,6 +79,7 @@ impl Refusal {
             Self::Refused => (StatusCode::BAD_REQUEST, "key-malformed", "The Idempotency-Key is malformed"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body came too slowly"),
+            Self::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous-header", "A header comes twice"),
             Self::BodyBroken => (StatusCode::BAD_REQUEST, "malformed-body", "The body can't be read"),
             Self::Upgrade => (StatusCode::NOT_IMPLEMENTED, "upgrade-not-supported", "Upgrades are not supported"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed"),

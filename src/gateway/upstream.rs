@@ -3,16 +3,13 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{
-    outbound::{
-        self, chain,
-        guard::{Guard, NamedBy, Rules},
-    },
+    outbound::{self, Egress, chain, guard::NamedBy},
     settings,
 };
 
@@ -52,7 +49,7 @@ impl Upstream {
     }
 }
 
-pub fn client(settings: &settings::Gateway, egress: &Rules) -> Result<Client, UpstreamError> {
+pub fn client(settings: &settings::Gateway, egress: &Egress) -> Result<Client, UpstreamError> {
     let own = match &settings.upstream_ca {
         Some(path) => authorities(path)?,
         None => Vec::new(),
@@ -60,7 +57,7 @@ pub fn client(settings: &settings::Gateway, egress: &Rules) -> Result<Client, Up
     let idle_for = settings.connection_idle_max.0;
     let idle_max = if idle_for.is_zero() { 0 } else { settings.calls_max };
     let limits = outbound::Limits { connect_timeout: settings.connect_timeout.0, idle_for, idle_max };
-    Ok(outbound::client(&limits, Guard::new(NamedBy::Settings, egress.clone()), own)?)
+    Ok(outbound::client(&limits, NamedBy::Settings, egress, own)?)
 }
 
 fn authorities(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
@@ -99,6 +96,10 @@ impl std::fmt::Display for Failure {
 /// Sends a request and waits for the answer's head.
 pub async fn send(client: &Client, request: Request<Body>, timeout: Duration) -> Result<Response<Incoming>, Failure> {
     match tokio::time::timeout(timeout, client.request(request)).await {
+        // What comes on that connection now is no HTTP: there will be no answer.
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Failure::Broken("the upstream switches protocols (101), which it was not asked".into()))
+        }
         Ok(Ok(response)) => Ok(response),
         // A connection that was made before and is gone is no such error: bytes may have arrived.
         Ok(Err(error)) if error.is_connect() => Err(Failure::NeverSent(chain(&error))),

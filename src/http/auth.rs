@@ -12,7 +12,7 @@ use actix_web::{
     web,
 };
 
-use super::{error::ApiError, state::AdminState, tokens::Need};
+use super::{error::ApiError, port::ambiguous, state::AdminState, tokens::Need};
 
 /// This machine's own name, lower-case, if it has one.
 pub fn own_names() -> Vec<String> {
@@ -75,6 +75,9 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
         check_host(host, &state.own_names)?;
     }
     check_origin(host, text(header::ORIGIN))?;
+    if let Some(name) = ambiguous(request.headers()) {
+        return Err(ApiError::InvalidParameter(format!("the header {name} comes twice: send it once")));
+    }
     let token = text(header::AUTHORIZATION).and_then(bearer).ok_or(ApiError::Unauthorized)?;
     let address = request.peer_addr().map(|peer| peer.ip());
     let grant = state.tokens.grant(token, address).await?.ok_or(ApiError::Unauthorized)?;

@@ -26,6 +26,7 @@ use crate::{
     http::{
         keyring::{Keyring, Missing},
         learning::{Kept, Learning},
+        port::{Rates, ambiguous},
         reading::{Full, GivenUp, Reading, Share},
         recorder::{RecordError, Recorder},
         recording,
@@ -51,6 +52,7 @@ pub struct Ingress {
     pub tail: Tail,
     pub public_url: Option<String>,
     pub body_timeout: Duration,
+    pub rates: Option<Rates>,
     pub reading: Arc<Reading>,
     pub rejections: Arc<Rejections>,
     /// Sources that a reload replaced, the latest first: only to explain rejections with.
@@ -73,6 +75,8 @@ impl Ingress {
 #[derive(Debug)]
 enum Refusal {
     UnknownSource,
+    /// Its address has sent too many.
+    Rate,
     Method,
     TooLarge,
     BodyTimeout,
@@ -88,6 +92,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::Rate => StatusCode::TOO_MANY_REQUESTS,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -103,6 +108,7 @@ impl Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::UnknownSource => "unknown_source",
+            Self::Rate => "rate",
             Self::Method => "method",
             Self::TooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
@@ -121,9 +127,11 @@ impl Refusal {
         let status = self.status();
         let mut response = HttpResponse::build(status);
         response.insert_header((header::CONTENT_TYPE, PROBLEM)).insert_header((recording::STATUS, REFUSED));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header(("Retry-After", "5"));
-        }
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => response.insert_header((header::RETRY_AFTER, "5")),
+            StatusCode::TOO_MANY_REQUESTS => response.insert_header((header::RETRY_AFTER, "1")),
+            _ => &mut response,
+        };
         if matches!(self, Self::TooLarge | Self::BodyTimeout | Self::BodyBroken) {
             response.force_close();
         }
@@ -220,8 +228,14 @@ async fn handle(
     source: &Arc<Source>,
     started: Instant,
 ) -> Result<HttpResponse, Cause> {
+    if request.peer_addr().is_some_and(|peer| ingress.rates.as_ref().is_some_and(|rates| !rates.allows(peer.ip()))) {
+        return Err(Refusal::Rate.into());
+    }
     if !source.verifier.takes_method(request.method().as_str()) {
         return Err(Refusal::Method.into());
+    }
+    if let Some(name) = ambiguous(request.headers()) {
+        return Err(Refusal::Rejected(Rejection::new(Reason::MalformedRequest, format!("the header {name} comes twice"))).into());
     }
     let encoding = request.headers().get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().to_ascii_lowercase());
     if encoding.is_some_and(|encoding| encoding != b"identity" && !(source.takes_gzip && encoding == b"gzip")) {
@@ -279,10 +293,12 @@ fn handshake(answer: &ChallengeAnswer) -> HttpResponse {
 
 /// An announced length is only a promise: no more than this is set aside for it.
 const PREALLOCATED_MAX: usize = 64 << 10;
+/// A body that nobody wants is read where it is no longer than this.
+const UNWANTED_MAX: usize = 8 << 10;
 
 /// Reads a small body that nobody wants: else the connection would have to be closed, and a proxy's requests to other sources share it.
 async fn pass_over(request: &HttpRequest, mut payload: Payload, timeout: Duration) {
-    if announced(request).is_some_and(|length| length <= PREALLOCATED_MAX) {
+    if announced(request).is_some_and(|length| length <= UNWANTED_MAX) {
         let read = async { while let Some(Ok(_)) = payload.next().await {} };
         let _ = tokio::time::timeout(timeout, read).await;
     }

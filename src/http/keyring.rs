@@ -13,7 +13,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::provider::{KeySet, KnownKeys, Need};
+use crate::{
+    outbound::Proxy,
+    provider::{KeySet, KnownKeys, Need},
+};
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -43,7 +46,7 @@ pub struct HttpFetch {
 }
 
 impl HttpFetch {
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(proxy: Option<&Proxy>) -> Result<Self, reqwest::Error> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -51,6 +54,13 @@ impl HttpFetch {
             .user_agent(concat!("hookonce/", env!("CARGO_PKG_VERSION")))
             .timeout(FETCH_TIMEOUT)
             .https_only(true);
+        let client = match proxy {
+            None => client,
+            Some(Proxy { uri, authorization }) => {
+                let proxy = reqwest::Proxy::all(uri.to_string())?;
+                client.proxy(authorization.iter().fold(proxy, |proxy, value| proxy.custom_http_auth(value.clone())))
+            }
+        };
         Ok(Self { client: client.build()? })
     }
 }

@@ -13,6 +13,7 @@ pub mod learning;
 pub mod ledger;
 mod object;
 pub mod outcomes;
+pub mod port;
 pub mod probe;
 pub mod reading;
 mod recent;

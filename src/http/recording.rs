@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpResponse,
-    http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use time::OffsetDateTime;
 use uuid::{Uuid, fmt::Hyphenated};
@@ -143,7 +143,7 @@ fn one_answer(source: &Source, body: &[u8], event: Uuid, word: &'static str, ite
     response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)
 }
 
-/// Hop-by-hop headers (RFC 9110, section 7.6.1), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor
+/// Hop-by-hop headers (RFC 9110, section 7.6.1; Connection may name more), credentials, what a proxy added, and what speaks of this connection alone: neither kept nor
 /// passed on.
 const DROPPED: [&str; 20] = [
     "accept",
@@ -172,10 +172,16 @@ const DROPPED: [&str; 20] = [
 /// signs anew; a header that is itself the secret is left out. An item is not packed, even where its request was.
 fn stored_headers(headers: &HeaderMap, secret: &[String], is_item: bool, content_type: Option<&str>) -> String {
     let mut kept: Vec<(String, String)> = Vec::with_capacity(headers.len());
+    let connection = headers.get_all(CONNECTION).filter_map(|value| value.to_str().ok());
+    let of_hop: Vec<&str> = connection.flat_map(|value| value.split(',')).map(str::trim).collect();
     for (name, value) in headers {
         let name = name.as_str();
         let ours = name.starts_with("hookonce-") || name.starts_with("x-forwarded-");
-        if ours || DROPPED.contains(&name) || secret.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {
+        if ours
+            || DROPPED.contains(&name)
+            || of_hop.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+            || secret.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+        {
             continue;
         }
         if is_item && (name == "content-encoding" || (name == "content-type" && content_type.is_some())) {

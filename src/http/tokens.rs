@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::port::guest;
 use crate::store::{link::Db, token};
 
 /// What each token that hookonce makes begins with, so that one that leaked can be found by search.
@@ -124,14 +125,6 @@ impl Misses {
         if self.rate.check().is_err() {
             *self.shut_until() = Some(Instant::now() + SHUT_FOR);
         }
-    }
-}
-
-/// The part of an address that one guest has: of IPv6 a /64.
-fn guest(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

@@ -14,13 +14,16 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::{
-    client::legacy::connect::{HttpConnector, dns::Name},
+    client::legacy::connect::{HttpConnector, dns::Name, proxy::Tunnel},
     rt::TokioIo,
 };
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::guard::Guard;
+use super::{
+    Proxy, chain,
+    guard::{Guard, NamedBy, is_public},
+};
 
 pub type Connection = TokioIo<TcpStream>;
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -70,27 +73,90 @@ impl Service<Name> for Known {
     }
 }
 
+/// Connects to a name or address without asking anybody.
+#[derive(Clone)]
+struct Direct(Arc<dyn Network>);
+
+impl Direct {
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
+        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => match self.0.resolve(host.to_owned()).await {
+                Ok(addresses) if addresses.is_empty() => Err(format!("{host:?} has no address").into()),
+                Ok(addresses) => Ok(addresses),
+                Err(error) => Err(format!("{host:?} can't be resolved: {error}").into()),
+            },
+        }
+    }
+
+    async fn dial(&self, addresses: Vec<IpAddr>, port: u16) -> Result<Connection, BoxError> {
+        self.0.dial(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()).await
+    }
+}
+
+impl Service<Uri> for Direct {
+    type Response = Connection;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Connection, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let addresses = this.resolve(uri.host().unwrap_or_default()).await?;
+            this.dial(addresses, port(&uri)).await
+        })
+    }
+}
+
+fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
+}
+
+/// Connects where the guard lets it: to public addresses through the proxy, where there is one.
 #[derive(Clone)]
 pub struct Guarded {
     guard: Arc<Guard>,
-    network: Arc<dyn Network>,
+    proxy: Option<Proxy>,
+    network: Direct,
 }
 
 impl Guarded {
-    pub fn new(guard: Guard, network: Arc<dyn Network>) -> Self {
-        Self { guard: Arc::new(guard), network }
+    pub fn new(guard: Guard, proxy: Option<Proxy>, network: Arc<dyn Network>) -> Self {
+        Self { guard: Arc::new(guard), proxy, network: Direct(network) }
     }
 
     async fn connect(self, uri: Uri) -> Result<Connection, BoxError> {
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => self.network.resolve(host.to_owned()).await.map_err(|error| format!("{host:?} can't be resolved: {error}"))?,
+        let (host, port) = (uri.host().unwrap_or_default(), port(&uri));
+        let is_callers = self.guard.named_by() == NamedBy::Caller;
+        let addresses = match (self.network.resolve(host).await, &self.proxy) {
+            (Ok(addresses), _) => addresses,
+            // A name that only the proxy knows is its to judge; a caller's is not left to it.
+            (Err(_), Some(proxy)) if !is_callers => return self.tunnel(proxy, &format!("{host}:{port}")).await,
+            (Err(error), _) => return Err(error),
         };
         // One address that may not be called is enough: who gives it beside others tries which one is taken.
         addresses.iter().try_for_each(|address| self.guard.check(*address))?;
-        self.network.dial(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()).await
+        match (&self.proxy, addresses.first()) {
+            // What a caller names is what was judged: the proxy is given no name to look up.
+            (Some(proxy), Some(address)) if addresses.iter().all(|address| is_public(*address)) => {
+                let target = if is_callers { SocketAddr::new(*address, port).to_string() } else { format!("{host}:{port}") };
+                self.tunnel(proxy, &target).await
+            }
+            _ => self.network.dial(addresses, port).await,
+        }
+    }
+
+    async fn tunnel(&self, proxy: &Proxy, target: &str) -> Result<Connection, BoxError> {
+        let mut tunnel = Tunnel::new(proxy.uri.clone(), self.network.clone());
+        if let Some(authorization) = &proxy.authorization {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        let opened = tunnel.call(format!("http://{target}").parse()?).await;
+        opened.map_err(|error| format!("egress.proxy {}: {}", proxy.uri, chain(&error)).into())
     }
 }
 

@@ -40,6 +40,10 @@ impl Guard {
         Self { rules, named_by }
     }
 
+    pub fn named_by(&self) -> NamedBy {
+        self.named_by
+    }
+
     pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
         let reached = address.to_canonical();
         let within = |nets: &[IpNet], address: IpAddr| nets.iter().any(|net| net.contains(&address));
@@ -77,7 +81,7 @@ fn is_metadata(address: IpAddr) -> bool {
 
 /// Whether anybody on the Internet may have this address: the special-purpose registries of IANA (RFC 6890 and its updates), those that
 /// carry another address (6to4, Teredo, NAT64) among them. Of IPv6 nothing but 2000::/3 is given out.
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();

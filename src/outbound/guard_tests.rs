@@ -12,18 +12,24 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Request;
-use http_body_util::Full;
-
-use super::{
-    Client, Limits, blocked, client_on,
-    connect::{Connection, Network},
-    guard::{Guard, NamedBy, Rules},
+use http::{HeaderValue, Request, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
 };
 
-/// Knows some names, connects to nothing.
+use super::{
+    Client, Egress, Limits, Proxy, blocked, chain, client_on,
+    connect::{Connection, Network},
+    guard::{NamedBy, Rules},
+};
+
+/// Knows some names, connects to nothing, or to this one address whatever is asked for.
 #[derive(Default)]
 struct Pretended {
+    diverted_to: Option<SocketAddr>,
     looked_up: AtomicUsize,
     dialled: Mutex<Vec<SocketAddr>>,
 }
@@ -41,6 +47,7 @@ impl Network for Pretended {
             "localhost" | "localhost.localdomain" => &["127.0.0.1", "::1"],
             "metadata.google.internal" => &["169.254.169.254"],
             "handler.internal" => &["10.20.30.40"],
+            "proxy.internal" => &["10.9.9.9"],
             // As getaddrinfo reads them where nothing has brought them into one form.
             "0x7f.1" | "2130706433" | "017700000001" | "127.1" => &["127.0.0.1"],
             "0xa9fea9fe" | "2852039166" => &["169.254.169.254"],
@@ -52,7 +59,8 @@ impl Network for Pretended {
 
     fn dial(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'static, Result<Connection, Box<dyn std::error::Error + Send + Sync>>> {
         self.dialled.lock().expect("no panic").extend(addresses);
-        Box::pin(async { Err("nothing is called here".into()) })
+        let Some(address) = self.diverted_to else { return Box::pin(async { Err("nothing is called here".into()) }) };
+        Box::pin(async move { Ok(TokioIo::new(TcpStream::connect(address).await?)) })
     }
 }
 
@@ -64,10 +72,13 @@ struct World {
 impl World {
     fn new(named_by: NamedBy, allow: &[&str], deny: &[&str]) -> Self {
         let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().expect("a range")).collect();
-        let guard = Guard::new(named_by, Rules { allow: nets(allow), deny: nets(deny) });
-        let network = Arc::new(Pretended::default());
+        Self::leaving(named_by, Egress { rules: Rules { allow: nets(allow), deny: nets(deny) }, proxy: None }, None)
+    }
+
+    fn leaving(named_by: NamedBy, egress: Egress, diverted_to: Option<SocketAddr>) -> Self {
+        let network = Arc::new(Pretended { diverted_to, ..Pretended::default() });
         let limits = Limits { connect_timeout: Duration::from_secs(1), idle_for: Duration::from_secs(1), idle_max: 0 };
-        Self { network: network.clone(), client: client_on(network, &limits, guard, Vec::new()).expect("a client") }
+        Self { network: network.clone(), client: client_on(network, &limits, named_by, &egress, Vec::new()).expect("a client") }
     }
 
     /// What was dialled for this URL, and whether the guard is why there is no connection.
@@ -216,4 +227,69 @@ async fn the_settings_allow_and_deny_ranges() {
     let own = World::new(NamedBy::Settings, &[], &["10.20.0.0/16"]);
     assert_eq!(own.call("http://handler.internal/").await, (Vec::new(), true));
     assert_eq!(own.call("http://[64:ff9b::10.20.0.1]/").await, (Vec::new(), true));
+}
+
+fn by_proxy() -> Egress {
+    let authorization = Some(HeaderValue::from_static("Basic dTpw"));
+    Egress { rules: Rules::default(), proxy: Some(Proxy { uri: Uri::from_static("http://proxy.internal:3128"), authorization }) }
+}
+
+#[tokio::test]
+async fn a_proxy_gets_what_is_public_and_nothing_hostile() {
+    const PROXY: &str = "10.9.9.9:3128";
+    let caller = World::leaving(NamedBy::Caller, by_proxy(), None);
+    for url in HOSTILE {
+        assert_eq!(caller.call(url).await, (Vec::new(), true), "{url}");
+    }
+    assert_eq!(caller.call("https://public.example/").await, (vec![PROXY.to_owned()], false));
+    // It is not for a proxy to find out what a caller's name stands for.
+    assert_eq!(caller.call("https://known-to-the-proxy.example/").await, (Vec::new(), false));
+    let own = World::leaving(NamedBy::Settings, by_proxy(), None);
+    for (url, dialled) in [
+        ("https://public.example/", PROXY),
+        ("https://known-to-the-proxy.example/", PROXY),
+        ("http://handler.internal/", "10.20.30.40:80"),
+        ("http://127.0.0.1:3000/", "127.0.0.1:3000"),
+    ] {
+        assert_eq!(own.call(url).await, (vec![dialled.to_owned()], false), "{url}");
+    }
+    assert_eq!(own.call("http://169.254.169.254/").await, (Vec::new(), true));
+}
+
+/// Opens one tunnel or not, then answers as whoever is behind it; what it was asked.
+async fn proxy(listener: TcpListener, says: &str) -> String {
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    let mut asked = String::new();
+    for answer in [says, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"] {
+        let mut bytes = [0; 1024];
+        let count = stream.read(&mut bytes).await.expect("a request");
+        asked += &String::from_utf8_lossy(&bytes[..count]);
+        stream.write_all(answer.as_bytes()).await.expect("an answer");
+    }
+    asked
+}
+
+#[tokio::test]
+async fn a_tunnel_leads_to_what_was_judged() {
+    for (named_by, target) in [(NamedBy::Caller, "93.184.215.14:80"), (NamedBy::Settings, "public.example:80")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let world = World::leaving(named_by, by_proxy(), Some(listener.local_addr().expect("an address")));
+        let request = Request::get("http://public.example/hook").body(Full::default()).expect("a request");
+        let (asked, answer) = tokio::join!(proxy(listener, "HTTP/1.1 200 Connected\r\n\r\n"), world.client.request(request));
+        let body = answer.expect("an answer").into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body, "ok");
+        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Basic dTpw\r\n\r\n");
+        assert!(asked.starts_with(&format!("{head}GET /hook HTTP/1.1\r\n")), "{asked}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let world = World::leaving(NamedBy::Settings, by_proxy(), Some(listener.local_addr().expect("an address")));
+    let request = Request::get("http://public.example/").body(Full::default()).expect("a request");
+    let refused = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.read(&mut [0; 1024]).await;
+        stream.write_all(b"HTTP/1.1 407 No\r\n\r\n").await.expect("an answer");
+    };
+    let ((), error) = tokio::join!(refused, world.client.request(request));
+    let said = chain(&error.expect_err("no tunnel"));
+    assert!(said.contains("egress.proxy http://proxy.internal:3128/: tunnel error: proxy authorization required"), "{said}");
 }

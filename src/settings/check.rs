@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
 
-use super::{Auth, Destination, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
+use super::{Auth, Destination, Egress, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
 
 /// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
@@ -44,6 +44,7 @@ pub(super) fn check(
 ) -> Vec<(String, String)> {
     let mut check = Check { broken, lookup, problems: Vec::new() };
     check.ingress(settings);
+    check.egress(&settings.egress);
     check.admin_and_database(settings);
     check.relay(settings);
     check.ledger(settings);
@@ -113,6 +114,22 @@ impl Check<'_> {
         }
     }
 
+    fn egress(&mut self, egress: &Egress) {
+        if let Some(url) = &egress.proxy {
+            let is_proxy = |url: Url| url.scheme() == "http" && url.has_host() && url.path() == "/" && url.query().is_none();
+            let has_user = Url::parse(url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+            if has_user {
+                self.problem(
+                    "egress.proxy",
+                    "has a user or password: leave them out and write proxy_basic = { env = \"NAME\" }, whose value is user:password",
+                );
+            } else if !Url::parse(url).is_ok_and(is_proxy) {
+                self.problem("egress.proxy", "is no proxy: write \"http://HOST:PORT\"");
+            }
+        }
+        egress.proxy_basic.iter().for_each(|secret| self.secret("egress.proxy_basic", secret));
+    }
+
     fn auth(&mut self, at: &str, auth: &Auth) {
         let ways = [auth.bearer.is_some(), auth.basic.is_some(), auth.header.is_some()].into_iter().filter(|is_set| *is_set).count();
         if ways != 1 || auth.header.is_some() != auth.value.is_some() {
@@ -138,6 +155,8 @@ impl Check<'_> {
         let ingress = &settings.ingress;
         self.between("ingress.workers", ingress.workers as u64, 1, 256);
         self.between("ingress.connections_max", ingress.connections_max as u64, 1, 1_000_000);
+        self.between("ingress.connections_per_address_max", ingress.connections_per_address_max as u64, 0, 1_000_000);
+        self.between("ingress.rate_per_address", u64::from(ingress.rate_per_address), 0, 1_000_000);
         self.size_between("ingress.body_max", ingress.body_max, 1, 256 * MIB);
         self.period("ingress.head_timeout", ingress.head_timeout);
         self.period("ingress.body_timeout", ingress.body_timeout);

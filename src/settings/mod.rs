@@ -57,6 +57,9 @@ pub struct Ingress {
     pub public_url: Option<String>,
     pub workers: usize,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    /// Requests a second; 0: unbounded.
+    pub rate_per_address: u32,
     pub body_max: ByteSize,
     pub head_timeout: Period,
     pub body_timeout: Period,
@@ -134,6 +137,10 @@ pub struct Breaker {
 pub struct Egress {
     pub allow: Vec<Network>,
     pub deny: Vec<Network>,
+    /// The URL of an HTTP proxy for what is public.
+    pub proxy: Option<String>,
+    /// Its "user:password".
+    pub proxy_basic: Option<SecretRef>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -103,6 +103,8 @@ fn every_problem_of_a_file_is_reported_at_once() {
         [sources."a b"]
         provider = "hmac"
         secret = "x"
+        [egress]
+        proxy = "https://proxy"
         [destinations.billing]
         url = "ftp://example.com"
         retry = { attempts_max = -1 }
@@ -119,6 +121,7 @@ fn every_problem_of_a_file_is_reported_at_once() {
             "file: colour: unknown key: here are known admin, database, destinations, egress, gateways, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
             "file: destinations.billing.retry.attempts_max: is -1, expected a whole number, zero or above",
             "file: destinations.billing.url: must start with http:// or https://",
+            "file: egress.proxy: is no proxy: write \"http://HOST:PORT\"",
             "file: ingress.bind: invalid socket address syntax",
             "file: ingress.body_max: 5 has no unit: write a size such as \"1MiB\"",
             "file: ingress.workers: is a string, expected a whole number, zero or above",
@@ -421,7 +424,9 @@ fn the_references_examples_are_right() {
     let is_example = |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
     let line = |line: &'static str| line.strip_prefix("# ").filter(is_example).unwrap_or(line);
     let text: Vec<&str> = include_str!("../../config/default.toml").lines().map(line).collect();
-    let environment = [("DATABASE_URL", "postgres://localhost/x"), ("STRIPE_WEBHOOK_SECRET", "whsec_a"), ("BILLING_TOKEN", "t")];
+    let database = ("DATABASE_URL", "postgres://localhost/x");
+    let secrets = [("STRIPE_WEBHOOK_SECRET", "whsec_a"), ("BILLING_TOKEN", "t"), ("PROXY_USER_AND_PASSWORD", "u:p")];
+    let environment: Vec<_> = secrets.into_iter().chain([database]).collect();
     let found = problems(&text.join("\n"), &environment);
     let missing_files: Vec<_> = found.iter().filter(|problem| problem.contains(": can't read /run/secrets/")).collect();
     assert_eq!((missing_files.len(), found.len()), (3, 3), "{found:#?}");

@@ -187,7 +187,7 @@ async fn the_real_client_is_bounded_and_follows_nothing() {
     assert_eq!(get().await, Err(Missing::Unavailable));
     assert_eq!(get().await, Err(Missing::Unavailable));
     let asked = handler.count();
-    let plain = HttpFetch::new().expect("a client").fetch(handler.url(), None).await;
+    let plain = HttpFetch::new(None).expect("a client").fetch(handler.url(), None).await;
     assert_eq!((plain, handler.count()), (Err(Missing::Unavailable), asked), "nothing is fetched without TLS");
 }
 

@@ -5,6 +5,7 @@ mod app;
 mod client;
 mod command_line;
 mod conflicts;
+mod connections;
 mod crashes;
 mod database_commands;
 mod destinations;

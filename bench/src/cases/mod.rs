@@ -7,6 +7,7 @@ mod ledger;
 mod peers;
 mod relay;
 mod repeats;
+mod stalled;
 mod table_size;
 mod versions;
 
@@ -15,7 +16,7 @@ use anyhow::bail;
 use crate::{Bench, report::Case};
 
 /// In the order of a run: what matters most first, for a run that is cut short.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "first-seen",
     "repeats",
     "repeats-cold",
@@ -29,12 +30,13 @@ pub const NAMES: [&str; 14] = [
     "table-size",
     "snapshot",
     "variants",
+    "stalled",
     "versions",
 ];
 
 /// Those that are measured only where they are asked for.
 pub fn is_extra(name: &str) -> bool {
-    name == "versions"
+    matches!(name, "stalled" | "versions")
 }
 
 pub async fn run(bench: &Bench, name: &str) -> anyhow::Result<Case> {
@@ -51,6 +53,7 @@ pub async fn run(bench: &Bench, name: &str) -> anyhow::Result<Case> {
         "destinations" => relay::run_destinations(bench).await,
         "table-size" => table_size::run(bench).await,
         "snapshot" => relay::run_snapshot(bench).await,
+        "stalled" => stalled::run(bench).await,
         "versions" => versions::run(bench).await,
         "variants" => first_seen::run_variants(bench).await,
         _ => bail!("there is no case {name}"),

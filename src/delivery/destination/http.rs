@@ -17,10 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery::outcome::{Answer, Failure, retry_after},
-    outbound::{
-        self, chain,
-        guard::{Guard, NamedBy, Rules},
-    },
+    outbound::{self, Egress, chain, guard::NamedBy},
     provider::standard::Signer,
     settings::{Auth, SecretRef},
     store::handoff::{Leased, RelayEvent},
@@ -43,12 +40,21 @@ impl Address {
     }
 }
 
+/// "user:password" as a header's value (RFC 7617).
+pub fn basic(pair: &SecretRef) -> Result<HeaderValue, String> {
+    let pair = pair.read()?;
+    let mut value =
+        HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair.expose_secret()))).map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// The header that a handler knows hookonce by.
 pub fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
     let read = |secret: &SecretRef| secret.read().map(|secret| secret.expose_secret().to_owned());
     let (name, value) = match auth {
         Auth { bearer: Some(token), .. } => (AUTHORIZATION, format!("Bearer {}", read(token)?)),
-        Auth { basic: Some(pair), .. } => (AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(read(pair)?))),
+        Auth { basic: Some(pair), .. } => return Ok((AUTHORIZATION, basic(pair)?)),
         Auth { header: Some(name), value: Some(value), .. } => {
             (HeaderName::try_from(name).map_err(|error| format!("auth.header: {error}"))?, read(value)?)
         }
@@ -79,10 +85,10 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(egress: &Rules) -> Result<Self, rustls::Error> {
+    pub fn new(egress: &Egress) -> Result<Self, rustls::Error> {
         let client = |named_by, idle_max| {
             let limits = outbound::Limits { connect_timeout: Duration::from_secs(10), idle_for: Duration::from_secs(60), idle_max };
-            outbound::client(&limits, Guard::new(named_by, egress.clone()), Vec::new())
+            outbound::client(&limits, named_by, egress, Vec::new())
         };
         Ok(Self { settings: client(NamedBy::Settings, usize::MAX)?, callers: client(NamedBy::Caller, 0)? })
     }

@@ -1,0 +1,152 @@
+//! A port: what listens, how many may come, how long they may take. Which paths there are is others' concern.
+
+mod addresses;
+mod connections;
+mod framing;
+mod stream;
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsRawFd as _,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_http::{
+    ConnectionType, HttpService, Request, Response,
+    body::{BoxBody, MessageBody},
+    error::DispatchError,
+    header::HeaderMap,
+};
+use actix_server::{Server, ServerHandle};
+use actix_service::{
+    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+};
+use actix_web::{
+    App, Error,
+    dev::{AppConfig, ServiceRequest, ServiceResponse},
+    http::header,
+};
+use tokio::{net::TcpStream, task::JoinHandle};
+
+pub use self::addresses::{Rates, guest};
+use self::{
+    connections::Connections,
+    stream::{Exchange, Times, Watched},
+};
+
+/// How long a sender may take to close a connection that is closed here.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Who takes nothing of an answer for so long has gone.
+const STALLED_FOR: Duration = Duration::from_secs(60);
+
+/// Every bound of a port.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub workers: usize,
+    pub connections_max: usize,
+    /// 0: as many as there may be in all.
+    pub connections_per_address_max: usize,
+    pub head_timeout: Duration,
+    /// None where whoever reads a body bounds it.
+    pub body_timeout: Option<Duration>,
+    pub keep_alive: Duration,
+    /// How long a stop waits for the requests that have begun.
+    pub stop_seconds: u64,
+}
+
+/// A server that runs.
+pub type Running = (ServerHandle, JoinHandle<io::Result<()>>);
+
+/// Serves what `factory` makes for each worker; where it is bound.
+pub fn serve<F, S, B>(listener: TcpListener, bounds: &Bounds, factory: F) -> io::Result<(SocketAddr, Running)>
+where
+    F: Fn() -> S + Clone + Send + 'static,
+    S: ServiceFactory<Request, Config = ()> + 'static,
+    S::Response: Into<Response<B>>,
+    S::Error: Into<Response<BoxBody>>,
+    S::InitError: fmt::Debug,
+    B: MessageBody + 'static,
+{
+    let address = listener.local_addr()?;
+    let connections = Connections::new(bounds.connections_max, bounds.connections_per_address_max);
+    let builder = Server::build()
+        .workers(bounds.workers)
+        // A new connection is to come in where others can go; where none can, it waits to be accepted.
+        .max_concurrent_connections(bounds.connections_max.saturating_add(1))
+        .shutdown_timeout(bounds.stop_seconds)
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let (head_timeout, keep_alive) = (bounds.head_timeout, bounds.keep_alive);
+    let times = Times { head: head_timeout, body: bounds.body_timeout, stalled: STALLED_FOR };
+    let service = move || {
+        let (connections, stopping) = (connections.clone(), stopping.clone());
+        let stopping = move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        };
+        let http = HttpService::build()
+            .client_request_timeout(head_timeout)
+            .keep_alive(keep_alive)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .graceful_shutdown_signal(stopping)
+            .on_connect_ext(|connection: &Watched, data| {
+                data.insert(connection.exchange());
+            })
+            .h1(apply_fn_factory(factory(), |request: Request, service: &S::Service| {
+                let exchange = request.conn_data::<Rc<Exchange>>().cloned();
+                let answer = service.call(request);
+                answered(exchange, answer)
+            }));
+        fn_service(move |stream: TcpStream| std::future::ready(enter(&connections, stream, times))).and_then(http)
+    };
+    let server = builder.listen("port", listener, service)?.run();
+    Ok((address, (server.handle(), tokio::spawn(server))))
+}
+
+fn enter(connections: &Arc<Connections>, stream: TcpStream, times: Times) -> Result<(Watched, Option<SocketAddr>), DispatchError> {
+    let peer = stream.peer_addr()?;
+    let seat =
+        connections.enter(stream.as_raw_fd(), peer.ip()).map_err(|connections::Full| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+    Ok((Watched::new(stream, seat, times), Some(peer)))
+}
+
+/// The answer; where it is there before its request is, the connection ends with it, and it says so.
+async fn answered<R, B, E>(exchange: Option<Rc<Exchange>>, answer: impl Future<Output = Result<R, E>>) -> Result<Response<B>, E>
+where
+    R: Into<Response<B>>,
+{
+    if let Some(exchange) = &exchange {
+        exchange.take();
+    }
+    let mut response: Response<B> = answer.await?.into();
+    if exchange.is_some_and(|exchange| exchange.answer()) {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
+}
+
+/// An application as a port serves it.
+pub fn web<T, B>(
+    app: App<T>,
+) -> impl ServiceFactory<Request, Config = (), Response = ServiceResponse<B>, Error = Response<BoxBody>, InitError = ()>
+where
+    T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<B>, Error = Error, InitError = ()> + 'static,
+    B: MessageBody + 'static,
+{
+    map_config(app.into_factory().map_err(|error: Error| error.error_response().into()), |()| AppConfig::default())
+}
+
+/// Headers of which there is to be one, since it is not for us to choose: a proxy in front may have looked at the other.
+const ONCE: [header::HeaderName; 2] = [header::AUTHORIZATION, header::CONTENT_ENCODING];
+
+/// One of `ONCE` that comes twice.
+pub fn ambiguous(headers: &HeaderMap) -> Option<header::HeaderName> {
+    // Nearly always there are as many names as headers.
+    if headers.len() == headers.len_keys() {
+        return None;
+    }
+    ONCE.into_iter().find(|name| headers.get_all(name).nth(1).is_some())
+}
