@@ -144,7 +144,7 @@ impl Application {
             keyring: keyring(fetch, &egress(&settings)?)?,
             clock: shared.clock.clone(),
             tail: shared.tail.clone(),
-            public_url: settings.ingress.public_url.clone(),
+            public_url: settings.ingress.public_url.as_deref().map(str::to_owned),
             body_timeout: settings.ingress.body_timeout.0,
             rates: Rates::new(settings.ingress.rate_per_address),
             reading: Reading::new(settings.ingress.queue_bytes_max.bytes()),

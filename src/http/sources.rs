@@ -97,7 +97,7 @@ impl Sources {
                         on_conflict: source.on_conflict.unwrap_or_else(|| verifier.on_conflict()),
                         replay_guard: source.replay_guard,
                         secret_headers: verifier.secret_headers().map(str::to_owned).collect(),
-                        url: source.url.clone(),
+                        url: source.url.as_deref().map(str::to_owned),
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
                         bare_answers: verifier.scheme().spec.bare_answers,
                         verifier: Arc::new(verifier),

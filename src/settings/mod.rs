@@ -23,7 +23,7 @@ pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec};
 pub use show::{nearest, schema, shown};
-pub use value::{ByteSize, Network, Period, SecretRef, without_password};
+pub use value::{ByteSize, Network, Period, SecretRef, UrlText, without_password};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -53,8 +53,7 @@ pub struct Settings {
 #[schemars(deny_unknown_fields)]
 pub struct Ingress {
     pub bind: SocketAddr,
-    #[serde(serialize_with = "value::serialize_url")]
-    pub public_url: Option<String>,
+    pub public_url: Option<UrlText>,
     pub workers: usize,
     pub connections_max: usize,
     pub connections_per_address_max: usize,
@@ -235,8 +234,7 @@ pub struct Source {
     #[serde(default)]
     pub replay_guard: ReplayGuard,
     /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
-    #[serde(serialize_with = "value::serialize_url")]
-    pub url: Option<String>,
+    pub url: Option<UrlText>,
     /// What the provider's handshake is asked for (Meta); default: any of the secrets.
     pub verify_token: Option<SecretRef>,
     /// The secret comes in the provider's handshake (Asana, Notion): the first is kept in the database.

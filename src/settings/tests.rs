@@ -346,7 +346,7 @@ fn no_secret_is_ever_shown() {
     }
     let text = "[ingress]\npublic_url = \"https://user:topsecret@x\"\n[sources.t]\nprovider = \"twilio\"\nsecret = \"x\"\nurl = \"https://user:topsecret@x/t\"";
     let with_urls = load_text(text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
-    for text in [shown(&with_urls.settings), serde_json::to_string(&with_urls.settings).unwrap()] {
+    for text in [format!("{with_urls:?}"), shown(&with_urls.settings), serde_json::to_string(&with_urls.settings).unwrap()] {
         assert!(text.contains("https://user:***@x/t") && !text.contains("topsecret"), "{text}");
     }
     let said = problems("[destinations.d]\nurl = \"https://user:topsecret@x\"", &[]).join("\n");

@@ -147,8 +147,28 @@ pub fn without_password(url: &str) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn serialize_url<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    url.as_deref().map(without_password).serialize(serializer)
+/// A URL to the letter, as it may be signed; its password is shown nowhere.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct UrlText(String);
+
+impl std::ops::Deref for UrlText {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for UrlText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        without_password(self).fmt(f)
+    }
+}
+
+impl Serialize for UrlText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        without_password(self).serialize(serializer)
+    }
 }
 
 /// Addresses, written "10.0.0.0/8" (CIDR, RFC 4632), "fd00::/8" or as one address.
