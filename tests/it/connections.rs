@@ -152,6 +152,24 @@ async fn what_a_proxy_may_read_otherwise_is_400_and_the_end() {
     app.app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_too_many_lines_or_bytes_is_refused() {
+    let api = FakeApi::start(Vec::new()).await;
+    let app = spawn(&api, "").await;
+    let many: String = (0..100).map(|n| format!("x-{n}: y\r\n")).collect();
+    let long = format!("x: {}\r\n", "y".repeat(140_000));
+    for (port, address) in ports(&app) {
+        for head in [&many, &long] {
+            let answer = until_closed(&mut send(address, &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{head}\r\n")).await).await;
+            // Closed in the middle of what was sent, the answer may be lost on its way.
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{port}: {answer}");
+        }
+    }
+    assert_eq!(api.count(), 0);
+    assert_eq!(app.github("d-1", "{}").await.word(), "accepted");
+    app.app.stop().await;
+}
+
 /// A sender names a header as its connection's own: it is not the handler's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_connection_names_stays_on_it() {

@@ -352,6 +352,24 @@ async fn a_full_queue_is_503_with_retry_after_and_loses_nothing() {
     app.app.stop().await;
 }
 
+/// Who sent it no longer waits: it is recorded with the others all the same, and nothing stays open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_goes_away_leaves_a_whole_batch() {
+    let app = spawn_app(&config(&[])).await;
+    let held = hold(&app).await;
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    tokio::select! {
+        said = app.stripe("evt_gone", "x") => panic!("it was answered: {said:?}"),
+        () = app.until(waits, 1) => {}
+    }
+    held.release().await;
+    assert_eq!(app.stripe("evt_after", "x").await.word(), "accepted");
+    app.until("select count(*) from event", 2).await;
+    let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
+    app.until(open, 0).await;
+    app.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_does_not_answer_is_503_after_the_sources_budget() {
     let config = config(&[]).replace("provider = \"stripe\"", "provider = \"stripe\"\nack_budget = \"100ms\"");

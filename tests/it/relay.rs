@@ -220,3 +220,32 @@ async fn a_changed_destination_is_used_after_a_reload_and_a_broken_reload_change
     assert_eq!(old.count(), 2);
     app.app.stop().await;
 }
+
+/// A handler that says yes and then has no end: what is kept is bounded. One whose answer only trickles is given up in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_without_an_end_is_cut_off() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let handler = tokio::spawn(async move {
+        for piece in [vec![b'x'; 1 << 16], b"x".to_vec()] {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+            while stream.write_all(&chunk).await.is_ok() {
+                tokio::task::yield_now().await;
+                if piece.len() == 1 {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            }
+        }
+    });
+    let app = spawn_app(&config(&[("h", &url, "timeout = \"500ms\"")])).await;
+    app.stripe("evt_1", "x").await;
+    app.until("select count(*) from attempt where status = 200 and length(response) = 4096", 1).await;
+    app.stripe("evt_2", "x").await;
+    app.until("select count(*) from attempt where error = 'timeout'", 1).await;
+    app.app.stop().await;
+    handler.abort();
+}
