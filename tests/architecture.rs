@@ -316,6 +316,24 @@ fn tests_that_the_documents_name_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
+/// The numbers between the first and the last migration that no file has and the folder's README does not name.
+fn unexplained_gaps(names: &[&str], readme: &str) -> Vec<String> {
+    let number = |name: &&str| name.split_once('_').filter(|(_, rest)| rest.ends_with(".sql"))?.0.parse::<u32>().ok();
+    let used: BTreeSet<u32> = names.iter().filter_map(number).collect();
+    let all = 1..=used.last().copied().unwrap_or(0);
+    all.filter(|n| !used.contains(n)).map(|n| format!("{n:04}")).filter(|n| !readme.contains(n.as_str())).collect()
+}
+
+#[test]
+fn gaps_in_the_migrations_numbers_are_explained() {
+    let all = files("migrations");
+    let names: Vec<&str> = all.iter().filter_map(|(name, _)| name.strip_prefix("migrations/")).collect();
+    let readme = fs::read_to_string(root().join("migrations/README.md")).unwrap();
+    assert!(names.len() > 5, "the migrations were not read");
+    assert_eq!(unexplained_gaps(&names, &readme), Vec::<String>::new(), "say in migrations/README.md why there is none");
+    assert_eq!(unexplained_gaps(&["0001_a.sql", "0003_b.sql", "README.md"], ""), ["0002"]);
+}
+
 #[test]
 fn the_test_sees_what_it_is_to_see() {
     let faults = |file: &str, text: &str| import_faults(file, text).len();
