@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod batcher;
 mod commits;
+pub mod dropped_types;
 pub mod error;
 pub mod explain;
 pub mod health;

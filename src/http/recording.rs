@@ -60,6 +60,9 @@ const LONE_KEY_SECONDS: f64 = 3600.0;
 
 fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
     let id = Uuid::now_v7();
+    if let Some(why) = part.type_dropped() {
+        source.dropped_types.note(&source.name, why);
+    }
     let key = part.event_key().filter(|_| part.dedup() != Dedup::None);
     let window_seconds = source.window.as_secs_f64();
     let event = NewEvent {

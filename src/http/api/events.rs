@@ -70,9 +70,19 @@ pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<H
             "body_digest": hex::encode(&original.body_digest),
         });
     }
+    if let Some(why) = type_dropped(&state, &event) {
+        answer["type_dropped"] = why.into();
+    }
     let (name, body) = text_or_base64("body", event.body);
     answer[name] = body.into();
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// Why the event has no type though its request said one, as its source would tell by now.
+fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'static str> {
+    let sources = state.ingress.sources.load();
+    let source = sources.get(&event.source).filter(|_| event.event_type.is_none())?;
+    source.verifier.told_of_stored(&event.headers, event.body.clone().into(), event.original_id.is_some())?.type_dropped()
 }
 
 /// Bytes for JSON: as text under `name` where they are UTF-8, else in base64 under `name_base64`.
