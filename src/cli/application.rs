@@ -78,6 +78,8 @@ pub struct Parts {
     pub tail: Tail,
     /// How providers' keys are fetched; None for as the world is.
     pub fetch: Option<Arc<dyn Fetch>>,
+    /// Told where the admin port is bound before the node says that it is ready.
+    pub announce: Box<dyn FnOnce(SocketAddr) + Send>,
     /// Lets tests leave the background roles out and call them step by step.
     pub background: bool,
 }
@@ -127,7 +129,7 @@ fn sources_of(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret], l
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
         raise_open_files();
-        let Parts { settings, database_url, token, clock, tail, fetch, background: run_background } = parts;
+        let Parts { settings, database_url, token, clock, tail, fetch, announce, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
         let options = link::options(&database_url).context("database.url is not a postgres:// URL")?;
         let pool = open_pool(&options, &settings).await?;
@@ -153,8 +155,7 @@ impl Application {
             retired: ArcSwap::default(),
         });
         let readiness = Readiness::default();
-        let mut probe = Probe::new(shared.pool.clone(), writing.clone(), recorder.clone());
-        readiness.set(probe.is_well().await);
+        let (probe, is_well) = shared.probe(&writing, &recorder).await;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
@@ -163,6 +164,8 @@ impl Application {
         let (admin, admin_server) = serve_admin(&settings.load(), &state, &ledger_calls, &readiness)?;
         let (ledger, ledger_server) = serve_ledger(&settings.load(), &state, &ledger_calls, &readiness)?.unzip();
         let (gateways, gateway_servers) = serve_gateways(&settings.load(), &shared.pool, &ledger_calls)?;
+        announce(admin);
+        readiness.set(is_well);
         let background = TaskTracker::new();
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
@@ -170,7 +173,6 @@ impl Application {
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
-        let servers = [public_server, admin_server];
         let Shared { pool, stopping, closing, .. } = shared;
         Ok(Self {
             public,
@@ -184,7 +186,7 @@ impl Application {
             ingress,
             recorder,
             readiness,
-            servers,
+            servers: [public_server, admin_server],
             ledger_server,
             ledger_calls,
             gateway_servers,
@@ -332,6 +334,13 @@ impl Shared {
         let relays = Relays::new(context, settings.relay.clone());
         relays.apply(settings).map_err(anyhow::Error::msg)?;
         Ok((relays, task))
+    }
+
+    /// The probe, and what it found at the first look.
+    async fn probe(&self, dialer: &Dialer, recorder: &Arc<Recorder>) -> (Probe, bool) {
+        let mut probe = Probe::new(self.pool.clone(), dialer.clone(), recorder.clone());
+        let is_well = probe.is_well().await;
+        (probe, is_well)
     }
 
     fn start_ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> (web::Data<Ledger>, Vec<JoinHandle<()>>) {
