@@ -155,7 +155,7 @@ impl Application {
             retired: ArcSwap::default(),
         });
         let readiness = Readiness::default();
-        let (probe, is_well) = shared.probe(&writing, &recorder).await;
+        let (probe, is_well) = shared.probe(&writing, &recorder, &readiness, &settings).await;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
@@ -169,7 +169,7 @@ impl Application {
         let background = TaskTracker::new();
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
-            roles.spawn_on(&background, probe.watch(readiness.clone(), shared.stopping.clone()));
+            roles.spawn_on(&background, probe.watch(shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
@@ -337,8 +337,9 @@ impl Shared {
     }
 
     /// The probe, and what it found at the first look.
-    async fn probe(&self, dialer: &Dialer, recorder: &Arc<Recorder>) -> (Probe, bool) {
-        let mut probe = Probe::new(self.pool.clone(), dialer.clone(), recorder.clone());
+    async fn probe(&self, dialer: &Dialer, recorder: &Arc<Recorder>, readiness: &Readiness, settings: &Settings) -> (Probe, bool) {
+        let (clock, skew_max) = (self.clock.clone(), settings.database.clock_skew_max.0);
+        let mut probe = Probe::new(self.pool.clone(), dialer.clone(), recorder.clone(), clock, readiness.clone(), skew_max);
         let is_well = probe.is_well().await;
         (probe, is_well)
     }

@@ -21,6 +21,7 @@ pub mod recorder;
 pub mod recording;
 pub mod rejections;
 mod rewritten;
+pub mod skew;
 pub mod sources;
 pub mod state;
 pub mod tokens;

@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod client;
+mod clocks;
 mod command_line;
 mod conflicts;
 mod crashes;

@@ -12,6 +12,7 @@ use super::parameters::{Window, next, page_rows};
 use crate::{
     event::TypeGlob,
     http::{error::ApiError, state::AdminState},
+    ids,
     store::{
         conflict::{self, ConflictFilter},
         search::{self, DeliveryFilter, EventFilter},
@@ -35,7 +36,7 @@ pub struct ListQuery {
 pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, state.clock.unix_ms())?;
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
     let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
     let filter = EventFilter { source: query.source, type_like, from, below };
     let events = search::events(&state.pool, &filter, limit).await?;
