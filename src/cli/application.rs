@@ -56,8 +56,8 @@ use crate::{
         handoff::Handoff,
         inbox,
         learnt::LearntSecret,
-        link::{self, Db, Dialer},
-        retention, schema,
+        link::{Db, Dialer},
+        retention, schema, tls,
     },
     tail::Tail,
     telemetry::tell_malformed,
@@ -110,6 +110,8 @@ pub struct Application {
     stopping: CancellationToken,
     /// Ends the admin port's streams.
     closing: CancellationToken,
+    /// What stands between here and the database, where something does.
+    _reached: tls::Reached,
 }
 
 /// What is wrong with a source or provider, as one text.
@@ -131,14 +133,13 @@ impl Application {
         raise_open_files();
         let Parts { settings, database_url, token, clock, tail, fetch, announce, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
-        let options = link::options(&database_url).context("database.url is not a postgres:// URL")?;
-        let pool = open_pool(&options, &settings).await?;
+        let (reached, pool) = open_pool(&database_url, &settings).await?;
         let (learnt, look_back) = left_before(&pool, &settings).await?;
         let sources = ArcSwap::from_pointee(sources_of(&settings, &catalog, &learnt, look_back)?);
         let (learning, shared) = (Learning::new(pool.clone(), learnt), Shared::new(pool, clock, tail));
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
-        let (relays, finisher) = shared.start_relays(&options, &handoff, &settings)?;
-        let writing = schema::for_few_statements(&options);
+        let (relays, finisher) = shared.start_relays(&reached.options, &handoff, &settings)?;
+        let writing = schema::for_few_statements(&reached.options);
         let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
             sources,
@@ -191,6 +192,7 @@ impl Application {
             ledger_calls,
             gateway_servers,
             ledger_writers,
+            _reached: reached,
             finisher,
             background,
             stopping,
@@ -276,12 +278,14 @@ fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
 }
 
 /// Connects, checks that the server keeps its promises, and brings the schema up to date.
-async fn open_pool(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<Db> {
-    let pool = schema::pool(options, settings.database.connections_max);
-    schema::check(&pool, settings.database.allow_fsync_off).await.context("can't use the database (database.url)")?;
+async fn open_pool(url: &str, settings: &Settings) -> anyhow::Result<(tls::Reached, Db)> {
+    const UNUSABLE: &str = "can't use the database (database.url)";
+    let reached = tls::reach(url).await.context(UNUSABLE)?;
+    let pool = schema::pool(&reached.options, settings.database.connections_max);
+    schema::check(&pool, settings.database.allow_fsync_off).await.context(UNUSABLE)?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;
-    Ok(pool)
+    Ok((reached, pool))
 }
 
 /// What earlier runs left: the learnt secrets, and whether keys of an earlier version still count.

@@ -33,6 +33,7 @@ mod relay;
 mod schema;
 mod shutdown;
 mod silence;
+mod tls;
 mod tokens;
 mod upgrade;
 mod upstream;
