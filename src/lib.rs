@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod event;
 pub mod gateway;
 pub mod http;
+pub mod ids;
 pub mod maintenance;
 pub mod outbound;
 pub mod postgres;

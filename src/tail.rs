@@ -42,7 +42,7 @@ pub enum TailLine {
         event_type: Option<String>,
         event_key: Option<String>,
         status: RequestStatus,
-        /// Why it was rejected: a stable code.
+        /// Why it was rejected, or `type_dropped` where it was not but its type is left out: a stable code.
         reason: Option<String>,
         ack_ms: f64,
         /// The event; of a duplicate or conflict, the first one.

@@ -56,8 +56,8 @@ use crate::{
         handoff::Handoff,
         inbox,
         learnt::LearntSecret,
-        link::{self, Db, Dialer},
-        retention, schema,
+        link::{Db, Dialer},
+        retention, schema, tls,
     },
     tail::Tail,
     telemetry::tell_malformed,
@@ -76,6 +76,8 @@ pub struct Parts {
     pub tail: Tail,
     /// How providers' keys are fetched; None for as the world is.
     pub fetch: Option<Arc<dyn Fetch>>,
+    /// Told where the admin port is bound before the node says that it is ready.
+    pub announce: Box<dyn FnOnce(SocketAddr) + Send>,
     /// Lets tests leave the background roles out and call them step by step.
     pub background: bool,
 }
@@ -106,6 +108,8 @@ pub struct Application {
     stopping: CancellationToken,
     /// Ends the admin port's streams.
     closing: CancellationToken,
+    /// What stands between here and the database, where something does.
+    _reached: tls::Reached,
 }
 
 /// What is wrong with a source or provider, as one text.
@@ -125,16 +129,15 @@ fn sources_of(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret], l
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
         raise_open_files();
-        let Parts { settings, database_url, token, clock, tail, fetch, background: run_background } = parts;
+        let Parts { settings, database_url, token, clock, tail, fetch, announce, background: run_background } = parts;
         let catalog = catalog_of(&settings)?;
-        let options = link::options(&database_url).context("database.url is not a postgres:// URL")?;
-        let pool = open_pool(&options, &settings).await?;
+        let (reached, pool) = open_pool(&database_url, &settings).await?;
         let (learnt, look_back) = left_before(&pool, &settings).await?;
         let sources = ArcSwap::from_pointee(sources_of(&settings, &catalog, &learnt, look_back)?);
         let (learning, shared) = (Learning::new(pool.clone(), learnt), Shared::new(pool, clock, tail));
         let handoff = Arc::new(Handoff::new(settings.relay.handoff_rows_max, settings.relay.handoff_bytes_max.bytes()));
-        let (relays, finisher) = shared.start_relays(&options, &handoff, &settings)?;
-        let writing = schema::for_few_statements(&options);
+        let (relays, finisher) = shared.start_relays(&reached.options, &handoff, &settings)?;
+        let writing = schema::for_few_statements(&reached.options);
         let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let ingress = web::Data::new(Ingress {
             sources,
@@ -152,8 +155,7 @@ impl Application {
             retired: ArcSwap::default(),
         });
         let readiness = Readiness::default();
-        let mut probe = Probe::new(shared.pool.clone(), writing.clone(), recorder.clone());
-        readiness.set(probe.is_well().await);
+        let (probe, is_well) = shared.probe(&writing, &recorder, &readiness, &settings).await;
         let (settings, catalog) = (Arc::new(ArcSwap::from_pointee(settings)), Arc::new(ArcSwap::from_pointee(catalog)));
         let state = shared.admin_state(&token, &settings, &catalog, &ingress);
         let (ledger_calls, ledger_writers) = shared.start_ledger(&writing, &settings);
@@ -161,14 +163,15 @@ impl Application {
         let (admin, admin_server) = serve_admin(&settings.load(), &state, &ledger_calls, &readiness)?;
         let (ledger, ledger_server) = serve_ledger(&settings.load(), &state, &ledger_calls, &readiness)?.unzip();
         let (gateways, gateway_servers) = serve_gateways(&settings.load(), &shared.pool, &ledger_calls)?;
+        announce(admin);
+        readiness.set(is_well);
         let background = TaskTracker::new();
         if run_background {
             let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
-            roles.spawn_on(&background, probe.watch(readiness.clone(), shared.stopping.clone()));
+            roles.spawn_on(&background, probe.watch(shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &ingress).run());
         }
         background.close();
-        let servers = [public_server, admin_server];
         let Shared { pool, stopping, closing, .. } = shared;
         Ok(Self {
             public,
@@ -182,11 +185,12 @@ impl Application {
             ingress,
             recorder,
             readiness,
-            servers,
+            servers: [public_server, admin_server],
             ledger_server,
             ledger_calls,
             gateway_servers,
             ledger_writers,
+            _reached: reached,
             finisher,
             background,
             stopping,
@@ -276,12 +280,14 @@ fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
 }
 
 /// Connects, checks that the server keeps its promises, and brings the schema up to date.
-async fn open_pool(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<Db> {
-    let pool = schema::pool(options, settings.database.connections_max);
-    schema::check(&pool, settings.database.allow_fsync_off).await.context("can't use the database (database.url)")?;
+async fn open_pool(url: &str, settings: &Settings) -> anyhow::Result<(tls::Reached, Db)> {
+    const UNUSABLE: &str = "can't use the database (database.url)";
+    let reached = tls::reach(url).await.context(UNUSABLE)?;
+    let pool = schema::pool(&reached.options, settings.database.connections_max);
+    schema::check(&pool, settings.database.allow_fsync_off).await.context(UNUSABLE)?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;
-    Ok(pool)
+    Ok((reached, pool))
 }
 
 /// What earlier runs left: the learnt secrets, and whether keys of an earlier version still count.
@@ -334,6 +340,14 @@ impl Shared {
         let relays = Relays::new(context, settings.relay.clone());
         relays.apply(settings).map_err(anyhow::Error::msg)?;
         Ok((relays, task))
+    }
+
+    /// The probe, and what it found at the first look.
+    async fn probe(&self, dialer: &Dialer, recorder: &Arc<Recorder>, readiness: &Readiness, settings: &Settings) -> (Probe, bool) {
+        let (clock, skew_max) = (self.clock.clone(), settings.database.clock_skew_max.0);
+        let mut probe = Probe::new(self.pool.clone(), dialer.clone(), recorder.clone(), clock, readiness.clone(), skew_max);
+        let is_well = probe.is_well().await;
+        (probe, is_well)
     }
 
     fn start_ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> (web::Data<Ledger>, Vec<JoinHandle<()>>) {

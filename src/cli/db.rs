@@ -15,7 +15,7 @@ use super::{
 use crate::{
     postgres,
     settings::Settings,
-    store::{link, retention, schema},
+    store::{retention, schema, tls},
 };
 
 #[derive(Debug, Subcommand)]
@@ -110,7 +110,8 @@ async fn open(settings: &Settings, globals: &Globals) -> anyhow::Result<Database
 }
 
 async fn migrate_at(url: &str, settings: &Settings) -> anyhow::Result<()> {
-    let pool = schema::pool(&link::options(url)?, 2);
+    let reached = tls::reach(url).await.context("can't use the database (database.url)")?;
+    let pool = schema::pool(&reached.options, 2);
     schema::check(&pool, settings.database.allow_fsync_off).await?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;

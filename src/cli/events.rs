@@ -97,6 +97,9 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 fn text(event: &Value) -> String {
     let mut text = output::fields(event, &FIELDS);
     text.push('\n');
+    if let Some(why) = event["type_dropped"].as_str() {
+        text.push_str(&format!("no type   what the request says is {}: it was left out\n", output::printable(why)));
+    }
     if event["original"].is_object() {
         text.push_str(&format!(
             "split     one of {} events of a request of {} bytes: --original prints it\n",

@@ -66,6 +66,7 @@ impl Node {
             Some(token) => token.read().map_err(|error| anyhow::anyhow!("admin.token: {error}"))?,
             None => data_dir.admin_token()?,
         };
+        let announced = data_dir.clone();
         let parts = Parts {
             settings,
             database_url: url,
@@ -73,6 +74,7 @@ impl Node {
             clock: Clock::System,
             tail,
             fetch: None,
+            announce: Box::new(move |address| announced.write_admin_address(address)),
             background: true,
         };
         let application = match Application::start(parts).await {
@@ -82,7 +84,6 @@ impl Node {
                 return Err(error);
             }
         };
-        data_dir.write_admin_address(application.admin);
         Ok(Self { application, shutdown, server, data_dir })
     }
 
@@ -106,11 +107,12 @@ impl Node {
             }
         };
         tracing::info!("stopping");
-        data_dir.remove_admin_address(application.admin);
+        let admin = application.admin;
         tokio::select! {
             () = application.stop() => {}
             () = shutdown.hard().cancelled() => tracing::warn!("stopped at once: leases end by themselves"),
         }
+        data_dir.remove_admin_address(admin);
         if shutdown.hard().is_cancelled() {
             Err(anyhow::anyhow!("stopped at once"))
         } else {

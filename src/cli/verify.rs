@@ -57,6 +57,9 @@ pub struct Verdict {
     /// What makes another request the same event.
     pub dedup: Option<Dedup>,
     pub event_type: Option<String>,
+    /// Why the type that the request says is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_dropped: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub challenge_answer: Option<String>,
     /// For people; not part of the line format.
@@ -77,6 +80,7 @@ impl Verdict {
             event_key: None,
             dedup: None,
             event_type: None,
+            type_dropped: None,
             challenge_answer: None,
             detail: Some(rejection.detail.into_owned()),
         }
@@ -159,6 +163,7 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
             event_key: verified.event_key().map(str::to_owned),
             dedup: Some(verified.dedup()),
             event_type: verified.event_type().map(str::to_owned),
+            type_dropped: verified.type_dropped(),
             challenge_answer: verified.challenge().map(shown),
             detail: None,
         },

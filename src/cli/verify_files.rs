@@ -80,7 +80,11 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     output::one(globals, &serde_json::to_value(&verdict)?, |_| {
         let reason = verdict.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         let detail = verdict.detail.as_deref().map(|detail| format!("\n{}", output::printable(detail))).unwrap_or_default();
-        let fields = [("event key", &verdict.event_key), ("event type", &verdict.event_type), ("answer", &verdict.challenge_answer)];
+        let event_type = match verdict.type_dropped {
+            Some(why) => Some(format!("- (what the request says is {why}: it is left out)")),
+            None => verdict.event_type.clone(),
+        };
+        let fields = [("event key", &verdict.event_key), ("event type", &event_type), ("answer", &verdict.challenge_answer)];
         let fields = fields.iter().filter_map(|(name, value)| Some(format!("\n{name:<10}  {}", output::printable(value.as_deref()?))));
         format!("{}{reason}{detail}{}", verdict.verdict, fields.collect::<String>())
     })?;

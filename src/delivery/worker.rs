@@ -21,6 +21,7 @@ use crate::{
         retry::Next,
         target::{Target, is_url},
     },
+    ids,
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
         handoff::{Handed, Handoff, Lane, Leased},
@@ -347,7 +348,7 @@ impl Worker {
         let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone | Failure::Blocked));
         self.target.breaker.record(failed_to_answer);
         let attempt = Attempt {
-            id: Uuid::now_v7(),
+            id: ids::new(),
             started_at,
             latency_ms: i32::try_from(latency.as_millis()).unwrap_or(i32::MAX),
             status: answer.status.ok().and_then(|status| i16::try_from(status).ok()),

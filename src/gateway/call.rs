@@ -14,7 +14,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use uuid::Uuid;
 
 use super::{
     Gateway, Rule,
@@ -31,6 +30,7 @@ use crate::{
         ledger::kept::KeptAnswer,
         reading::{Full, GivenUp, Share},
     },
+    ids,
     store::ledger::{self, Claim, Claimed, NewClaim, OnLost, Place},
 };
 
@@ -115,7 +115,7 @@ pub async fn start(
 }
 
 async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>) {
-    let id = Uuid::now_v7();
+    let id = ids::new();
     let claim = NewClaim {
         place: Place { key: run_key(&gateway.tenant, &call.caller), step: call.key.as_str().into() },
         tenant: gateway.tenant.clone(),

@@ -10,21 +10,35 @@ use actix_web::{
     http::{Method, header},
     web,
 };
+use serde_json::json;
+
+use super::skew::Skew;
 
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 
 /// Whether this node takes requests: its database answers and it is not stopping. A background task keeps it current.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    ready: AtomicBool,
+    skew: Skew,
+}
 
 impl Readiness {
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.0.ready.store(ready, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.ready.load(Ordering::Relaxed)
+    }
+
+    /// How far the clock is off the database's. It is no reason to take no events, and is said beside.
+    pub fn skew(&self) -> &Skew {
+        &self.0.skew
     }
 }
 
@@ -44,9 +58,15 @@ pub fn answer(readiness: &Readiness, method: &Method, path: &str) -> Option<Http
 }
 
 fn ready(readiness: &Readiness) -> HttpResponse {
-    if readiness.get() {
-        HttpResponse::Ok().json(serde_json::json!({ "status": "ready" }))
+    let (mut response, status) = if readiness.get() {
+        (HttpResponse::Ok(), "ready")
     } else {
-        HttpResponse::ServiceUnavailable().insert_header(("Retry-After", "1")).json(serde_json::json!({ "status": "not ready" }))
+        let mut response = HttpResponse::ServiceUnavailable();
+        response.insert_header(("Retry-After", "1"));
+        (response, "not ready")
+    };
+    match readiness.skew().over_ms() {
+        Some(offset_ms) => response.json(json!({ "status": status, "clock_skew_ms": offset_ms })),
+        None => response.json(json!({ "status": status })),
     }
 }

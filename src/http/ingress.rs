@@ -377,7 +377,7 @@ fn report(ingress: &Ingress, source: &Source, verified: &VerifiedRequest, starte
         event_type: verified.event_type().map(str::to_owned),
         event_key: verified.event_key().map(str::to_owned),
         status,
-        reason: None,
+        reason: verified.type_dropped().map(|_| "type_dropped".to_owned()),
         ack_ms: started.elapsed().as_secs_f64() * 1000.0,
         event,
     });

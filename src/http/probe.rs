@@ -1,14 +1,25 @@
 //! Whether this node can do what it is asked for: found out twice a second, by doing it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::{health::Readiness, recorder::Recorder};
-use crate::store::{
-    link::{Db, Dialer, within},
-    schema,
+use super::{
+    health::Readiness,
+    recorder::Recorder,
+    skew::{Said, SkewWatch},
+};
+use crate::{
+    clock::Clock,
+    ids,
+    store::{
+        link::{Db, Dialer, within},
+        schema,
+    },
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -22,11 +33,15 @@ pub struct Probe {
     recorder: Arc<Recorder>,
     /// Who answered last.
     server: Option<String>,
+    clock: Clock,
+    readiness: Readiness,
+    skew: SkewWatch,
 }
 
 impl Probe {
-    pub fn new(pool: Db, dialer: Dialer, recorder: Arc<Recorder>) -> Self {
-        Self { pool, dialer, connection: None, recorder, server: None }
+    /// `skew_max`: how far the clock may be off the database's before that is said.
+    pub fn new(pool: Db, dialer: Dialer, recorder: Arc<Recorder>, clock: Clock, readiness: Readiness, skew_max: Duration) -> Self {
+        Self { pool, dialer, connection: None, recorder, server: None, clock, readiness, skew: SkewWatch::new(skew_max) }
     }
 
     /// Whether events can be recorded now, and all else be asked. Where another server answers, or none, what is remembered of the old one is
@@ -58,13 +73,33 @@ impl Probe {
                 Some(connection) => connection,
                 none => none.insert(self.dialer.connect().await?),
             };
-            schema::writes(connection).await
+            let (node_before, before) = (self.clock.unix_ms(), Instant::now());
+            let schema::Written { server, at_unix_ms } = schema::writes(connection).await?;
+            Ok((server, at_unix_ms, node_before, before))
         };
-        within(TIMEOUT, written).await
+        let (server, at_unix_ms, node_before, before) = within(TIMEOUT, written).await?;
+        let uncertainty = before.elapsed() / 2;
+        ids::follow(at_unix_ms, before + uncertainty, uncertainty);
+        let node_unix_ms = node_before.midpoint(self.clock.unix_ms());
+        self.tell(node_unix_ms.saturating_sub(at_unix_ms), uncertainty);
+        Ok(server)
+    }
+
+    fn tell(&mut self, offset_ms: i64, uncertainty: Duration) {
+        match self.skew.note(self.readiness.skew(), offset_ms, uncertainty, Instant::now()) {
+            Said::Nothing => {}
+            Said::Over => tracing::warn!(
+                offset_ms,
+                "this node's clock is off the database's by more than database.clock_skew_max: signatures with a time in them may be refused. \
+                 Set the clocks by NTP"
+            ),
+            Said::Ended => tracing::warn!(offset_ms, "this node's clock agrees with the database's again"),
+        }
     }
 
     /// Keeps readiness current: it flips within two seconds, both ways.
-    pub async fn watch(mut self, readiness: Readiness, stopping: CancellationToken) {
+    pub async fn watch(mut self, stopping: CancellationToken) {
+        let readiness = self.readiness.clone();
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     event::{Key, Mark},
+    ids,
     store::{
         handoff::{Handoff, Leased, RelayEvent, Reserved},
         inbox::{self, Lessee, NewDelivery, NewEvent},
@@ -446,7 +447,7 @@ fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<O
         for destination in destinations {
             let place = handoff.reserve(destination, bytes);
             deliveries.push(NewDelivery {
-                id: Uuid::now_v7(),
+                id: ids::new(),
                 event_id: event.id,
                 key: event.key,
                 source: event.source.clone(),

@@ -7,17 +7,17 @@ use actix_web::{
     HttpResponse,
     http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use time::OffsetDateTime;
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
-    event::{body_key_of, key_of, lone_key_of, new_id},
+    event::{body_key_of, key_of, lone_key_of},
     http::{
         ingress::Ingress,
         outcomes::{Recorded, Row},
         recorder::{Incoming, RecordError},
         sources::Source,
     },
+    ids,
     provider::{VerifiedRequest, is_form},
     settings::{ReplayGuard, scheme::Dedup},
     store::inbox::{Guard, NewEvent, Original},
@@ -59,7 +59,10 @@ pub async fn record(
 const LONE_KEY_SECONDS: f64 = 3600.0;
 
 fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
-    let id = Uuid::now_v7();
+    let id = ids::new();
+    if let Some(why) = part.type_dropped() {
+        source.dropped_types.note(&source.name, why);
+    }
     let key = part.event_key().filter(|_| part.dedup() != Dedup::None);
     let window_seconds = source.window.as_secs_f64();
     let event = NewEvent {
@@ -90,8 +93,7 @@ fn guard(source: &Source, part: &VerifiedRequest) -> Option<Guard> {
 /// The request's own body, where its items are the events.
 fn original(verified: &VerifiedRequest) -> Option<Arc<Original>> {
     let items = i32::try_from(verified.items().len()).ok().filter(|items| *items > 0)?;
-    let now_unix_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-    Some(Arc::new(Original { id: new_id(now_unix_ms), body: verified.body().clone(), digest: *verified.digest(), items }))
+    Some(Arc::new(Original { id: ids::new(), body: verified.body().clone(), digest: *verified.digest(), items }))
 }
 
 /// The event that it came to, and how.

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+use super::dropped_types::DroppedTypes;
 use crate::{
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
@@ -29,6 +30,7 @@ pub struct Source {
     pub takes_gzip: bool,
     /// Answers have no body.
     pub bare_answers: bool,
+    pub dropped_types: Arc<DroppedTypes>,
 }
 
 impl Source {
@@ -100,6 +102,7 @@ impl Sources {
                         url: source.url.as_deref().map(str::to_owned),
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
                         bare_answers: verifier.scheme().spec.bare_answers,
+                        dropped_types: Arc::default(),
                         verifier: Arc::new(verifier),
                     };
                     sources.insert(name.clone(), Arc::new(source));

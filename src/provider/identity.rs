@@ -8,10 +8,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Rejection,
     json::Pointers,
+    name::name,
     plan::{Compiler, Plan},
     read::document,
     selector::{Inputs, Part, Place, Selector, is_form, value_at},
-    verify::{name, repeated},
+    verify::repeated,
 };
 use crate::{
     event::BodyDigest,

@@ -30,6 +30,7 @@ mod keys;
 mod keys_tests;
 mod mac;
 mod multipart;
+mod name;
 mod of_source;
 pub mod parts;
 mod plan;

@@ -10,10 +10,11 @@ use super::{
     gzip::unpacked,
     identity::{Compared, Identity},
     json::{Found, Pointers, as_latin1},
+    name::name_or_why,
     plan::Plan,
     selector::{Inputs, Selector},
     verified::{Read, accepted},
-    verify::{name, resolve, signatures},
+    verify::{resolve, signatures},
 };
 use crate::{event::BodyDigest, settings::scheme::Dedup};
 
@@ -48,9 +49,11 @@ impl Verifier {
         compared: Compared,
     ) -> Result<Read, Rejection> {
         let plan = self.plan();
-        let event_type = match event_type {
-            Some(selector) => resolve(selector, inputs)?.and_then(|(_, value)| name(&value).map(str::to_owned)),
-            None => None,
+        let found = event_type.map(|selector| resolve(selector, inputs)).transpose()?.flatten();
+        let (event_type, type_dropped) = match found.as_ref().map(|(_, value)| name_or_why(value)) {
+            Some(Ok(text)) => (Some(text.to_owned()).filter(|text| !text.is_empty()), None),
+            Some(Err(why)) => (None, Some(why)),
+            None => (None, None),
         };
         let exact = BodyDigest::of(inputs.request.body);
         let without_ignored = || identity.digest(plan, inputs, &exact);
@@ -65,7 +68,7 @@ impl Verifier {
             false => None,
         };
         let digests = (exact, compared);
-        Ok(Read { digests, told, key_before, key_is_of_body: false, event_type, handshake: None, items: Vec::new() })
+        Ok(Read { digests, told, key_before, key_is_of_body: false, event_type, type_dropped, handshake: None, items: Vec::new() })
     }
 
     /// What a request that is kept would be told by now, compared without what is ignored: its headers are a JSON array of [name, value] pairs.

@@ -16,6 +16,7 @@ pub struct VerifiedRequest {
     dedup: Dedup,
     kind: Option<String>,
     event_type: Option<String>,
+    type_dropped: Option<&'static str>,
     key_is_signed: bool,
     is_guarded: bool,
     key_is_of_body: bool,
@@ -82,6 +83,11 @@ impl VerifiedRequest {
         self.event_type.as_deref()
     }
 
+    /// Why the type that the request says is left out, where it is: it is no text of at most 255 bytes without control characters.
+    pub fn type_dropped(&self) -> Option<&'static str> {
+        self.type_dropped
+    }
+
     /// Whether the signature covers each part of the event key.
     pub fn key_is_signed(&self) -> bool {
         self.key_is_signed
@@ -131,6 +137,7 @@ pub(super) struct Read {
     pub key_before: Option<String>,
     pub key_is_of_body: bool,
     pub event_type: Option<String>,
+    pub type_dropped: Option<&'static str>,
     pub handshake: Option<Handshake>,
     pub items: Vec<VerifiedRequest>,
 }
@@ -145,6 +152,7 @@ impl Read {
             key_before: None,
             key_is_of_body: false,
             event_type: None,
+            type_dropped: None,
             handshake: Some(handshake),
             items: Vec::new(),
         }
@@ -153,7 +161,7 @@ impl Read {
 
 /// A request, or a part of one, that was verified.
 pub(super) fn accepted(body: Bytes, read: Read, content_type: Option<&'static str>) -> VerifiedRequest {
-    let Read { digests: (digest, compared), told, key_before, key_is_of_body, event_type, handshake, items } = read;
+    let Read { digests: (digest, compared), told, key_before, key_is_of_body, event_type, type_dropped, handshake, items } = read;
     VerifiedRequest {
         body,
         digest,
@@ -163,6 +171,7 @@ pub(super) fn accepted(body: Bytes, read: Read, content_type: Option<&'static st
         dedup: told.dedup,
         kind: told.kind,
         event_type,
+        type_dropped,
         key_is_signed: told.signed,
         is_guarded: told.guarded,
         key_is_of_body,

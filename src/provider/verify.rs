@@ -17,6 +17,7 @@ use super::{
     jws::Token,
     keys::{KnownKeys, lacking},
     mac::{self, Key, key_name},
+    name::name,
     of_source::scheme_of,
     plan::Plan,
     read::{document, find},
@@ -31,8 +32,6 @@ use crate::settings::{
     scheme::{Algorithm, Gzip},
 };
 
-/// A longer key or type is no name any more.
-const NAME_BYTES_MAX: usize = 255;
 /// Signatures in one header, each with its own time.
 const GROUPS_MAX: usize = 8;
 
@@ -584,12 +583,6 @@ pub(super) fn signatures<'a>(plan: &Plan, inputs: &Inputs<'a>) -> Result<Vec<Cow
 
 fn text_of<'t>(text: Option<&'t Cow<'_, [u8]>>) -> Result<&'t str, Rejection> {
     text.and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(|| rejection(Reason::MalformedSignature, "the signature is no text"))
-}
-
-/// A value that is short and clean enough to be a name.
-pub(super) fn name(value: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(value).ok()?;
-    (!text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then_some(text)
 }
 
 #[cfg(test)]

@@ -199,6 +199,7 @@ impl Check<'_> {
         if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&database.write_timeout.0) {
             self.problem("database.write_timeout", "must be 1s to 30s");
         }
+        self.period("database.clock_skew_max", database.clock_skew_max);
         if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&settings.log.filter) {
             self.problem("log.filter", format!("is no filter: {error}"));
         }

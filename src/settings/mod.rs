@@ -88,6 +88,8 @@ pub struct Database {
     pub batch_rows_max: usize,
     /// How long a statement that records, claims or completes may take before its connection is given up.
     pub write_timeout: Period,
+    /// How far the node's clock may be off the database's before the log and `/readyz` say so.
+    pub clock_skew_max: Period,
     pub allow_fsync_off: bool,
 }
 

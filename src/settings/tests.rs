@@ -199,6 +199,7 @@ fn a_wrong_value_of_a_table_has_one_problem() {
         ),
         ("[retention]\nkeys = \"100y\"", "retention.keys: is longer than ten years"),
         ("[database]\nbatch_rows_max = 1025", "database.batch_rows_max: is 1025: must be 1 to 1024"),
+        ("[database]\nclock_skew_max = \"0s\"", "database.clock_skew_max: is no time at all: must be longer than zero"),
         ("[database]\nurl = \"mysql://x\"", "database.url: must start with postgres:// or postgresql://"),
         ("[database]\nallow_fsync_off = \"yes\"", "database.allow_fsync_off: is a string, expected a boolean"),
         ("[ingress]\nworkers = 1.5", "ingress.workers: is 1.5, expected a whole number, zero or above"),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{BodyDigest, Mark, other_body_key_of},
+    ids,
     store::inbox::NewEvent,
 };
 
@@ -160,10 +161,10 @@ pub async fn relay(
     body: &[u8],
     destinations: &[&str],
 ) -> Result<Option<Uuid>, sqlx::Error> {
-    let (id, exact) = (Uuid::now_v7(), BodyDigest::of(body));
+    let (id, exact) = (ids::new(), BodyDigest::of(body));
     let compared = BodyDigest(conflict.body_digest.as_slice().try_into().unwrap_or(exact.0));
     let mark = if conflict.has_own_body() { Mark::OtherBody } else { Mark::SameBody };
-    let deliveries: Vec<Uuid> = destinations.iter().map(|_| Uuid::now_v7()).collect();
+    let deliveries: Vec<Uuid> = destinations.iter().map(|_| ids::new()).collect();
     sqlx::query_scalar!(
         r#"
         with c as (

@@ -13,4 +13,5 @@ pub mod retention;
 pub mod schema;
 pub mod search;
 pub mod step;
+pub mod tls;
 pub mod token;

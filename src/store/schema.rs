@@ -137,12 +137,21 @@ pub async fn answers(pool: &Db) -> Result<(), sqlx::Error> {
     sqlx::query("select 1").execute(pool).await.map(drop)
 }
 
+/// A commit of nothing.
+pub struct Written {
+    /// Whose log it is in.
+    pub server: String,
+    /// What the server's clock said.
+    pub at_unix_ms: i64,
+}
+
 /// Writes as little as a commit can be (a message in the log that nobody reads), and says whose log it is: when the server was started, its timeline,
 /// and the files of the keys. Another server, an older state of this one, and tables that were made anew all have another name.
-pub async fn writes(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let (is_read_only, server): (bool, String) = sqlx::query_as(
+pub async fn writes(connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
+    let (is_read_only, at_unix_ms, server): (bool, i64, String) = sqlx::query_as(
         "with written as (select pg_logical_emit_message(true, 'hookonce', ''))
          select current_setting('transaction_read_only')::bool,
+                (extract(epoch from clock_timestamp()) * 1000)::bigint,
                 concat_ws(' ', pg_postmaster_start_time(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
                           (select string_agg(pg_relation_filenode(c.oid)::text, ',' order by c.oid)
                              from pg_class c where c.relkind = 'r' and c.relname like 'event\\_key%'
@@ -154,5 +163,5 @@ pub async fn writes(connection: &mut PgConnection) -> Result<String, sqlx::Error
     if is_read_only {
         return Err(sqlx::Error::Protocol("transactions are read-only here".into()));
     }
-    Ok(server)
+    Ok(Written { server, at_unix_ms })
 }

@@ -1,9 +1,17 @@
 //! The admin API: who may use it, and what it changes.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use hookonce::clock::Clock;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::app::*;
+use crate::{app::*, process::*};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_takes_its_token_alone_and_no_strangers_page() {
@@ -233,4 +241,43 @@ async fn answers_are_neither_kept_nor_taken_for_another_type() {
         assert!(headers["cache-control"] == "no-store" && headers["x-content-type-options"] == "nosniff", "{headers:?}");
     }
     app.app.stop().await;
+}
+
+/// The status that a port answers `/readyz` with, asked from a thread that may wait.
+fn readyz(address: SocketAddr) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("the port");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_ready_only_once_its_admin_address_is_told() {
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = said.clone();
+    let announce = Box::new(move |address| *heard.lock().expect("the answer") = readyz(address));
+    let app = spawn_announced(&config(&[]), database().await, Clock::System, announce).await;
+    assert_eq!(*said.lock().expect("the answer"), "503", "while it is told");
+    assert_eq!(readyz(app.app.admin), "200");
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_sees_ready_finds_the_admin_address() {
+    let port = free_port();
+    let place = Place::new(&config(&[]).replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1)).await;
+    let served = Served(place.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("serve"));
+    let (http, url) = (client(), format!("http://127.0.0.1:{port}/readyz"));
+    let ready = async {
+        while !http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, ready).await.expect("ready");
+    let address = std::fs::read_to_string(place.folder.path().join("data/admin.address")).expect("the address");
+    assert_eq!(readyz(address.parse().expect("an address")), "200");
+    served.signal("TERM");
+    assert!(served.ended().await.success());
+    assert!(!place.folder.path().join("data/admin.address").exists());
 }

@@ -306,6 +306,11 @@ pub async fn spawn_on(config: &str, database_url: String) -> TestApp {
 
 /// The service with a clock that the test holds.
 pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> TestApp {
+    spawn_announced(config, database_url, clock, Box::new(drop)).await
+}
+
+/// The service, which tells `announce` where its admin port is before it is ready.
+pub async fn spawn_announced(config: &str, database_url: String, clock: Clock, announce: Box<dyn FnOnce(SocketAddr) + Send>) -> TestApp {
     let parts = Parts {
         settings: settings(config),
         database_url: database_url.clone(),
@@ -313,6 +318,7 @@ pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> Tes
         clock,
         tail: Tail::new(1024),
         fetch: None,
+        announce,
         background: true,
     };
     let app = Application::start(parts).await.expect("the service");

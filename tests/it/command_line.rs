@@ -112,6 +112,8 @@ async fn commands_that_need_no_service() {
     let (headers, body) = (headers.to_string_lossy().into_owned(), body.to_string_lossy().into_owned());
     let verify = ["verify", "--provider", "github", "--headers", &headers, "--body", &body, "--secret"];
     assert!(place.text(&[&verify[..], &[GITHUB_SECRET]].concat()).await.contains("accept"));
+    std::fs::write(&headers, format!("{signature}X-GitHub-Event: {}\n", "a".repeat(256))).expect("the headers");
+    assert!(place.text(&[&verify[..], &[GITHUB_SECRET]].concat()).await.contains("longer than 255 bytes"));
     let refused = place.run(&[&verify[..], &["another"]].concat()).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stdout).contains("no_match"), "{refused:?}");

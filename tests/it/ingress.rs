@@ -462,6 +462,33 @@ async fn control_characters_in_ids_and_types_are_harmless() {
     app.app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_that_is_none_is_left_out_and_that_is_told() {
+    let handler = Handler::start(Vec::new()).await;
+    let (all, some) = (handler.url(), Handler::start(Vec::new()).await);
+    let routes = config(&[("h", &all, "")])
+        + &format!(
+            "[destinations.some]\nurl = {:?}\n[[routes]]\nsource = \"stripe\"\ndestination = \"some\"\ntypes = [\"a*\"]\n",
+            some.url()
+        );
+    let app = spawn_app(&routes).await;
+    let longest = "a".repeat(255);
+    for (id, said, kept, why) in [
+        ("evt_1", longest.clone(), Some(&longest), None),
+        ("evt_2", format!("{longest}a"), None, Some("longer than 255 bytes")),
+        ("evt_3", "a\\u0007b".to_owned(), None, Some("with control characters")),
+        ("evt_4", String::new(), None, None),
+    ] {
+        let event = app.stripe(id, &said).await.event();
+        let shown = app.api(reqwest::Method::GET, &format!("/events/{event}"), None).await.json();
+        assert_eq!(shown["event_type"].as_str(), kept.map(String::as_str), "{id}");
+        assert_eq!(shown["type_dropped"].as_str(), why, "{id}");
+    }
+    assert_eq!(handler.received(4).await.iter().filter(|request| request.header("hookonce-event-type").is_some()).count(), 1);
+    assert_eq!(some.received(1).await.len(), 1, "what names types does not get an event without one");
+    app.app.stop().await;
+}
+
 /// Sends a head that announces so many bytes, and so many of them; the connection, left open.
 async fn stalled(app: &TestApp, announced: usize, sent: usize) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt as _;

@@ -73,6 +73,7 @@ async fn spawn_with_host(config: &str, answer: &str, open: usize) -> (TestApp, A
         clock: Clock::Fixed(Arc::new(AtomicI64::new(NOW * 1000))),
         tail: Tail::new(16),
         fetch: Some(Arc::new(ToHost(host.clone()))),
+        announce: Box::new(drop),
         background: false,
     };
     let app = Application::start(parts).await.expect("the service");

@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod client;
+mod clocks;
 mod command_line;
 mod conflicts;
 mod connections;
@@ -33,6 +34,7 @@ mod relay;
 mod schema;
 mod shutdown;
 mod silence;
+mod tls;
 mod tokens;
 mod upgrade;
 mod upstream;

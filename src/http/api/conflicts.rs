@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     http::{error::ApiError, state::AdminState},
+    ids,
     routing::Routes,
     store::{
         conflict::{self, ConflictFilter, WholeConflict},
@@ -37,7 +38,7 @@ pub struct ListQuery {
 pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, state.clock.unix_ms())?;
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
     let filter = ConflictFilter { source: query.source, event: None, from, below };
     let conflicts = conflict::list(&state.pool, &filter, limit).await?;
     let next = next(&conflicts, limit, |conflict| conflict.id);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::parameters::id_at;
 use crate::{
     http::{error::ApiError, state::AdminState},
+    ids,
     settings::Settings,
     store::search::{self, DestinationCounts},
 };
@@ -16,7 +17,7 @@ use crate::{
 const COUNTED: &str = "24h";
 
 pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
-    let since = id_at("since", COUNTED, state.clock.unix_ms())?;
+    let since = id_at("since", COUNTED, ids::unix_ms())?;
     let counts = search::destination_counts(&state.pool, since).await?;
     Ok(HttpResponse::Ok().json(json!({ "items": joined(&state.settings.load(), counts), "next": null })))
 }
@@ -64,7 +65,7 @@ async fn check_known(state: &AdminState, name: &str) -> Result<(), ApiError> {
     if state.settings.load().destinations.contains_key(name) {
         return Ok(());
     }
-    let since = id_at("since", COUNTED, state.clock.unix_ms())?;
+    let since = id_at("since", COUNTED, ids::unix_ms())?;
     let is_known = search::destination_counts(&state.pool, since).await?.iter().any(|count| count.destination == name);
     if is_known { Ok(()) } else { Err(ApiError::NotFound(format!("there is no destination {name:?}"))) }
 }

@@ -12,6 +12,7 @@ use super::parameters::{Window, next, page_rows};
 use crate::{
     event::TypeGlob,
     http::{error::ApiError, state::AdminState},
+    ids,
     store::{
         conflict::{self, ConflictFilter},
         search::{self, DeliveryFilter, EventFilter},
@@ -35,7 +36,7 @@ pub struct ListQuery {
 pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, state.clock.unix_ms())?;
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
     let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
     let filter = EventFilter { source: query.source, type_like, from, below };
     let events = search::events(&state.pool, &filter, limit).await?;
@@ -70,9 +71,19 @@ pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<H
             "body_digest": hex::encode(&original.body_digest),
         });
     }
+    if let Some(why) = type_dropped(&state, &event) {
+        answer["type_dropped"] = why.into();
+    }
     let (name, body) = text_or_base64("body", event.body);
     answer[name] = body.into();
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// Why the event has no type though its request said one, as its source would tell by now.
+fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'static str> {
+    let sources = state.ingress.sources.load();
+    let source = sources.get(&event.source).filter(|_| event.event_type.is_none())?;
+    source.verifier.told_of_stored(&event.headers, event.body.clone().into(), event.original_id.is_some())?.type_dropped()
 }
 
 /// Bytes for JSON: as text under `name` where they are UTF-8, else in base64 under `name_base64`.

@@ -153,7 +153,8 @@ const ANSWERS: &[(&str, &str)] = &[
     (
         "WholeEvent",
         "id:uuid source:string event_type:string? event_key:string received_at:time headers:any body_digest:string body_bytes:integer \
-         mark:string? conflicts:[Conflict] deliveries:[Delivery] ~original:Original ~body:string ~body_base64:string",
+         mark:string? conflicts:[Conflict] deliveries:[Delivery] ~type_dropped:string ~original:Original ~body:string \
+         ~body_base64:string",
     ),
     ("Original", "items:integer body_bytes:integer body_digest:string"),
     (

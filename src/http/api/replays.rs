@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::parameters::{PageQuery, id_at, next, page_rows};
 use crate::{
-    event::{TypeGlob, id_floor, new_id},
+    event::{TypeGlob, id_floor},
     http::{error::ApiError, object::Object, state::AdminState},
+    ids,
     routing::Routes,
     settings::Settings,
     store::replay::{self, Candidate, Group, ReplayDelivery, ReplayFilter, ReplayRow, Step},
@@ -177,7 +178,7 @@ pub async fn create(
     let settings = state.settings.load_full();
     request.check(&settings)?;
     check_ids(&state, &request).await?;
-    let now = state.clock.unix_ms();
+    let now = ids::unix_ms();
     let (after, mut before) = request.bounds(now)?;
     if let Some(limit) = request.limit {
         let last = replay::nth(&state.pool, &request.filter(after, before), i64::from(limit) - 1).await?;
@@ -187,7 +188,7 @@ pub async fn create(
         let groups = replay::groups(&state.pool, &request.filter(after, before)).await?;
         return Ok(HttpResponse::Ok().json(counted(&settings, &request, &groups)));
     }
-    let row = replay::create(&state.pool, new_id(now), &json!(request), after, before).await?;
+    let row = replay::create(&state.pool, ids::new(), &json!(request), after, before).await?;
     Ok(HttpResponse::Created().json(row_json(&row)))
 }
 
@@ -232,7 +233,7 @@ pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: we
     })?;
     let page = replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
     let last = i64::try_from(page.len()) != Ok(limit);
-    let deliveries = page_deliveries(&state.settings.load(), &request, &page, || new_id(state.clock.unix_ms()));
+    let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
     let step = Step { replay: *id, from: row.after, to: page.last().map_or(row.after, |event| event.id), last };
     if !replay::advance(&state.pool, step, &deliveries).await? {
         return Err(ApiError::Conflict {

@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use super::parameters::id_at;
 use crate::{
     http::{error::ApiError, state::AdminState},
+    ids,
     settings::{Settings, without_password},
     store::{
         conflict::{self, ConflictCount},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
-    let since = id_at("since", "24h", state.clock.unix_ms())?;
+    let since = id_at("since", "24h", ids::unix_ms())?;
     let counts = search::source_counts(&state.pool, since).await?;
     let conflicts = conflict::counts(&state.pool).await?;
     let settings = state.settings.load_full();

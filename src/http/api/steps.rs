@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::parameters::{id_at, next, page_rows};
 use crate::{
     http::{error::ApiError, ledger::step_json, state::AdminState},
+    ids,
     store::step::{self, StepFilter},
 };
 
@@ -35,7 +36,7 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
         tenant: query.tenant,
         run: query.run,
         state: query.status,
-        from: query.since.map(|since| id_at("since", &since, state.clock.unix_ms())).transpose()?,
+        from: query.since.map(|since| id_at("since", &since, ids::unix_ms())).transpose()?,
         below: query.cursor,
     };
     let rows = step::steps(&state.pool, &filter, limit).await?;

@@ -10,6 +10,7 @@ use super::parameters::{PageQuery, next, page_rows};
 use crate::{
     event::GATEWAY_TENANT,
     http::{error::ApiError, object::Object, state::AdminState, tokens},
+    ids,
     store::token,
 };
 
@@ -65,7 +66,7 @@ pub async fn create(
         }
     }
     let secret = tokens::generate();
-    let id = Uuid::now_v7();
+    let id = ids::new();
     let row = token::create(&state.pool, id, &tokens::digest(&secret), &scopes, tenant.as_deref()).await?;
     let mut answer = json!(row);
     answer["token"] = secret.into();

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 use super::{
     Ledger, TenantQuery, apart,
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     event::GATEWAY_TENANT,
     http::{error::ApiError, object::Object, tokens::Grant},
+    ids,
     store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
 };
 
@@ -55,7 +55,7 @@ pub async fn claim(
         place,
         tenant,
         run,
-        id: Uuid::now_v7(),
+        id: ids::new(),
         claim_id: body.claim_id,
         owner: body.owner,
         lease_seconds: lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?,

@@ -4,7 +4,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use super::{calls::digest_of, name};
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
         error::ApiError,
         tokens::{Grant, Need},
     },
+    ids,
     routing::Routes,
     settings::{LEDGER_SOURCE, Settings},
     store::ledger::Emitted,
@@ -76,10 +76,10 @@ fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usiz
     let deliveries = Routes::of(settings, source)
         .destinations(body.event_type.as_deref())
         .into_iter()
-        .map(|destination| (Uuid::now_v7(), destination.clone()))
+        .map(|destination| (ids::new(), destination.clone()))
         .collect();
     Ok(Emitted {
-        id: Uuid::now_v7(),
+        id: ids::new(),
         key: emitted_key_of(source, tenant, &event_key),
         source: source.into(),
         event_key,

@@ -1,0 +1,18 @@
+//! What may be a name: of an event, a type, a key.
+
+/// A longer key or type is no name any more.
+const NAME_BYTES_MAX: usize = 255;
+
+/// A value that is short and clean enough to be a name.
+pub fn name(value: &[u8]) -> Option<&str> {
+    name_or_why(value).ok().filter(|text| !text.is_empty())
+}
+
+/// The same, or why it is none. What is empty says nothing.
+pub fn name_or_why(value: &[u8]) -> Result<&str, &'static str> {
+    if value.len() > NAME_BYTES_MAX {
+        return Err("longer than 255 bytes");
+    }
+    let text = std::str::from_utf8(value).map_err(|_| "no UTF-8")?;
+    if text.chars().any(char::is_control) { Err("with control characters") } else { Ok(text) }
+}
