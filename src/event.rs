@@ -35,6 +35,11 @@ pub fn key_of(source: &str, event_key: &str) -> Key {
     domain_key(b"key", source, event_key.as_bytes())
 }
 
+/// The key of (source, what its event key is made of, event key): what another rule calls by the same name is another event.
+pub fn ruled_key_of(source: &str, rule: &str, event_key: &str) -> Key {
+    domain_key(b"ruled", &format!("{source}\0{rule}"), event_key.as_bytes())
+}
+
 /// The key of an event that a tenant's step emits: no other tenant, and nobody without one, has it, whatever they call their keys.
 pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
     if tenant.is_empty() { key_of(source, event_key) } else { domain_key(b"key", &format!("{source}\0{tenant}"), event_key.as_bytes()) }

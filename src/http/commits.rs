@@ -65,10 +65,11 @@ pub async fn write<C: Commits + Send>(writer: &mut C, batch: Vec<C::Waiting>) {
     }
 }
 
-/// Whether the database refuses the data itself: then trying again is no use, and another row may be at fault.
+/// Whether the database refuses the data itself: then trying again is no use, and another row may be at fault. Class 21: two rows of one statement
+/// that may not come together.
 fn is_refusal(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54")),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "21" | "22" | "23" | "54")),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }

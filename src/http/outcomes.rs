@@ -102,11 +102,25 @@ pub async fn other_bodies(
         match likeness(connection, row, first.recent.event).await? {
             Likeness::Same => first.alike.push(*row.event.request.compared()),
             Likeness::OtherKind => others.push(row.as_another(None)),
-            Likeness::OtherBody if row.source.on_conflict == OnConflict::Relay => others.push(row.as_another(Some(Mark::OtherBody))),
+            Likeness::OtherBody
+                if row.source.on_conflict == OnConflict::Relay || is_doubtful(connection, row, first.recent.event).await? =>
+            {
+                others.push(row.as_another(Some(Mark::OtherBody)));
+            }
             Likeness::OtherBody => {}
         }
     }
     Ok(others)
+}
+
+/// Whether an id that is not signed may have been taken in advance: who has seen a signed body can send it again under an id that is still to come, and
+/// the event whose id that is has another body. Then the first under this id repeated a known body: it has the mark, or is held and no event.
+async fn is_doubtful(connection: &mut PgConnection, row: &Row, first: Uuid) -> Result<bool, sqlx::Error> {
+    if row.event.guard.is_none() {
+        return Ok(false);
+    }
+    let stored = inbox::stored(connection, first).await?;
+    Ok(stored.is_none_or(|stored| stored.mark == Some(Mark::SameBody) || stored.key != row.event.key))
 }
 
 /// How a request is like the event that has its key, and another digest.
@@ -137,7 +151,9 @@ pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFo
     let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
     let from = Instant::now();
     let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
-    let others = rows.iter().filter_map(|row| Some((&row.event, seen.get(&row.event.key)?)));
+    // Whether one is held, `resolve` finds out.
+    let others = rows.iter().filter(|row| !row.event.guard.is_some_and(|guard| guard.holds));
+    let others = others.filter_map(|row| Some((&row.event, seen.get(&row.event.key)?)));
     let others = others.filter(|(event, seen)| seen.event_id != event.id && seen.counts());
     Ok(others.map(|(event, seen)| (event.key, Found::seen(seen, from))).collect())
 }
@@ -154,6 +170,9 @@ pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &
         }
         let Some(seen) = row.event.key_before.and_then(|key| seen.get(&key)).filter(|seen| seen.counts()) else { continue };
         let Some(stored) = inbox::stored(&mut *connection, seen.event_id).await? else { continue };
+        if stored.is_item != row.event.original.is_some() {
+            continue;
+        }
         let told = row.source.verifier.told_of_stored(&stored.headers, stored.body, stored.is_item);
         if let Some(told) = told.filter(|told| told.event_key() == row.event.request.event_key()) {
             let recent = Recent::new(seen.event_id, *told.compared(), from, seen.seconds_left);
@@ -175,26 +194,33 @@ pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], foun
         // Forgotten between the two statements: the sender's next try is a first one again.
         let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
         let mut outcome = Found::seen(by_key, from);
-        if by_key.event_id == event.id {
-            // Written by this very request: its answer was lost, or the event is held.
-            let first = guard_key(event).and_then(|key| seen.get(&key)).map(|seen| seen.event_id).filter(|first| *first != event.id);
-            match (first, event.guard) {
-                (Some(first), Some(Guard { holds: true, .. })) => {
-                    tracing::warn!(source = %event.source, event_key = event.event_key(), %first,
-                        "a signed body came again under a new id that is not signed: held as a conflict");
-                    conflict::keep(connection, event, event.request.compared(), first, true).await?;
-                    outcome.recent.event = first;
-                }
-                (Some(_), _) => outcome.mark = Some(Mark::SameBody),
-                (None, _) => outcome.mark = event.mark,
+        let is_own = by_key.event_id == event.id;
+        let first = guard_key(event).and_then(|key| seen.get(&key)).map(|seen| seen.event_id).filter(|first| *first != event.id);
+        match (first, event.guard) {
+            (Some(first), Some(Guard { holds: true, .. })) if is_own || was_held(connection, by_key, event, first).await? => {
+                tracing::warn!(source = %event.source, event_key = event.event_key(), %first,
+                    "a signed body came again under a new id that is not signed: held as a conflict");
+                conflict::keep(connection, event, event.request.compared(), first, true).await?;
+                outcome.recent.event = first;
             }
-        } else if !by_key.counts() {
-            expired.push(*row);
-            continue;
+            // Written by this very request: its answer was lost.
+            (Some(_), _) if is_own => outcome.mark = Some(Mark::SameBody),
+            (None, _) if is_own => outcome.mark = event.mark,
+            _ if !by_key.counts() => {
+                expired.push(*row);
+                continue;
+            }
+            _ => {}
         }
         found.insert(event.key, outcome);
     }
     Ok(expired)
+}
+
+/// Whether a key was taken by a request that was to be held, and whoever recorded it was killed before it was kept: then it is of no event.
+async fn was_held(connection: &mut PgConnection, by_key: &SeenKey, event: &NewEvent, first: Uuid) -> Result<bool, sqlx::Error> {
+    let may_be = by_key.counts() && by_key.digest == *event.request.compared() && by_key.event_id != first;
+    Ok(may_be && inbox::stored(connection, by_key.event_id).await?.is_none())
 }
 
 pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, of_others: &AllFound) -> Result<Recorded, sqlx::Error> {

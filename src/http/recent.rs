@@ -2,6 +2,7 @@
 //! read. Bounded in number; what is pushed out is found in the database.
 
 use std::{
+    hash::{Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -43,7 +44,24 @@ impl Recent {
 #[derive(PartialEq, Eq, Hash)]
 enum By {
     Key(Key),
-    Body { source: Arc<str>, tag: [u8; 16] },
+    Body { source: OfSource, tag: [u8; 16] },
+}
+
+/// A source as it is in force, by its name's address: after a reload the same name may stand for other rules, by which the same body is another event.
+struct OfSource(Arc<str>);
+
+impl PartialEq for OfSource {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OfSource {}
+
+impl Hash for OfSource {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ptr().hash(state);
+    }
 }
 
 pub struct RecentEvents {
@@ -100,7 +118,7 @@ impl RecentEvents {
     }
 
     fn by_body(&self, source: &Arc<str>, body: &[u8]) -> By {
-        By::Body { source: source.clone(), tag: self.tags.of(body) }
+        By::Body { source: OfSource(source.clone()), tag: self.tags.of(body) }
     }
 }
 

@@ -10,7 +10,7 @@ use actix_web::{
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
-    event::{body_key_of, key_of, lone_key_of},
+    event::{Key, body_key_of, key_of, lone_key_of},
     http::{
         ingress::Ingress,
         outcomes::{Recorded, Row},
@@ -37,15 +37,16 @@ pub async fn record(
     verified: &VerifiedRequest,
 ) -> Result<Vec<Recorded>, RecordError> {
     let parts = parts(verified);
+    let is_whole = source.verifier.has_items() && verified.items().is_empty();
     let recent = |part: &VerifiedRequest| match (part.dedup(), part.event_key()) {
         (Dedup::None, _) | (_, None) => None,
         _ if part.key_is_of_body() => ingress.recorder.recent().of_body(&source.name, part.body()),
-        (_, Some(key)) => ingress.recorder.recent().of_key(key_of(&source.name, key), part.compared()),
+        (_, Some(key)) => ingress.recorder.recent().of_key(source.key_of(key, is_whole), part.compared()),
     };
     let mut answers: Vec<Option<Recorded>> = parts.iter().map(|part| recent(part).map(Recorded::Duplicate)).collect();
     let unknown = || answers.iter().zip(parts).filter(|(answer, _)| answer.is_none()).map(|(_, part)| part);
     let original = original(verified);
-    let rows: Vec<Row> = unknown().map(|part| row(headers, source, part, original.as_ref())).collect();
+    let rows: Vec<Row> = unknown().map(|part| row(headers, source, part, is_whole, original.as_ref())).collect();
     if !rows.is_empty() {
         let recorded = ingress.recorder.record(Incoming { rows }, source.ack_budget).await?;
         for (answer, recorded) in answers.iter_mut().filter(|answer| answer.is_none()).zip(recorded) {
@@ -58,7 +59,7 @@ pub async fn record(
 /// How long the key of an event is kept that no other request can be: a statement whose answer was lost finds its own row by it.
 const LONE_KEY_SECONDS: f64 = 3600.0;
 
-fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, original: Option<&Arc<Original>>) -> Row {
+fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, is_whole: bool, original: Option<&Arc<Original>>) -> Row {
     let id = ids::new();
     if let Some(why) = part.type_dropped() {
         source.dropped_types.note(&source.name, why);
@@ -67,10 +68,10 @@ fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, origin
     let window_seconds = source.window.as_secs_f64();
     let event = NewEvent {
         id,
-        key: key.map_or_else(|| lone_key_of(&source.name, &id), |key| key_of(&source.name, key)),
+        key: key.map_or_else(|| lone_key_of(&source.name, &id), |key| source.key_of(key, is_whole)),
         id_text: part.event_key().map_or_else(|| id.to_string(), |_| String::new()),
         guard: guard(source, part),
-        key_before: part.key_before().map(|key| key_of(&source.name, key)),
+        key_before: key_before(source, part, is_whole),
         mark: None,
         source: source.name.clone(),
         window_seconds: if key.is_some() { window_seconds } else { LONE_KEY_SECONDS },
@@ -79,6 +80,14 @@ fn row(headers: &HeaderMap, source: &Arc<Source>, part: &VerifiedRequest, origin
         original: original.cloned(),
     };
     Row { event, source: source.clone(), destinations: source.routes.destinations(part.event_type()).into_iter().cloned().collect() }
+}
+
+/// The key that versions before gave it, while that is looked for.
+fn key_before(source: &Source, part: &VerifiedRequest, is_whole: bool) -> Option<Key> {
+    if !source.verifier.looks_back() {
+        return None;
+    }
+    part.key_before().or_else(|| part.event_key().filter(|_| is_whole || source.is_ruled())).map(|key| key_of(&source.name, key))
 }
 
 fn guard(source: &Source, part: &VerifiedRequest) -> Option<Guard> {

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use super::dropped_types::DroppedTypes;
 use crate::{
+    event::{Key, key_of, ruled_key_of},
     provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
     settings::{self, Dedup, OnConflict, ReplayGuard, SecretRef, Settings},
@@ -31,6 +32,8 @@ pub struct Source {
     /// Answers have no body.
     pub bare_answers: bool,
     pub dropped_types: Arc<DroppedTypes>,
+    /// What event keys are made of, where the settings say it: under another rule the same text may name another event.
+    rule: Option<String>,
 }
 
 impl Source {
@@ -44,6 +47,20 @@ impl Source {
             }),
             None => public_url.map(|base| [base.trim_end_matches('/'), target].concat()),
         }
+    }
+
+    /// The key of an event of this source. `is_whole`: of a request whose items would be events, and which is one itself.
+    pub fn key_of(&self, event_key: &str, is_whole: bool) -> Key {
+        match (&self.rule, is_whole) {
+            (None, false) => key_of(&self.name, event_key),
+            (rule, false) => ruled_key_of(&self.name, rule.as_deref().unwrap_or_default(), event_key),
+            (rule, true) => ruled_key_of(&self.name, &["\0whole\0", rule.as_deref().unwrap_or_default()].concat(), event_key),
+        }
+    }
+
+    /// Whether its keys name their rule, which versions before did not.
+    pub fn is_ruled(&self) -> bool {
+        self.rule.is_some()
     }
 
     /// The kind of credentials, for `WWW-Authenticate`.
@@ -103,6 +120,7 @@ impl Sources {
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
                         bare_answers: verifier.scheme().spec.bare_answers,
                         dropped_types: Arc::default(),
+                        rule: rule(settings, source, &verifier),
                         verifier: Arc::new(verifier),
                     };
                     sources.insert(name.clone(), Arc::new(source));
@@ -112,6 +130,13 @@ impl Sources {
         }
         if errors.is_empty() { Ok(Self(sources)) } else { Err(errors) }
     }
+}
+
+/// The parts of the event key as the settings name them; None where they are the built-in provider's.
+fn rule(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Option<String> {
+    let is_own = settings.providers.contains_key(&source.provider) || source.scheme.is_some();
+    let of_scheme = verifier.scheme().spec.key.as_ref().filter(|_| is_own);
+    source.key.as_ref().or(of_scheme).map(|parts| parts.as_slice().join("\0"))
 }
 
 /// The source's verifier, with the secret that it has learnt. A secret that can't be read is an error: leaving it out would refuse whoever signs with it.

@@ -121,6 +121,11 @@ impl Items {
 }
 
 impl Verifier {
+    /// Whether requests may be split into several events.
+    pub fn has_items(&self) -> bool {
+        self.plan().items.is_some()
+    }
+
     /// The events in a request whose signature is right. `document` is the JSON text that is looked into.
     pub(super) fn items(
         &self,

@@ -19,6 +19,11 @@ use super::{
 use crate::{event::BodyDigest, settings::scheme::Dedup};
 
 impl Verifier {
+    /// Whether there may be events that an earlier version recorded.
+    pub fn looks_back(&self) -> bool {
+        self.looks_back
+    }
+
     /// Whether places are left out when bodies are compared.
     pub fn ignores(&self) -> bool {
         !self.scheme().spec.ignore.is_empty()

@@ -445,14 +445,22 @@ pub async fn keys_before_until(executor: impl PgExecutor<'_>) -> Result<Option<O
 
 /// An event as it is kept, for what is read of it anew.
 pub struct StoredEvent {
+    pub key: Key,
     /// A JSON array of [name, value] pairs.
     pub headers: String,
     pub body: Bytes,
     /// It is a part of a request that was split.
     pub is_item: bool,
+    pub mark: Option<Mark>,
 }
 
 pub async fn stored(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<StoredEvent>, sqlx::Error> {
-    let row = sqlx::query!("select headers, body, original_id from event where id = $1", id).fetch_optional(executor).await?;
-    Ok(row.map(|row| StoredEvent { headers: row.headers, body: row.body.into(), is_item: row.original_id.is_some() }))
+    let row = sqlx::query!("select key, headers, body, original_id, mark from event where id = $1", id).fetch_optional(executor).await?;
+    Ok(row.map(|row| StoredEvent {
+        key: row.key,
+        headers: row.headers,
+        body: row.body.into(),
+        is_item: row.original_id.is_some(),
+        mark: row.mark.as_deref().and_then(Mark::parse),
+    }))
 }

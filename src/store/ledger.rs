@@ -359,7 +359,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
               join ended on ended.key = v.run_key and ended.step = v.step
         ), k as (
             insert into event_key (key, event_id, body_digest, expires_at)
-            select key, id, digest, now() + window_seconds * interval '1 second' from v order by key
+            select distinct on (key) key, id, digest, now() + window_seconds * interval '1 second' from v order by key, id
             on conflict (key) do update set (event_id, body_digest, expires_at) = (excluded.event_id, excluded.body_digest, excluded.expires_at) where event_key.expires_at <= now() returning event_id
         ), e as (
             insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
@@ -378,7 +378,7 @@ async fn complete_rows(connection: &mut PgConnection, completions: &[&Completion
         select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
                exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
                array(select v.id from v where not exists (select from k where k.event_id = v.id)
-                                          and not exists (select from event_key first where first.key = v.key)) as "unseen!"
+                                          and not exists (select from event_key first where first.key = v.key and first.expires_at > now())) as "unseen!"
           from u join step s on s.key = u.key and s.step = u.step
         "#,
         &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),

@@ -12,7 +12,8 @@ with k as (
      where u.id in (select event_id from k)
 ), b as (
     insert into event_key (key, event_id, body_digest, expires_at)
-    select body_key, id, digest, now() + seconds * interval '1 second' from w order by body_key
+    -- Of those that came together with one body the first has it, the others come after it.
+    select distinct on (body_key) body_key, id, digest, now() + seconds * interval '1 second' from w order by body_key, id
     on conflict (key) do update
        set event_id = excluded.event_id, body_digest = excluded.body_digest, expires_at = excluded.expires_at
      where event_key.expires_at <= now()

@@ -76,6 +76,89 @@ async fn the_guard_holds_or_is_off_where_a_source_says_so() {
     app.app.stop().await;
 }
 
+/// Signed bodies that are alike and come at once, under ids of their own: one batch, which must not fail for it nor take its neighbours along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_alike_may_come_in_one_batch() {
+    for (guard, words, events, marked, held) in
+        [("mark", ["accepted"; 3], 6, 2, 0), ("hold", ["accepted", "duplicate", "duplicate"], 4, 0, 2)]
+    {
+        let app = spawn_app(&own_github(&format!("replay_guard = {guard:?}"))).await;
+        let lock = hold(&app).await;
+        let ids = ["d-1", "d-2", "d-3"];
+        let alike = futures_util::future::join_all(ids.map(|id| own(&app, id, "{}")));
+        let others = futures_util::future::join_all(["evt_1", "evt_2", "evt_3"].map(|id| app.stripe(id, "x")));
+        let release = async {
+            app.until("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'", 1).await;
+            lock.release().await;
+        };
+        let (alike, others, ()) = tokio::join!(alike, others, release);
+        let mut said: Vec<String> = alike.iter().map(Said::word).collect();
+        said.sort_unstable();
+        assert_eq!(said, words, "{guard}");
+        assert!(others.iter().all(|said| said.word() == "accepted"), "{guard}: {others:?}");
+        assert_eq!(app.count("select count(*) from event").await, events, "{guard}");
+        assert_eq!(app.count("select count(*) from event where mark = 'same-body'").await, marked, "{guard}");
+        assert_eq!(app.count("select count(*) from conflict where kind = 'same_body_new_id'").await, held, "{guard}");
+        for (id, first) in ids.iter().zip(&alike) {
+            let again = own(&app, id, "{}").await;
+            assert_eq!((again.word().as_str(), again.event()), ("duplicate", first.event()), "{guard} {id}");
+        }
+        app.app.stop().await;
+    }
+}
+
+/// Who has seen a signed body sends it under an id that is still to come: the event whose id that is gets to its handler all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsigned_id_that_was_taken_in_advance_costs_no_event() {
+    for guard in ["mark", "hold"] {
+        let app = spawn_app(&own_github(&format!("replay_guard = {guard:?}"))).await;
+        own(&app, "d-1", r#"{"n":1}"#).await;
+        own(&app, "d-2", r#"{"n":1}"#).await;
+        let genuine = own(&app, "d-2", r#"{"n":2}"#).await;
+        assert_eq!(genuine.word(), "accepted", "{guard}");
+        let again = own(&app, "d-2", r#"{"n":2}"#).await;
+        assert_eq!((again.word(), again.event()), ("duplicate".into(), genuine.event()), "{guard}");
+        // Where nothing is in doubt, another body is what it was.
+        assert_eq!(own(&app, "d-1", r#"{"n":3}"#).await.word(), "conflict", "{guard}");
+        app.app.stop().await;
+    }
+}
+
+/// Killed after its key was taken and before it was kept: no event has the key, and the next try is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_to_be_held_when_its_node_was_killed_is_held_when_it_comes_again() {
+    let app = spawn_app(&own_github("replay_guard = \"hold\"")).await;
+    let first = own(&app, "d-1", "{}").await;
+    let of_first: String = sqlx::query_scalar("select event_key from event").fetch_one(&app.pool).await.expect("a key");
+    let taken = "insert into event_key (key, event_id, body_digest, expires_at) \
+                 select $1, gen_random_uuid(), body_digest, expires_at from event_key where key = $2";
+    let keys = [of_first.replace("d-1", "d-2"), of_first].map(|event_key| key_of("own", &event_key));
+    let taken = sqlx::query(taken).bind(keys[0]).bind(keys[1]).execute(&app.pool).await.expect("a key");
+    assert_eq!(taken.rows_affected(), 1);
+    for _ in 0..2 {
+        let again = own(&app, "d-2", "{}").await;
+        assert_eq!((again.word(), again.event()), ("duplicate".into(), first.event()));
+    }
+    assert_eq!(app.count("select count(*) from conflict where kind = 'same_body_new_id'").await, 1);
+    app.app.stop().await;
+}
+
+/// What a reload changes counts at once, for what is in memory as for what is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_rules_make_other_events_of_the_same_requests() {
+    for (before, after, body) in [
+        ("dedup = \"body\"", "key = \"body:id\"", r#"{"status":"paid"}"#),
+        ("key = \"body:order\"", "key = \"body:event\"", r#"{"order":1001,"event":1001}"#),
+        ("scheme = { key = \"body:order\" }", "scheme = { key = \"body:event\" }", r#"{"order":1001,"event":1001}"#),
+    ] {
+        let app = spawn_app(&own_github(&format!("{before}\nreplay_guard = \"off\""))).await;
+        assert_eq!((own(&app, "d-1", body).await.word(), own(&app, "d-1", body).await.word()), ("accepted".into(), "duplicate".into()));
+        app.app.reload(settings(&own_github(&format!("{after}\nreplay_guard = \"off\"")))).expect("new settings");
+        assert_eq!(own(&app, "d-1", body).await.word(), "accepted", "{before}, {after}");
+        app.app.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_of_seconds_ends_when_it_says() {
     let app = spawn_app(&own_github("window = \"1s\"")).await;

@@ -149,3 +149,18 @@ async fn a_connection_lost_in_the_middle_leaves_all_or_nothing() {
     assert_eq!(app.count("select count(*) from event").await, 6);
     app.app.stop().await;
 }
+
+/// A request that is one event, as its list is empty or too long, has ids of its own: one like an earlier item's is no repeat of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_request_is_no_repeat_of_an_item() {
+    let handler = Handler::start(Vec::new()).await;
+    let app = spawn(&handler).await;
+    assert_eq!(post(&app, r#"{"id":"b1","events":[{"id":"e1","kind":"sent"}]}"#).await.word(), "accepted");
+    let too_many = batch(0..1001).replace("{\"events\"", "{\"id\":\"e1\",\"events\"");
+    for whole in [r#"{"id":"e1","events":[]}"#, &too_many.replace("\"e1\",\"events", "\"e2\",\"events")] {
+        assert_eq!(post(&app, whole).await.word(), "accepted", "{whole:.60}");
+        assert_eq!(post(&app, whole).await.word(), "duplicate", "{whole:.60}");
+    }
+    assert_eq!(post(&app, r#"{"events":[{"id":"e2","kind":"sent"}]}"#).await.word(), "accepted", "nor the other way round");
+    app.app.stop().await;
+}

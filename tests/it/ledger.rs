@@ -380,6 +380,25 @@ async fn emitted_events_are_recorded_with_the_result_and_relayed_as_received_one
 }
 
 /// The other is not visible to the statement that meets it.
+/// One key twice in one call, and in calls that are decided in one statement: the first is the event, what is like it a repeat, the rest conflicts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_may_be_emitted_twice_in_one_statement() {
+    let app = spawn_app(&config(&[])).await;
+    let ledger = Caller::of(&app);
+    ledger.call("a", "claim", claim("c")).await;
+    let emit = json!([{ "key": "k", "data": 1 }, { "key": "k", "data": 1 }, { "key": "k", "data": 2 }]);
+    assert_eq!(ledger.call("a", "complete", json!({ "fence": 1, "emit": emit })).await.status, 200);
+    assert_eq!(app.count("select count(*) from event").await, 1);
+    assert_eq!(app.count("select count(*) from conflict").await, 1);
+    let steps: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    futures_util::future::join_all(steps.iter().map(|step| ledger.call(step, "claim", claim("c")))).await;
+    let complete = |step| ledger.call(step, "complete", json!({ "fence": 1, "emit": [{ "key": "shared", "data": 1 }] }));
+    let said = futures_util::future::join_all(steps.iter().map(|step| complete(step))).await;
+    assert!(said.iter().all(|said| said.status == 200), "{said:?}");
+    assert_eq!((app.count("select count(*) from event").await, app.count("select count(*) from conflict").await), (2, 1));
+    app.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_that_emit_one_key_at_once_the_second_is_a_conflict() {
     let app = spawn_app(&config(&[])).await;
