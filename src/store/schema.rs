@@ -32,7 +32,7 @@ pub enum SchemaError {
     )]
     Encoding(String),
     #[error(
-        "two connections have one session: a pooler in transaction mode is between, and what a session is told (commits are synchronous, a statement's \
+        "a connection has not the session that it was given: a pooler in transaction mode is between, and what a session is told (commits are synchronous, a statement's \
          time) would not hold. Use pool_mode = session for hookonce's database or user, or connect to PostgreSQL itself"
     )]
     SharedSession,
@@ -85,22 +85,38 @@ pub async fn check(pool: &Db, allow_fsync_off: bool) -> Result<(), SchemaError> 
     Ok(())
 }
 
-/// A pooler that has a session for each statement gives the one that is free to whoever asks next: what was told on one connection is found on the
-/// other. It may also tell by itself, for statements that were prepared are then not there, or there already.
+/// How often two connections are asked for what they were told. Where many nodes start at once a pooler may give a connection its own session again
+/// for a while.
+const SESSION_ROUNDS: usize = 16;
+
+/// A pooler that has a session for each statement gives the one that is free to whoever asks next: a connection does not find what it was told, but
+/// what others were. It may also tell by itself, for statements that were prepared are then not there, or there already.
 async fn check_session(pool: &Db) -> Result<(), SchemaError> {
     let shared = |error: sqlx::Error| {
         let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
         if matches!(code.as_deref(), Some("26000" | "42P05" | "08P01")) { SchemaError::SharedSession } else { error.into() }
     };
-    let (mut one, mut other) = (pool.detached().await.map_err(shared)?, pool.detached().await.map_err(shared)?);
-    let mark = Uuid::now_v7().to_string();
-    let told = sqlx::query("select set_config('hookonce.session', $1, false)").bind(&mark).persistent(false);
-    told.execute(&mut one).await.map_err(shared)?;
-    let found = sqlx::query_scalar("select current_setting('hookonce.session', true)").persistent(false);
-    let found: Option<String> = found.fetch_one(&mut other).await.map_err(shared)?;
-    one.close().await?;
-    other.close().await?;
-    if found.as_ref() == Some(&mark) { Err(SchemaError::SharedSession) } else { Ok(()) }
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut connection = pool.detached().await.map_err(shared)?;
+        let mark = Uuid::now_v7().to_string();
+        let told = sqlx::query("select set_config('hookonce.session', $1, false)").bind(&mark).persistent(false);
+        told.execute(&mut connection).await.map_err(shared)?;
+        connections.push((connection, mark));
+    }
+    for _ in 0..SESSION_ROUNDS {
+        for (connection, mark) in &mut connections {
+            let found = sqlx::query_scalar("select current_setting('hookonce.session', true)").persistent(false);
+            let found: Option<String> = found.fetch_one(connection).await.map_err(shared)?;
+            if found.as_ref() != Some(mark) {
+                return Err(SchemaError::SharedSession);
+            }
+        }
+    }
+    for (connection, _) in connections {
+        connection.close().await?;
+    }
+    Ok(())
 }
 
 /// Brings the schema up to this version, all of it or nothing. Several nodes at once are safe: one migrates, the others wait for it. Where there is

@@ -34,7 +34,8 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Value> {
             let configured = settings.destinations.get(&count.destination);
             json!({
                 "name": count.destination,
-                "url": configured.map_or(&count.destination, |destination| &destination.url),
+                // A replay's URL is its name.
+                "url": configured.map_or(Some(&count.destination).filter(|name| name.contains("://")), |destination| Some(&destination.url)),
                 "configured": configured.is_some(),
                 "paused": count.paused,
                 "pending": count.pending,

@@ -96,14 +96,17 @@ pub(super) async fn no_such_path(request: HttpRequest) -> Result<&'static str, A
 fn body_error(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
     match error {
         JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => ApiError::TooLarge.into(),
-        error => ApiError::MalformedBody(error.to_string()).into(),
+        JsonPayloadError::Deserialize(error) => ApiError::MalformedBody(format!("the body is not what is asked for: {error}")).into(),
+        JsonPayloadError::ContentType => ApiError::MalformedBody("send the body as application/json".into()).into(),
+        error => ApiError::MalformedBody(format!("the body can't be read: {error}")).into(),
     }
 }
 
 fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+    let QueryPayloadError::Deserialize(error) = error else { return ApiError::InvalidParameter(error.to_string()).into() };
     ApiError::InvalidParameter(error.to_string()).into()
 }
 
-fn path_error(error: PathError, request: &HttpRequest) -> actix_web::Error {
-    ApiError::InvalidParameter(format!("{}: an id is a UUID ({error})", request.path())).into()
+fn path_error(_: PathError, request: &HttpRequest) -> actix_web::Error {
+    ApiError::InvalidParameter(format!("{}: an id is a UUID", request.path())).into()
 }

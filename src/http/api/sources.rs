@@ -64,7 +64,7 @@ fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntSecret>) -> 
 /// The secret that a source has learnt: some providers want it pasted into their own page (Notion).
 pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let learnt = learnt_all(&state.pool).await?.into_iter().find(|learnt| learnt.source == *name);
-    let learnt = learnt.ok_or_else(|| ApiError::NotFound(format!("the source {name:?} has learnt no secret")))?;
+    let learnt = learnt.ok_or_else(|| ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)))?;
     let answer = json!({ "name": *name, "secret": learnt.secret.expose_secret(), "learnt_at": learnt.learnt_at.format(&Rfc3339).ok() });
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(answer))
 }
@@ -73,7 +73,7 @@ pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Re
 pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let forgotten = learnt_forget(&state.pool, &name).await?;
     if !forgotten {
-        return Err(ApiError::NotFound(format!("the source {name:?} has learnt no secret")));
+        return Err(ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)));
     }
     tracing::warn!(source = %name, "the learnt secret was forgotten: the next handshake brings another");
     state.ingress.learning.changed.notify_one();
