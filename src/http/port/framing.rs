@@ -201,10 +201,6 @@ impl Announced {
             self.is_connect = line.starts_with(b"CONNECT ");
             return;
         }
-        // Before more is compared.
-        if !matches!(line[0] | 0x20, b'c' | b't' | b'u') {
-            return;
-        }
         if let Some(value) = value_of(line, "content-length:") {
             self.length = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         } else if value_of(line, "transfer-encoding:").is_some() {
@@ -218,7 +214,8 @@ impl Announced {
 
 fn value_of<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
     let (head, value) = line.split_at_checked(name.len())?;
-    head.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+    // Of other names nearly none is as long: that is seen before they are compared.
+    (head.ends_with(b":") && head.eq_ignore_ascii_case(name.as_bytes())).then(|| value.trim_ascii())
 }
 
 #[cfg(test)]
