@@ -244,6 +244,7 @@ const ANSWERS: &[(&str, &str)] = &[
 pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
     (400, "key-missing"),
     (400, "key-malformed"),
+    (400, "ambiguous-header"),
     (400, "malformed-body"),
     (400, "malformed-target"),
     (405, "method-not-allowed"),
