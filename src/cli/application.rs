@@ -39,7 +39,7 @@ use crate::{
         keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
         ledger::Ledger,
-        port::{self, Bounds, Rates, Running},
+        port::{self, Answering, Bounds, Rates, Running},
         probe::Probe,
         reading::Reading,
         recorder::{Recorder, RecorderOptions},
@@ -431,7 +431,12 @@ fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &R
         let (ingress, readiness) = (ingress.clone(), readiness.clone());
         fn_service(move |request| {
             let (ingress, readiness) = (ingress.clone(), readiness.clone());
-            async move { Ok::<_, Infallible>(crate::http::public(request, &ingress, &readiness).await) }
+            async move {
+                let answering = Answering::begin(&request);
+                let mut response = crate::http::public(request, &ingress, &readiness).await;
+                answering.end(response.head_mut());
+                Ok::<_, Infallible>(response)
+            }
         })
     };
     Ok(port::serve(bind(settings.ingress.bind, "ingress.bind")?, &bounds(settings), service)?)

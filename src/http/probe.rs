@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Probe {
     pool: Db,
     dialer: Dialer,
-    connection: Option<PgConnection>,
+    connection: Option<(PgConnection, Option<schema::Pages>)>,
     recorder: Arc<Recorder>,
     /// Who answered last.
     server: Option<String>,
@@ -69,10 +69,17 @@ impl Probe {
 
     async fn write(&mut self) -> Result<String, sqlx::Error> {
         let written = async {
-            let connection = match &mut self.connection {
+            let (connection, pages) = match &mut self.connection {
                 Some(connection) => connection,
-                none => none.insert(self.dialer.connect().await?),
+                none => {
+                    let mut connection = self.dialer.connect().await?;
+                    let pages = schema::Pages::of(&mut connection).await?;
+                    none.insert((connection, pages))
+                }
             };
+            if let Some(pages) = pages {
+                pages.take(connection).await?;
+            }
             let (node_before, before) = (self.clock.unix_ms(), Instant::now());
             let schema::Written { server, at_unix_ms } = schema::writes(connection).await?;
             Ok((server, at_unix_ms, node_before, before))

@@ -181,3 +181,35 @@ pub async fn writes(connection: &mut PgConnection) -> Result<Written, sqlx::Erro
     }
     Ok(Written { server, at_unix_ms })
 }
+
+/// Takes one more page from the server's disk, which a commit alone does not: where it is full this fails, before an event does. The page is in a table
+/// of this session's own, which is in no log, and emptied after `PAGES_MAX`.
+pub struct Pages {
+    taken: u32,
+}
+
+const PAGES_MAX: u32 = 64;
+
+impl Pages {
+    /// None where the role may make no such table.
+    pub async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
+        // A row of nearly a page, kept as it is, so that each needs a page of its own.
+        let made = "create temporary table if not exists hookonce_pages (filler bytea); \
+                    alter table hookonce_pages alter column filler set storage plain";
+        match sqlx::raw_sql(made).execute(connection).await {
+            Ok(_) => Ok(Some(Self { taken: 0 })),
+            Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42501")) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn take(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.taken == PAGES_MAX {
+            sqlx::query("truncate hookonce_pages").execute(&mut *connection).await?;
+            self.taken = 0;
+        }
+        sqlx::query("insert into hookonce_pages values (decode(repeat('00', 8000), 'hex'))").execute(connection).await?;
+        self.taken += 1;
+        Ok(())
+    }
+}

@@ -263,3 +263,19 @@ async fn what_a_failover_lost_is_recorded_when_it_is_sent_again() {
     drop(on_standby);
     standby.stop().await.expect("a stop");
 }
+
+/// A full disk is seen by taking of it: a page each time, and never more than a few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_takes_a_page_of_the_servers_disk() {
+    let mut connection = PgConnection::connect(&database().await).await.expect("a connection");
+    let mut pages = schema::Pages::of(&mut connection).await.expect("an answer").expect("a table");
+    let mut most = 0;
+    for n in 1..=200_i64 {
+        pages.take(&mut connection).await.expect("a page");
+        let bytes: i64 = sqlx::query_scalar("select pg_relation_size('hookonce_pages')").fetch_one(&mut connection).await.expect("a size");
+        assert!(n > 64 || bytes == n * 8192, "{n}: {bytes}");
+        most = most.max(bytes);
+    }
+    assert_eq!(most, 64 * 8192);
+    connection.close().await.expect("the end");
+}

@@ -15,7 +15,7 @@ use std::{
 };
 
 use actix_http::{
-    ConnectionType, HttpService, Request, Response,
+    ConnectionType, HttpService, Request, Response, ResponseHead,
     body::{BoxBody, MessageBody},
     error::DispatchError,
     header::HeaderMap,
@@ -95,11 +95,7 @@ where
             .on_connect_ext(|connection: &Watched, data| {
                 data.insert(connection.exchange());
             })
-            .h1(apply_fn_factory(factory(), |request: Request, service: &S::Service| {
-                let exchange = request.conn_data::<Rc<Exchange>>().cloned();
-                let answer = service.call(request);
-                answered(exchange, answer)
-            }));
+            .h1(factory());
         fn_service(move |stream: TcpStream| std::future::ready(enter(&connections, stream, times))).and_then(http)
     };
     let server = builder.listen("port", listener, service)?.run();
@@ -113,30 +109,42 @@ fn enter(connections: &Arc<Connections>, stream: TcpStream, times: Times) -> Res
     Ok((Watched::new(stream, seat, times), Some(peer)))
 }
 
-/// The answer; where it is there before its request is, the connection ends with it, and it says so.
-async fn answered<R, B, E>(exchange: Option<Rc<Exchange>>, answer: impl Future<Output = Result<R, E>>) -> Result<Response<B>, E>
-where
-    R: Into<Response<B>>,
-{
-    if let Some(exchange) = &exchange {
-        exchange.take();
+/// One request while it is answered. Each service of a port makes one, and says when the answer is there.
+pub struct Answering(Option<Rc<Exchange>>);
+
+impl Answering {
+    pub fn begin(request: &Request) -> Self {
+        let exchange = request.conn_data::<Rc<Exchange>>().cloned();
+        exchange.iter().for_each(|exchange| exchange.take());
+        Self(exchange)
     }
-    let mut response: Response<B> = answer.await?.into();
-    if exchange.is_some_and(|exchange| exchange.answer()) {
-        response.head_mut().set_connection_type(ConnectionType::Close);
+
+    /// Where the answer is there before its request is, the connection ends with it, and it says so.
+    pub fn end(self, answer: &mut ResponseHead) {
+        if self.0.is_some_and(|exchange| exchange.answer()) {
+            answer.set_connection_type(ConnectionType::Close);
+        }
     }
-    Ok(response)
 }
 
 /// An application as a port serves it.
 pub fn web<T, B>(
     app: App<T>,
-) -> impl ServiceFactory<Request, Config = (), Response = ServiceResponse<B>, Error = Response<BoxBody>, InitError = ()>
+) -> impl ServiceFactory<Request, Config = (), Response = Response<B>, Error = Response<BoxBody>, InitError = ()>
 where
     T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<B>, Error = Error, InitError = ()> + 'static,
     B: MessageBody + 'static,
 {
-    map_config(app.into_factory().map_err(|error: Error| error.error_response().into()), |()| AppConfig::default())
+    let app = map_config(app.into_factory().map_err(|error: Error| error.error_response().into()), |()| AppConfig::default());
+    apply_fn_factory(app, |request: Request, service| {
+        let answering = Answering::begin(&request);
+        let answer = service.call(request);
+        async move {
+            let mut response: Response<B> = answer.await?.into();
+            answering.end(response.head_mut());
+            Ok(response)
+        }
+    })
 }
 
 /// Headers of which there is to be one, since it is not for us to choose: a proxy in front may have looked at the other.
