@@ -1,6 +1,6 @@
 //! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything is verified. A body that comes at once is no more
-//! than counted, and a small one has room of its own. One that keeps us waiting has to give way: to a new one that finds no room the slowest does, and one that hardly moves is
-//! given up by itself. So a few large bodies that stop before their end shut nobody out.
+//! than counted, and a small one has room of its own. One that keeps us waiting has to give way: to a new one that finds no room the one that has held
+//! most for longest does, and one that hardly moves is given up by itself. So a few large bodies that stop before their end shut nobody out.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,6 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// A small body, and the part of the room that is for those beside what is for all.
 const SMALL: usize = 16 << 10;
 const SMALL_PART: usize = 8;
-const LOOK: Duration = Duration::from_millis(500);
 /// Bodies that wait for more may hold so much of the sum for one address, and for one source.
 const HOLDER_PART: usize = 2;
 /// In place of a body's bytes: it has given way.
@@ -59,13 +58,19 @@ struct Body {
 }
 
 impl Body {
-    /// Bytes a second.
-    fn rate(&self) -> f64 {
-        self.bytes.load(Ordering::Acquire) as f64 / self.since.elapsed().as_secs_f64().max(0.001)
+    /// What it has cost the others: bytes, times the seconds that it has been waiting for more.
+    fn burden(&self, now: Instant) -> f64 {
+        self.bytes.load(Ordering::Acquire) as f64 * now.duration_since(self.since).as_secs_f64()
+    }
+
+    /// How long it may take over what has come.
+    fn is_fast_for(&self) -> Duration {
+        let enough = self.bytes.load(Ordering::Acquire) as f64 / RATE_MIN;
+        Duration::try_from_secs_f64(enough).unwrap_or(Duration::MAX).max(GRACE)
     }
 
     fn hardly_moves(&self) -> bool {
-        self.since.elapsed() >= GRACE && self.rate() < RATE_MIN
+        self.since.elapsed() >= self.is_fast_for()
     }
 }
 
@@ -103,11 +108,11 @@ impl Reading {
             if self.has_room(sum, own) {
                 return Ok(());
             }
-            self.free_slowest(waiting, asking, |_| true)?;
+            self.free_greatest(waiting, asking, |_| true)?;
         }
     }
 
-    fn free_slowest(&self, waiting: &mut Waiting, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Result<(), Full> {
+    fn free_greatest(&self, waiting: &mut Waiting, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Result<(), Full> {
         let freed = waiting.give_way(asking, among).ok_or(Full)?;
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
         Ok(())
@@ -115,14 +120,15 @@ impl Reading {
 }
 
 impl Waiting {
-    /// Has the slowest of these bodies give way; how much that frees. None where there is none, or only `asking` itself.
+    /// Has the greatest burden of these bodies give way; how much that frees. None where there is none, or only `asking` itself.
     fn give_way(&mut self, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Option<usize> {
+        let now = Instant::now();
         let bodies = self.bodies.values().filter(|body| among(body));
-        let slowest = bodies.min_by(|a, b| a.rate().total_cmp(&b.rate()))?.number;
-        if Some(slowest) == asking {
+        let greatest = bodies.max_by(|a, b| a.burden(now).total_cmp(&b.burden(now)))?.number;
+        if Some(greatest) == asking {
             return None;
         }
-        let body = self.bodies.remove(&slowest)?;
+        let body = self.bodies.remove(&greatest)?;
         let bytes = body.bytes.swap(GIVEN_WAY, Ordering::AcqRel);
         self.release(&body, bytes);
         body.gives_way.notify_one();
@@ -179,7 +185,7 @@ impl Share {
         }
         for holder in &body.holders {
             while waiting.held.get(holder).is_some_and(|held| *held > most) {
-                reading.free_slowest(&mut waiting, Some(body.number), |other| other.holders.contains(holder))?;
+                reading.free_greatest(&mut waiting, Some(body.number), |other| other.holders.contains(holder))?;
             }
         }
         reading.make_room(&mut waiting, Some(body.number), own)
@@ -201,7 +207,7 @@ impl Share {
         let body = self.wait(address, source);
         let moves = async {
             loop {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep_until((body.since + body.is_fast_for().min(at_most)).into()).await;
                 if body.hardly_moves() {
                     return;
                 }
@@ -218,6 +224,10 @@ impl Share {
 
     /// From now on others may come before it.
     fn wait(&self, address: Option<IpAddr>, source: Option<&Arc<str>>) -> Arc<Body> {
+        self.wait_since(Instant::now(), address, source)
+    }
+
+    fn wait_since(&self, since: Instant, address: Option<IpAddr>, source: Option<&Arc<str>>) -> Arc<Body> {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
         let holders: Vec<Holder> = address.map(Holder::Address).into_iter().chain(source.cloned().map(Holder::Source)).collect();
         let mut waiting = self.reading.waiting();
@@ -226,7 +236,7 @@ impl Share {
         }
         let number = waiting.next;
         waiting.next += 1;
-        let body = Arc::new(Body { number, bytes: AtomicUsize::new(bytes), since: Instant::now(), holders, gives_way: Notify::new() });
+        let body = Arc::new(Body { number, bytes: AtomicUsize::new(bytes), since, holders, gives_way: Notify::new() });
         waiting.bodies.insert(number, body.clone());
         let _ = self.waiting.set(body.clone());
         body
@@ -264,21 +274,25 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn share(reading: &Arc<Reading>, source: &str, bytes: usize) -> Share {
+    /// A body that waits already for so long.
+    fn share(reading: &Arc<Reading>, source: &str, bytes: usize, seconds: u64) -> Share {
         let share = Share::new(reading);
-        share.wait(None, Some(&source.into()));
+        share.wait_since(Instant::now() - Duration::from_secs(seconds), None, Some(&source.into()));
         share.grow(bytes).unwrap();
         share
     }
 
     #[test]
-    fn the_slowest_gives_way_to_who_finds_no_room() {
+    fn what_has_held_most_for_longest_gives_way_to_who_finds_no_room() {
         let reading = Reading::new(100 * MIB);
-        let (slow, fast) = (share(&reading, "a", 30 * MIB), share(&reading, "b", 45 * MIB));
+        let (slow, fast) = (share(&reading, "a", 30 * MIB, 5), share(&reading, "b", 45 * MIB, 1));
+        // Many that hold next to nothing are no help, and stay.
+        let small: Vec<Share> = (0..1000).map(|_| share(&reading, "c", 100, 4)).collect();
         let new = Share::new(&reading);
         new.grow(40 * MIB).unwrap();
         assert_eq!((slow.grow(MIB).is_err(), fast.grow(MIB).is_ok()), (true, true));
-        drop(slow);
+        assert!(small.iter().all(|share| share.grow(1).is_ok()));
+        drop((slow, small));
         assert_eq!(reading.bytes.load(Ordering::Relaxed), 86 * MIB);
         // What has come whole is never given up: the next one gives way itself.
         fast.settle(fast.waiting.get().unwrap());
@@ -293,11 +307,11 @@ mod tests {
     #[test]
     fn no_source_holds_more_than_its_part_with_bodies_that_wait() {
         let reading = Reading::new(100 * MIB);
-        let first = share(&reading, "a", 10 * MIB);
-        let second = share(&reading, "a", 45 * MIB);
+        let first = share(&reading, "a", 10 * MIB, 10);
+        let second = share(&reading, "a", 45 * MIB, 1);
         assert!(first.grow(MIB).is_err() && second.grow(MIB).is_ok(), "together they had more than half");
         assert!(Share::new(&reading).grow(40 * MIB).is_ok(), "which leaves room for what comes with its head");
-        let other = share(&reading, "b", 40 * MIB);
+        let other = share(&reading, "b", 40 * MIB, 1);
         assert!(other.grow(5 * MIB).is_ok());
     }
 
