@@ -55,9 +55,14 @@ pub fn lone_key_of(source: &str, id: &Uuid) -> Key {
     domain_key(b"lone", source, id.as_bytes())
 }
 
-/// The key of an event that has its event key in common with an earlier one of another body.
+/// The key of an event that a person made of a conflict.
 pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> Key {
     domain_key(b"other", source, &[&digest.0, event_key.as_bytes()].concat())
+}
+
+/// The key of an event that has this key in common with an earlier one of another body.
+pub fn another_key_of(key: &Key, digest: &BodyDigest) -> Key {
+    domain_key(b"another", &key.simple().to_string(), &digest.0)
 }
 
 /// Why a handler may want to look at an event twice.

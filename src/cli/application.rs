@@ -434,7 +434,8 @@ fn serve_public(settings: &Settings, ingress: &web::Data<Ingress>, readiness: &R
             async move {
                 let answering = Answering::begin(&request);
                 let mut response = crate::http::public(request, &ingress, &readiness).await;
-                answering.end(response.head_mut());
+                // It is short, and sent at once.
+                drop(answering.end(response.head_mut()));
                 Ok::<_, Infallible>(response)
             }
         })

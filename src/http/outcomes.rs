@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{recent::Recent, sources::Source};
 use crate::{
-    event::{BodyDigest, Key, Mark, other_body_key_of},
+    event::{BodyDigest, Key, Mark, another_key_of},
     provider::VerifiedRequest,
     settings::OnConflict,
     store::{
@@ -47,8 +47,8 @@ impl Row {
 
     /// The event that it is where another one has its key.
     fn as_another(&self, mark: Option<Mark>) -> Self {
-        let key = other_body_key_of(&self.event.source, self.event.event_key(), &self.compared());
-        let event = NewEvent { key, mark, guard: None, key_before: None, ..self.event.clone() };
+        // The guard stays: a body that is known under another id is no better for it, and this one is to be known.
+        let event = NewEvent { key: another_key_of(&self.event.key, &self.compared()), mark, key_before: None, ..self.event.clone() };
         Self { event, ..self.clone() }
     }
 }

@@ -36,12 +36,14 @@ pub struct Probe {
     clock: Clock,
     readiness: Readiness,
     skew: SkewWatch,
+    /// Why it is not well, as found last.
+    why: Option<String>,
 }
 
 impl Probe {
     /// `skew_max`: how far the clock may be off the database's before that is said.
     pub fn new(pool: Db, dialer: Dialer, recorder: Arc<Recorder>, clock: Clock, readiness: Readiness, skew_max: Duration) -> Self {
-        Self { pool, dialer, connection: None, recorder, server: None, clock, readiness, skew: SkewWatch::new(skew_max) }
+        Self { pool, dialer, connection: None, recorder, server: None, clock, readiness, skew: SkewWatch::new(skew_max), why: None }
     }
 
     /// Whether events can be recorded now, and all else be asked. Where another server answers, or none, what is remembered of the old one is
@@ -58,13 +60,18 @@ impl Probe {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the database can't be written to");
+                self.why = Some(format!("the database can't be written to: {error}"));
                 self.connection = None;
                 self.recorder.recent().forget();
                 return false;
             }
         }
-        answered.is_ok() && !self.recorder.is_stuck()
+        self.why = match answered {
+            Err(error) => Some(format!("the database does not answer: {error}")),
+            Ok(()) if self.recorder.is_stuck() => Some("batches are not taken".into()),
+            Ok(()) => None,
+        };
+        self.why.is_none()
     }
 
     async fn write(&mut self) -> Result<String, sqlx::Error> {
@@ -107,6 +114,9 @@ impl Probe {
     /// Keeps readiness current: it flips within two seconds, both ways.
     pub async fn watch(mut self, stopping: CancellationToken) {
         let readiness = self.readiness.clone();
+        if let Some(why) = &self.why {
+            tracing::warn!(why, "not ready yet");
+        }
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -117,7 +127,7 @@ impl Probe {
                 return;
             }
             if readiness.get() != is_well {
-                tracing::warn!(ready = is_well, "readiness changed");
+                tracing::warn!(ready = is_well, why = self.why.as_deref(), "readiness changed");
             }
             readiness.set(is_well);
         }

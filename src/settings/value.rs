@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -182,7 +182,12 @@ impl std::str::FromStr for Network {
         let net = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
             format!("{text:?} is neither an address nor a range of them: write \"10.1.2.3\", \"10.0.0.0/8\" or \"fd00::/8\"")
         })?;
-        Ok(Self(net.trunc()))
+        // IPv4 inside IPv6 is the IPv4 address, however it is written.
+        let mapped = match net {
+            IpNet::V6(v6) if v6.prefix_len() >= 96 => v6.addr().to_ipv4_mapped().and_then(|v4| Ipv4Net::new(v4, v6.prefix_len() - 96).ok()),
+            _ => None,
+        };
+        Ok(Self(mapped.map_or(net, IpNet::V4).trunc()))
     }
 }
 

@@ -191,14 +191,17 @@ pub struct Pages {
 const PAGES_MAX: u32 = 64;
 
 impl Pages {
-    /// None where the role may make no such table.
+    /// None where the role may make no such table, or whatever else the server has against it: events need none.
     pub async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
         // A row of nearly a page, kept as it is, so that each needs a page of its own.
         let made = "create temporary table if not exists hookonce_pages (filler bytea); \
                     alter table hookonce_pages alter column filler set storage plain";
         match sqlx::raw_sql(made).execute(connection).await {
             Ok(_) => Ok(Some(Self { taken: 0 })),
-            Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42501")) => Ok(None),
+            Err(sqlx::Error::Database(error)) if !error.code().is_some_and(|code| code.starts_with("53") || code == "25006") => {
+                tracing::warn!(%error, "a full disk will be noticed only when an event is refused: no temporary table can be made");
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -2,6 +2,7 @@
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use hookonce::event::key_of;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::app::*;
@@ -118,6 +119,15 @@ async fn an_unsigned_id_that_was_taken_in_advance_costs_no_event() {
         assert_eq!(genuine.word(), "accepted", "{guard}");
         let again = own(&app, "d-2", r#"{"n":2}"#).await;
         assert_eq!((again.word(), again.event()), ("duplicate".into(), genuine.event()), "{guard}");
+        // A chain of them: what came as another body is known as well, and so are those that repeat it.
+        own(&app, "d-3", r#"{"n":2}"#).await;
+        assert_eq!(own(&app, "d-3", r#"{"n":4}"#).await.word(), "accepted", "{guard}");
+        // A known body is held, or has its mark, also where its id was taken before.
+        let known = own(&app, "d-2", r#"{"n":4}"#).await;
+        let (word, mark) = if guard == "hold" { ("duplicate", Value::Null) } else { ("accepted", "same-body".into()) };
+        assert_eq!(known.word(), word, "{guard}");
+        let shown = app.api(reqwest::Method::GET, &format!("/events/{}", known.event()), None).await.json();
+        assert_eq!(shown["mark"], if guard == "hold" { "other-body".into() } else { mark }, "{guard}");
         // Where nothing is in doubt, another body is what it was.
         assert_eq!(own(&app, "d-1", r#"{"n":3}"#).await.word(), "conflict", "{guard}");
         app.app.stop().await;

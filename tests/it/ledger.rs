@@ -380,6 +380,29 @@ async fn emitted_events_are_recorded_with_the_result_and_relayed_as_received_one
 }
 
 /// The other is not visible to the statement that meets it.
+/// Who waits for a step and closes its side has gone: it is not granted what it would never execute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_goes_while_it_waits_is_granted_nothing() {
+    use tokio::io::AsyncWriteExt as _;
+    let app = spawn_app(&config(&[])).await;
+    let ledger = Caller::of(&app);
+    ledger.call("s", "claim", claim("a")).await;
+    let body = json!({ "claim_id": "b", "wait_ms": 30_000 }).to_string();
+    let head = format!("authorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let mut gone = tokio::net::TcpStream::connect(app.app.admin).await.expect("a connection");
+    let text = format!("POST /v1/runs/r/steps/s/claim HTTP/1.1\r\nhost: localhost\r\n{head}\r\n{body}");
+    gone.write_all(text.as_bytes()).await.expect("written");
+    // It has asked once, and waits.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    gone.shutdown().await.expect("closed");
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(ledger.call("s", "release", json!({ "fence": 1 })).await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let next = ledger.call("s", "claim", claim("c")).await;
+    assert_eq!((next.status, next.json()["fence"].as_i64()), (201, Some(2)), "{next:?}");
+    app.app.stop().await;
+}
+
 /// One key twice in one call, and in calls that are decided in one statement: the first is the event, what is like it a repeat, the rest conflicts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_key_may_be_emitted_twice_in_one_statement() {

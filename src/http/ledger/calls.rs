@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::GATEWAY_TENANT,
-    http::{error::ApiError, object::Object, tokens::Grant},
+    http::{error::ApiError, object::Object, port::is_gone, tokens::Grant},
     ids,
     store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
 };
@@ -40,6 +40,7 @@ pub struct ClaimBody {
 }
 
 pub async fn claim(
+    request: HttpRequest,
     ledger: web::Data<Ledger>,
     grant: web::ReqData<Grant>,
     path: StepPath,
@@ -63,7 +64,8 @@ pub async fn claim(
         input_hash: body.input_hash,
     };
     let wait = Duration::from_millis(body.wait_ms).min(ledger.settings.load().ledger.wait_max.0);
-    claim_answer(ledger.claim(&claim, wait, || true).await?)
+    // Who has gone while it waited executes nothing.
+    claim_answer(ledger.claim(&claim, wait, || !is_gone(&request)).await?)
 }
 
 fn claim_answer(claim: Claim) -> Result<HttpResponse, ApiError> {

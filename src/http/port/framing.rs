@@ -9,6 +9,8 @@ use memchr::{memchr, memchr_iter};
 pub const EXTRAS_MAX: usize = 8 << 10;
 /// Digits that a chunk's size needs at most.
 const SIZE_DIGITS: usize = 16;
+/// No name of a header is as long; the parser does not survive one of 64 KiB.
+const NAME_MAX: usize = 8 << 10;
 /// Longer than the parser's own limit of a head: then it has refused.
 const LINE_MAX: usize = 256 << 10;
 
@@ -50,11 +52,12 @@ pub struct Framing {
     announced: Announced,
     extras: usize,
     heads: u64,
+    blank: usize,
 }
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { at: At::Start, line: Vec::new(), announced: Announced::default(), extras: 0, heads: 0 }
+        Self { at: At::Start, line: Vec::new(), announced: Announced::default(), extras: 0, heads: 0, blank: 0 }
     }
 }
 
@@ -74,9 +77,16 @@ impl Framing {
         self.at == At::Start && self.line.is_empty()
     }
 
+    /// How many bytes at the end of what was taken last are empty lines after a message. Nobody needs them, and the server's parser takes them for the
+    /// begin of a head: then no time between requests runs.
+    pub fn blank(&self) -> usize {
+        if self.is_between() { self.blank } else { 0 }
+    }
+
     /// Takes what came next.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         let mut from = 0;
+        self.blank = 0;
         while from < bytes.len() {
             let rest = &bytes[from..];
             from += match self.at {
@@ -101,11 +111,13 @@ impl Framing {
     fn head(&mut self, bytes: &[u8]) -> Result<usize, Offence> {
         let mut from = 0;
         for end in memchr_iter(b'\n', bytes) {
-            let ended = self.ended(&bytes[from..end]).ok_or(Offence(end))?;
+            let is_pieced = !self.line.is_empty();
+            let ended = self.ended(&bytes[from..end]).filter(|line| !self.has_long_name(line)).ok_or(Offence(end))?;
+            let length = end + 1 - from;
             from = end + 1;
             match ended {
                 // Empty lines before a request are to be passed over (section 2.2).
-                Line::Empty if self.at == At::Start => {}
+                Line::Empty if self.at == At::Start => self.blank += if is_pieced { 0 } else { length },
                 Line::Empty => {
                     self.begin_body();
                     return Ok(from);
@@ -123,7 +135,16 @@ impl Framing {
             self.line.clear();
         }
         self.keep(&bytes[from..]);
-        Ok(bytes.len())
+        if self.has_long_name(&Line::Pieced) { Err(Offence(from)) } else { Ok(bytes.len()) }
+    }
+
+    fn has_long_name(&self, line: &Line<'_>) -> bool {
+        let line = match line {
+            Line::Empty => return false,
+            Line::Whole(line) => line,
+            Line::Pieced => self.line.as_slice(),
+        };
+        self.at == At::Head && line.len() > NAME_MAX && memchr(b':', &line[..NAME_MAX]).is_none()
     }
 
     /// The line that ends with these bytes, their LF left out; None where no CR was before it.
@@ -151,7 +172,7 @@ impl Framing {
         let Announced { length, is_chunked, is_tunnel, is_connect } = std::mem::take(&mut self.announced);
         let length = length.unwrap_or(0);
         self.heads += 1;
-        self.extras = 0;
+        (self.extras, self.blank) = (0, 0);
         self.at = match length {
             _ if is_chunked => At::ChunkSize,
             _ if is_tunnel || (is_connect && length == 0) => At::Tunnel,
@@ -270,6 +291,25 @@ mod tests {
             let offence = taken(&format!("{before}{after}")).expect_err(after);
             assert_eq!(offence, Offence(before.len()), "{before:?} {after:?}");
         }
+    }
+
+    #[test]
+    fn empty_lines_after_a_message_are_told() {
+        let blank = |text: &str| {
+            let mut framing = Framing::default();
+            framing.take(text.as_bytes()).unwrap();
+            framing.blank()
+        };
+        let whole = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+        assert_eq!([whole, &format!("{whole}\r\n"), &format!("{whole}\r\n\r\n"), "\r\n"].map(blank), [0, 2, 4, 2]);
+        assert_eq!([&format!("{whole}\r\nGET"), &format!("{whole}\r\n\r"), "\r\nGET / HTTP/1.1\r\n\r\n"].map(blank), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_name_without_an_end_is_an_offence() {
+        let head = |line: &str| taken(&format!("GET /{} HTTP/1.1\r\n{line}\r\n\r\n", "u".repeat(2 * NAME_MAX)));
+        assert!(head(&format!("x: {}", "y".repeat(2 * NAME_MAX))).is_ok());
+        assert!(head(&"x".repeat(NAME_MAX + 1)).is_err() && head(&format!("{}: y", "x".repeat(NAME_MAX + 1))).is_err());
     }
 
     #[test]

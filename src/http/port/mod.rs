@@ -9,14 +9,16 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
     os::fd::AsRawFd as _,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_http::{
     ConnectionType, HttpService, Request, Response, ResponseHead,
-    body::{BoxBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody},
     error::DispatchError,
     header::HeaderMap,
 };
@@ -25,10 +27,11 @@ use actix_service::{
     IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
 };
 use actix_web::{
-    App, Error,
+    App, Error, HttpRequest,
     dev::{AppConfig, ServiceRequest, ServiceResponse},
     http::header,
 };
+use bytes::Bytes;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 pub use self::addresses::{Rates, guest};
@@ -74,8 +77,8 @@ where
     let connections = Connections::new(bounds.connections_max, bounds.connections_per_address_max);
     let builder = Server::build()
         .workers(bounds.workers)
-        // A new connection is to come in where others can go; where none can, it waits to be accepted.
-        .max_concurrent_connections(bounds.connections_max.saturating_add(1))
+        // A new one is to come in, that others go for it: those are open a moment longer than they have their places.
+        .max_concurrent_connections(bounds.connections_max.saturating_add(bounds.connections_max / 8 + 64))
         .shutdown_timeout(bounds.stop_seconds)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
@@ -119,18 +122,52 @@ impl Answering {
         Self(exchange)
     }
 
-    /// Where the answer is there before its request is, the connection ends with it, and it says so.
-    pub fn end(self, answer: &mut ResponseHead) {
-        if self.0.is_some_and(|exchange| exchange.answer()) {
+    /// Where the answer is there before its request is, the connection ends with it, and it says so. What is returned is to be dropped when its body
+    /// has ended.
+    pub fn end(self, answer: &mut ResponseHead) -> Sending {
+        if self.0.as_ref().is_some_and(|exchange| exchange.answer()) {
             answer.set_connection_type(ConnectionType::Close);
         }
+        Sending(self.0)
+    }
+}
+
+/// An answer on its way: until it has ended its connection makes no room for others.
+pub struct Sending(Option<Rc<Exchange>>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|exchange| exchange.finish());
+    }
+}
+
+/// Whether who asked has closed its side: then it waits for nothing any more.
+pub fn is_gone(request: &HttpRequest) -> bool {
+    request.conn_data::<Rc<Exchange>>().is_some_and(|exchange| exchange.is_ended())
+}
+
+/// A body that may go on for long.
+pub struct Streamed {
+    body: BoxBody,
+    _sending: Sending,
+}
+
+impl MessageBody for Streamed {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
     }
 }
 
 /// An application as a port serves it.
 pub fn web<T, B>(
     app: App<T>,
-) -> impl ServiceFactory<Request, Config = (), Response = Response<B>, Error = Response<BoxBody>, InitError = ()>
+) -> impl ServiceFactory<Request, Config = (), Response = Response<Streamed>, Error = Response<BoxBody>, InitError = ()>
 where
     T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<B>, Error = Error, InitError = ()> + 'static,
     B: MessageBody + 'static,
@@ -141,8 +178,8 @@ where
         let answer = service.call(request);
         async move {
             let mut response: Response<B> = answer.await?.into();
-            answering.end(response.head_mut());
-            Ok(response)
+            let sending = answering.end(response.head_mut());
+            Ok(response.map_body(|_, body| Streamed { body: body.boxed(), _sending: sending }))
         }
     })
 }

@@ -44,6 +44,10 @@ pub struct Exchange {
     /// Heads that came, and of them those that were taken to be answered.
     heads: Cell<u64>,
     taken: Cell<u64>,
+    /// Those whose answers have been sent on, bodies and all.
+    answered: Cell<u64>,
+    /// The other side sends no more: where it waits for nothing else, it has gone.
+    is_ended: Cell<bool>,
     is_in_body: Cell<bool>,
     is_between: Cell<bool>,
     /// The answer came before the request's end: what may still be read of it.
@@ -56,6 +60,8 @@ impl Exchange {
             seat,
             heads: Cell::new(0),
             taken: Cell::new(0),
+            answered: Cell::new(0),
+            is_ended: Cell::new(false),
             is_in_body: Cell::new(false),
             is_between: Cell::new(true),
             left: Cell::new(None),
@@ -69,15 +75,27 @@ impl Exchange {
 
     /// Its answer is there. True where the request is not: then no other may follow on this connection.
     pub fn answer(&self) -> bool {
-        let is_last = self.taken.get() == self.heads.get();
-        if is_last && self.is_between.get() {
-            self.seat.set(Phase::Idle);
-        }
-        let is_early = is_last && self.is_in_body.get();
+        let is_early = self.taken.get() == self.heads.get() && self.is_in_body.get();
         if is_early {
             self.left.set(Some(LEFT_MAX));
         }
         is_early
+    }
+
+    /// Its answer has ended.
+    pub fn finish(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if !self.is_answering() {
+            self.seat.set(if self.is_between.get() { Phase::Idle } else { Phase::Incomplete });
+        }
+    }
+
+    fn is_answering(&self) -> bool {
+        self.heads.get() > self.answered.get()
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.get()
     }
 }
 
@@ -155,6 +173,7 @@ impl Watched {
             buf.set_filled(from + at);
             self.poison = Some(POISON);
         }
+        buf.set_filled(buf.filled().len() - self.framing.blank().min(buf.filled().len() - from));
         let after = (self.framing.heads(), self.framing.is_in_body(), self.framing.is_between());
         let exchange = &*self.exchange;
         exchange.heads.set(after.0);
@@ -165,10 +184,15 @@ impl Watched {
             return;
         }
         if after.2 {
-            exchange.seat.set(Phase::Busy);
-            self.reading = Deadline::default();
+            if before.0 < after.0 || before.1 {
+                exchange.seat.set(Phase::Busy);
+                self.reading = Deadline::default();
+            }
+            // Else there were but empty lines, in pieces: the time of a head goes on.
         } else if before != after {
-            exchange.seat.set(Phase::Incomplete);
+            if !exchange.is_answering() || after.1 {
+                exchange.seat.set(Phase::Incomplete);
+            }
             self.reading.set(if after.1 { self.times.body } else { Some(self.times.head) });
         }
     }
@@ -190,8 +214,9 @@ impl AsyncRead for Watched {
             return Poll::Ready(Ok(()));
         }
         let from = buf.filled().len();
-        if this.poison.is_none() {
-            if this.exchange.left.get() == Some(0) {
+        while this.poison.is_none() && buf.filled().len() == from {
+            // Who takes no answers asks no more: they would pile up.
+            if this.exchange.left.get() == Some(0) || this.writing.at.is_some() {
                 return this.wait(cx);
             }
             match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -199,6 +224,7 @@ impl AsyncRead for Watched {
                 Poll::Ready(read) => read?,
             }
             if buf.filled().len() == from {
+                this.exchange.is_ended.set(true);
                 return Poll::Ready(Ok(()));
             }
             this.note(buf, from);
