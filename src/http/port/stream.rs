@@ -241,7 +241,11 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if written.is_ready() {
-            this.writing = Deadline::default();
+            if this.writing.at.is_some() {
+                this.writing = Deadline::default();
+                // What was not read meanwhile may be there.
+                cx.waker().wake_by_ref();
+            }
             return written;
         }
         if this.writing.at.is_none() {
