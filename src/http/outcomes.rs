@@ -47,8 +47,10 @@ impl Row {
 
     /// The event that it is where another one has its key.
     fn as_another(&self, mark: Option<Mark>) -> Self {
-        // The guard stays: a body that is known under another id is no better for it, and this one is to be known.
-        let event = NewEvent { key: another_key_of(&self.event.key, &self.compared()), mark, key_before: None, ..self.event.clone() };
+        // Another body is guarded as it was: known under another id it is no better for this one, and it is to be known. Another kind has the same body.
+        let guard = self.event.guard.filter(|_| mark.is_some());
+        let event =
+            NewEvent { key: another_key_of(&self.event.key, &self.compared()), mark, guard, key_before: None, ..self.event.clone() };
         Self { event, ..self.clone() }
     }
 }
