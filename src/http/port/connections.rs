@@ -159,11 +159,16 @@ impl Seat {
     pub fn set(&self, phase: Phase) {
         self.place.rank.store(self.connections.rank(phase), Ordering::Relaxed);
     }
+
+    /// Gives the place back; once is enough.
+    pub fn leave(&self) {
+        self.connections.open().remove(self.number);
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.open().remove(self.number);
+        self.leave();
     }
 }
 

@@ -119,7 +119,6 @@ impl Deadline {
 
 /// The socket, watched.
 pub struct Watched {
-    /// Before the socket: its place is given back while it is open.
     exchange: Rc<Exchange>,
     stream: TcpStream,
     framing: Framing,
@@ -203,6 +202,13 @@ impl Watched {
         buf.put_slice(now);
         self.poison = Some(later).filter(|later| !later.is_empty());
         self.is_ended = self.poison.is_none();
+    }
+}
+
+/// Its place is given back while the socket is open, whoever else holds the exchange: a number that was closed may be another file's.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.exchange.seat.leave();
     }
 }
 
