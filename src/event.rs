@@ -158,6 +158,15 @@ pub fn new_id(now_unix_ms: i64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_unix_ms).unwrap_or(0), &rand::random()).into_uuid()
 }
 
+/// SHA-256 over the parts, each with its length in bytes before it, so that no two lists of parts read the same.
+pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(parts: impl IntoIterator<Item = &'a T>) -> [u8; 32] {
+    let hash = parts
+        .into_iter()
+        .map(AsRef::as_ref)
+        .fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
+    hash.finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,9 @@ use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::{Exit, Format, Globals, output};
 use crate::{
-    http::sources::{Sources, secret_key},
+    cli::{Exit, Format, Globals, output},
+    intake::sources::{Sources, secret_key},
     provider::{Catalog, doubts},
     settings::{self, Inputs, Loaded, Problem, Problems},
 };

@@ -5,14 +5,14 @@ use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::{
-    Exit, Globals,
-    client::Client,
-    config,
-    database::{self, Database},
-    output::{self, Column},
-};
 use crate::{
+    cli::{
+        Exit, Globals,
+        client::Client,
+        config,
+        output::{self, Column},
+    },
+    node::database::{self, Database},
     postgres,
     settings::Settings,
     store::{retention, schema, tls},

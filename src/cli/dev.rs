@@ -8,7 +8,8 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
-    cli::{Globals, data_dir::DataDir, serve},
+    cli::{Globals, serve},
+    node::data_dir::DataDir,
     provider::{self, Catalog},
     settings::{SecretRef, load::Inputs},
     tail::{Tail, TailLine},

@@ -1,20 +1,15 @@
 //! The commands, one a file: arguments in, exit code out. Here is the whole tree, what is global to it, and the dispatch.
 
-pub mod application;
 mod client;
 pub mod completions;
 pub mod config;
 mod conflicts;
-pub mod data_dir;
-pub mod database;
 pub mod db;
 pub mod deliveries;
 pub mod destinations;
 pub mod dev;
 pub mod events;
-mod learner;
 pub mod ledger;
-mod listener;
 pub mod man;
 mod output;
 pub mod providers;

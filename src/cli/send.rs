@@ -13,15 +13,15 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{
-    Exit, Failure, Format, Globals, config,
-    data_dir::DataDir,
-    output::{self, Column},
-    sample::sample,
-    verify_files,
-};
 use crate::{
+    cli::{
+        Exit, Failure, Format, Globals, config,
+        output::{self, Column},
+        sample::sample,
+        verify_files,
+    },
     clock::Clock,
+    node::data_dir::DataDir,
     provider::{Draft, Scheme, sign},
 };
 

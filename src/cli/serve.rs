@@ -5,13 +5,13 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cli::{
-        Globals,
+    cli::Globals,
+    clock::Clock,
+    node::{
         application::{Application, Parts},
         data_dir::DataDir,
         database::{self, Database},
     },
-    clock::Clock,
     postgres::Server,
     settings::{
         LogFormat, Settings,

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::store::{
+use crate::{
     handoff::Place,
-    link::Db,
-    outbox::{self, Finished},
+    store::{
+        link::Db,
+        outbox::{self, Finished},
+    },
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);

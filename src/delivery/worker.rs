@@ -21,10 +21,10 @@ use crate::{
         retry::Next,
         target::{Target, is_url},
     },
+    handoff::{Handed, Handoff, Lane, Leased},
     ids,
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
-        handoff::{Handed, Handoff, Lane, Leased},
         link::Db,
         outbox::{self, Attempt, Finish, Finished},
     },

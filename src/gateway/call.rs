@@ -5,37 +5,31 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::{
-    HttpRequest,
-    http::header::{CONTENT_LENGTH, HttpDate},
-    web,
-};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use actix_web::{HttpRequest, http::header::HttpDate, web};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{
-    Gateway, Rule,
-    answer::{Answer, AnswerBody},
-    execution::Execution,
-    headers::{self, Outgoing},
-    key,
-    refusal::Refusal,
-};
 use crate::{
     event::run_key,
-    http::{
-        batcher::BatchError,
-        ledger::kept::KeptAnswer,
-        reading::{Full, GivenUp, Share},
+    gateway::{
+        Gateway, Rule,
+        answer::{Answer, AnswerBody},
+        execution::Execution,
+        headers::{self, Outgoing},
+        key,
+        refusal::Refusal,
     },
+    group_commit::batcher::BatchError,
     ids,
+    ledger::kept::KeptAnswer,
+    port::{
+        body::{self, Limits, announced},
+        reading::Share,
+    },
     store::ledger::{self, Claim, Claimed, NewClaim, OnLost, Place},
 };
 
-/// An announced length is only a promise: no more than this is set aside for it.
-const PREALLOCATED_MAX: usize = 64 << 10;
 const FREE_RETRY: Duration = Duration::from_millis(500);
 
 pub type Reply = Result<Answer, Refusal>;
@@ -61,33 +55,17 @@ pub struct Call {
 }
 
 /// Reads a body of at most `body_max`, within what all bodies together may take.
-pub async fn read_body(gateway: &Gateway, request: &HttpRequest, mut payload: web::Payload) -> Result<(Bytes, Share), Refusal> {
-    let body_max = gateway.settings.body_max.bytes();
-    let announced: usize = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
-    if announced > body_max {
-        return Err(Refusal::TooLarge);
-    }
+pub async fn read_body(gateway: &Gateway, request: &HttpRequest, payload: web::Payload) -> Result<(Bytes, Share), Refusal> {
     let share = Share::new(&gateway.buffered);
-    let read = async {
-        let mut body = BytesMut::with_capacity(announced.min(PREALLOCATED_MAX));
-        loop {
-            let piece = tokio::time::timeout(gateway.settings.idle_timeout.0, payload.next()).await.map_err(|_| Refusal::BodyTimeout)?;
-            let Some(piece) = piece else { return Ok(body.freeze()) };
-            let piece = piece.map_err(|_| Refusal::BodyBroken)?;
-            if body.len() + piece.len() > body_max {
-                return Err(Refusal::TooLarge);
-            }
-            share.grow(piece.len()).map_err(|Full| Refusal::Busy)?;
-            body.extend_from_slice(&piece);
-        }
+    let limits = Limits {
+        bytes_max: gateway.settings.body_max.bytes(),
+        timeout: gateway.settings.body_timeout.0,
+        idle_timeout: Some(gateway.settings.idle_timeout.0),
+        address: request.peer_addr().map(|peer| peer.ip()),
+        source: None,
     };
-    let address = request.peer_addr().map(|peer| peer.ip());
-    let body = match share.read(address, None, gateway.settings.body_timeout.0, read).await {
-        Ok(read) => read?,
-        Err(GivenUp::Slow) => return Err(Refusal::BodyTimeout),
-        Err(GivenUp::GaveWay) => return Err(Refusal::Busy),
-    };
-    Ok((body, share))
+    let body = body::read_body(payload, announced(request.headers()), &limits, &share).await;
+    Ok((body?, share))
 }
 
 /// How long the caller is willing to wait for the first: `Prefer: wait=n`, in seconds (RFC 7240).

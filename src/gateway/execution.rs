@@ -10,18 +10,18 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    Gateway,
-    answer::{Answer, AnswerBody, Pieces},
-    call::{self, Call, Reply},
-    headers,
-    kept::Kept,
-    key,
-    refusal::Refusal,
-    upstream::{self, Failure},
-};
 use crate::{
-    http::ledger::kept::KeptAnswer,
+    gateway::{
+        Gateway,
+        answer::{Answer, AnswerBody, Pieces},
+        call::{self, Call, Reply},
+        headers,
+        kept::Kept,
+        key,
+        refusal::Refusal,
+        upstream::{self, Failure},
+    },
+    ledger::kept::KeptAnswer,
     store::ledger::{self, Completion, End, Fenced, Place, Resolution},
 };
 

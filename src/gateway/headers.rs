@@ -6,8 +6,10 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
-use super::{refusal::Refusal, upstream::Upstream};
-use crate::http::port::ambiguous;
+use crate::{
+    gateway::{refusal::Refusal, upstream::Upstream},
+    port::ambiguous,
+};
 
 const VIA_US: &str = "1.1 hookonce";
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];

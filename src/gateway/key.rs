@@ -4,9 +4,9 @@ use actix_web::{
     HttpRequest,
     http::header::{CONTENT_TYPE, HeaderMap},
 };
-use sha2::{Digest as _, Sha256};
 
 use super::{pointer, refusal::Refusal};
+use crate::event::digest_of;
 use crate::settings::KeyFrom;
 
 pub const HEADER: &str = "idempotency-key";
@@ -82,12 +82,6 @@ pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let uri = request.uri();
     digest_of([request.method().as_str().as_bytes(), uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes(), content_type, body])
-}
-
-/// SHA-256 over the parts, each with its length before it.
-fn digest_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-    let hash = parts.into_iter().fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
-    hash.finalize().into()
 }
 
 /// A path as an upstream may read it, to look for its rule: another spelling must not find another rule.

@@ -21,8 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
-    http::{ledger::Ledger, reading::Reading},
+    ledger::Ledger,
     outbound::Egress,
+    port::reading::Reading,
     settings::{self, KeyFrom, KeyRule},
     store::link::Db,
 };
@@ -45,7 +46,7 @@ pub struct Gateway {
     rules: Vec<Rule>,
     upstream: Upstream,
     client: Client,
-    ledger: web::Data<Ledger>,
+    ledger: Arc<Ledger>,
     pool: Db,
     tenant: Arc<str>,
     calls: Arc<Semaphore>,
@@ -61,13 +62,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Opens no connection. To be called on the runtime that calls are to run on.
-    pub fn new(
-        name: &str,
-        settings: &settings::Gateway,
-        egress: &Egress,
-        ledger: web::Data<Ledger>,
-        pool: Db,
-    ) -> Result<Self, UpstreamError> {
+    pub fn new(name: &str, settings: &settings::Gateway, egress: &Egress, ledger: Arc<Ledger>, pool: Db) -> Result<Self, UpstreamError> {
         let whole = Rule {
             path: TypeGlob::new("*"),
             key: settings.key,

@@ -6,7 +6,8 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-use crate::http::error::{problem_with, retry_after_seconds};
+use crate::port::body::BodyError;
+use crate::problem::{problem_with, retry_after_seconds};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -58,6 +59,17 @@ pub enum Refusal {
     UpstreamLate(String),
     #[error("the call came to no end here")]
     Internal,
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::TimedOut => Self::BodyTimeout,
+            BodyError::Broken => Self::BodyBroken,
+            BodyError::Busy => Self::Busy,
+        }
+    }
 }
 
 impl Refusal {
@@ -120,7 +132,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::http::api::openapi::GATEWAY_PROBLEMS;
+    use crate::problem::GATEWAY_PROBLEMS;
 
     /// The statuses and kinds in this file's text: no variant can be left out.
     #[test]

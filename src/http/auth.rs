@@ -12,7 +12,10 @@ use actix_web::{
     web,
 };
 
-use super::{error::ApiError, port::ambiguous, state::AdminState, tokens::Need};
+use crate::{
+    http::{error::ApiError, state::AdminState, tokens::Need},
+    port::ambiguous,
+};
 
 /// This machine's own name, lower-case, if it has one.
 pub fn own_names() -> Vec<String> {

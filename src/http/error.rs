@@ -6,9 +6,10 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    batcher::BatchError,
-    tokens::{Need, TokenError},
+use crate::{
+    group_commit::batcher::BatchError,
+    http::tokens::{Need, TokenError},
+    problem::{problem_with, retry_after_seconds},
 };
 
 /// What a request is refused with. `detail` is for people and may change; `type` is for programs and does not.
@@ -194,34 +195,6 @@ pub(super) fn scopes(need: Need) -> &'static str {
         Need::LedgerRead => "ledger, read, operate or admin",
         Need::Ledger => "ledger, operate or admin",
     }
-}
-
-/// A lease may end long before its time, when the work is done: nobody is sent away for longer than this.
-const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
-
-pub fn retry_after_seconds(lease_left: f64) -> u64 {
-    // In 1..=5, so nothing is cut off.
-    lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
-}
-
-/// A response of `application/problem+json`. `kind` is the stable end of its `type`.
-pub fn problem(status: StatusCode, kind: &str, title: &str, detail: Option<&str>) -> HttpResponse {
-    problem_with(status, kind, title, detail, Value::Null)
-}
-
-/// The same with members of its own.
-pub fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
-    let mut body = json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
-    if let Some(detail) = detail {
-        body["detail"] = detail.into();
-    }
-    if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
-        body.extend(members);
-    }
-    HttpResponse::build(status)
-        .insert_header((header::CONTENT_TYPE, "application/problem+json"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(body.to_string())
 }
 
 #[cfg(test)]

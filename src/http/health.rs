@@ -1,10 +1,5 @@
 //! Liveness and readiness, on both ports.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use actix_web::{
     HttpResponse,
     http::{Method, header},
@@ -12,35 +7,10 @@ use actix_web::{
 };
 use serde_json::json;
 
-use super::skew::Skew;
+use crate::readiness::Readiness;
 
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
-
-/// Whether this node takes requests: its database answers and it is not stopping. A background task keeps it current.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    ready: AtomicBool,
-    skew: Skew,
-}
-
-impl Readiness {
-    pub fn set(&self, ready: bool) {
-        self.0.ready.store(ready, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> bool {
-        self.0.ready.load(Ordering::Relaxed)
-    }
-
-    /// How far the clock is off the database's. It is no reason to take no events, and is said beside.
-    pub fn skew(&self) -> &Skew {
-        &self.0.skew
-    }
-}
 
 pub fn configure(config: &mut web::ServiceConfig) {
     let ready = async |readiness: web::Data<Readiness>| ready(&readiness);

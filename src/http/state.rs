@@ -2,18 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use actix_web::web;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
-    http::{ingress::Ingress, tokens::Tokens},
-    provider::Catalog,
-    settings::Settings,
-    store::link::Db,
-    tail::Tail,
+    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, provider::Catalog, settings::Settings, store::link::Db, tail::Tail,
 };
 
 pub struct AdminState {
@@ -25,8 +19,8 @@ pub struct AdminState {
     /// Swapped by a reload.
     pub settings: Arc<ArcSwap<Settings>>,
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// The public port's part: its sources in force, and what it refused.
-    pub ingress: web::Data<Ingress>,
+    /// The sources in force, and what was refused.
+    pub intake: Arc<Intake>,
     pub tail: Tail,
     /// Destinations that are paused, as far as this process knows; the database has the last word.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,

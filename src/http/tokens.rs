@@ -14,8 +14,10 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::port::guest;
-use crate::store::{link::Db, token};
+use crate::{
+    port::guest,
+    store::{link::Db, token},
+};
 
 /// What each token that hookonce makes begins with, so that one that leaked can be found by search.
 pub const PREFIX: &str = "hko_";

@@ -2,7 +2,6 @@
 
 pub mod conflict;
 pub mod dedup;
-pub mod handoff;
 pub mod inbox;
 pub mod learnt;
 pub mod ledger;

@@ -7,10 +7,8 @@ use uuid::Uuid;
 
 use crate::{
     event::{Key, Mark},
-    store::{
-        handoff::{Leased, RelayEvent},
-        link::Db,
-    },
+    handoff::{Leased, RelayEvent},
+    store::link::Db,
 };
 
 /// Due deliveries of these destinations, the longest due first, at most `wanted` of each. Takes no lock: `claim` decides who wins.

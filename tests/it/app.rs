@@ -12,8 +12,8 @@ use std::{
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use hookonce::{
-    cli::application::{Application, Parts},
     clock::Clock,
+    node::application::{Application, Parts},
     postgres,
     settings::load,
     store::{link, schema},

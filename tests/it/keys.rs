@@ -8,9 +8,9 @@ use std::sync::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use hookonce::{
-    cli::application::{Application, Parts},
     clock::Clock,
-    http::keyring::{Fetch, HttpFetch, Missing, read},
+    intake::keyring::{Fetch, HttpFetch, Missing, read},
+    node::application::{Application, Parts},
     tail::Tail,
 };
 use reqwest::Method;

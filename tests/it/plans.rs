@@ -1,10 +1,12 @@
 //! Plans that no statistics may spoil: none at all, or those of an outbox where all was pending, or nothing, when PostgreSQL last looked.
 
-use hookonce::store::{
+use hookonce::{
     handoff::Leased,
-    link::{self, Db},
-    outbox::{self, Finish, Finished},
-    schema,
+    store::{
+        link::{self, Db},
+        outbox::{self, Finish, Finished},
+        schema,
+    },
 };
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;

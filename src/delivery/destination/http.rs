@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use crate::{
     delivery::outcome::{Answer, Failure, retry_after},
+    handoff::{Leased, RelayEvent},
     outbound::{self, Egress, chain, guard::NamedBy},
     provider::standard::Signer,
     settings::{Auth, SecretRef},
-    store::handoff::{Leased, RelayEvent},
 };
 
 type Client = outbound::Client<Full<Bytes>>;

@@ -6,19 +6,22 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use sha2::{Digest as _, Sha256};
 use time::format_description::well_known::Rfc3339;
 
-use super::{
-    Ledger, TenantQuery, apart,
-    emit::{self, EmitBody},
-    kept::KeptAnswer,
-    lease_seconds, name, place_of, tenant_of,
-};
 use crate::{
-    event::GATEWAY_TENANT,
-    http::{error::ApiError, object::Object, port::is_gone, tokens::Grant},
+    event::{GATEWAY_TENANT, digest_of},
+    http::{
+        error::ApiError,
+        ledger::{
+            emit::{self, EmitBody},
+            place::{TenantQuery, apart, lease_seconds, name, place_of, tenant_of},
+        },
+        object::Object,
+        tokens::Grant,
+    },
     ids,
+    ledger::{Ledger, kept::KeptAnswer},
+    port::is_gone,
     store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
 };
 
@@ -159,7 +162,7 @@ pub async fn complete(
     if result.len() > ledger.settings.load().ledger.result_max.bytes() {
         return Err(ApiError::TooLarge);
     }
-    let digest = emit.iter().fold(digest_of(&[end.as_str(), &result]), |digest, event| event.digest_after(&digest));
+    let digest = emit.iter().fold(digest_of([end.as_str(), &result]), |digest, event| event.digest_after(&digest));
     let emit = emit::events(&ledger.settings.load(), &grant, &tenant, &run, &place.step, emit)?;
     let is_relayed = emit.iter().any(|event| !event.deliveries.is_empty());
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
@@ -169,12 +172,6 @@ pub async fn complete(
         ledger.hint.notify_one();
     }
     Ok(HttpResponse::Ok().json(json!({ "status": end, "fence": fence })))
-}
-
-/// SHA-256 over the parts, each with its length before it.
-pub(super) fn digest_of(parts: &[&str]) -> [u8; 32] {
-    let hash = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
-    hash.finalize().into()
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -258,7 +255,7 @@ fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> 
     if result.as_deref().unwrap_or_default().len().max(evidence.len()) > result_bytes_max {
         return Err(ApiError::TooLarge);
     }
-    let digest = digest_of(&["resolve", end.map_or("", End::as_str), result.as_deref().unwrap_or_default(), &evidence]);
+    let digest = digest_of(["resolve", end.map_or("", End::as_str), result.as_deref().unwrap_or_default(), &evidence]);
     Ok(Resolution { expected_fence, end, result, evidence, digest, keep_seconds })
 }
 

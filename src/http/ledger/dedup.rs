@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Ledger, TenantQuery, apart, lease_seconds, name, tenant_of};
+use super::place::{TenantQuery, apart, lease_seconds, name, tenant_of};
 use crate::{
     event::{Key, dedup_key},
     http::{error::ApiError, object::Object, tokens::Grant},
+    ledger::Ledger,
     settings::Period,
     store::dedup::{self, Mark, NewMark},
 };

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{calls::digest_of, name};
+use super::place::name;
 use crate::{
-    event::{BodyDigest, emitted_key_of},
+    event::{BodyDigest, digest_of, emitted_key_of},
     http::{
         error::ApiError,
         tokens::{Grant, Need},
@@ -38,7 +38,7 @@ impl EmitBody {
     /// Continues the digest of a call with this event.
     pub fn digest_after(&self, before: &[u8; 32]) -> [u8; 32] {
         let or_none = |text: &Option<String>| text.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}"));
-        digest_of(&[&hex::encode(before), &or_none(&self.source), &or_none(&self.event_type), &or_none(&self.key), self.data.get()])
+        digest_of([&*hex::encode(before), &or_none(&self.source), &or_none(&self.event_type), &or_none(&self.key), self.data.get()])
     }
 }
 

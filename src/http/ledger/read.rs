@@ -7,10 +7,11 @@ use serde_json::{Value, json, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{Ledger, TenantQuery, name, place_of, tenant_of};
+use super::place::{TenantQuery, name, place_of, tenant_of};
 use crate::{
     event::run_key,
     http::{error::ApiError, tokens::Grant},
+    ledger::Ledger,
     store::step::{self, StepRow},
 };
 

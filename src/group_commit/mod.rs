@@ -1,0 +1,4 @@
+//! Group commit: what waits together is written by one statement.
+
+pub mod batcher;
+pub mod commits;

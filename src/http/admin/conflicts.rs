@@ -1,0 +1,174 @@
+//! Conflicts: list with counts by source, one with what differs, and relaying one as an event of its own.
+
+use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::{
+    http::{
+        admin::{
+            events::text_or_base64,
+            parameters::{Window, next, page_rows},
+        },
+        error::ApiError,
+        state::AdminState,
+    },
+    ids,
+    routing::Routes,
+    store::{
+        conflict::{self, ConflictFilter, WholeConflict},
+        search,
+    },
+};
+
+/// Differences that are told of two bodies; there may be more.
+const DIFFERENCES_MAX: usize = 200;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ConflictQuery")]
+pub struct ListQuery {
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    cursor: Option<Uuid>,
+    limit: Option<u32>,
+}
+
+pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+    let query = query.into_inner();
+    let limit = page_rows(query.limit)?;
+    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
+    let filter = ConflictFilter { source: query.source, event: None, from, below };
+    let conflicts = conflict::list(&state.pool, &filter, limit).await?;
+    let next = next(&conflicts, limit, |conflict| conflict.id);
+    let counts = conflict::counts(&state.pool).await?;
+    Ok(HttpResponse::Ok().json(json!({ "items": conflicts, "next": next, "counts": counts })))
+}
+
+pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+    let found = find(&state, *id).await?;
+    let first = search::event(&state.pool, found.event).await?;
+    let headers: Value = serde_json::from_str(&found.headers).unwrap_or_default();
+    let first_headers = first.as_ref().map(|first| serde_json::from_str(&first.headers).unwrap_or_default());
+    let bodies = first.as_ref().filter(|_| found.has_own_body()).map(|first| (&first.body[..], &found.body[..]));
+    let mut answer = json!({
+        "id": found.id,
+        "event": found.event,
+        "kind": found.kind,
+        "source": found.source,
+        "event_key": found.event_key,
+        "event_type": found.event_type,
+        "received_at": found.received_at.format(&Rfc3339).unwrap_or_default(),
+        "first_received_at": first.as_ref().and_then(|first| first.received_at.format(&Rfc3339).ok()),
+        "relayed_as": found.relayed_as,
+        "headers": headers,
+        "differences": {
+            "headers": first_headers.map_or_else(Vec::new, |first| header_differences(&first, &headers)),
+            "body": bodies.map_or_else(Vec::new, |(first, body)| body_differences(first, body)),
+        },
+    });
+    let body = if found.has_own_body() { found.body } else { first.map(|first| first.body).unwrap_or_default() };
+    let (name, body) = text_or_base64("body", body);
+    answer[name] = body.into();
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// To where its routes lead now.
+pub async fn relay(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+    let found = find(&state, *id).await?;
+    let body = match found.has_own_body() {
+        true => found.body.clone(),
+        false => {
+            let gone = || ApiError::Gone(format!("the event {}, whose body it has, is past its retention", found.event));
+            search::event(&state.pool, found.event).await?.ok_or_else(gone)?.body
+        }
+    };
+    let routes = Routes::of(&state.settings.load(), &found.source);
+    let destinations: Vec<&str> = routes.destinations(found.event_type.as_deref()).into_iter().map(|name| &**name).collect();
+    let Some(event) = conflict::relay(&state.pool, &found, &body, &destinations).await? else {
+        let event = find(&state, *id).await?.relayed_as.map_or_else(String::new, |event| format!(" as the event {event}"));
+        let detail = format!("the conflict {id} was relayed{event}: `replay` sends that again");
+        return Err(ApiError::Conflict { kind: "already-relayed", detail });
+    };
+    tracing::info!(conflict = %found.id, %event, source = found.source, destinations = destinations.len(), "a conflict was made an event");
+    state.hint.notify_one();
+    Ok(HttpResponse::Ok().json(json!({ "id": found.id, "event": event, "destinations": destinations })))
+}
+
+async fn find(state: &AdminState, id: Uuid) -> Result<WholeConflict, ApiError> {
+    conflict::find(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no conflict {id}")))
+}
+
+/// Headers, [name, value] pairs, that one has and the other has not, or has otherwise.
+fn header_differences(first: &Value, other: &Value) -> Vec<Value> {
+    let values = |headers: &Value, name: &str| -> Vec<Value> {
+        let pairs = headers.as_array().into_iter().flatten().filter(|pair| pair[0] == name);
+        pairs.map(|pair| pair[1].clone()).collect()
+    };
+    let mut names: Vec<&str> =
+        [first, other].into_iter().filter_map(Value::as_array).flatten().filter_map(|pair| pair[0].as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let text = |values: Vec<Value>| match values.as_slice() {
+        [] => Value::Null,
+        [one] => one.clone(),
+        _ => values.into(),
+    };
+    let differences = names.into_iter().map(|name| (name, values(first, name), values(other, name)));
+    let differences = differences.filter(|(_, first, other)| first != other);
+    differences.map(|(name, first, other)| json!({ "name": name, "first": text(first), "this": text(other) })).collect()
+}
+
+/// Where two JSON texts differ, by JSON Pointer (RFC 6901), with what stands there in each; of anything else, the byte from which they do.
+fn body_differences(first: &[u8], other: &[u8]) -> Vec<Value> {
+    if let (Ok(first), Ok(other)) = (serde_json::from_slice::<Value>(first), serde_json::from_slice::<Value>(other)) {
+        let changes = json_patch::diff(&first, &other);
+        let told = changes.iter().take(DIFFERENCES_MAX).map(|change| {
+            let path = change.path().to_string();
+            let at = |document: &Value| document.pointer(&path).cloned().unwrap_or_default();
+            // A removal is told by its place in the first, an addition by its place in the other.
+            let (first, other) = match change {
+                json_patch::PatchOperation::Add(_) => (Value::Null, at(&other)),
+                json_patch::PatchOperation::Remove(_) => (at(&first), Value::Null),
+                _ => (at(&first), at(&other)),
+            };
+            json!({ "path": path, "first": first, "this": other })
+        });
+        let mut told: Vec<Value> = told.collect();
+        told.sort_by(|a, b| a["path"].as_str().cmp(&b["path"].as_str()));
+        if !told.is_empty() {
+            return told;
+        }
+    }
+    let from = first.iter().zip(other).take_while(|(first, other)| first == other).count();
+    vec![json!({ "byte": from, "first_bytes": first.len(), "these_bytes": other.len() })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_told_by_their_place() {
+        let told = |first: &str, other: &str| Value::from(body_differences(first.as_bytes(), other.as_bytes()));
+        assert_eq!(
+            told(r#"{"id":1,"try":1,"old":true}"#, r#"{"id":1,"try":2,"new":[1]}"#),
+            json!([
+                { "path": "/new", "first": null, "this": [1] },
+                { "path": "/old", "first": true, "this": null },
+                { "path": "/try", "first": 1, "this": 2 },
+            ])
+        );
+        assert_eq!(told("abc", "abxy"), json!([{ "byte": 2, "first_bytes": 3, "these_bytes": 4 }]));
+        assert_eq!(told(r#"{"a":1}"#, r#"{"a": 1}"#), json!([{ "byte": 5, "first_bytes": 7, "these_bytes": 8 }]), "white space alone");
+        let headers = |pairs: &[(&str, &str)]| json!(pairs);
+        assert_eq!(
+            Value::from(header_differences(&headers(&[("a", "1"), ("b", "2")]), &headers(&[("a", "1"), ("b", "3"), ("c", "4")]))),
+            json!([{ "name": "b", "first": "2", "this": "3" }, { "name": "c", "first": null, "this": "4" }])
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Destinations: list with counts, pause, resume.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+
+use crate::{
+    http::{admin::parameters::id_at, error::ApiError, state::AdminState},
+    ids,
+    settings::Settings,
+    store::search::{self, DestinationCounts},
+};
+
+/// How far back deliveries that ended are counted.
+const COUNTED: &str = "24h";
+
+pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+    let since = id_at("since", COUNTED, ids::unix_ms())?;
+    let counts = search::destination_counts(&state.pool, since).await?;
+    Ok(HttpResponse::Ok().json(json!({ "items": joined(&state.settings.load(), counts), "next": null })))
+}
+
+/// Those of the settings, with or without deliveries, and those that only deliveries name (a replay's URL, one that was configured once).
+fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Value> {
+    let mut by_name: BTreeMap<String, DestinationCounts> = counts.into_iter().map(|count| (count.destination.clone(), count)).collect();
+    for name in settings.destinations.keys() {
+        by_name.entry(name.clone()).or_insert_with(|| DestinationCounts { destination: name.clone(), ..DestinationCounts::default() });
+    }
+    by_name
+        .into_values()
+        .map(|count| {
+            let configured = settings.destinations.get(&count.destination);
+            json!({
+                "name": count.destination,
+                // A replay's URL is its name.
+                "url": configured.map_or(Some(&count.destination).filter(|name| name.contains("://")), |destination| Some(&destination.url)),
+                "configured": configured.is_some(),
+                "paused": count.paused,
+                "pending": count.pending,
+                "leased": count.leased,
+                "delivered_24h": count.delivered,
+                "dead_24h": count.dead,
+            })
+        })
+        .collect()
+}
+
+pub async fn pause(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    check_known(&state, &name).await?;
+    let changed = search::destination_pause(&state.pool, &name).await?;
+    state.set_paused(&name, true);
+    Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": true, "changed": changed })))
+}
+
+pub async fn resume(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    check_known(&state, &name).await?;
+    let changed = search::destination_resume(&state.pool, &name).await?;
+    state.set_paused(&name, false);
+    state.hint.notify_one();
+    Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": false, "changed": changed })))
+}
+
+async fn check_known(state: &AdminState, name: &str) -> Result<(), ApiError> {
+    if state.settings.load().destinations.contains_key(name) {
+        return Ok(());
+    }
+    let since = id_at("since", COUNTED, ids::unix_ms())?;
+    let is_known = search::destination_counts(&state.pool, since).await?.iter().any(|count| count.destination == name);
+    if is_known { Ok(()) } else { Err(ApiError::NotFound(format!("there is no destination {name:?}"))) }
+}

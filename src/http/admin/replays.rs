@@ -1,0 +1,376 @@
+//! Replays: count (dry run), create, advance a page, list. A replay's destinations are those of the routes as they are when a page is made,
+//! or the one that was asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::{
+    event::{TypeGlob, id_floor},
+    http::{
+        admin::parameters::{PageQuery, id_at, next, page_rows},
+        error::ApiError,
+        object::Object,
+        state::AdminState,
+    },
+    ids,
+    routing::Routes,
+    settings::Settings,
+    store::replay::{self, Candidate, Group, ReplayDelivery, ReplayFilter, ReplayRow, Step},
+};
+
+const IDS_MAX: usize = 10_000;
+const URL_BYTES_MAX: usize = 2048;
+/// Events of one page, where the call does not say.
+const ADVANCE_EVENTS: u32 = 200;
+
+/// Which deliveries of an event ask for it to be replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// Every event, whatever became of it.
+    Any,
+    /// Dead, and not delivered to the same destination since.
+    Dead,
+    Delivered,
+}
+
+impl Status {
+    fn filter(self) -> Option<&'static str> {
+        match self {
+            Self::Any => None,
+            Self::Dead => Some("dead"),
+            Self::Delivered => Some("delivered"),
+        }
+    }
+}
+
+/// What is asked for; kept as the replay's `filter`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "ReplayBody")]
+pub struct Request {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<Uuid>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    /// A destination's name, or a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    /// Events at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    #[serde(skip_serializing)]
+    dry_run: bool,
+}
+
+impl Request {
+    fn filter(&self, after: Uuid, before: Uuid) -> ReplayFilter {
+        ReplayFilter {
+            ids: self.ids.clone(),
+            source: self.source.clone(),
+            type_like: self.r#type.as_ref().map(|pattern| TypeGlob::new(pattern).to_like()),
+            status: self.status.and_then(Status::filter),
+            after,
+            before,
+        }
+    }
+
+    /// The exclusive bounds of the ids. What comes in after this moment is not part of the replay.
+    fn bounds(&self, now_unix_ms: i64) -> Result<(Uuid, Uuid), ApiError> {
+        let since = self.since.as_ref().map(|text| id_at("since", text, now_unix_ms)).transpose()?;
+        let until = self.until.as_ref().map(|text| id_at("until", text, now_unix_ms)).transpose()?;
+        let mut after = since.map_or(Uuid::nil(), before_id);
+        let mut before = until.unwrap_or_else(|| id_floor(u64::try_from(now_unix_ms).unwrap_or(0) + 1));
+        if let Some((first, last)) = self.ids.as_ref().and_then(|ids| ids.iter().min().zip(ids.iter().max())) {
+            after = after.max(before_id(*first));
+            // An id given by name is meant, also where another machine's clock made it a moment ahead of ours.
+            before = until.map_or(after_id(*last), |until| until.min(after_id(*last)));
+        }
+        Ok((after, before))
+    }
+
+    fn check(&mut self, settings: &Settings) -> Result<(), ApiError> {
+        if let Some(ids) = &mut self.ids {
+            ids.sort_unstable();
+            ids.dedup();
+            if ids.is_empty() || ids.len() > IDS_MAX {
+                return Err(ApiError::InvalidParameter(format!("ids: give between 1 and {IDS_MAX} ids")));
+            }
+        }
+        let filters = [&self.source, &self.r#type, &self.since, &self.until];
+        if self.ids.is_none() && self.status.is_none() && self.limit.is_none() && filters.iter().all(|filter| filter.is_none()) {
+            let what = "say what to replay: ids, source, type, since, until, limit, or a status (\"any\" for everything)";
+            return Err(ApiError::InvalidParameter(what.into()));
+        }
+        if self.limit == Some(0) {
+            return Err(ApiError::InvalidParameter("limit: 0 events are nothing to replay".into()));
+        }
+        if let Some(to) = self.to.as_mut().filter(|to| !settings.destinations.contains_key(*to)) {
+            *to = target(to).map_err(|error| ApiError::InvalidParameter(format!("to: {error}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// A URL to replay to, as it is kept: its host in lower case, its path encoded.
+fn target(text: &str) -> Result<String, String> {
+    if text.len() > URL_BYTES_MAX {
+        return Err(format!("a URL has at most {URL_BYTES_MAX} bytes, this one has {}", text.len()));
+    }
+    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or_else(|| format!("{text:?} is neither a configured destination nor an http(s) URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with a user or password would be shown in every list: make it a destination in the settings".into());
+    }
+    Ok(url.into())
+}
+
+fn before_id(id: Uuid) -> Uuid {
+    Uuid::from_u128(id.as_u128().saturating_sub(1))
+}
+
+fn after_id(id: Uuid) -> Uuid {
+    Uuid::from_u128(id.as_u128().saturating_add(1))
+}
+
+/// Where an event goes: where it is asked to go, or where the routes send it, less those where no delivery ended as the status wants.
+fn destinations(settings: &Settings, request: &Request, source: &str, event_type: Option<&str>, ended_at: &[String]) -> Vec<Arc<str>> {
+    if let Some(to) = &request.to {
+        return vec![to.as_str().into()];
+    }
+    let routes = Routes::of(settings, source);
+    let routed = routes.destinations(event_type).into_iter();
+    let is_any = request.status.and_then(Status::filter).is_none();
+    routed.filter(|name| is_any || ended_at.iter().any(|ended| **ended == ***name)).cloned().collect()
+}
+
+/// What a replay would make, by destination.
+fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> Value {
+    let mut by_destination: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+    let (mut events, mut unrouted) = (0, 0);
+    for group in groups {
+        let found = destinations(settings, request, &group.source, group.event_type.as_deref(), &group.ended_at);
+        events += group.events;
+        unrouted += if found.is_empty() { group.events } else { 0 };
+        for destination in found {
+            *by_destination.entry(destination).or_default() += group.events;
+        }
+    }
+    let deliveries: i64 = by_destination.values().sum();
+    let rows: Vec<Value> = by_destination.iter().map(|(name, count)| json!({ "destination": **name, "deliveries": count })).collect();
+    json!({ "dry_run": true, "events": events, "unrouted": unrouted, "deliveries": deliveries, "destinations": rows })
+}
+
+pub async fn create(
+    state: web::Data<AdminState>,
+    web::Json(Object(mut request)): web::Json<Object<Request>>,
+) -> Result<HttpResponse, ApiError> {
+    let settings = state.settings.load_full();
+    request.check(&settings)?;
+    check_ids(&state, &request).await?;
+    let now = ids::unix_ms();
+    let (after, mut before) = request.bounds(now)?;
+    if let Some(limit) = request.limit {
+        let last = replay::nth(&state.pool, &request.filter(after, before), i64::from(limit) - 1).await?;
+        before = last.map_or(before, after_id);
+    }
+    if request.dry_run {
+        let groups = replay::groups(&state.pool, &request.filter(after, before)).await?;
+        return Ok(HttpResponse::Ok().json(counted(&settings, &request, &groups)));
+    }
+    let row = replay::create(&state.pool, ids::new(), &json!(request), after, before).await?;
+    Ok(HttpResponse::Created().json(row_json(&row)))
+}
+
+async fn check_ids(state: &AdminState, request: &Request) -> Result<(), ApiError> {
+    let Some(ids) = &request.ids else { return Ok(()) };
+    let known = replay::known(&state.pool, ids).await?;
+    let missing: Vec<String> = ids.iter().filter(|id| !known.contains(id)).take(10).map(Uuid::to_string).collect();
+    if missing.is_empty() { Ok(()) } else { Err(ApiError::NotFound(format!("there is no event {}", missing.join(", ")))) }
+}
+
+fn row_json(row: &ReplayRow) -> Value {
+    json!({
+        "id": row.id,
+        "filter": row.filter,
+        "created_at": row.created_at.format(&Rfc3339).unwrap_or_default(),
+        "deliveries": row.deliveries,
+        "done": row.ended_at.is_some(),
+        "ended_at": row.ended_at.and_then(|at| at.format(&Rfc3339).ok()),
+    })
+}
+
+#[derive(Deserialize, Default, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Advance {
+    /// Events of this page, at most.
+    limit: Option<u32>,
+}
+
+pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: web::Bytes) -> Result<HttpResponse, ApiError> {
+    let Object(advance) = match &body[..] {
+        b"" => Object::default(),
+        text => serde_json::from_slice::<Object<Advance>>(text).map_err(|error| ApiError::MalformedBody(error.to_string()))?,
+    };
+    let limit = page_rows(Some(advance.limit.unwrap_or(ADVANCE_EVENTS)))?;
+    let row = find(&state, *id).await?;
+    if row.ended_at.is_some() {
+        return Ok(HttpResponse::Ok().json(json!({ "created": 0, "deliveries": row.deliveries, "done": true })));
+    }
+    let request: Request = serde_json::from_value(row.filter.clone()).map_err(|error| ApiError::Conflict {
+        kind: "replay-unreadable",
+        detail: format!("replay {id} was made by another version: {error}"),
+    })?;
+    let page = replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
+    let last = i64::try_from(page.len()) != Ok(limit);
+    let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
+    let step = Step { replay: *id, from: row.after, to: page.last().map_or(row.after, |event| event.id), last };
+    if !replay::advance(&state.pool, step, &deliveries).await? {
+        return Err(ApiError::Conflict {
+            kind: "replay-moved",
+            detail: format!("replay {id} was advanced by somebody else at the same time"),
+        });
+    }
+    state.hint.notify_one();
+    let total = row.deliveries + i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
+    Ok(HttpResponse::Ok().json(json!({ "created": deliveries.len(), "deliveries": total, "done": last })))
+}
+
+fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], mut new_id: impl FnMut() -> Uuid) -> Vec<ReplayDelivery> {
+    let mut deliveries = Vec::with_capacity(page.len());
+    for event in page {
+        for destination in destinations(settings, request, &event.source, event.event_type.as_deref(), &event.ended_at) {
+            deliveries.push(ReplayDelivery {
+                id: new_id(),
+                event_id: event.id,
+                key: event.key,
+                source: event.source.clone(),
+                destination: destination.to_string(),
+                body_bytes: event.body_bytes,
+            });
+        }
+    }
+    deliveries
+}
+
+pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+    let limit = page_rows(query.limit)?;
+    let rows = replay::list(&state.pool, query.cursor, limit).await?;
+    let replays: Vec<Value> = rows.iter().map(row_json).collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": replays, "next": next(&rows, limit, |row| row.id) })))
+}
+
+pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(row_json(&find(&state, *id).await?)))
+}
+
+async fn find(state: &AdminState, id: Uuid) -> Result<ReplayRow, ApiError> {
+    replay::find(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no replay {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let overlay = r#"
+            [sources.s]
+            provider = "stripe"
+            secret = "whsec_x"
+            [destinations.a]
+            url = "http://127.0.0.1:1/"
+            [destinations.b]
+            url = "http://127.0.0.1:2/"
+            [[routes]]
+            source = "s"
+            types = ["invoice.*"]
+            destination = "a"
+            [[routes]]
+            source = "s"
+            destination = "b"
+        "#;
+        // A file that is not there would be an error; an empty one keeps a developer's own out.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let inputs = crate::settings::Inputs { file: Some(file.path().into()), environment: Vec::new(), overlay: Some(overlay.into()) };
+        crate::settings::load(&inputs).unwrap().settings
+    }
+
+    fn names(request: &Request, event_type: &str, ended_at: &[&str]) -> Vec<String> {
+        let ended_at: Vec<String> = ended_at.iter().map(ToString::to_string).collect();
+        destinations(&settings(), request, "s", Some(event_type), &ended_at).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn events_go_where_the_routes_send_them_now() {
+        let any = Request::default();
+        assert_eq!(names(&any, "invoice.paid", &[]), ["a", "b"]);
+        assert_eq!(names(&any, "charge.failed", &[]), ["b"]);
+        let dead = Request { status: Some(Status::Dead), ..Request::default() };
+        assert_eq!(names(&dead, "invoice.paid", &["b", "gone"]), ["b"]);
+        let to = Request { to: Some("http://x.example/".into()), status: Some(Status::Dead), ..Request::default() };
+        assert_eq!(names(&to, "invoice.paid", &["gone"]), ["http://x.example/"]);
+    }
+
+    #[test]
+    fn a_url_is_kept_in_one_form() {
+        assert_eq!(target("HTTPS://Shop.Example:443/a b#c").unwrap(), "https://shop.example/a%20b#c");
+        assert_eq!(target("http://0x7f.1/").unwrap(), "http://127.0.0.1/");
+        for refused in ["nowhere", "ftp://x.example/", "http://", "https://user:pass@x.example/", "https://user@x.example/"] {
+            assert!(target(refused).is_err(), "{refused}");
+        }
+        let longest = format!("https://x.example/{}", "a".repeat(URL_BYTES_MAX - 18));
+        assert_eq!(target(&longest).unwrap(), longest);
+        assert!(target(&format!("{longest}a")).unwrap_err().contains("2048"));
+    }
+
+    #[test]
+    fn a_dry_run_counts_by_destination() {
+        let group =
+            |event_type: &str, events| Group { source: "s".into(), event_type: Some(event_type.into()), ended_at: Vec::new(), events };
+        let other = Group { source: "unrouted".into(), event_type: None, ended_at: Vec::new(), events: 4 };
+        let answer = counted(&settings(), &Request::default(), &[group("invoice.paid", 2), group("charge.failed", 3), other]);
+        assert_eq!(
+            answer,
+            json!({
+                "dry_run": true, "events": 9, "unrouted": 4, "deliveries": 7,
+                "destinations": [{ "destination": "a", "deliveries": 2 }, { "destination": "b", "deliveries": 5 }]
+            })
+        );
+    }
+
+    #[test]
+    fn bounds_leave_out_what_comes_later_but_not_an_id_given_by_name() {
+        let id = id_floor(5_000);
+        let (after, before) = Request::default().bounds(1_000).unwrap();
+        assert_eq!((after, before), (Uuid::nil(), id_floor(1_001)));
+        let named = Request { ids: Some(vec![id]), ..Request::default() };
+        let (after, before) = named.bounds(1_000).unwrap();
+        assert!(after < id && id < before);
+        let since = Request { since: Some("1970-01-01T00:00:01Z".into()), ..Request::default() };
+        assert!(since.bounds(9_000).unwrap().0 < id_floor(1_000));
+    }
+
+    #[test]
+    fn what_is_asked_for_survives_being_kept() {
+        let asked: Request =
+            serde_json::from_value(json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5, "dry_run": true })).unwrap();
+        let kept = json!(asked);
+        assert_eq!(kept, json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5 }));
+        assert!(serde_json::from_value::<Request>(kept).is_ok());
+        assert!(serde_json::from_value::<Request>(json!({ "sorce": "s" })).is_err());
+    }
+}

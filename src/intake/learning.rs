@@ -1,0 +1,66 @@
+//! Secrets that come in a handshake: kept before the handshake is answered, then in force. Where the first one wins is decided by the
+//! database; other nodes see it there (the wiring looks). Which handshake brings a secret is the provider layer's.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use secrecy::SecretString;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    intake::{
+        recorder::RecordError,
+        sources::{Source, Sources},
+    },
+    store::{
+        learnt::{LearntSecret, learnt_keep},
+        link::Db,
+    },
+};
+
+pub struct Learning {
+    pool: Db,
+    /// Whoever sends a handshake is not known yet: one at a time may cost a query.
+    turn: Arc<Semaphore>,
+    /// As the database had them when it was last looked at.
+    pub known: ArcSwap<Vec<LearntSecret>>,
+    /// Tells that the database has to be looked at now.
+    pub changed: Arc<Notify>,
+}
+
+/// Whether a secret was kept.
+pub enum Kept {
+    Yes,
+    /// Another one came first.
+    No,
+}
+
+impl Learning {
+    pub fn new(pool: Db, known: Vec<LearntSecret>) -> Self {
+        Self { pool, turn: Arc::new(Semaphore::new(1)), known: ArcSwap::from_pointee(known), changed: Arc::default() }
+    }
+
+    /// Keeps the secret, and has this node's sources verify with it.
+    pub async fn keep(&self, source: &Source, secret: &SecretString, sources: &ArcSwap<Sources>) -> Result<Kept, RecordError> {
+        let turn = self.turn.clone().try_acquire_owned().map_err(|_| RecordError::Busy)?;
+        let (pool, name, kept) = (self.pool.clone(), source.name.clone(), secret.clone());
+        // On a task of its own: a client that goes away cancels nothing half-begun.
+        let keeping = tokio::spawn(async move {
+            let _turn = turn;
+            learnt_keep(&pool, &name, &kept).await
+        });
+        match tokio::time::timeout(source.ack_budget, keeping).await {
+            Ok(Ok(Ok(true))) => {}
+            Ok(Ok(Ok(false))) => return Ok(Kept::No),
+            Ok(Ok(Err(error))) => {
+                tracing::error!(source = %source.name, error = &error as &dyn std::error::Error, "the secret of a handshake was not kept");
+                return Err(RecordError::Unavailable);
+            }
+            Ok(Err(_)) | Err(_) => return Err(RecordError::Unavailable),
+        }
+        sources.rcu(|sources| sources.with_secret(&source.name, secret));
+        self.changed.notify_one();
+        tracing::warn!(source = %source.name, "the source has learnt its secret in a handshake: no other is taken until it is forgotten");
+        Ok(Kept::Yes)
+    }
+}

@@ -1,0 +1,130 @@
+//! The ledger: steps are claimed, completed and waited for, and keys are marked. Calls that come together are one statement. It knows no
+//! HTTP; who may do what is decided by its faces, `http::ledger` and `gateway`.
+
+pub mod kept;
+mod statements;
+pub mod waiters;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    statements::{Claims, Completions, Marks},
+    waiters::Waiters,
+};
+use crate::{
+    event::{GATEWAY_TENANT, TypeGlob},
+    group_commit::batcher::{BatchError, Batcher, BatcherOptions},
+    settings::Settings,
+    store::{
+        ledger::{Claim, Completion, Fenced, NewClaim},
+        link::{Db, Dialer},
+    },
+};
+
+/// Claims, completions and marks, as every face asks for them.
+pub struct Ledger {
+    pub pool: Db,
+    pub settings: Arc<ArcSwap<Settings>>,
+    claims: Batcher<Claims>,
+    completions: Batcher<Completions>,
+    pub marks: Batcher<Marks>,
+    pub waiters: Arc<Waiters>,
+    /// Tells this process's relay that something may be due.
+    pub hint: Arc<Notify>,
+    /// Cancelled when the node stops: nobody waits any longer.
+    stopping: CancellationToken,
+}
+
+impl Ledger {
+    /// Starts the writers; they end, all answered, after `close`.
+    pub fn start(
+        dialer: &Dialer,
+        pool: Db,
+        settings: &Arc<ArcSwap<Settings>>,
+        hint: Arc<Notify>,
+        stopping: CancellationToken,
+    ) -> (Self, Vec<JoinHandle<()>>) {
+        let own = &settings.load().ledger;
+        let options = BatcherOptions {
+            rows_max: own.queue_rows_max,
+            bytes_max: own.queue_bytes_max.bytes(),
+            batch_rows_max: own.batch_rows_max,
+            writers: own.batch_connections,
+            timeout: own.call_timeout.0,
+            write_timeout: settings.load().database.write_timeout.0,
+        };
+        let (claims, mut writers) = Batcher::start(&Claims, dialer, &options);
+        let (completions, more) = Batcher::start(&Completions, dialer, &options);
+        writers.extend(more);
+        let (marks, more) = Batcher::start(&Marks, dialer, &options);
+        writers.extend(more);
+        let waiters = Arc::new(Waiters::new(own.waiters_max));
+        (Self { pool, settings: settings.clone(), claims, completions, marks, waiters, hint, stopping }, writers)
+    }
+
+    /// No more calls.
+    pub fn close(&self) {
+        self.claims.close();
+        self.completions.close();
+        self.marks.close();
+    }
+
+    /// Has a claim decided. Where another executes the step it asks again whenever something happened to it, until the time is over or the
+    /// answer is wanted no longer.
+    pub async fn claim(&self, claim: &NewClaim, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Claim, BatchError> {
+        let mut decided = self.claims.decide(claim.clone()).await?;
+        if !matches!(decided, Claim::Running(_)) || wait.is_zero() {
+            return Ok(decided);
+        }
+        let until = Instant::now() + wait;
+        let Some(seat) = self.waiters.enter(&claim.place) else { return Ok(decided) };
+        loop {
+            // Listening begins before the question: what happens between the two is not missed.
+            let woken = seat.woken();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            if !is_wanted() {
+                return Ok(decided);
+            }
+            decided = self.claims.decide(claim.clone()).await?;
+            if !matches!(decided, Claim::Running(_)) {
+                return Ok(decided);
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep_until(until) => return Ok(decided),
+                () = self.stopping.cancelled() => return Ok(decided),
+            }
+        }
+    }
+
+    /// The longest that anybody may wait for a step.
+    pub fn wait_max(&self) -> Duration {
+        self.settings.load().ledger.wait_max.0
+    }
+
+    /// Records a result and wakes who waits for it.
+    pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, BatchError> {
+        let place = completion.place.clone();
+        let fenced = self.completions.decide(completion).await?;
+        self.waiters.wake(&place);
+        Ok(fenced)
+    }
+
+    /// How long a step of this run is kept, in seconds.
+    pub fn keep_seconds(&self, tenant: &str, run: &str) -> f64 {
+        let settings = self.settings.load();
+        if let Some(gateway) = tenant.strip_prefix(GATEWAY_TENANT).and_then(|name| settings.gateways.get(name)) {
+            return gateway.keep.as_secs_f64() + gateway.expired_keep.as_secs_f64();
+        }
+        let fits = |scope: &&crate::settings::LedgerScope| {
+            scope.tenant.as_deref().is_none_or(|of| of == tenant)
+                && scope.run.as_deref().is_none_or(|pattern| TypeGlob::new(pattern).matches(run))
+        };
+        settings.ledger.scopes.iter().find(fits).map_or(settings.ledger.keep, |scope| scope.keep).as_secs_f64()
+    }
+}

@@ -1,0 +1,59 @@
+//! What is decided together: claims, completions and marks, each by a statement of its own.
+
+use sqlx::PgConnection;
+
+use crate::{
+    group_commit::batcher::Statement,
+    store::{
+        dedup::{self, Mark, NewMark},
+        ledger::{self, Claim, Completion, Fenced, NewClaim},
+    },
+};
+
+#[derive(Clone)]
+pub struct Claims;
+
+impl Statement for Claims {
+    type Item = NewClaim;
+    type Answer = Claim;
+
+    fn bytes(claim: &NewClaim) -> usize {
+        claim.place.step.len() + claim.run.len() + claim.claim_id.len()
+    }
+
+    async fn run(&self, connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, sqlx::Error> {
+        ledger::claim(connection, claims).await
+    }
+}
+
+#[derive(Clone)]
+pub struct Completions;
+
+impl Statement for Completions {
+    type Item = Completion;
+    type Answer = Fenced<()>;
+
+    fn bytes(completion: &Completion) -> usize {
+        completion.result.len() + completion.emit.iter().map(|event| event.body.len()).sum::<usize>()
+    }
+
+    async fn run(&self, connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
+        ledger::complete(connection, completions).await
+    }
+}
+
+#[derive(Clone)]
+pub struct Marks;
+
+impl Statement for Marks {
+    type Item = NewMark;
+    type Answer = Mark;
+
+    fn bytes(mark: &NewMark) -> usize {
+        mark.claim_id.len()
+    }
+
+    async fn run(&self, connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, sqlx::Error> {
+        dedup::mark(connection, marks).await
+    }
+}

@@ -1,0 +1,10 @@
+//! A node: what it is built from, how it starts, stops and reloads, and what it needs around it: ports, data folder, database.
+
+pub mod application;
+pub mod data_dir;
+pub mod database;
+mod learner;
+mod listener;
+mod probe;
+mod server;
+mod skew;

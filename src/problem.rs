@@ -1,0 +1,56 @@
+//! Problem details (RFC 9457), as every face answers with them. Which error is which problem, each face decides for its own.
+
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+};
+use serde_json::{Value, json};
+
+/// The ends of `type` in a gateway's problems, with their statuses.
+pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
+    (400, "key-missing"),
+    (400, "key-malformed"),
+    (400, "ambiguous-header"),
+    (400, "malformed-body"),
+    (400, "malformed-target"),
+    (405, "method-not-allowed"),
+    (408, "body-timeout"),
+    (409, "in-progress"),
+    (409, "outcome-unknown"),
+    (409, "body-not-retained"),
+    (410, "key-expired"),
+    (413, "too-large"),
+    (417, "expectation-failed"),
+    (422, "key-reused"),
+    (500, "internal"),
+    (501, "upgrade-not-supported"),
+    (502, "upstream-failed"),
+    (503, "busy"),
+    (503, "unavailable"),
+    (503, "upstream-failed"),
+    (503, "upstream-unreachable"),
+    (504, "upstream-timeout"),
+];
+
+/// A lease may end long before its time, when the work is done: nobody is sent away for longer than this.
+const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
+
+pub fn retry_after_seconds(lease_left: f64) -> u64 {
+    // In 1..=5, so nothing is cut off.
+    lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
+}
+
+/// A response of `application/problem+json` (RFC 9457). `kind` is the stable end of its `type`; `members` are a JSON object, or null.
+pub fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
+    let mut body = json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
+    if let Some(detail) = detail {
+        body["detail"] = detail.into();
+    }
+    if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
+        body.extend(members);
+    }
+    HttpResponse::build(status)
+        .insert_header((header::CONTENT_TYPE, "application/problem+json"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(body.to_string())
+}
