@@ -1,5 +1,6 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
+pub mod backoff;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -9,7 +9,7 @@ use std::{
 
 /// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
 const LAYERS: [&[&str]; 9] = [
-    &["settings", "clock", "shutdown", "telemetry", "postgres", "tail", "outbound", "event", "problem", "readiness"],
+    &["backoff", "settings", "clock", "shutdown", "telemetry", "postgres", "tail", "outbound", "event", "problem", "readiness"],
     &["provider", "routing", "ids", "port", "handoff"],
     &["store"],
     // Written with the store's connections.

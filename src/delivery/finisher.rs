@@ -1,20 +1,19 @@
-//! The second group commit: how deliveries ended is written in batches, after a short linger, fenced by their epochs.
+//! How deliveries ended, written in batches after a short linger, each fenced by its epoch.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use tokio::sync::mpsc;
+use sqlx::PgConnection;
 
 use crate::{
+    group_commit::{GroupCommit, Options, Statement},
     handoff::Place,
     store::{
-        link::Db,
+        link::Dialer,
         outbox::{self, Finished},
     },
 };
 
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_CAP: Duration = Duration::from_secs(2);
-/// Past this many tries the leases are long over and the rescuer has given the deliveries back.
+/// After this many tries the leases are long over and the rescuer has given the deliveries back.
 const TRIES_MAX: u32 = 60;
 
 /// A finished delivery, with its place, which is free again once this is written.
@@ -23,60 +22,56 @@ pub struct Entry {
     pub place: Place,
 }
 
-#[derive(Clone)]
-pub struct Finisher {
-    sender: mpsc::UnboundedSender<Entry>,
-}
+/// The group commit of endings.
+pub struct Finisher(GroupCommit<Endings>);
 
 impl Finisher {
-    /// Starts it; the task ends, all written, when every clone is dropped.
-    pub fn start(pool: Db, rows_max: usize, linger: Duration) -> (Self, tokio::task::JoinHandle<()>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(pool, receiver, rows_max, linger));
-        (Self { sender }, task)
+    /// `rows_max`: endings in one statement. `linger`: how long one waits for others.
+    pub fn new(dialer: Dialer, rows_max: usize, linger: Duration, write_timeout: Duration) -> Self {
+        let options = Options {
+            // Bounded by the places: no more entries wait than lanes have rows.
+            rows_max: usize::MAX,
+            bytes_max: usize::MAX,
+            batch_rows_max: rows_max,
+            batch_bytes_max: usize::MAX,
+            writers: 1,
+            linger,
+            write_timeout,
+            tries_max: TRIES_MAX,
+        };
+        Self(GroupCommit::new(Endings, dialer, None, options))
     }
 
-    /// Bounded by the places: no more entries wait than lanes have rows.
+    /// Has an ending written.
     pub fn finish(&self, entry: Entry) {
-        let _ = self.sender.send(entry);
+        if self.0.put(entry).is_err() {
+            tracing::error!("an ending came after the finisher was closed: the delivery will be made again");
+        }
+    }
+
+    /// Takes no more endings, and ends when those that wait are written.
+    pub async fn close(&self) {
+        self.0.close().await;
     }
 }
 
-async fn run(pool: Db, mut receiver: mpsc::UnboundedReceiver<Entry>, rows_max: usize, linger: Duration) {
-    let mut batch: Vec<Entry> = Vec::new();
-    while receiver.recv_many(&mut batch, rows_max).await > 0 {
-        if batch.len() < rows_max {
-            tokio::time::sleep(linger).await;
-            while batch.len() < rows_max
-                && let Ok(entry) = receiver.try_recv()
-            {
-                batch.push(entry);
-            }
-        }
-        let (finished, places): (Vec<Finished>, Vec<Place>) = batch.drain(..).map(|entry| (entry.finished, entry.place)).unzip();
-        write(&pool, &finished).await;
-        drop(places);
-    }
-}
+struct Endings;
 
-async fn write(pool: &Db, finished: &[Finished]) {
-    let mut delay = RETRY_FIRST;
-    for _ in 0..TRIES_MAX {
-        match outbox::finish(pool, finished).await {
-            Ok(done) => {
-                let stale = finished.len() - done.len();
-                if stale > 0 {
-                    let ids: Vec<_> = finished.iter().map(|row| row.id).filter(|id| !done.contains(id)).collect();
-                    tracing::warn!(stale, ?ids, "completions refused: their leases were lost");
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, rows = finished.len(), delay_ms = delay.as_millis(), "completions were not written and are tried again");
-                tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(RETRY_CAP);
-            }
-        }
+impl Statement for Endings {
+    type Item = Entry;
+    type Answer = ();
+
+    fn bytes(_: &Entry) -> usize {
+        0
     }
-    tracing::error!(rows = finished.len(), "completions are given up: the deliveries will be made again when their leases end");
+
+    async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, sqlx::Error> {
+        let finished: Vec<&Finished> = batch.iter().map(|entry| &entry.finished).collect();
+        let done: HashSet<_> = outbox::finish(connection, &finished).await?.into_iter().collect();
+        let stale: Vec<_> = finished.iter().map(|row| row.id).filter(|id| !done.contains(id)).collect();
+        if !stale.is_empty() {
+            tracing::warn!(stale = stale.len(), ids = ?stale, "completions refused: their leases were lost");
+        }
+        Ok(vec![Some(()); batch.len()])
+    }
 }

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    backoff::jittered,
     clock::Clock,
     delivery::{
         destination::http,
@@ -158,7 +159,7 @@ impl Relays {
                 tracing::warn!(%error, "due deliveries could not be claimed");
             }
             let interval = self.settings.read().map_or(Duration::from_secs(1), |relay| relay.poll_interval.0);
-            let pause = interval.mul_f64(0.5 + rand::random::<f64>());
+            let pause = jittered(interval, 0.5);
             tokio::select! {
                 () = context.stopping.cancelled() => {}
                 () = context.hint.notified() => {}
@@ -241,6 +242,11 @@ impl Relays {
             }
         }
         Ok(())
+    }
+
+    /// Writes the endings that are left. To be called once nothing is being sent.
+    pub async fn close(&self) {
+        self.context.finisher.close().await;
     }
 
     /// Waits for the attempts on their way, at most so long, then cuts them; what is left is given back.

@@ -20,7 +20,7 @@ use crate::{
         key,
         refusal::Refusal,
     },
-    group_commit::batcher::BatchError,
+    group_commit::CommitError,
     ids,
     ledger::kept::KeptAnswer,
     port::{
@@ -111,9 +111,9 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
         Ok(Claim::InputChanged(row)) => Err(expired(&gateway, &row).unwrap_or(Refusal::KeyReused)),
         Ok(Claim::Running(row)) => Err(Refusal::InProgress { lease_left_seconds: row.lease_left.unwrap_or_default() }),
         Ok(Claim::Unknown(row)) => Err(Refusal::OutcomeUnknown { key: call.key, caller: call.caller.to_string(), fence: row.fence }),
-        Err(BatchError::Busy) => Err(Refusal::Busy),
-        Err(BatchError::Refused) => Err(Refusal::Refused),
-        Err(BatchError::Unavailable) => {
+        Err(CommitError::Busy) => Err(Refusal::Busy),
+        Err(CommitError::Refused) => Err(Refusal::Refused),
+        Err(CommitError::Unavailable) => {
             let _ = reply.send(Err(Refusal::Unavailable));
             return free(&gateway, &claim).await;
         }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    backoff::{Backoff, jittered},
     gateway::{
         Gateway,
         answer::{Answer, AnswerBody, Pieces},
@@ -30,7 +31,7 @@ const WHOLE_BYTES_MAX: u64 = 64 << 10;
 /// So much of an answer may be on its way to a slow caller.
 const ROOM_BYTES: usize = 64 << 10;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_CAP: Duration = Duration::from_secs(5);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// How long an answer that could not be recorded is kept in memory for another try.
 const RECORD_FOR: Duration = Duration::from_secs(600);
 
@@ -65,7 +66,7 @@ impl Execution {
 
     pub async fn run(self) {
         let mut attempt = 1;
-        let mut delay = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
         loop {
             let cut = Failure::Broken("hookonce was stopped".into());
             let answered = tokio::select! {
@@ -83,8 +84,7 @@ impl Execution {
                 }
             }
             attempt += 1;
-            tokio::time::sleep(delay.mul_f64(0.5 + rand::random::<f64>())).await;
-            delay = (delay * 2).min(RETRY_CAP);
+            tokio::time::sleep(jittered(backoff.pause(), 0.5)).await;
         }
     }
 
@@ -273,10 +273,9 @@ async fn resolve(gateway: &Gateway, completion: &Completion) -> bool {
 /// The caller has its answer; until this is recorded a repeat finds the key running, then unknown.
 async fn record_later(gateway: &Gateway, completion: Completion) {
     let until = tokio::time::Instant::now() + RECORD_FOR;
-    let mut delay = RETRY_FIRST;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
     while tokio::time::Instant::now() < until && !gateway.cut.is_cancelled() {
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(RETRY_CAP);
+        tokio::time::sleep(backoff.pause()).await;
         if record_once(gateway, &completion).await {
             return;
         }

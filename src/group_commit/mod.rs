@@ -1,4 +1,119 @@
-//! Group commit: what waits together is written by one statement.
+//! Group commit: what waits together is written by one statement, and each is answered after the
+//! commit. The queue is bounded in rows and bytes; beyond that the answer is "busy". What the
+//! statement says is its owner's concern: the intake's recorder, the ledger, the relay's finisher.
 
-pub mod batcher;
-pub mod commits;
+mod queue;
+mod shared;
+mod statement;
+mod writer;
+
+use std::{
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    queue::Options,
+    statement::{CommitError, Statement},
+};
+use self::{
+    queue::{Queue, Room, SOON, Waiting},
+    shared::Shared,
+    writer::Writer,
+};
+use crate::store::link::Dialer;
+
+/// A batch that has not come back after this time makes a node not ready.
+const STUCK: Duration = Duration::from_millis(1500);
+
+/// The queue of one statement, and its writers. They are tasks that begin when something waits and
+/// end when nothing does.
+pub struct GroupCommit<S: Statement> {
+    shared: Arc<Shared<S>>,
+    room: Arc<Room>,
+    /// Where writers run; None for the runtime of whoever brings the first item. On the thread that
+    /// reads requests, neither the statement nor its answer has to wake another thread.
+    runtime: Option<Handle>,
+    writing: TaskTracker,
+}
+
+impl<S: Statement> GroupCommit<S> {
+    /// Opens no connection before there is something to write.
+    pub fn new(statement: S, dialer: Dialer, runtime: Option<Handle>, options: Options) -> Self {
+        let room = Arc::new(Room::new(options.rows_max, options.bytes_max));
+        let shared = Arc::new(Shared::new(statement, dialer, options));
+        Self { shared, room, runtime, writing: TaskTracker::new() }
+    }
+
+    /// What the items are written by.
+    pub fn statement(&self) -> &S {
+        &self.shared.statement
+    }
+
+    /// Takes no more items, and ends when those that wait are written and answered.
+    pub async fn close(&self) {
+        self.shared.queue().close();
+        self.writing.close();
+        self.writing.wait().await;
+        self.shared.queue().disconnect();
+    }
+
+    /// Whether batches are not taken: the last one failed just now, or one is on its way for far
+    /// longer than any should be.
+    pub fn is_stuck(&self) -> bool {
+        self.shared.has_failed_within(STUCK) || self.shared.queue().is_any_busy_for(STUCK)
+    }
+
+    /// Has an item written within `budget`. One whose caller goes away before that is not written.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if the queue is full, `Unavailable` if the database did not commit in time, `Refused`
+    /// if it refuses this very item.
+    pub async fn decide(&self, item: S::Item, budget: Duration) -> Result<S::Answer, CommitError> {
+        let (answer, mut receiver) = oneshot::channel();
+        self.enqueue(item, Some(answer))?;
+        let soon = SOON.min(budget);
+        let answered = match tokio::time::timeout(soon, &mut receiver).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                // The batch that was to come back soon has not, so another may begin beside it.
+                self.start_writer(self.shared.queue());
+                let late = tokio::time::timeout(budget - soon, receiver).await;
+                late.map_err(|_| CommitError::Unavailable)?
+            }
+        };
+        answered.unwrap_or(Err(CommitError::Unavailable))
+    }
+
+    /// Has an item written whose answer nobody waits for.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if the queue is full, `Unavailable` once it is closed.
+    pub fn put(&self, item: S::Item) -> Result<(), CommitError> {
+        self.enqueue(item, None)
+    }
+
+    fn enqueue(&self, item: S::Item, answer: Option<oneshot::Sender<Result<S::Answer, CommitError>>>) -> Result<(), CommitError> {
+        let share = Room::share(&self.room, S::rows(&item), S::bytes(&item))?;
+        let mut queue = self.shared.queue();
+        queue.push(Waiting { item, answer, rounds: 0, _share: share })?;
+        self.start_writer(queue);
+        Ok(())
+    }
+
+    /// Starts a writer if one is free and something waits for it.
+    fn start_writer(&self, mut queue: MutexGuard<'_, Queue<S>>) {
+        let Some((slot, connection)) = queue.occupy() else { return };
+        drop(queue);
+        let run = self.writing.track_future(Writer::new(self.shared.clone(), slot, connection).run());
+        match &self.runtime {
+            Some(runtime) => drop(runtime.spawn(run)),
+            None => drop(tokio::spawn(run)),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use actix_web::{
 use serde_json::{Value, json};
 
 use crate::{
-    group_commit::batcher::BatchError,
+    group_commit::CommitError,
     http::tokens::{Need, TokenError},
     problem::{problem_with, retry_after_seconds},
 };
@@ -55,7 +55,7 @@ pub enum ApiError {
     #[error("there is no source {0:?} to emit from: leave it out, or configure it")]
     UnknownSource(String),
     #[error("{0}")]
-    Undecided(#[from] BatchError),
+    Undecided(#[from] CommitError),
     #[error("the database did not answer in time")]
     Unavailable(#[source] sqlx::Error),
     #[error("the database refused the query; the log has the reason")]
@@ -113,9 +113,9 @@ impl ApiError {
             Self::StaleFence { .. } | Self::StaleKeyFence(_) => ("stale-fence", "The lease was lost"),
             Self::KeyLeased { .. } => ("key-leased", "The key is being handled"),
             Self::UnknownSource(_) => ("unknown-source", "There is no such source"),
-            Self::Undecided(BatchError::Busy) => ("busy", "Too many calls are waiting"),
-            Self::Undecided(BatchError::Unavailable) => ("unavailable", "The database is not available"),
-            Self::Undecided(BatchError::Refused) => ("malformed-body", "The body can't be stored"),
+            Self::Undecided(CommitError::Busy) => ("busy", "Too many calls are waiting"),
+            Self::Undecided(CommitError::Unavailable) => ("unavailable", "The database is not available"),
+            Self::Undecided(CommitError::Refused) => ("malformed-body", "The body can't be stored"),
             Self::Unavailable(_) => ("unavailable", "The database is not available"),
             Self::Database(_) => ("internal", "Something went wrong here"),
         }
@@ -153,7 +153,7 @@ impl ResponseError for ApiError {
             | Self::StaleKeyFence(_)
             | Self::KeyLeased { .. } => StatusCode::CONFLICT,
             Self::InputChanged | Self::UnknownSource(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Undecided(BatchError::Refused) => StatusCode::BAD_REQUEST,
+            Self::Undecided(CommitError::Refused) => StatusCode::BAD_REQUEST,
             Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -175,7 +175,7 @@ impl ResponseError for ApiError {
         match self {
             Self::Unauthorized => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\""),
             Self::InsufficientScope(_) => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\", error=\"insufficient_scope\""),
-            Self::TooManyTokens | Self::Unavailable(_) | Self::Undecided(BatchError::Busy | BatchError::Unavailable) => {
+            Self::TooManyTokens | Self::Unavailable(_) | Self::Undecided(CommitError::Busy | CommitError::Unavailable) => {
                 set(header::RETRY_AFTER, "1")
             }
             Self::StepRunning { lease_left_seconds, .. } | Self::KeyLeased { lease_left_seconds } => {

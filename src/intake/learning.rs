@@ -8,10 +8,8 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    intake::{
-        recorder::RecordError,
-        sources::{Source, Sources},
-    },
+    group_commit::CommitError,
+    intake::sources::{Source, Sources},
     store::{
         learnt::{LearntSecret, learnt_keep},
         link::Db,
@@ -41,8 +39,8 @@ impl Learning {
     }
 
     /// Keeps the secret, and has this node's sources verify with it.
-    pub async fn keep(&self, source: &Source, secret: &SecretString, sources: &ArcSwap<Sources>) -> Result<Kept, RecordError> {
-        let turn = self.turn.clone().try_acquire_owned().map_err(|_| RecordError::Busy)?;
+    pub async fn keep(&self, source: &Source, secret: &SecretString, sources: &ArcSwap<Sources>) -> Result<Kept, CommitError> {
+        let turn = self.turn.clone().try_acquire_owned().map_err(|_| CommitError::Busy)?;
         let (pool, name, kept) = (self.pool.clone(), source.name.clone(), secret.clone());
         // On a task of its own: a client that goes away cancels nothing half-begun.
         let keeping = tokio::spawn(async move {
@@ -54,9 +52,9 @@ impl Learning {
             Ok(Ok(Ok(false))) => return Ok(Kept::No),
             Ok(Ok(Err(error))) => {
                 tracing::error!(source = %source.name, error = &error as &dyn std::error::Error, "the secret of a handshake was not kept");
-                return Err(RecordError::Unavailable);
+                return Err(CommitError::Unavailable);
             }
-            Ok(Err(_)) | Err(_) => return Err(RecordError::Unavailable),
+            Ok(Err(_)) | Err(_) => return Err(CommitError::Unavailable),
         }
         sources.rcu(|sources| sources.with_secret(&source.name, secret));
         self.changed.notify_one();

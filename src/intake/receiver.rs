@@ -12,13 +12,14 @@ use super::{
     keyring::{Keyring, Missing},
     learning::{Kept, Learning},
     outcomes::Recorded,
-    recorder::{RecordError, Recorder},
+    recorder::Recorder,
     recording::{self, Headers},
     rejections::{Refused, Rejections},
     sources::{Source, Sources},
 };
 use crate::{
     clock::Clock,
+    group_commit::CommitError,
     provider::{Reason, Rejection, Request, Verified, VerifiedRequest},
     tail::{RequestStatus, Tail, TailLine},
 };
@@ -68,7 +69,7 @@ pub enum NotTaken {
     Rejected(Rejection),
     /// The provider's key, or its answer to a handshake, was not to be had; from where.
     KeyUnavailable(String),
-    Record(RecordError),
+    Record(CommitError),
 }
 
 impl Intake {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     event::{Key, body_key_of, key_of, lone_key_of},
+    group_commit::CommitError,
     ids,
     intake::{
         outcomes::{Recorded, Row},
-        recorder::{Incoming, RecordError, Recorder},
+        recorder::{Incoming, Recorder},
         sources::Source,
     },
     provider::VerifiedRequest,
@@ -29,7 +30,7 @@ pub async fn record(
     recorder: &Arc<Recorder>,
     source: &Arc<Source>,
     verified: &VerifiedRequest,
-) -> Result<Vec<Recorded>, RecordError> {
+) -> Result<Vec<Recorded>, CommitError> {
     let parts = parts(verified);
     let is_whole = source.verifier.has_items() && verified.items().is_empty();
     let recent = |part: &VerifiedRequest| match (part.dedup(), part.event_key()) {

@@ -8,7 +8,7 @@ pub mod waiters;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -17,9 +17,10 @@ use self::{
 };
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
-    group_commit::batcher::{BatchError, Batcher, BatcherOptions},
+    group_commit::{CommitError, GroupCommit, Options},
     settings::Settings,
     store::{
+        dedup::{Mark, NewMark},
         ledger::{Claim, Completion, Fenced, NewClaim},
         link::{Db, Dialer},
     },
@@ -29,9 +30,11 @@ use crate::{
 pub struct Ledger {
     pub pool: Db,
     pub settings: Arc<ArcSwap<Settings>>,
-    claims: Batcher<Claims>,
-    completions: Batcher<Completions>,
-    pub marks: Batcher<Marks>,
+    claims: GroupCommit<Claims>,
+    completions: GroupCommit<Completions>,
+    marks: GroupCommit<Marks>,
+    /// How long a call waits to be decided.
+    timeout: Duration,
     pub waiters: Arc<Waiters>,
     /// Tells this process's relay that something may be due.
     pub hint: Arc<Notify>,
@@ -40,43 +43,49 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the writers; they end, all answered, after `close`.
-    pub fn start(
-        dialer: &Dialer,
-        pool: Db,
-        settings: &Arc<ArcSwap<Settings>>,
-        hint: Arc<Notify>,
-        stopping: CancellationToken,
-    ) -> (Self, Vec<JoinHandle<()>>) {
-        let own = &settings.load().ledger;
-        let options = BatcherOptions {
+    /// To be called on the runtime that the writers are to run on.
+    pub fn new(dialer: &Dialer, pool: Db, settings: &Arc<ArcSwap<Settings>>, hint: Arc<Notify>, stopping: CancellationToken) -> Self {
+        let loaded = settings.load();
+        let own = &loaded.ledger;
+        let options = Options {
             rows_max: own.queue_rows_max,
             bytes_max: own.queue_bytes_max.bytes(),
             batch_rows_max: own.batch_rows_max,
+            batch_bytes_max: usize::MAX,
             writers: own.batch_connections,
-            timeout: own.call_timeout.0,
-            write_timeout: settings.load().database.write_timeout.0,
+            linger: Duration::ZERO,
+            write_timeout: loaded.database.write_timeout.0,
+            tries_max: u32::MAX,
         };
-        let (claims, mut writers) = Batcher::start(&Claims, dialer, &options);
-        let (completions, more) = Batcher::start(&Completions, dialer, &options);
-        writers.extend(more);
-        let (marks, more) = Batcher::start(&Marks, dialer, &options);
-        writers.extend(more);
-        let waiters = Arc::new(Waiters::new(own.waiters_max));
-        (Self { pool, settings: settings.clone(), claims, completions, marks, waiters, hint, stopping }, writers)
+        let runtime = Handle::current();
+        let (timeout, waiters) = (own.call_timeout.0, Arc::new(Waiters::new(own.waiters_max)));
+        Self {
+            claims: GroupCommit::new(Claims, dialer.clone(), Some(runtime.clone()), options.clone()),
+            completions: GroupCommit::new(Completions, dialer.clone(), Some(runtime.clone()), options.clone()),
+            marks: GroupCommit::new(Marks, dialer.clone(), Some(runtime), options),
+            timeout,
+            pool,
+            settings: settings.clone(),
+            waiters,
+            hint,
+            stopping,
+        }
     }
 
-    /// No more calls.
-    pub fn close(&self) {
-        self.claims.close();
-        self.completions.close();
-        self.marks.close();
+    /// Takes no more calls, and ends when those that wait are decided.
+    pub async fn close(&self) {
+        tokio::join!(self.claims.close(), self.completions.close(), self.marks.close());
+    }
+
+    /// Whether a key is new, for whoever asked first.
+    pub async fn mark(&self, mark: NewMark) -> Result<Mark, CommitError> {
+        self.marks.decide(mark, self.timeout).await
     }
 
     /// Has a claim decided. Where another executes the step it asks again whenever something happened to it, until the time is over or the
     /// answer is wanted no longer.
-    pub async fn claim(&self, claim: &NewClaim, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Claim, BatchError> {
-        let mut decided = self.claims.decide(claim.clone()).await?;
+    pub async fn claim(&self, claim: &NewClaim, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Claim, CommitError> {
+        let mut decided = self.claims.decide(claim.clone(), self.timeout).await?;
         if !matches!(decided, Claim::Running(_)) || wait.is_zero() {
             return Ok(decided);
         }
@@ -90,7 +99,7 @@ impl Ledger {
             if !is_wanted() {
                 return Ok(decided);
             }
-            decided = self.claims.decide(claim.clone()).await?;
+            decided = self.claims.decide(claim.clone(), self.timeout).await?;
             if !matches!(decided, Claim::Running(_)) {
                 return Ok(decided);
             }
@@ -108,9 +117,9 @@ impl Ledger {
     }
 
     /// Records a result and wakes who waits for it.
-    pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, BatchError> {
+    pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, CommitError> {
         let place = completion.place.clone();
-        let fenced = self.completions.decide(completion).await?;
+        let fenced = self.completions.decide(completion, self.timeout).await?;
         self.waiters.wake(&place);
         Ok(fenced)
     }

@@ -3,14 +3,13 @@
 use sqlx::PgConnection;
 
 use crate::{
-    group_commit::batcher::Statement,
+    group_commit::Statement,
     store::{
         dedup::{self, Mark, NewMark},
         ledger::{self, Claim, Completion, Fenced, NewClaim},
     },
 };
 
-#[derive(Clone)]
 pub struct Claims;
 
 impl Statement for Claims {
@@ -26,7 +25,6 @@ impl Statement for Claims {
     }
 }
 
-#[derive(Clone)]
 pub struct Completions;
 
 impl Statement for Completions {
@@ -42,7 +40,6 @@ impl Statement for Completions {
     }
 }
 
-#[derive(Clone)]
 pub struct Marks;
 
 impl Statement for Marks {

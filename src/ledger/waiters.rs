@@ -10,9 +10,12 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{
-    ledger::{self, Place},
-    link::Db,
+use crate::{
+    backoff::jittered,
+    store::{
+        ledger::{self, Place},
+        link::Db,
+    },
 };
 
 /// Steps that one statement asks for.
@@ -98,7 +101,7 @@ impl Waiters {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
-                () = tokio::time::sleep(interval.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
+                () = tokio::time::sleep(jittered(interval, 0.25)) => {}
             }
             for places in self.places().chunks(CHUNK_STEPS) {
                 let keys: Vec<_> = places.iter().map(|place| place.key).collect();

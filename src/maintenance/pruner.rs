@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::jittered,
     settings::Settings,
     store::{link::Db, retention},
 };
@@ -15,7 +16,7 @@ pub async fn run(pool: Db, current: impl Fn() -> Arc<Settings>, stopping: Cancel
         let settings = current();
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(settings.retention.interval.0.mul_f64(0.75 + 0.5 * rand::random::<f64>())) => {}
+            () = tokio::time::sleep(jittered(settings.retention.interval.0, 0.25)) => {}
         }
         let done = match retention::prepare(&pool).await {
             Ok(()) => retention::prune(&pool, &settings).await,

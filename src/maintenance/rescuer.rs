@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{link::Db, outbox};
+use crate::{
+    backoff::jittered,
+    store::{link::Db, outbox},
+};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How often all leases are looked at; in between only those that have ended since the last look. Most leases are those of deliveries long
@@ -28,7 +31,7 @@ pub async fn run(pool: Db, stopping: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "expired leases could not be looked for"),
         }
-        let pause = INTERVAL.mul_f64(0.5 + rand::random::<f64>());
+        let pause = jittered(INTERVAL, 0.5);
         tokio::select! {
             () = stopping.cancelled() => {}
             () = tokio::time::sleep(pause) => {}

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use sqlx::postgres::PgConnectOptions;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -84,8 +84,6 @@ pub struct Application {
     readiness: Readiness,
     servers: Servers,
     ledger_calls: Arc<Ledger>,
-    ledger_writers: Vec<JoinHandle<()>>,
-    finisher: JoinHandle<()>,
     background: TaskTracker,
     stopping: CancellationToken,
     /// Ends the admin port's streams.
@@ -117,7 +115,7 @@ impl Application {
         let shared = Shared::new(pool, clock, tail);
         let relay = &settings.relay;
         let handoff = Arc::new(Handoff::new(relay.handoff_rows_max, relay.handoff_bytes_max.bytes()));
-        let (relays, finisher) = shared.start_relays(&reached.options, &handoff, &egress, &settings)?;
+        let relays = shared.relays(&reached.options, &handoff, &egress, &settings)?;
         let writing = schema::for_few_statements(&reached.options);
         let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
         let intake = shared.intake(&settings, &catalog, recorder, keyring(fetch, &egress)?).await?;
@@ -125,7 +123,7 @@ impl Application {
         let (probe, is_well) = shared.probe(&writing, &intake.recorder, &readiness, &settings).await;
         let (settings, catalog) = (Arc::new(ArcSwap::from_pointee(settings)), Arc::new(ArcSwap::from_pointee(catalog)));
         let state = shared.admin_state(&token, &settings, &catalog, &intake);
-        let (ledger_calls, ledger_writers) = shared.start_ledger(&writing, &settings);
+        let ledger_calls = shared.ledger(&writing, &settings);
         let servers = Serving {
             settings: &settings.load(),
             intake: &intake,
@@ -159,9 +157,7 @@ impl Application {
             readiness,
             servers,
             ledger_calls,
-            ledger_writers,
             _reached: reached,
-            finisher,
             background,
             stopping,
             closing,
@@ -192,18 +188,14 @@ impl Application {
         self.stopping.cancel();
         self.relays.drain(drain).await;
         self.background.wait().await;
-        drop(self.relays);
-        let _ = self.finisher.await;
+        self.relays.close().await;
         let _ = gateways.await;
         self.closing.cancel();
         if let Some(ledger) = ledger {
             ledger.stop().await;
         }
         admin.stop().await;
-        self.ledger_calls.close();
-        for writer in self.ledger_writers {
-            let _ = writer.await;
-        }
+        self.ledger_calls.close().await;
         self.pool.close().await;
     }
 }
@@ -276,15 +268,13 @@ impl Shared {
         Self { node: Uuid::now_v7(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
     }
 
-    fn start_relays(
+    fn relays(
         &self,
         options: &PgConnectOptions,
         handoff: &Arc<Handoff>,
         egress: &Egress,
         settings: &Settings,
-    ) -> anyhow::Result<(Arc<Relays>, JoinHandle<()>)> {
-        let (finisher, task) =
-            Finisher::start(schema::finishing_pool(options), settings.relay.finish_rows_max, settings.relay.finish_linger.0);
+    ) -> anyhow::Result<Arc<Relays>> {
         let context = Context {
             node: self.node,
             pool: self.pool.clone(),
@@ -293,7 +283,12 @@ impl Shared {
             clock: self.clock.clone(),
             tail: self.tail.clone(),
             clients: http::Clients::new(egress)?,
-            finisher,
+            finisher: Finisher::new(
+                schema::for_finishing(options),
+                settings.relay.finish_rows_max,
+                settings.relay.finish_linger.0,
+                settings.database.write_timeout.0,
+            ),
             hint: self.hint.clone(),
             paused: self.paused.clone(),
             stopping: self.stopping.clone(),
@@ -301,7 +296,7 @@ impl Shared {
         };
         let relays = Relays::new(context, settings.relay.clone());
         relays.apply(settings).map_err(anyhow::Error::msg)?;
-        Ok((relays, task))
+        Ok(relays)
     }
 
     /// With what earlier runs left: the learnt secrets, and whether keys of an earlier version still count.
@@ -338,9 +333,9 @@ impl Shared {
         (probe, is_well)
     }
 
-    fn start_ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
-        let (ledger, writers) = Ledger::start(dialer, self.pool.clone(), settings, self.hint.clone(), self.stopping.clone());
-        (Arc::new(ledger), writers)
+    fn ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> Arc<Ledger> {
+        let (pool, hint, stopping) = (self.pool.clone(), self.hint.clone(), self.stopping.clone());
+        Arc::new(Ledger::new(dialer, pool, settings, hint, stopping))
     }
 
     fn learner(&self, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>, intake: &Arc<Intake>) -> Learner {

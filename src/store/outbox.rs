@@ -160,14 +160,14 @@ impl Finished {
 
 /// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim` does. Returns the ids that still had
 /// their epoch: for any other the lease was lost, and nothing was changed.
-pub async fn finish(executor: impl PgExecutor<'_>, batch: &[Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
+pub async fn finish(executor: impl PgExecutor<'_>, batch: &[&Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
     let ids: Vec<Uuid> = batch.iter().map(|row| row.id).collect();
     let keys: Vec<Uuid> = batch.iter().map(|row| row.key).collect();
     let epochs: Vec<i64> = batch.iter().map(|row| row.epoch).collect();
-    let states: Vec<&str> = batch.iter().map(Finished::state).collect();
-    let delays: Vec<f64> = batch.iter().map(Finished::delay_seconds).collect();
+    let states: Vec<&str> = batch.iter().map(|row| row.state()).collect();
+    let delays: Vec<f64> = batch.iter().map(|row| row.delay_seconds()).collect();
     let numbers: Vec<i32> = batch.iter().map(|row| row.number).collect();
-    let attempts: Vec<Option<&Attempt>> = batch.iter().map(Finished::attempt).collect();
+    let attempts: Vec<Option<&Attempt>> = batch.iter().map(|row| row.attempt()).collect();
     let attempt_ids: Vec<Option<Uuid>> = attempts.iter().map(|attempt| attempt.map(|attempt| attempt.id)).collect();
     let started: Vec<Option<time::OffsetDateTime>> = attempts.iter().map(|attempt| attempt.map(|attempt| attempt.started_at)).collect();
     let latencies: Vec<i32> = attempts.iter().map(|attempt| attempt.map_or(0, |attempt| attempt.latency_ms)).collect();

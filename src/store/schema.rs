@@ -50,8 +50,8 @@ pub fn for_few_statements(options: &PgConnectOptions) -> Dialer {
 
 /// The connection that ends deliveries, opened when it is first needed. It joins hundreds of rows that the planner takes for one: the statistics
 /// of an outbox where all was pending say that nothing is leased. Each must not be compared with each.
-pub fn finishing_pool(options: &PgConnectOptions) -> Db {
-    for_few_statements(options).with("enable_nestloop", "off").pool(1)
+pub fn for_finishing(options: &PgConnectOptions) -> Dialer {
+    for_few_statements(options).with("enable_nestloop", "off")
 }
 
 /// The connection that claims deliveries, opened when it is first needed. It looks for each row by its primary key: without statistics, the planner

@@ -44,11 +44,11 @@ fn reads_by_primary_key(plan: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_end_without_comparing_each_with_each() {
     let options = link::options(&database().await).expect("a URL");
-    let pool = schema::finishing_pool(&options);
+    let pool = schema::for_finishing(&options).pool(1);
     run(&pool, PENDING).await;
     run(&pool, "analyze outbox").await;
     let gone = Finished { id: Uuid::now_v7(), key: Uuid::now_v7(), epoch: 1, number: 1, finish: Finish::Release(0.0) };
-    assert!(outbox::finish(&pool, &[gone]).await.expect("a finish").is_empty());
+    assert!(outbox::finish(&pool, &[&gone]).await.expect("a finish").is_empty());
     run(&pool, GENERIC).await;
     let plan = plan_of(&pool, "archived as", &vec!["null".to_owned(); FINISH_PARAMETERS]).await;
     assert!(!plan.contains("Nested Loop") && reads_by_primary_key(&plan), "{plan}");

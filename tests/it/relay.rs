@@ -150,7 +150,7 @@ async fn a_stale_completion_changes_nothing() {
         response: None,
     };
     let stale = Finished { id, key, epoch, number: 1, finish: Finish::Delivered(attempt) };
-    assert!(outbox::finish(&app.pool, &[stale]).await.expect("a finish").is_empty());
+    assert!(outbox::finish(&app.pool, &[&stale]).await.expect("a finish").is_empty());
     assert_eq!(app.count("select count(*) from outbox where state = 'leased' and epoch = 2").await, 1);
     assert_eq!(app.count("select count(*) from attempt").await, 0);
     handler.release();

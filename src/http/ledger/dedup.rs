@@ -53,7 +53,7 @@ pub async fn mark(
     }
     let claim_id = body.claim_id.unwrap_or_else(dedup::claim_id);
     let mark = NewMark { key, claim_id, lease_seconds: lease, window_seconds: window };
-    match ledger.marks.decide(mark).await? {
+    match ledger.mark(mark).await? {
         Mark::First { fence, lease_until: Some(until) } => {
             let until = until.format(&Rfc3339).unwrap_or_default();
             Ok(HttpResponse::Ok().json(json!({ "status": "first", "fence": fence, "lease_until": until })))

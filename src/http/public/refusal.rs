@@ -10,7 +10,8 @@ use actix_web::{
 
 use super::answer::STATUS;
 use crate::{
-    intake::{receiver::NotTaken, recorder::RecordError, sources::Source},
+    group_commit::CommitError,
+    intake::{receiver::NotTaken, sources::Source},
     port::body::BodyError,
     provider::{Reason, Rejection},
 };
@@ -54,7 +55,7 @@ impl Refusal {
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotTaken(NotTaken::Rejected(Rejection { reason: Reason::MalformedRequest, .. })) => StatusCode::BAD_REQUEST,
             Self::NotTaken(NotTaken::Rejected(_)) => StatusCode::UNAUTHORIZED,
-            Self::NotTaken(NotTaken::Record(RecordError::Refused)) => StatusCode::BAD_REQUEST,
+            Self::NotTaken(NotTaken::Record(CommitError::Refused)) => StatusCode::BAD_REQUEST,
             // What may be right is to be sent again: nobody can say yet that it is wrong.
             Self::NotTaken(NotTaken::Record(_) | NotTaken::KeyUnavailable(_)) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -69,11 +70,11 @@ impl Refusal {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
             Self::Encoding => "content_encoding",
-            Self::Busy | Self::NotTaken(NotTaken::Record(RecordError::Busy)) => "busy",
+            Self::Busy | Self::NotTaken(NotTaken::Record(CommitError::Busy)) => "busy",
             Self::NotTaken(NotTaken::Rejected(rejection)) => rejection.reason.code(),
             Self::NotTaken(NotTaken::KeyUnavailable(_)) => "key_unavailable",
-            Self::NotTaken(NotTaken::Record(RecordError::Unavailable)) => "database_unavailable",
-            Self::NotTaken(NotTaken::Record(RecordError::Refused)) => "unstorable",
+            Self::NotTaken(NotTaken::Record(CommitError::Unavailable)) => "database_unavailable",
+            Self::NotTaken(NotTaken::Record(CommitError::Refused)) => "unstorable",
         }
     }
 

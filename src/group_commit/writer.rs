@@ -1,0 +1,143 @@
+//! A writer: one statement at a time, until nothing waits for it. A batch that the database did not
+//! take is tried again on another connection. One that it refuses is halved until the item at fault
+//! stands alone, so that it does not take the others with it.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgConnection;
+
+use super::{
+    queue::Waiting,
+    shared::Shared,
+    statement::{CommitError, Statement},
+};
+use crate::{backoff::Backoff, store::link::within};
+
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_LONGEST: Duration = Duration::from_secs(2);
+/// Statements that may leave the same item undecided; each means that others changed its row
+/// meanwhile.
+const ROUNDS_MAX: u32 = 64;
+
+pub(super) struct Writer<S: Statement> {
+    shared: Arc<Shared<S>>,
+    connection: Option<PgConnection>,
+    /// None once it is given back.
+    slot: Option<usize>,
+}
+
+impl<S: Statement> Drop for Writer<S> {
+    /// Ended half-way, with the thread it ran on: another may write in its place.
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.shared.queue().free(slot);
+        }
+    }
+}
+
+impl<S: Statement> Writer<S> {
+    pub fn new(shared: Arc<Shared<S>>, slot: usize, connection: Option<PgConnection>) -> Self {
+        Self { shared, connection, slot: Some(slot) }
+    }
+
+    pub async fn run(mut self) {
+        while let Some(slot) = self.slot {
+            self.linger().await;
+            let batch = self.shared.queue().next_batch();
+            self.write(batch).await;
+            if !self.shared.queue().goes_on(slot, &mut self.connection) {
+                self.slot = None;
+            }
+        }
+    }
+
+    /// Lets a batch grow that is not full.
+    async fn linger(&self) {
+        let linger = self.shared.options.linger;
+        if !linger.is_zero() && self.shared.queue().may_linger() {
+            tokio::time::sleep(linger).await;
+        }
+    }
+
+    async fn write(&mut self, batch: Vec<Waiting<S>>) {
+        let mut parts = vec![batch];
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
+        let mut failures = 0;
+        while let Some(mut part) = parts.pop() {
+            part.retain(|waiting| !waiting.is_unwanted());
+            if part.is_empty() {
+                continue;
+            }
+            match within(self.shared.options.write_timeout, self.statement(&part)).await {
+                Ok(answers) => {
+                    self.shared.note_success();
+                    parts.push(answer(part, answers));
+                    backoff.reset();
+                    failures = 0;
+                }
+                Err(error) if is_refusal(&error) && part.len() > 1 => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
+                Err(error) if is_refusal(&error) => {
+                    tracing::error!(%error, "the database refuses a row");
+                    part.into_iter().for_each(|waiting| waiting.answer(Err(CommitError::Refused)));
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.disconnect();
+                    let (rows, pause) = (part.len(), backoff.pause());
+                    if failures >= self.shared.options.tries_max {
+                        tracing::error!(%error, rows, failures, "a batch is given up");
+                        part.into_iter().for_each(|waiting| waiting.answer(Err(CommitError::Unavailable)));
+                        continue;
+                    }
+                    let delay_ms = pause.as_millis();
+                    tracing::warn!(%error, rows, delay_ms, "a batch was not written and is tried again");
+                    parts.push(part);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Vec<Option<S::Answer>>, sqlx::Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.shared.dialer.connect().await?),
+        };
+        let items: Vec<&S::Item> = part.iter().map(|waiting| &waiting.item).collect();
+        self.shared.statement.run(connection, &items).await
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.shared.note_failure();
+        self.shared.statement.lost_connection();
+    }
+}
+
+/// Answers what was decided, and gives back what has to be asked again.
+fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) -> Vec<Waiting<S>> {
+    let mut undecided = Vec::new();
+    for (mut waiting, answer) in part.into_iter().zip(answers) {
+        waiting.rounds += 1;
+        match answer {
+            Some(answer) => waiting.answer(Ok(answer)),
+            None if waiting.rounds < ROUNDS_MAX => undecided.push(waiting),
+            None => waiting.answer(Err(CommitError::Unavailable)),
+        }
+    }
+    undecided
+}
+
+/// Whether the database refuses the data itself: trying again is no use then, and another item may
+/// be at fault. Of PostgreSQL's error classes (appendix A of its manual) 21 is two rows of one
+/// statement that may not come together, 22 a value, 23 a constraint, 54 a limit.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "21" | "22" | "23" | "54")),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
