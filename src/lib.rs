@@ -2,7 +2,6 @@
 
 pub mod backoff;
 pub mod cli;
-pub mod client;
 pub mod clock;
 pub mod delivery;
 pub mod event;

@@ -1,10 +1,11 @@
-//! The rules that no compiler holds: imports point down, siblings do not know each other, functions and files stay short, and no file
-//! names a package registry's host.
+//! The rules that no compiler holds: imports point down, siblings do not know each other, functions and files stay short, the client brings
+//! nothing of the service, and no file names a package registry's host.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
@@ -15,13 +16,16 @@ const LAYERS: [&[&str]; 9] = [
     // Written with the store's connections.
     &["group_commit"],
     // Engines: what is decided.
-    &["intake", "ledger", "delivery", "maintenance", "client"],
+    &["intake", "ledger", "delivery", "maintenance"],
     // Faces: what is asked and answered.
     &["http", "gateway"],
     &["node"],
     &["cli"],
     &["main"],
 ];
+
+/// Where the crates of this workspace have their code.
+const SOURCES: [&str; 2] = ["src", "clients/rust/src"];
 
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 600;
@@ -188,6 +192,23 @@ fn import_faults(file: &str, text: &str) -> Vec<String> {
     imports(&code_only(text)).into_iter().filter_map(fault).collect()
 }
 
+/// The modules of a flat crate that import each other in a circle; what is below or above one is not among them.
+fn circle(files: &[(String, String)]) -> Vec<String> {
+    let stem = |file: &str| Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut graph: BTreeMap<String, BTreeSet<String>> = files.iter().map(|(file, text)| (stem(file), imports(&code_only(text)))).collect();
+    graph.remove("lib");
+    loop {
+        let names: BTreeSet<String> = graph.keys().cloned().collect();
+        graph.values_mut().for_each(|imported| imported.retain(|name| names.contains(name)));
+        let imported: BTreeSet<String> = graph.iter().flat_map(|(from, to)| to.iter().filter(move |to| *to != from).cloned()).collect();
+        let before = graph.len();
+        graph.retain(|name, own| own.iter().any(|other| other != name) && imported.contains(name));
+        if graph.len() == before {
+            return graph.into_keys().collect();
+        }
+    }
+}
+
 /// Functions over the limit, as (line, name, lines), from the line of `fn` to the closing brace.
 fn long_functions(text: &str) -> Vec<(usize, String, usize)> {
     let code = code_only(text);
@@ -238,8 +259,42 @@ fn imports_point_down_and_siblings_do_not_know_each_other() {
 }
 
 #[test]
+fn the_clients_files_import_each_other_in_no_circle() {
+    let files = rust("clients/rust/src");
+    assert!(files.len() > 5, "the client was not read");
+    assert_eq!(circle(&files), Vec::<String>::new());
+}
+
+/// The packages that a crate of this workspace is built of, with their features: `("hyper v1.12.0", "client,http1")`.
+fn tree(package: &str) -> Vec<(String, String)> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}|{f}", "--package", package]);
+    let output = command.current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    text.lines().filter_map(|line| line.split_once('|')).map(|(package, features)| (package.to_owned(), features.to_owned())).collect()
+}
+
+#[test]
+fn the_client_brings_no_server_no_sql_and_nothing_of_the_service() {
+    const SERVICE: [&str; 9] = ["hookonce", "actix", "sqlx", "postgres", "axum", "clap", "config", "tracing-subscriber", "tikv"];
+    let packages = tree("hookonce-client");
+    assert!(packages.len() > 50, "the tree was not read");
+    let names = |packages: &[(String, String)]| packages.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let brought = names(&packages).into_iter().filter(|package| {
+        let name = package.split(' ').next().unwrap_or_default();
+        name != "hookonce-client" && SERVICE.iter().any(|word| name.starts_with(word))
+    });
+    assert_eq!(brought.collect::<Vec<_>>(), Vec::<String>::new());
+    let serves = |features: &str| features.split(',').any(|feature| feature.starts_with("server"));
+    let servers: Vec<_> = packages.into_iter().filter(|(_, features)| serves(features)).collect();
+    assert_eq!(names(&servers), Vec::<String>::new(), "they are built with a server");
+    assert!(tree("hookonce").iter().any(|(package, _)| package.starts_with("sqlx ")), "the test sees what is there");
+}
+
+#[test]
 fn functions_are_short() {
-    let sources = [rust("src"), rust("tests")].concat();
+    let sources = [SOURCES.map(rust).concat(), rust("tests")].concat();
     let faults: Vec<String> = sources
         .iter()
         .flat_map(|(file, text)| {
@@ -251,7 +306,9 @@ fn functions_are_short() {
 
 #[test]
 fn files_are_short() {
-    let long: Vec<String> = rust("src")
+    let long: Vec<String> = SOURCES
+        .map(rust)
+        .concat()
         .into_iter()
         .map(|(file, text)| (file, text.lines().count()))
         .filter(|(_, lines)| *lines > FILE_LINES_MAX)
@@ -262,7 +319,8 @@ fn files_are_short() {
 
 #[test]
 fn each_file_says_what_it_is_for() {
-    let silent: Vec<String> = rust("src").into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(file, _)| file).collect();
+    let silent: Vec<String> =
+        SOURCES.map(rust).concat().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(file, _)| file).collect();
     assert!(silent.is_empty(), "no //! at the top of {silent:?}");
 }
 
@@ -352,6 +410,8 @@ fn the_test_sees_what_it_is_to_see() {
     assert_eq!(faults("src/provider/mod.rs", "use crate::event::BodyDigest;"), 0);
     assert_eq!(faults("src/unheard_of.rs", ""), 1);
     assert_eq!(imports("use crate::{a::{b, c}, d as e, f};").into_iter().collect::<Vec<_>>(), ["a", "d", "f"]);
+    let file = |name: &str, imported: &str| (format!("{name}.rs"), format!("use crate::{imported};"));
+    assert_eq!(circle(&[file("a", "b::B"), file("b", "{c, d}"), file("c", "b::B"), file("d", "d::D"), file("lib", "a")]), ["b", "c"]);
     let long = format!("fn short() {{}}\nfn long() {{\n{}}}\n", "    f('{', \"}\");\n".repeat(69));
     assert_eq!(long_functions(&long), [(2, "long".to_owned(), 71)]);
     assert_eq!(code_only("a r#\"x \" } y\"# b '\\'' c /* } */ 'x' <'a> \"\\\"\" d"), "a  b  c   <'a>  d");

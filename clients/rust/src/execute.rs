@@ -3,73 +3,93 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{
-    Value, json,
+    Value,
     value::{RawValue, to_raw_value},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::{
+use crate::{
+    claim::{Claim, Ended, Grant, LostStep, OnLost, Outcome, Terms, input_hash, new_claim_id},
+    context::StepContext,
     error::{Error, WorkError},
-    protocol::{Claim, Ended, Grant, LostStep, OnLost, Outcome, Terms, input_hash},
     run::Run,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
+/// With this lease a holder that gives up leaves the step: the next claim need not wait.
 const ABANDON_LEASE: Duration = Duration::from_millis(1);
 const ABANDON_GIVE_UP: Duration = Duration::from_secs(1);
 
 type Hook = Box<dyn Fn(LostStep) -> Pin<Box<dyn Future<Output = Option<Outcome>> + Send>> + Send + Sync>;
 
+impl Run {
+    /// A step of the run, by its name of 1 to 255 bytes. The service is not asked before
+    /// [`Step::execute`].
+    pub fn step(&self, name: &str) -> Step {
+        let terms = Terms { lease: LEASE, on_lost: OnLost::Hold, wait: LEASE, input_hash: None };
+        Step { run: self.clone(), name: name.to_owned(), terms, hook: None }
+    }
+
+    /// Claims a step and does no more, for code that executes in some other way: nobody sends
+    /// heartbeats for it. `claim_id` names this attempt, and the same id gets the same grant again;
+    /// `None` makes a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StepRunning`], [`Error::OutcomeUnknown`], [`Error::InputChanged`], and those of all
+    /// calls; see [`Run`].
+    pub async fn claim(&self, step: &Step, claim_id: Option<&str>) -> Result<Claim, Error> {
+        let id = claim_id.map_or_else(new_claim_id, str::to_owned);
+        self.protocol().claim(self.name(), &step.name, &step.terms, &id).await
+    }
+}
+
 /// A step, and how it is to be executed.
 #[must_use = "it does nothing until executed"]
 pub struct Step {
     run: Run,
-    pub(super) name: String,
-    pub(super) terms: Terms,
+    name: String,
+    terms: Terms,
     hook: Option<Hook>,
 }
 
 impl Step {
-    pub(super) fn new(run: Run, name: &str) -> Self {
-        let terms = Terms { lease: LEASE, on_lost: OnLost::Hold, wait: LEASE, input_hash: None };
-        Self { run, name: name.to_owned(), terms, hook: None }
-    }
-
-    /// Extended at a third of it for as long as the work runs. Default: 30 s.
+    /// How long the step stays this holder's without a heartbeat. One is sent at each third of it for
+    /// as long as the work runs. Default: 30 seconds; the service takes up to `ledger.lease_max`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.terms.lease = lease;
         self
     }
 
-    /// Default: hold.
+    /// What happens to the step if its holder is lost. Default: [`OnLost::Hold`].
     pub fn on_lost(mut self, on_lost: OnLost) -> Self {
         self.terms.on_lost = on_lost;
         self
     }
 
-    /// How long to wait while another executes. Default: 30 s.
+    /// How long to wait while another holder executes. Default: 30 seconds.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.terms.wait = wait;
         self
     }
 
-    /// A step that comes again with another input is refused.
+    /// The work's input. The service keeps its hash, and refuses the step with another input.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`] if the input can't be written as JSON.
     pub fn input(mut self, input: &impl Serialize) -> Result<Self, Error> {
         self.terms.input_hash = Some(input_hash(input)?);
         Ok(self)
     }
 
-    /// Asked what became of the step when its holder was lost; `None` where it can't tell.
+    /// A hook that is asked what became of the step when its holder was lost. It says `None` if it
+    /// can't tell. What it says is recorded.
     pub fn reconcile<F>(mut self, hook: impl Fn(LostStep) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Option<Outcome>> + Send + 'static,
@@ -78,10 +98,21 @@ impl Step {
         self
     }
 
-    /// Executes the work where nobody has, and gives its result, as JSON has it, the first time as every time after.
+    /// Executes the work, if nobody has, and returns its result. The result is what JSON makes of it,
+    /// the first time as every time after.
     ///
-    /// Work that loses its lease is dropped. An error of its own leaves open what happened: the lease ends, and the step is unknown, or under
-    /// `Retry` the next one's.
+    /// Work that loses its lease is dropped. An error of the work's own leaves open what happened: under
+    /// [`OnLost::Hold`] the step is then unknown, under [`OnLost::Retry`] the next claim gets it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::StepFailed`]: the work failed for good, now or earlier.
+    /// - [`Error::NotExecuted`]: the work did nothing, and the step was given back.
+    /// - [`Error::Work`]: the work ended with an error of its own.
+    /// - [`Error::LeaseLost`]: another claim has the step; nothing was recorded.
+    /// - [`Error::StepRunning`]: another holder executes, and did not end within the wait.
+    /// - [`Error::OutcomeUnknown`]: a holder was lost, and no hook said what came of it.
+    /// - [`Error::InputChanged`], [`Error::Json`], and those of all calls; see [`Run`].
     pub async fn execute<T, F>(self, work: impl FnOnce(StepContext) -> F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned,
@@ -94,15 +125,15 @@ impl Step {
         };
         let context = StepContext::new(self.run.clone(), &grant, self.terms.lease);
         let over = CancellationToken::new();
-        // Also where this future is dropped.
+        // The beats end also when this future is dropped.
         let _stop = over.clone().drop_guard();
-        let beats = tokio::spawn(beat(self.run.clone(), grant.clone(), context.clone(), over.clone()));
+        let beats = tokio::spawn(beat(grant.clone(), context.clone(), over.clone()));
         let ended = tokio::select! {
             ended = work(context.clone()) => ended.and_then(|result| Ok(to_raw_value(&result)?)),
             () = context.lost.cancelled() => return Err(context.lost_error()),
         };
         if !matches!(ended, Ok(_) | Err(WorkError::Failed(_))) {
-            // No beat may come after what is told now. It ends in panic alone, and then has ended.
+            // No beat may follow what is told now. The join fails only if the task has panicked, and so ended.
             over.cancel();
             let _ = beats.await;
         }
@@ -110,18 +141,18 @@ impl Step {
         Ok(serde_json::from_str(result.get())?)
     }
 
-    /// Claims. Where the outcome is unknown, asks the hook and records what it says.
+    /// Claims the step. If its outcome is unknown, asks the hook and records what it says.
     async fn begin(&self) -> Result<Claim, Error> {
         if let Some(ended) = self.run.known_end(&self.name, &self.terms)? {
             return Ok(Claim::Ended(ended));
         }
-        let (protocol, run) = (&self.run.ledger.protocol, &self.run.name);
+        let (protocol, run) = (self.run.protocol(), self.run.name());
         loop {
-            let claimed = protocol.claim(run, &self.name, &self.terms, &Uuid::now_v7().to_string()).await;
+            let claimed = protocol.claim(run, &self.name, &self.terms, &new_claim_id()).await;
             let (Err(Error::OutcomeUnknown { fence, .. }), Some(hook)) = (&claimed, &self.hook) else { return claimed };
             let Some(outcome) = hook(protocol.lost(run, &self.name, *fence).await?).await else { return claimed };
             match protocol.resolve(run, &self.name, *fence, &outcome).await {
-                // Where another has resolved it meanwhile, the next claim tells.
+                // If another caller has resolved it meanwhile, the next claim tells.
                 Ok(()) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -130,7 +161,7 @@ impl Step {
 
     /// Tells the ledger how the work ended.
     async fn tell(&self, grant: &Grant, ended: Result<Box<RawValue>, WorkError>, emit: &[Value]) -> Result<Box<RawValue>, Error> {
-        let (protocol, run) = (&self.run.ledger.protocol, &self.run.name);
+        let (protocol, run) = (self.run.protocol(), self.run.name());
         match ended {
             Ok(result) => {
                 protocol.complete(run, grant, &result, emit).await?;
@@ -141,12 +172,12 @@ impl Step {
                 Err(Error::StepFailed(error))
             }
             Err(WorkError::NotExecuted(why)) => {
-                // Where this is not heard, the lease ends all the same.
+                // If the service does not hear this, the lease ends all the same.
                 let _ = protocol.release(run, grant).await;
                 Err(Error::NotExecuted(why))
             }
             Err(WorkError::Unknown(error)) => {
-                // Whoever asks next is not kept waiting for the lease; where this is not heard, they are.
+                // This ends the lease, so the next claim need not wait; if it is not heard, it waits.
                 let _ = protocol.heartbeat(run, grant, ABANDON_LEASE, Some(ABANDON_GIVE_UP)).await;
                 Err(Error::Work(error))
             }
@@ -155,7 +186,8 @@ impl Step {
 }
 
 /// Beats at a third of the lease, until the work is over or the lease is lost.
-async fn beat(run: Run, grant: Grant, context: StepContext, over: CancellationToken) {
+async fn beat(grant: Grant, context: StepContext, over: CancellationToken) {
+    let run = &context.run;
     let interval = context.lease / 3;
     let mut last = grant.claimed_at;
     loop {
@@ -164,75 +196,11 @@ async fn beat(run: Run, grant: Grant, context: StepContext, over: CancellationTo
             () = tokio::time::sleep(interval.saturating_sub(last.elapsed())) => {}
         }
         last = Instant::now();
-        match run.ledger.protocol.heartbeat(&run.name, &grant, context.lease, Some(interval)).await {
+        match run.protocol().heartbeat(run.name(), &grant, context.lease, Some(interval)).await {
             Ok(()) => context.extended(last),
             Err(Error::LeaseLost(_)) => return context.lost.cancel(),
             // The next beat may get through.
             Err(_) => {}
         }
-    }
-}
-
-/// What the work gets to know: pass `effect_key` on to whoever is to do something, as their Idempotency-Key.
-#[derive(Clone)]
-pub struct StepContext {
-    pub run: Run,
-    pub step: String,
-    pub fence: i64,
-    pub attempt: i32,
-    /// Stable over all attempts at the step.
-    pub effect_key: String,
-    lease: Duration,
-    lost: CancellationToken,
-    heartbeats: Arc<AtomicU64>,
-    leased_from: Arc<Mutex<Instant>>,
-    emitted: Arc<Mutex<Vec<Value>>>,
-}
-
-impl StepContext {
-    fn new(run: Run, grant: &Grant, lease: Duration) -> Self {
-        Self {
-            run,
-            step: grant.step.clone(),
-            fence: grant.fence,
-            attempt: grant.attempt,
-            effect_key: grant.effect_key.clone(),
-            lease,
-            lost: CancellationToken::new(),
-            heartbeats: Arc::default(),
-            leased_from: Arc::new(Mutex::new(grant.claimed_at)),
-            emitted: Arc::default(),
-        }
-    }
-
-    /// `LeaseLost` where the step is lost, or its lease has run out unextended: ask just before an effect.
-    pub fn check(&self) -> Result<(), Error> {
-        let leased_from = *self.leased_from.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.lost.is_cancelled() || leased_from.elapsed() > self.lease { Err(self.lost_error()) } else { Ok(()) }
-    }
-
-    /// How often the lease was extended.
-    pub fn heartbeats(&self) -> u64 {
-        self.heartbeats.load(Ordering::Relaxed)
-    }
-
-    /// An event that is written with the result, in one statement, and relayed like received ones.
-    pub fn emit(&self, event_type: &str, data: &impl Serialize) -> Result<(), Error> {
-        let event = json!({ "type": event_type, "data": serde_json::to_value(data)? });
-        self.emitted.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-        Ok(())
-    }
-
-    fn emitted(&self) -> Vec<Value> {
-        self.emitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn extended(&self, sent: Instant) {
-        *self.leased_from.lock().unwrap_or_else(PoisonError::into_inner) = sent;
-        self.heartbeats.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn lost_error(&self) -> Error {
-        Error::LeaseLost(format!("step {:?}, fence {}", self.step, self.fence))
     }
 }
