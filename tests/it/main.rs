@@ -1,6 +1,10 @@
 //! The service over HTTP against a real PostgreSQL.
 
 mod admin;
+mod answers;
+mod answers_commands;
+mod answers_ledger;
+mod answers_node;
 mod app;
 mod client;
 mod clocks;
@@ -29,6 +33,7 @@ mod plans;
 mod pooler;
 mod process;
 mod providers;
+mod recorded;
 mod rejections;
 mod relay;
 mod schema;
