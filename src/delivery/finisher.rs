@@ -8,8 +8,8 @@ use crate::{
     group_commit::{GroupCommit, Options, Statement},
     handoff::Place,
     store::{
+        delivery::{self, Finished},
         link::Dialer,
-        outbox::{self, Finished},
     },
 };
 
@@ -67,7 +67,7 @@ impl Statement for Endings {
 
     async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, sqlx::Error> {
         let finished: Vec<&Finished> = batch.iter().map(|entry| &entry.finished).collect();
-        let done: HashSet<_> = outbox::finish(connection, &finished).await?.into_iter().collect();
+        let done: HashSet<_> = delivery::finish(connection, &finished).await?.into_iter().collect();
         let stale: Vec<_> = finished.iter().map(|row| row.id).filter(|id| !done.contains(id)).collect();
         if !stale.is_empty() {
             tracing::warn!(stale = stale.len(), ids = ?stale, "completions refused: their leases were lost");

@@ -26,8 +26,9 @@ use crate::{
     ids,
     settings::{Destination, LEASE_MARGIN, Relay, Settings},
     store::{
+        delivery::{self, Attempt, Finish, Finished},
+        destination,
         link::Db,
-        outbox::{self, Attempt, Finish, Finished},
     },
     tail::{Tail, TailLine},
 };
@@ -180,7 +181,7 @@ impl Relays {
         let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
         let bytes_max = i64::try_from(self.context.handoff.bytes_left()).map_or(CLAIM_BYTES_MAX, |left| left.min(CLAIM_BYTES_MAX));
         let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
-        let claimed = outbox::claim(&self.context.claiming, self.context.node, lease, &asked, bytes_max).await?;
+        let claimed = delivery::claim(&self.context.claiming, self.context.node, lease, &asked, bytes_max).await?;
         let mut fed: Vec<&Arc<Lane>> = Vec::new();
         for (destination, leased) in claimed {
             if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {
@@ -211,7 +212,7 @@ impl Relays {
     }
 
     async fn learn_pauses(&self) -> Result<(), sqlx::Error> {
-        let paused = outbox::paused(&self.context.pool).await?.into_iter().collect();
+        let paused = destination::paused(&self.context.pool).await?.into_iter().collect();
         if **self.context.paused.load() != paused {
             self.context.paused.store(Arc::new(paused));
         }
@@ -220,7 +221,7 @@ impl Relays {
 
     /// Destinations that a replay gave as a URL get a worker while they have due deliveries.
     async fn open_urls(&self) -> Result<(), sqlx::Error> {
-        let due = outbox::due_urls(&self.context.pool, URLS_MAX).await?;
+        let due = destination::due_urls(&self.context.pool, URLS_MAX).await?;
         let Ok(relay) = self.settings.read().map(|relay| relay.clone()) else { return Ok(()) };
         let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for url in due {

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::jittered,
-    store::{link::Db, outbox},
+    store::{delivery, link::Db},
 };
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ pub async fn run(pool: Db, stopping: CancellationToken) {
         if since.is_none() {
             whole_at = Instant::now();
         }
-        match outbox::rescue(&pool, since).await {
+        match delivery::rescue(&pool, since).await {
             Ok((rows, now)) => {
                 if rows > 0 {
                     tracing::warn!(rows, "leases were over and the deliveries are due again");

@@ -14,7 +14,10 @@ use uuid::Uuid;
 use crate::{
     event::{BodyDigest, Key, Mark, body_key_of},
     provider::VerifiedRequest,
+    store::delivery::DeliveryColumns,
 };
+
+pub use crate::store::delivery::{Lessee, NewDelivery};
 
 /// A verified request on its way into the inbox.
 #[derive(Clone, Debug)]
@@ -65,19 +68,6 @@ pub struct Original {
     pub body: Bytes,
     pub digest: BodyDigest,
     pub items: i32,
-}
-
-/// A delivery to be born with its event.
-#[derive(Debug)]
-pub struct NewDelivery {
-    pub id: Uuid,
-    pub event_id: Uuid,
-    pub key: Key,
-    pub source: Arc<str>,
-    pub destination: Arc<str>,
-    pub body_bytes: i32,
-    /// Born leased to this node; otherwise due at once for any.
-    pub leased: bool,
 }
 
 /// A row of `event_key`.
@@ -192,37 +182,6 @@ impl<'a> OriginalColumns<'a> {
         }
         columns
     }
-}
-
-struct DeliveryColumns<'a> {
-    ids: Vec<Uuid>,
-    events: Vec<Uuid>,
-    keys: Vec<Uuid>,
-    sources: Vec<&'a str>,
-    destinations: Vec<&'a str>,
-    sizes: Vec<i32>,
-    leased: Vec<bool>,
-}
-
-impl<'a> DeliveryColumns<'a> {
-    fn of(deliveries: &'a [NewDelivery]) -> Self {
-        Self {
-            ids: deliveries.iter().map(|delivery| delivery.id).collect(),
-            events: deliveries.iter().map(|delivery| delivery.event_id).collect(),
-            keys: deliveries.iter().map(|delivery| delivery.key).collect(),
-            sources: deliveries.iter().map(|delivery| &*delivery.source).collect(),
-            destinations: deliveries.iter().map(|delivery| &*delivery.destination).collect(),
-            sizes: deliveries.iter().map(|delivery| delivery.body_bytes).collect(),
-            leased: deliveries.iter().map(|delivery| delivery.leased).collect(),
-        }
-    }
-}
-
-/// Who records, and for how long what is born leased is leased to it.
-#[derive(Clone, Copy)]
-pub struct Lessee {
-    pub node: Uuid,
-    pub lease_seconds: f64,
 }
 
 /// Records a batch in one statement and returns those that are new. `events` must be sorted by key, without repeats: two overlapping batches

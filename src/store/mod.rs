@@ -2,11 +2,12 @@
 
 pub mod conflict;
 pub mod dedup;
+pub mod delivery;
+pub mod destination;
 pub mod inbox;
 pub mod learnt;
 pub mod ledger;
 pub mod link;
-pub mod outbox;
 pub mod replay;
 pub mod retention;
 pub mod schema;

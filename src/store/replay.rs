@@ -1,6 +1,7 @@
-//! Replays: new deliveries of stored events, a page at a time, oldest first. Each replay is a row whose cursor moves in the statement that
-//! makes the deliveries, so an interrupted one goes on where it stood and two that advance it at once make no delivery twice. Where events go
-//! is not decided here.
+//! Replays: which stored events are to be delivered once more, a page at a time, oldest first. Each
+//! replay is a row whose cursor moves in the statement that makes the deliveries
+//! (`delivery::advance`), so an interrupted one goes on where it stood and two that advance it at once
+//! make no delivery twice. Where events go is not decided here.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -193,66 +194,4 @@ pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64
     )
     .fetch_all(executor)
     .await
-}
-
-/// A delivery to be made by a replay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplayDelivery {
-    pub id: Uuid,
-    pub event_id: Uuid,
-    pub key: Key,
-    pub source: String,
-    pub destination: String,
-    pub body_bytes: i32,
-}
-
-/// Where a replay's cursor stands, and where it goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    pub replay: Uuid,
-    pub from: Uuid,
-    pub to: Uuid,
-    /// Whether this is the last page.
-    pub last: bool,
-}
-
-/// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the cursor still stands at `step.from`. False if
-/// it does not, or the replay has ended: then nothing was made.
-pub async fn advance(executor: impl PgExecutor<'_>, step: Step, deliveries: &[ReplayDelivery]) -> Result<bool, sqlx::Error> {
-    let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id).collect();
-    let keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key).collect();
-    let events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id).collect();
-    let sources: Vec<&str> = deliveries.iter().map(|delivery| delivery.source.as_str()).collect();
-    let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
-    let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
-    let moved = sqlx::query_scalar!(
-        r#"
-        with moved as (
-            update replay
-               set after = $3, deliveries = deliveries + cardinality($5::uuid[]), ended_at = case when $4 then now() end
-             where id = $1 and after = $2 and ended_at is null
-            returning id
-        ), made as (
-            insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch)
-            select d.id, d.key, d.event_id, d.source, d.destination, moved.id, d.body_bytes, 'pending', 0
-              from moved,
-                   unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::int[])
-                       as d (id, key, event_id, source, destination, body_bytes)
-        )
-        select count(*) as "count!" from moved
-        "#,
-        step.replay,
-        step.from,
-        step.to,
-        step.last,
-        &ids,
-        &keys,
-        &events,
-        &sources as &[&str],
-        &destinations as &[&str],
-        &sizes,
-    )
-    .fetch_one(executor)
-    .await?;
-    Ok(moved > 0)
 }

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Row as _, postgres::PgQueryResult};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
-use super::{dedup, link::Db, step};
+use super::{dedup, delivery, link::Db, step};
 use crate::{event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
@@ -109,10 +109,7 @@ async fn drop_days(pool: &Db, table: &str, first_kept: Date, pruned: &mut Pruned
             continue;
         }
         let (from, to) = (day_floor(day), day_floor(day + time::Duration::days(1)));
-        let open = matches!(table, "event" | "original")
-            && sqlx::query_scalar!(r#"select exists(select from outbox where event_id >= $1 and event_id < $2) as "open!""#, from, to)
-                .fetch_one(pool)
-                .await?;
+        let open = matches!(table, "event" | "original") && delivery::is_open_between(pool, from, to).await?;
         if open {
             pruned.held.push(name);
             continue;

@@ -1,5 +1,5 @@
 //! What people ask for: events, deliveries, attempts, destinations, totals. Newest first, a page at a time, with the last id of a
-//! page as the cursor to the next. Reads only, but for what an operator does to one delivery or destination (`retry`, `cancel`, `pause`).
+//! page as the cursor to the next. Reads only.
 //!
 //! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that hour.
 
@@ -205,49 +205,6 @@ pub async fn attempts(executor: impl PgExecutor<'_>, delivery_id: Uuid, limit: i
     .await
 }
 
-/// Makes a delivery due now: one that ended goes back into the outbox with a fresh budget of attempts and age, unless its event is gone; one
-/// that waits is no longer made to wait. One that is leased is left alone. True if something was changed.
-///
-/// The epoch goes up with the move, so that a completion from before it is refused.
-pub async fn delivery_retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
-    let changed = sqlx::query_scalar!(
-        r#"
-        with ended as (
-            delete from delivery_ended d
-             where d.id = $1 and exists (select from event e where e.id = d.event_id and e.key = d.key)
-            returning d.*
-        ), back as (
-            insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch)
-            select id, key, event_id, source, destination, replay_id, body_bytes, 'pending', epoch + 1 from ended
-            returning id
-        ), sooner as (
-            update outbox set due_at = now() where id = $1 and state = 'pending' returning id
-        )
-        select count(*) as "count!" from (select id from back union all select id from sooner) as changed
-        "#,
-        id
-    )
-    .fetch_one(executor)
-    .await?;
-    Ok(changed > 0)
-}
-
-/// Ends an open delivery without delivering it. The epoch goes up with it: an attempt that is under way ends without effect. True if it was
-/// open.
-pub async fn delivery_cancel(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!(
-        r#"
-        with open as (delete from outbox where id = $1 returning *)
-        insert into delivery_ended (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch, attempts, created_at)
-        select id, key, event_id, source, destination, replay_id, body_bytes, 'cancelled', epoch + 1, attempts, created_at from open
-        "#,
-        id
-    )
-    .execute(executor)
-    .await?;
-    Ok(done.rows_affected() > 0)
-}
-
 /// What is open for a destination, and what became of the deliveries made since a given id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DestinationCounts {
@@ -283,20 +240,6 @@ pub async fn destination_counts(executor: impl PgExecutor<'_>, since: Uuid) -> R
     )
     .fetch_all(executor)
     .await
-}
-
-/// True if it was not paused before.
-pub async fn destination_pause(executor: impl PgExecutor<'_>, destination: &str) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!("insert into destination_pause (destination) values ($1) on conflict (destination) do nothing", destination)
-        .execute(executor)
-        .await?;
-    Ok(done.rows_affected() > 0)
-}
-
-/// True if it was paused before.
-pub async fn destination_resume(executor: impl PgExecutor<'_>, destination: &str) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!("delete from destination_pause where destination = $1", destination).execute(executor).await?;
-    Ok(done.rows_affected() > 0)
 }
 
 /// Events received since a given id, by source.

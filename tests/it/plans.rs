@@ -3,8 +3,8 @@
 use hookonce::{
     handoff::Leased,
     store::{
+        delivery::{self, Finish, Finished},
         link::{self, Db},
-        outbox::{self, Finish, Finished},
         schema,
     },
 };
@@ -48,7 +48,7 @@ async fn deliveries_end_without_comparing_each_with_each() {
     run(&pool, PENDING).await;
     run(&pool, "analyze outbox").await;
     let gone = Finished { id: Uuid::now_v7(), key: Uuid::now_v7(), epoch: 1, number: 1, finish: Finish::Release(0.0) };
-    assert!(outbox::finish(&pool, &[&gone]).await.expect("a finish").is_empty());
+    assert!(delivery::finish(&pool, &[&gone]).await.expect("a finish").is_empty());
     run(&pool, GENERIC).await;
     let plan = plan_of(&pool, "archived as", &vec!["null".to_owned(); FINISH_PARAMETERS]).await;
     assert!(!plan.contains("Nested Loop") && reads_by_primary_key(&plan), "{plan}");
@@ -60,7 +60,7 @@ async fn deliveries_are_claimed_by_their_primary_key() {
     let pool = schema::claiming_pool(&options);
     run(&pool, PENDING).await;
     run(&pool, EVENTS).await;
-    let claimed = outbox::claim(&pool, Uuid::now_v7(), 30.0, &[("d", 1000)], 1 << 20).await.expect("a claim");
+    let claimed = delivery::claim(&pool, Uuid::now_v7(), 30.0, &[("d", 1000)], 1 << 20).await.expect("a claim");
     assert_eq!(claimed.len(), 1000);
     let array = |of: &dyn Fn(&Leased) -> String| {
         let values: Vec<String> = claimed.iter().map(|(_, leased)| of(leased)).collect();

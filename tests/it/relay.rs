@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookonce::store::outbox::{self, Attempt, Finish, Finished};
+use hookonce::store::delivery::{self, Attempt, Finish, Finished};
 use uuid::Uuid;
 
 use crate::app::*;
@@ -137,7 +137,7 @@ async fn a_stale_completion_changes_nothing() {
     let (id, key, epoch): (Uuid, Uuid, i64) =
         sqlx::query_as("select id, key, epoch from outbox").fetch_one(&app.pool).await.expect("the delivery");
     sqlx::query("update outbox set lease_until = now() - interval '1 second'").execute(&app.pool).await.expect("an expired lease");
-    outbox::rescue(&app.pool, None).await.expect("a rescue");
+    delivery::rescue(&app.pool, None).await.expect("a rescue");
     let second = handler.received(2).await.remove(1);
     assert_eq!(second.header("hookonce-fence"), Some("2"));
     let attempt = Attempt {
@@ -150,7 +150,7 @@ async fn a_stale_completion_changes_nothing() {
         response: None,
     };
     let stale = Finished { id, key, epoch, number: 1, finish: Finish::Delivered(attempt) };
-    assert!(outbox::finish(&app.pool, &[&stale]).await.expect("a finish").is_empty());
+    assert!(delivery::finish(&app.pool, &[&stale]).await.expect("a finish").is_empty());
     assert_eq!(app.count("select count(*) from outbox where state = 'leased' and epoch = 2").await, 1);
     assert_eq!(app.count("select count(*) from attempt").await, 0);
     handler.release();

@@ -17,7 +17,10 @@ use crate::{
         state::AdminState,
         tokens::Grant,
     },
-    store::search::{self, AttemptRow, DeliveryFilter, DeliveryRow},
+    store::{
+        delivery,
+        search::{self, AttemptRow, DeliveryFilter, DeliveryRow},
+    },
 };
 
 /// Attempts shown with one delivery.
@@ -101,7 +104,7 @@ fn attempt_json(attempt: AttemptRow, shows_response: bool) -> Value {
 }
 
 pub async fn retry(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
-    if !search::delivery_retry(&state.pool, *id).await? {
+    if !delivery::retry(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
         return Err(match delivery.state.as_str() {
             "leased" => ApiError::Conflict { kind: "delivery-leased", detail: format!("delivery {id} is being tried right now") },
@@ -113,7 +116,7 @@ pub async fn retry(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<
 }
 
 pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
-    if !search::delivery_cancel(&state.pool, *id).await? {
+    if !delivery::cancel(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
         return Err(ApiError::Conflict {
             kind: "delivery-ended",

@@ -9,7 +9,10 @@ use crate::{
     http::{admin::parameters::id_at, error::ApiError, state::AdminState},
     ids,
     settings::Settings,
-    store::search::{self, DestinationCounts},
+    store::{
+        destination,
+        search::{self, DestinationCounts},
+    },
 };
 
 /// How far back deliveries that ended are counted.
@@ -48,14 +51,14 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Value> {
 
 pub async fn pause(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     check_known(&state, &name).await?;
-    let changed = search::destination_pause(&state.pool, &name).await?;
+    let changed = destination::pause(&state.pool, &name).await?;
     state.set_paused(&name, true);
     Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": true, "changed": changed })))
 }
 
 pub async fn resume(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     check_known(&state, &name).await?;
-    let changed = search::destination_resume(&state.pool, &name).await?;
+    let changed = destination::resume(&state.pool, &name).await?;
     state.set_paused(&name, false);
     state.hint.notify_one();
     Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": false, "changed": changed })))

@@ -21,7 +21,10 @@ use crate::{
     ids,
     routing::Routes,
     settings::Settings,
-    store::replay::{self, Candidate, Group, ReplayDelivery, ReplayFilter, ReplayRow, Step},
+    store::{
+        delivery::{self, ReplayDelivery, Step},
+        replay::{self, Candidate, Group, ReplayFilter, ReplayRow},
+    },
 };
 
 const IDS_MAX: usize = 10_000;
@@ -239,7 +242,7 @@ pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: we
     let last = i64::try_from(page.len()) != Ok(limit);
     let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
     let step = Step { replay: *id, from: row.after, to: page.last().map_or(row.after, |event| event.id), last };
-    if !replay::advance(&state.pool, step, &deliveries).await? {
+    if !delivery::advance(&state.pool, step, &deliveries).await? {
         return Err(ApiError::Conflict {
             kind: "replay-moved",
             detail: format!("replay {id} was advanced by somebody else at the same time"),
