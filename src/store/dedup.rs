@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{link::Db, retention::in_batches};
+use super::{batches::in_batches, link::Db};
 use crate::event::Key;
 
 /// A key that somebody wants to handle.

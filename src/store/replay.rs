@@ -36,25 +36,9 @@ pub struct Candidate {
 
 /// The next events, by id.
 pub async fn candidates(executor: impl PgExecutor<'_>, filter: &ReplayFilter, limit: i64) -> Result<Vec<Candidate>, sqlx::Error> {
-    sqlx::query_as!(
+    sqlx::query_file_as!(
         Candidate,
-        r#"
-        select e.id, e.key, e.source, e.event_type, octet_length(e.body) as "body_bytes!",
-               coalesce(ended.destinations, '{}') as "ended_at!"
-          from event e
-          left join lateral (
-               select array_agg(distinct d.destination) as destinations from delivery_ended d
-                where $5::text is not null and d.event_id = e.id and d.state = $5
-                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
-                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))) as ended on true
-         where e.id > $1 and e.id < $2
-           and ($3::text is null or e.source = $3)
-           and ($4::text is null or e.event_type like $4)
-           and ($6::uuid[] is null or e.id = any($6))
-           and ($5::text is null or ended.destinations is not null)
-         order by e.id
-         limit $7
-        "#,
+        "src/store/replay/candidates.sql",
         filter.after,
         filter.before,
         filter.source.as_deref(),
@@ -69,21 +53,8 @@ pub async fn candidates(executor: impl PgExecutor<'_>, filter: &ReplayFilter, li
 
 /// The id of the event in the given place (from 0), or None if there are fewer.
 pub async fn nth(executor: impl PgExecutor<'_>, filter: &ReplayFilter, place: i64) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"
-        select e.id
-          from event e
-         where e.id > $1 and e.id < $2
-           and ($3::text is null or e.source = $3)
-           and ($4::text is null or e.event_type like $4)
-           and ($6::uuid[] is null or e.id = any($6))
-           and ($5::text is null or exists (
-               select from delivery_ended d where d.event_id = e.id and d.state = $5
-                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
-                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))))
-         order by e.id
-        offset $7 limit 1
-        "#,
+    sqlx::query_file_scalar!(
+        "src/store/replay/nth.sql",
         filter.after,
         filter.before,
         filter.source.as_deref(),
@@ -108,23 +79,9 @@ pub struct Group {
 
 /// All events of the filter, counted by what decides where they go.
 pub async fn groups(executor: impl PgExecutor<'_>, filter: &ReplayFilter) -> Result<Vec<Group>, sqlx::Error> {
-    sqlx::query_as!(
+    sqlx::query_file_as!(
         Group,
-        r#"
-        select e.source, e.event_type, coalesce(ended.destinations, '{}') as "ended_at!", count(*) as "events!"
-          from event e
-          left join lateral (
-               select array_agg(distinct d.destination) as destinations from delivery_ended d
-                where $5::text is not null and d.event_id = e.id and d.state = $5
-                  and ($5 <> 'dead' or not exists (select from delivery_ended o where o.event_id = d.event_id
-                       and o.destination = d.destination and o.state = 'delivered' and o.ended_at > d.ended_at))) as ended on true
-         where e.id > $1 and e.id < $2
-           and ($3::text is null or e.source = $3)
-           and ($4::text is null or e.event_type like $4)
-           and ($6::uuid[] is null or e.id = any($6))
-           and ($5::text is null or ended.destinations is not null)
-         group by e.source, e.event_type, coalesce(ended.destinations, '{}')
-        "#,
+        "src/store/replay/groups.sql",
         filter.after,
         filter.before,
         filter.source.as_deref(),

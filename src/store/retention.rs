@@ -1,10 +1,10 @@
 //! Makes the partitions of the days to come and drops those past their time; deletes keys whose window is over, in batches.
 
-use sqlx::{AssertSqlSafe, Row as _, postgres::PgQueryResult};
+use sqlx::{AssertSqlSafe, Row as _};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
-use super::{dedup, delivery, link::Db, step};
+use super::{batches::in_batches, dedup, delivery, link::Db, step};
 use crate::{event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
@@ -118,22 +118,6 @@ async fn drop_days(pool: &Db, table: &str, first_kept: Date, pruned: &mut Pruned
         pruned.partitions.push(name);
     }
     Ok(())
-}
-
-/// Deletes a batch at a time, until one is not full; how many rows in all.
-pub(super) async fn in_batches<F>(rows_max: i64, delete: impl Fn() -> F) -> Result<u64, sqlx::Error>
-where
-    F: Future<Output = Result<PgQueryResult, sqlx::Error>>,
-{
-    let full = u64::try_from(rows_max).unwrap_or(u64::MAX);
-    let mut deleted = 0;
-    loop {
-        let rows = delete().await?.rows_affected();
-        deleted += rows;
-        if rows < full {
-            return Ok(deleted);
-        }
-    }
 }
 
 async fn delete_keys(pool: &Db, rows_max: i64) -> Result<u64, sqlx::Error> {

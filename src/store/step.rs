@@ -4,8 +4,8 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{link::Db, retention::in_batches};
-use crate::{event::Key, store::ledger::Place};
+use super::{batches::in_batches, ledger::Place, link::Db};
+use crate::event::Key;
 
 /// A step with all that is known of it.
 #[derive(Clone, Debug)]
@@ -29,20 +29,7 @@ pub struct StepRow {
 }
 
 pub async fn step(executor: impl PgExecutor<'_>, place: &Place) -> Result<Option<StepRow>, sqlx::Error> {
-    sqlx::query_as!(
-        StepRow,
-        r#"
-        select id, tenant, run, step,
-               case when state = 'running' and on_lost = 'hold' and lease_until < now() then 'unknown' else state end as "state!",
-               fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at, result, evidence
-          from step
-         where key = $1 and step = $2
-        "#,
-        place.key,
-        &*place.step,
-    )
-    .fetch_optional(executor)
-    .await
+    sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key, &*place.step,).fetch_optional(executor).await
 }
 
 /// The steps of a run in the order of their first claims, after the step of this id; results add up to at most `bytes_max`, but one is
@@ -54,29 +41,7 @@ pub async fn run_steps(
     limit: i64,
     bytes_max: i64,
 ) -> Result<Vec<StepRow>, sqlx::Error> {
-    sqlx::query_as!(
-        StepRow,
-        r#"
-        select id, tenant, run, step, state as "state!", fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at, result,
-               evidence
-          from (select id, tenant, run, step,
-                       case when state = 'running' and on_lost = 'hold' and lease_until < now() then 'unknown' else state end as state,
-                       fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at, result, evidence,
-                       row_number() over (order by id) as n,
-                       sum(coalesce(octet_length(result), 0)) over (order by id) as bytes
-                  from step
-                 where key = $1 and ($2::uuid is null or id > $2)) as s
-         where n = 1 or bytes <= $4
-         order by id
-         limit $3
-        "#,
-        key,
-        after,
-        limit,
-        bytes_max,
-    )
-    .fetch_all(executor)
-    .await
+    sqlx::query_file_as!(StepRow, "src/store/step/of_run.sql", key, after, limit, bytes_max,).fetch_all(executor).await
 }
 
 /// What a search of steps looks for; None is no limit.
@@ -94,32 +59,9 @@ pub struct StepFilter {
 /// Steps of all runs, newest first, without their results. A status that few have is looked for through all (a second for a million): an index
 /// that knows the state would have every claim and completion write to all indexes (no HOT update).
 pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i64) -> Result<Vec<StepRow>, sqlx::Error> {
-    sqlx::query_as!(
-        StepRow,
-        r#"
-        select id, tenant, run, step, state as "state!", fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at,
-               null::text as result, evidence
-          from (select *, case when s.state = 'running' and s.on_lost = 'hold' and s.lease_until < now() then 'unknown' else s.state end
-                          as shown
-                  from step s) as s (key, step, id, tenant, run, stored, fence, attempt, claim_id, owner, on_lost, input_hash, claimed_at,
-                                     lease_until, ended_at, result, end_digest, evidence, expires_at, state)
-         where ($1::text is null or tenant = $1)
-           and ($2::text is null or run = $2)
-           and ($3::text is null or state = $3)
-           and ($4::uuid is null or id >= $4)
-           and ($5::uuid is null or id < $5)
-         order by id desc
-         limit $6
-        "#,
-        filter.tenant,
-        filter.run,
-        filter.state,
-        filter.from,
-        filter.below,
-        limit,
-    )
-    .fetch_all(executor)
-    .await
+    sqlx::query_file_as!(StepRow, "src/store/step/all.sql", filter.tenant, filter.run, filter.state, filter.from, filter.below, limit,)
+        .fetch_all(executor)
+        .await
 }
 
 /// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that can't have expired yet.

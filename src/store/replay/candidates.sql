@@ -1,0 +1,21 @@
+-- The next events of a replay, with the destinations where a delivery ended as the filter says.
+select e.id, e.key, e.source, e.event_type, octet_length(e.body) as "body_bytes!",
+       coalesce(ended.destinations, '{}') as "ended_at!"
+-- begin replayable
+from event e
+left join lateral (
+     select array_agg(distinct d.destination) as destinations
+       from delivery_ended d
+      where $5::text is not null and d.event_id = e.id and d.state = $5
+        and ($5 <> 'dead' or not exists (
+            select from delivery_ended o
+             where o.event_id = d.event_id and o.destination = d.destination
+               and o.state = 'delivered' and o.ended_at > d.ended_at))) as ended on true
+where e.id > $1 and e.id < $2
+  and ($3::text is null or e.source = $3)
+  and ($4::text is null or e.event_type like $4)
+  and ($6::uuid[] is null or e.id = any($6))
+  and ($5::text is null or ended.destinations is not null)
+-- end replayable
+order by e.id
+limit $7

@@ -1,0 +1,17 @@
+-- Steps of all runs, newest first, without their results.
+select id, tenant, run, step, state as "state!", fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at,
+       null::text as result, evidence
+-- begin shown_step
+from (select id, key, tenant, run, step,
+             case when state = 'running' and on_lost = 'hold' and lease_until < now() then 'unknown'
+                  else state end as state,
+             fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at, result, evidence
+        from step) as s
+-- end shown_step
+where ($1::text is null or tenant = $1)
+  and ($2::text is null or run = $2)
+  and ($3::text is null or state = $3)
+  and ($4::uuid is null or id >= $4)
+  and ($5::uuid is null or id < $5)
+order by id desc
+limit $6

@@ -1,0 +1,101 @@
+//! The rules of the statements in src/store: what several of them say alike is written in one place, and only
+//! one folder changes deliveries.
+//!
+//! A checked statement is one literal or one file, so nothing can be put together from parts. A part that
+//! several statements share is a file of src/store/blocks; each statement has its text between `-- begin NAME`
+//! and `-- end NAME`. After a change of a block: HOOKONCE_WRITE_SQL=1 cargo test --test sql
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const STORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store");
+
+/// All files of the store that end so, as (path below the store, text).
+fn files(extension: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(STORE)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            let text = fs::read_to_string(&path).expect("a text");
+            found.push((path.strip_prefix(STORE).expect("below the store").to_owned(), text));
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "src/store was not read");
+    found
+}
+
+fn is_block(path: &Path) -> bool {
+    path.starts_with("blocks")
+}
+
+/// The blocks by name.
+fn blocks() -> BTreeMap<String, String> {
+    let name = |path: &Path| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    files("sql").into_iter().filter(|(path, _)| is_block(path)).map(|(path, text)| (name(&path), text)).collect()
+}
+
+/// The statement with each block as it is in `blocks`, indented as its marker is; which blocks it has.
+fn with_blocks(statement: &str, blocks: &BTreeMap<String, String>) -> Result<(String, Vec<String>), String> {
+    let (mut text, mut names) = (String::new(), Vec::new());
+    let mut lines = statement.lines();
+    while let Some(line) = lines.next() {
+        text += &format!("{line}\n");
+        let Some((indent, name)) = line.split_once("-- begin ") else { continue };
+        let block = blocks.get(name).ok_or(format!("there is no block {name}"))?;
+        text.extend(block.lines().map(|line| format!("{indent}{line}\n")));
+        let end = format!("{indent}-- end {name}");
+        lines.find(|line| *line == end).ok_or(format!("the block {name} has no end"))?;
+        text += &format!("{end}\n");
+        names.push(name.to_owned());
+    }
+    Ok((text, names))
+}
+
+#[test]
+fn what_statements_share_is_the_same_in_all() {
+    let blocks = blocks();
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (path, text) in files("sql").into_iter().filter(|(path, _)| !is_block(path)) {
+        let (expected, names) = with_blocks(&text, &blocks).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+        names.into_iter().for_each(|name| *uses.entry(name).or_default() += 1);
+        if expected == text {
+            continue;
+        }
+        if std::env::var_os("HOOKONCE_WRITE_SQL").is_some() {
+            fs::write(Path::new(STORE).join(&path), expected).expect("the statement");
+        } else {
+            faults.push(path);
+        }
+    }
+    assert!(faults.is_empty(), "a block is not as in src/store/blocks; HOOKONCE_WRITE_SQL=1 writes it: {faults:?}");
+    let lonely: Vec<&String> = blocks.keys().filter(|name| uses.get(*name).is_none_or(|uses| *uses < 2)).collect();
+    assert!(lonely.is_empty(), "blocks that fewer than two statements have: {lonely:?}");
+}
+
+#[test]
+fn a_block_that_differs_is_seen() {
+    let blocks = BTreeMap::from([("b".to_owned(), "from t\nwhere x\n".to_owned())]);
+    let whole = "select 1\n  -- begin b\n  from t\n  where x\n  -- end b\nlimit 1\n";
+    assert_eq!(with_blocks(whole, &blocks), Ok((whole.to_owned(), vec!["b".to_owned()])));
+    let other = whole.replace("where x", "where y");
+    assert_eq!(with_blocks(&other, &blocks), Ok((whole.to_owned(), vec!["b".to_owned()])));
+    assert!(with_blocks("-- begin c\n-- end c\n", &blocks).is_err());
+    assert!(with_blocks("-- begin b\nfrom t\n", &blocks).is_err());
+}
+
+/// Each statement file is run by a Rust file of the store.
+#[test]
+fn no_statement_is_left_over() {
+    let code: String = files("rs").into_iter().map(|(_, text)| text).collect();
+    let statements = files("sql").into_iter().filter(|(path, _)| !is_block(path));
+    let unused: Vec<PathBuf> =
+        statements.map(|(path, _)| path).filter(|path| !code.contains(&format!("\"src/store/{}\"", path.display()))).collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
