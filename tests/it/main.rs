@@ -41,6 +41,7 @@ mod shutdown;
 mod silence;
 mod tls;
 mod tokens;
+mod transitions;
 mod upgrade;
 mod upstream;
 mod wire;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// and age, unless its event is gone; one that waits is no longer made to wait; one that is leased is
 /// left alone. True if something was changed.
 ///
-/// The epoch goes up with the move, so that an ending from before it changes nothing.
+/// The epoch goes up with the move: as it never starts anew, no epoch is ever leased twice.
 pub async fn retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
     let changed = sqlx::query_scalar!(
         r#"
