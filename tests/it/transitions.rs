@@ -49,7 +49,7 @@ impl Delivery {
     /// Whether the ending under this epoch counted.
     async fn finish(&self, epoch: i64, number: i32, finish: Finish) -> bool {
         let ending = Finished { id: self.id, key: self.key, epoch, number, finish };
-        !delivery::finish(&self.pool, &[ending]).await.expect("an answer").is_empty()
+        !delivery::finish(&self.pool, &[&ending]).await.expect("an answer").is_empty()
     }
 }
 
