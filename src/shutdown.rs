@@ -37,10 +37,6 @@ impl Shutdown {
         self.hard.cancel();
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.soft.is_cancelled()
-    }
-
     /// Stops softly at the first SIGINT or SIGTERM and hard at the second. The handlers are in place when this returns, so a signal that
     /// comes during the start is not lost. The task ends at the hard stop; whoever exits on that does so by watching `hard`.
     pub fn on_signals(&self) -> io::Result<tokio::task::JoinHandle<()>> {
@@ -73,7 +69,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let seen = shutdown.clone();
         shutdown.stop();
-        assert!(seen.is_stopping() && !seen.hard().is_cancelled());
+        assert!(seen.soft().is_cancelled() && !seen.hard().is_cancelled());
         let other = Shutdown::new();
         other.stop_hard();
         assert!(other.soft().is_cancelled() && other.hard().is_cancelled());

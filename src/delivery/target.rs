@@ -122,7 +122,8 @@ impl Target {
     /// Whether these settings would make the same target. Secrets are compared as they can be read now with as they were read then: a file
     /// whose content was rotated is a change.
     pub fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
-        format!("{:?}", self.settings) == format!("{:?}", (destination, relay))
+        self.settings.0 == *destination
+            && self.settings.1 == *relay
             && destination.auth.as_ref().map(credential).transpose().is_ok_and(|now| now == self.http.credential)
             && secrets(destination).is_ok_and(|secrets| {
                 let exposed = |secrets: &[SecretString]| secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>();

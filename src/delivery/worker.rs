@@ -106,6 +106,9 @@ impl Pace {
     }
 }
 
+/// Targets that are made and not in use yet.
+pub struct NewTargets(Vec<Target>);
+
 impl Relays {
     pub fn new(context: Context, relay: Relay) -> Arc<Self> {
         Arc::new(Self {
@@ -116,20 +119,33 @@ impl Relays {
         })
     }
 
-    /// Starts, changes and retires workers so that they are those of the settings.
-    pub fn apply(&self, settings: &Settings) -> Result<(), String> {
+    /// What the settings change: the targets that are new, made but not in use.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a destination; nothing has changed then.
+    pub fn prepare(&self, settings: &Settings) -> Result<NewTargets, String> {
+        let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_as_before = |name: &str, destination: &Destination| {
+            let running = running.get(name);
+            running.is_some_and(|running| running.target.same_as(destination, &settings.relay))
+        };
+        let changed = settings.destinations.iter().filter(|(name, new)| !is_as_before(name, new));
+        let targets = changed.map(|(name, destination)| {
+            let target = Target::new(&name.as_str().into(), destination, &settings.relay);
+            target.map_err(|error| format!("destination {name}: {error}"))
+        });
+        Ok(NewTargets(targets.collect::<Result<_, _>>()?))
+    }
+
+    /// Starts, changes and retires workers so that they are those of the settings, which `new` was
+    /// prepared from.
+    pub fn apply(&self, settings: &Settings, new: NewTargets) {
         if let Ok(mut relay) = self.settings.write() {
             *relay = settings.relay.clone();
         }
         let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (name, destination) in &settings.destinations {
-            let name: Arc<str> = name.as_str().into();
-            if running.get(&name).is_some_and(|running| running.target.same_as(destination, &settings.relay)) {
-                continue;
-            }
-            let target = Target::new(&name, destination, &settings.relay).map_err(|error| format!("destination {name}: {error}"))?;
-            self.spawn(&mut running, target);
-        }
+        new.0.into_iter().for_each(|target| self.spawn(&mut running, target));
         let gone: Vec<Arc<str>> =
             running.keys().filter(|name| !is_url(name) && !settings.destinations.contains_key(&***name)).cloned().collect();
         for name in gone {
@@ -138,7 +154,6 @@ impl Relays {
                 running.retired.cancel();
             }
         }
-        Ok(())
     }
 
     fn spawn(&self, running: &mut HashMap<Arc<str>, Running>, target: Target) {

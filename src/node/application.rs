@@ -164,12 +164,13 @@ impl Application {
         })
     }
 
-    /// Takes new settings, all or nothing. What is bound stays bound: addresses, database and queue bounds need a restart.
+    /// Takes new settings, all or nothing: everything is built before anything is swapped. What is bound stays bound: addresses, database and queue bounds need a restart.
     pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
         let catalog = catalog_of(&settings)?;
         let learnt = self.intake.learning.known.load();
         let sources = sources_of(&settings, &catalog, &learnt, self.intake.look_back)?;
-        self.relays.apply(&settings).map_err(anyhow::Error::msg)?;
+        let targets = self.relays.prepare(&settings).map_err(anyhow::Error::msg)?;
+        self.relays.apply(&settings, targets);
         self.intake.replace_sources(sources);
         self.catalog.store(Arc::new(catalog));
         self.settings.store(Arc::new(settings));
@@ -295,7 +296,8 @@ impl Shared {
             cut: CancellationToken::new(),
         };
         let relays = Relays::new(context, settings.relay.clone());
-        relays.apply(settings).map_err(anyhow::Error::msg)?;
+        let targets = relays.prepare(settings).map_err(anyhow::Error::msg)?;
+        relays.apply(settings, targets);
         Ok(relays)
     }
 

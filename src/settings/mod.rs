@@ -93,7 +93,7 @@ pub struct Database {
     pub allow_fsync_off: bool,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Relay {
     pub timeout: Period,
@@ -110,7 +110,7 @@ pub struct Relay {
     pub drain_timeout: Period,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Retry {
     pub base: Period,
@@ -123,7 +123,7 @@ pub struct Retry {
     pub retry_after_max: Period,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Breaker {
     /// Attempts in a row that must fail for the breaker to open; 0 switches it off.
@@ -285,7 +285,7 @@ pub enum ReplayGuard {
     Off,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Destination {
     pub url: String,
@@ -303,7 +303,7 @@ pub struct Destination {
 }
 
 /// One of three: `bearer`, `basic`, or a header and its value.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Auth {
     /// A token (RFC 6750).
@@ -316,7 +316,7 @@ pub struct Auth {
 }
 
 /// The parts of `relay.retry` that a destination sets for itself.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct RetryOverride {
     pub base: Option<Period>,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::Url;
 
@@ -220,6 +220,18 @@ pub enum SecretRef {
     File(PathBuf),
 }
 
+impl PartialEq for SecretRef {
+    /// Whether both name the same secret. What a file or a variable holds by now is not looked at.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Value(one), Self::Value(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::Env(one), Self::Env(other)) => one == other,
+            (Self::File(one), Self::File(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl SecretRef {
     /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the variable or file, never the value.
     pub fn read(&self) -> Result<SecretString, String> {
@@ -228,7 +240,6 @@ impl SecretRef {
 
     /// The same with the environment given.
     pub fn read_with(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, String> {
-        use secrecy::ExposeSecret as _;
         let secret = match self {
             Self::Value(secret) => secret.clone(),
             Self::Env(name) => lookup(name).map(SecretString::from).ok_or_else(|| format!("the environment variable {name} is not set"))?,

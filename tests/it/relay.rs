@@ -212,6 +212,13 @@ async fn a_changed_destination_is_used_after_a_reload_and_a_broken_reload_change
     }
     let error = app.app.reload(unreadable).expect_err("an error").to_string();
     assert!(error.contains("sources.stripe: secrets[0]") && error.contains("/nonexistent/secret"), "{error}");
+    // The destination before the one that is wrong is as it was.
+    let mut broken = settings(&config(&[("h", &new.url(), ""), ("z", &new.url(), "")]));
+    if let Some(destination) = broken.destinations.get_mut("z") {
+        destination.signing_secret = Some(hookonce::settings::SecretRef::File("/nonexistent/secret".into()));
+    }
+    let error = app.app.reload(broken).expect_err("an error").to_string();
+    assert!(error.contains("destination z") && error.contains("/nonexistent/secret"), "{error}");
     app.stripe("evt_2", "x").await;
     old.received(2).await;
     app.app.reload(settings(&config(&[("h", &new.url(), "")]))).expect("a reload");
