@@ -18,7 +18,6 @@ pub mod outbound;
 pub mod port;
 pub mod postgres;
 pub mod problem;
-pub mod provider;
 pub mod readiness;
 pub mod routing;
 pub mod settings;
@@ -26,3 +25,5 @@ pub mod shutdown;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
+
+pub use hookonce_scheme as provider;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookonce::{
     event::{BodyDigest, key_of},
-    provider::{Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, standard::Signer},
-    settings::Source,
+    provider::{
+        Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, spec::SourceSpec, standard::Signer,
+    },
     store::inbox::{self, Lessee, NewDelivery, NewEvent},
 };
 use uuid::Uuid;
@@ -68,7 +69,7 @@ impl Case {
         let url = Some("https://hooks.example.com/hooks/bench");
         let draft = Draft { id: "evt_1", headers: &[], event_type, unix_seconds: NOW, body: &body, url, method: "POST" };
         let signed = sign(scheme, &secret, &draft).ok()?;
-        let source: Source = serde_json::from_value(serde_json::json!({ "provider": name })).ok()?;
+        let source = SourceSpec { provider: name.to_owned(), ..SourceSpec::default() };
         let verifier = Verifier::new(catalog, &source, &[secret]).ok()?;
         let case = Self { verifier, headers: signed.headers, url: signed.url, body: signed.body.into() };
         case.verify().then_some(case)

@@ -1,4 +1,4 @@
 #![no_main]
-//! `cargo fuzz run header`: see src/provider/fuzz.rs for what it holds to.
+//! `cargo fuzz run header`: see crates/scheme/src/fuzz.rs for what it holds to.
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce::provider::fuzz::header(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce_scheme::fuzz::header(input));

@@ -1,4 +1,4 @@
 #![no_main]
-//! `cargo fuzz run keys`: see src/provider/fuzz.rs for what it holds to.
+//! `cargo fuzz run keys`: see crates/scheme/src/fuzz.rs for what it holds to.
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce::provider::fuzz::keys(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce_scheme::fuzz::keys(input));

@@ -1,4 +1,4 @@
 #![no_main]
-//! `cargo fuzz run token`: see src/provider/fuzz.rs for what it holds to.
+//! `cargo fuzz run token`: see crates/scheme/src/fuzz.rs for what it holds to.
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce::provider::fuzz::token(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hookonce_scheme::fuzz::token(input));

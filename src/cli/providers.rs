@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::{
-        OnConflict, SchemeSpec,
-        scheme::{Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, Stability},
-    },
+    settings::scheme::{Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, SchemeSpec, Stability},
 };
 
 #[derive(Debug, Subcommand)]
@@ -237,8 +234,8 @@ fn identity_in_full(scheme: &Scheme, say: &mut impl FnMut(&str, String)) {
         say("ignored", format!("{}: changes when it is sent again", spec.ignore.join(", ")));
     }
     if dedup != Dedup::None {
-        let kept = match scheme.on_conflict() {
-            Some(OnConflict::Relay) => "relayed as an event of its own, with a mark: the key is not established to name an event",
+        let kept = match scheme.key_is_doubtful() {
+            Some(true) => "relayed as an event of its own, with a mark: the key is not established to name an event",
             _ => "kept as a conflict, not relayed",
         };
         say("other body", kept.into());
@@ -276,7 +273,7 @@ mod tests {
     use super::*;
     use crate::{
         provider::{Catalog, Draft, KeySet, Request, Verifier, generate_secret, sign},
-        settings::Source,
+        settings::scheme::SourceSpec,
     };
 
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
@@ -375,7 +372,7 @@ mod tests {
             let catalog = Catalog::new(&settings["providers"]).unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
             let name = settings["providers"].keys().next().unwrap();
             let said: BTreeMap<&str, &str> = said.split_whitespace().filter_map(|word| word.split_once('=')).collect();
-            let source = Source { provider: name.clone(), ..Source::default() };
+            let source = SourceSpec { provider: name.clone(), ..SourceSpec::default() };
             let verifier = |secret: &str| Verifier::new(&catalog, &source, &[secret.into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
             let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
             let (line, head) = head.split_once('\n').unwrap_or((head, ""));

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::{
         provider::{Catalog, Draft, Request, Verifier, generate_secret, sign},
-        settings::{Dedup, Source},
+        settings::{Dedup, scheme::SourceSpec},
     };
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         for scheme in catalog.iter() {
             // None is made for RSA.
             let Ok(secret) = generate_secret(scheme, &mut rng) else { continue };
-            let source = Source { provider: scheme.name.clone(), ..Source::default() };
+            let source = SourceSpec { provider: scheme.name.clone(), ..SourceSpec::default() };
             let verifier = Verifier::new(&catalog, &source, std::slice::from_ref(&secret)).unwrap_or_else(|errors| panic!("{errors:?}"));
             let events = scheme.spec.events.iter().map(|event| Some(event.as_str())).chain([None]);
             for wanted in events {

@@ -6,10 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use base64::{
-    Engine as _,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::Engine as _;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -17,13 +14,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Clock,
-    provider::{Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier},
-    settings::{Dedup, OneOrMany, Source},
+    provider::{BASE64, Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier},
+    settings::{Dedup, OneOrMany, scheme::SourceSpec},
 };
-
-/// Base64 as tools of all kinds write it: padded or not.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// As many are kept; then they are made anew.
 const VERIFIERS_MAX: usize = 1024;
@@ -131,14 +124,14 @@ fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
     if catalog.get(&case.provider).is_none() {
         return Err((Reason::UnknownProvider, catalog.not_known(&case.provider)));
     }
-    let source = Source {
+    let source = SourceSpec {
         provider: case.provider.clone(),
         key: case.key.clone(),
         dedup: case.dedup,
         ignore: case.ignore.clone(),
         scheme: case.scheme.clone(),
         learn_secret: true,
-        ..Source::default()
+        ..SourceSpec::default()
     };
     Verifier::with_usable(catalog, &source, &case.secrets)
         .map(|verifier| verifier.with_verify_token(case.verify_token.as_ref()))

@@ -153,7 +153,7 @@ impl Case<'_> {
     fn other_source(&self) -> Option<Diagnosis> {
         let others = self.from.settings.sources.iter().filter(|(name, _)| **name != *self.source.name);
         let (name, _) = others.into_iter().find(|(_, other)| {
-            let verifier = Verifier::with_usable(self.from.catalog, self.configured, &secrets_of(other));
+            let verifier = Verifier::with_usable(self.from.catalog, &self.configured.spec(), &secrets_of(other));
             verifier.is_ok_and(|verifier| self.is_right(&verifier, self.body))
         })?;
         let text = format!("signed with the secret of the source {name:?}: the two URLs or the two secrets are swapped");
@@ -176,11 +176,11 @@ impl Case<'_> {
             let mut source = self.configured.clone();
             source.scheme.get_or_insert_default().insert("secret".into(), json!(steps));
             let right = |secrets| {
-                Verifier::with_usable(self.from.catalog, &source, secrets).is_ok_and(|verifier| self.is_right(&verifier, self.body))
+                Verifier::with_usable(self.from.catalog, &source.spec(), secrets).is_ok_and(|verifier| self.is_right(&verifier, self.body))
             };
             (right(&written) || right(&trimmed)).then_some(*how)
         });
-        let own = Verifier::with_usable(self.from.catalog, self.configured, &trimmed);
+        let own = Verifier::with_usable(self.from.catalog, &self.configured.spec(), &trimmed);
         let blanks = own.is_ok_and(|verifier| self.is_right(&verifier, self.body)).then_some("without the blanks or quotes around it");
         let text =
             format!("the signature is right with the secret {}: copy it again, just as the provider's page shows it", blanks.or(found)?);
@@ -222,7 +222,7 @@ impl Case<'_> {
     fn other_provider(&self) -> Option<Diagnosis> {
         let carried = |name: &str| self.headers.iter().any(|(known, _)| *known == name);
         let looks_like = |configured: &settings::Source| {
-            let verifier = Verifier::with_usable(self.from.catalog, configured, &[]).ok()?;
+            let verifier = Verifier::with_usable(self.from.catalog, &configured.spec(), &[]).ok()?;
             let mut headers = verifier.signature_headers().filter(|name| *name != "authorization").peekable();
             headers.peek()?;
             headers.all(carried).then(|| configured.provider.clone())

@@ -113,7 +113,7 @@ impl Sources {
                         window: window(settings, source, &verifier),
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
                         ack_budget: ack_budget(settings, source, &verifier),
-                        on_conflict: source.on_conflict.unwrap_or_else(|| verifier.on_conflict()),
+                        on_conflict: source.on_conflict.unwrap_or_else(|| OnConflict::where_key_is(verifier.key_is_doubtful())),
                         replay_guard: source.replay_guard,
                         secret_headers: verifier.secret_headers().map(str::to_owned).collect(),
                         url: source.url.as_deref().map(str::to_owned),
@@ -151,7 +151,7 @@ fn verifier(catalog: &Catalog, name: &str, source: &settings::Source, learnt: &[
     }
     let learnt = learnt.iter().filter(|learnt| source.learn_secret && learnt.source == name);
     secrets.extend(learnt.map(|learnt| learnt.secret.clone()));
-    let verifier = Verifier::new(catalog, source, &secrets).map_err(|mut errors| {
+    let verifier = Verifier::new(catalog, &source.spec(), &secrets).map_err(|mut errors| {
         for error in &mut errors {
             if let Some(index) = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse().ok()) {
                 error.key = secret_key(source, index);

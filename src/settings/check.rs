@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
 
-use super::{Auth, Destination, Egress, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, show::nearest};
+use super::{Auth, Destination, Egress, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, nearest};
 
 /// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);

@@ -6,7 +6,6 @@ mod environment;
 mod gateway;
 mod key_path;
 pub mod load;
-pub mod scheme;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -15,14 +14,16 @@ pub mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use hookonce_scheme::spec::SourceSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::LEASE_MARGIN;
 pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
+pub use hookonce_scheme::{nearest, spec as scheme};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
-pub use scheme::{Dedup, OneOrMany, SchemeSpec};
-pub use show::{nearest, schema, shown};
+pub use scheme::{Dedup, OneOrMany, SchemeSpec, SplitAt};
+pub use show::{schema, shown};
 pub use value::{ByteSize, Network, Period, SecretRef, UrlText, without_password};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -252,12 +253,19 @@ pub struct Source {
     pub scheme: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// True for where the provider has them, false for not at all; or a place.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged, expecting = "expected true, false or a place such as \"body:events\"")]
-pub enum SplitAt {
-    Known(bool),
-    Place(String),
+impl Source {
+    /// What the source says of its scheme: all that a verifier is built from, but for the secrets.
+    pub fn spec(&self) -> SourceSpec {
+        SourceSpec {
+            provider: self.provider.clone(),
+            items: self.items.clone(),
+            key: self.key.clone(),
+            dedup: self.dedup,
+            ignore: self.ignore.clone(),
+            learn_secret: self.learn_secret,
+            scheme: self.scheme.clone(),
+        }
+    }
 }
 
 /// What becomes of a verified request with the key of an earlier event but another body.
@@ -270,6 +278,13 @@ pub enum OnConflict {
     Drop,
     /// An event of its own, marked and relayed.
     Relay,
+}
+
+impl OnConflict {
+    /// What becomes of it where the source does not say: under a key that may name several events another body is another event.
+    pub fn where_key_is(doubtful: bool) -> Self {
+        if doubtful { Self::Relay } else { Self::Keep }
+    }
 }
 
 /// What becomes of a signed body that comes again under a new id, where the signature covers neither the id nor a time.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::{
     Settings,
     key_path::{KeyPath, Step},
-    show::{known_keys, nearest},
+    nearest,
+    show::known_keys,
 };
 
 pub(super) struct Typed {
