@@ -1,6 +1,9 @@
 //! The rules that no compiler holds: imports point down, siblings do not know each other, functions and files stay short, the client brings
 //! nothing of the service, and no file names a package registry's host.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -26,6 +29,10 @@ const LAYERS: [&[&str]; 9] = [
 
 /// Where the crates of this workspace have their code.
 const SOURCES: [&str; 3] = ["src", "clients/rust/src", "crates/scheme/src"];
+
+/// The phases of `crates/scheme` from the lowest up: none uses one above it or beside it. All other
+/// files there are the ground below them.
+const SCHEME_LAYERS: [&[&str]; 5] = [&["locate"], &["keys"], &["plan"], &["verify", "sign"], &["fuzz", "mod"]];
 
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 600;
@@ -196,23 +203,6 @@ fn import_faults(file: &str, text: &str) -> Vec<String> {
     imports(&code_only(text)).into_iter().filter_map(fault).collect()
 }
 
-/// The modules of a flat crate that import each other in a circle; what is below or above one is not among them.
-fn circle(files: &[(String, String)]) -> Vec<String> {
-    let stem = |file: &str| Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut graph: BTreeMap<String, BTreeSet<String>> = files.iter().map(|(file, text)| (stem(file), imports(&code_only(text)))).collect();
-    graph.remove("lib");
-    loop {
-        let names: BTreeSet<String> = graph.keys().cloned().collect();
-        graph.values_mut().for_each(|imported| imported.retain(|name| names.contains(name)));
-        let imported: BTreeSet<String> = graph.iter().flat_map(|(from, to)| to.iter().filter(move |to| *to != from).cloned()).collect();
-        let before = graph.len();
-        graph.retain(|name, own| own.iter().any(|other| other != name) && imported.contains(name));
-        if graph.len() == before {
-            return graph.into_keys().collect();
-        }
-    }
-}
-
 /// Functions over the limit, as (line, name, lines), from the line of `fn` to the closing brace.
 fn long_functions(text: &str) -> Vec<(usize, String, usize)> {
     let code = code_only(text);
@@ -266,7 +256,7 @@ fn imports_point_down_and_siblings_do_not_know_each_other() {
 fn the_clients_files_import_each_other_in_no_circle() {
     let files = rust("clients/rust/src");
     assert!(files.len() > 5, "the client was not read");
-    assert_eq!(circle(&files), Vec::<String>::new());
+    assert_eq!(circles::circles("clients/rust/src", "hookonce_client", &files), Vec::<String>::new());
 }
 
 /// The packages that a crate of this workspace is built of, with their features: `("hyper v1.12.0", "client,http1")`.
@@ -294,6 +284,16 @@ fn the_client_brings_no_server_no_sql_and_nothing_of_the_service() {
     let servers: Vec<_> = packages.into_iter().filter(|(_, features)| serves(features)).collect();
     assert_eq!(names(&servers), Vec::<String>::new(), "they are built with a server");
     assert!(tree("hookonce").iter().any(|(package, _)| package.starts_with("sqlx ")), "the test sees what is there");
+}
+
+#[test]
+fn the_schemes_have_no_circle_and_each_phase_stands_on_those_before_it() {
+    let (root, name) = ("crates/scheme/src", "hookonce_scheme");
+    let files = rust(root);
+    assert!(files.len() > 30, "{root} was not read");
+    let mut found = circles::circles(root, name, &files);
+    found.extend(circles::upward(root, name, &files, &SCHEME_LAYERS));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -412,8 +412,6 @@ fn the_test_sees_what_it_is_to_see() {
     assert_eq!(faults("src/routing.rs", "use crate::event::TypeGlob;"), 0);
     assert_eq!(faults("src/unheard_of.rs", ""), 1);
     assert_eq!(imports("use crate::{a::{b, c}, d as e, f};").into_iter().collect::<Vec<_>>(), ["a", "d", "f"]);
-    let file = |name: &str, imported: &str| (format!("{name}.rs"), format!("use crate::{imported};"));
-    assert_eq!(circle(&[file("a", "b::B"), file("b", "{c, d}"), file("c", "b::B"), file("d", "d::D"), file("lib", "a")]), ["b", "c"]);
     let long = format!("fn short() {{}}\nfn long() {{\n{}}}\n", "    f('{', \"}\");\n".repeat(69));
     assert_eq!(long_functions(&long), [(2, "long".to_owned(), 71)]);
     assert_eq!(code_only("a r#\"x \" } y\"# b '\\'' c /* } */ 'x' <'a> \"\\\"\" d"), "a  b  c   <'a>  d");

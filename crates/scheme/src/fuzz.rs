@@ -6,16 +6,21 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use super::{
-    Catalog, KeySet, Request, Verifier,
-    candidates::Candidates,
-    generate_secret,
-    json::{Pointers, elements},
-    jws, mac,
-    selector::Inputs,
-    template::{Template, Values},
+use crate::{
+    keys::{key::width, published::KeySet},
+    locate::{
+        json::{Pointers, elements},
+        jws,
+        selector::Inputs,
+        signature_text::Candidates,
+        template::{Template, Values},
+    },
+    plan::catalog::Catalog,
+    request::Request,
+    sign::draft::generate_secret,
+    spec::{Algorithm, KeyFormat, SourceSpec, SplitAt},
+    verify::verifier::Verifier,
 };
-use crate::spec::{KeyFormat, SourceSpec, SplitAt};
 
 const NOW_UNIX_MS: i64 = 1_800_000_000_000;
 const URL: &str = "https://hooks.example.com/hooks/x?a=1&b=%2F";
@@ -58,7 +63,7 @@ pub fn header(input: &[u8]) {
     let plan = verifier.plan();
     for algorithm in &plan.algorithms {
         let mut candidates = Candidates::default();
-        let found = plan.grammar.collect(text, mac::width(*algorithm), &mut candidates);
+        let found = plan.grammar.collect(text, width(*algorithm), &mut candidates);
         assert!(found.is_err() || candidates.each().len() <= candidates.looked_at(), "{name}");
         assert!(candidates.looked_at() <= 1025, "{name}");
     }
@@ -112,8 +117,7 @@ pub fn token(input: &[u8]) {
 pub fn keys(input: &[u8]) {
     for format in [KeyFormat::Jwks, KeyFormat::X509] {
         if let Ok(set) = KeySet::read(format, input) {
-            let algorithm = crate::spec::Algorithm::RsaSha256;
-            assert!(!set.is_right(algorithm, None, b"message", std::iter::once(&input[..input.len().min(64)]), NOW_UNIX_MS));
+            assert!(!set.is_right(Algorithm::RsaSha256, None, b"message", std::iter::once(&input[..input.len().min(64)]), NOW_UNIX_MS));
         }
     }
 }
@@ -145,7 +149,7 @@ mod tests {
     use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
     use super::*;
-    use crate::selector::Place;
+    use crate::locate::selector::Place;
 
     type Target = (&'static str, fn(&[u8]));
 
@@ -230,7 +234,7 @@ mod tests {
             let text = vec![one; 10_000].join(separator);
             for algorithm in &plan.algorithms {
                 let mut candidates = Candidates::default();
-                let _ = plan.grammar.collect(&text, mac::width(*algorithm), &mut candidates);
+                let _ = plan.grammar.collect(&text, width(*algorithm), &mut candidates);
                 let work = candidates.bytes.len() + 64 * candidates.looked_at();
                 assert!(work < 64 << 10, "{name}: {work}");
                 most = most.max(work);

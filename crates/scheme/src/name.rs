@@ -4,12 +4,12 @@
 const NAME_BYTES_MAX: usize = 255;
 
 /// A value that is short and clean enough to be a name.
-pub fn name(value: &[u8]) -> Option<&str> {
+pub(crate) fn name(value: &[u8]) -> Option<&str> {
     name_or_why(value).ok().filter(|text| !text.is_empty())
 }
 
 /// The same, or why it is none. What is empty says nothing.
-pub fn name_or_why(value: &[u8]) -> Result<&str, &'static str> {
+pub(crate) fn name_or_why(value: &[u8]) -> Result<&str, &'static str> {
     if value.len() > NAME_BYTES_MAX {
         return Err("longer than 255 bytes");
     }

@@ -1,0 +1,43 @@
+//! How bytes are written as text: base64 as senders and people write it, digests, credentials.
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine as _,
+    engine::{
+        DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig,
+        general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    },
+};
+
+use crate::spec::Encoding;
+
+const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
+/// For what people paste: the spare bits of the last character may be set, which strict decoders refuse and senders do not look at.
+pub(crate) const PASTED: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING.with_decode_allow_trailing_bits(true));
+pub(crate) const PASTED_URL: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING.with_decode_allow_trailing_bits(true));
+pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
+
+/// A digest's text.
+pub(crate) fn encoded(digest: &[u8], encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Hex => hex::encode(digest),
+        Encoding::Base64 => STANDARD.encode(digest),
+        Encoding::Base64url => URL_SAFE_NO_PAD.encode(digest),
+        Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
+        Encoding::Credentials if digest.contains(&b':') => format!("Basic {}", STANDARD.encode(digest)),
+        Encoding::Credentials => format!("Bearer {}", String::from_utf8_lossy(digest)),
+    }
+}
+
+/// What an Authorization header holds (RFC 9110, section 11.4). None where it says that it is base64, and is not.
+pub(crate) fn credentials(text: &str) -> Option<Cow<'_, [u8]>> {
+    match text.split_once(' ') {
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("basic") => BASE64.decode(rest.trim_ascii()).ok().map(Cow::Owned),
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => Some(Cow::Borrowed(rest.trim_ascii().as_bytes())),
+        _ => Some(Cow::Borrowed(text.as_bytes())),
+    }
+}

@@ -1,0 +1,14 @@
+//! A scheme, compiled: every string of it read once, every mistake told with its key. It knows what
+//! must hold for a request and how that is found; whether a signature is right is not asked here.
+
+pub(crate) mod bind;
+pub(crate) mod catalog;
+pub(crate) mod challenge;
+pub(crate) mod compiled;
+pub(crate) mod coverage;
+pub(crate) mod doubts;
+pub(crate) mod identity;
+mod ignored;
+pub(crate) mod items;
+pub(crate) mod overrides;
+pub(crate) mod time;

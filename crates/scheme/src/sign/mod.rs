@@ -1,0 +1,7 @@
+//! Signs as providers do, from the data that verifies: for senders' tools and for tests. And as the
+//! relay does, by Standard Webhooks.
+
+pub(crate) mod draft;
+mod put;
+pub(crate) mod sample;
+pub mod standard;

@@ -1,0 +1,103 @@
+//! Handshakes: requests that are answered and recorded nowhere. Some come signed, some not.
+
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::{
+    locate::{
+        selector::Inputs,
+        template::{Template, Values},
+    },
+    name::name,
+    plan::challenge::Challenge,
+    rejection::{Reason, Rejection},
+    request::Request,
+    verify::{
+        verified::{Handshake, Read, VerifiedRequest, accepted},
+        verifier::Verifier,
+    },
+};
+
+impl Verifier {
+    pub(super) fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
+        for challenge in self.plan.challenges.iter().filter(|challenge| challenge.unsigned) {
+            if let Some(handshake) = self.handshake(challenge, request, 0)? {
+                return Ok(Some(accepted(request.body.clone(), Read::handshake(handshake, request.body), None)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn signed_handshake(
+        &self,
+        request: &Request<'_>,
+        view: &Request<'_>,
+        secret: usize,
+    ) -> Result<Option<VerifiedRequest>, Rejection> {
+        for challenge in self.plan.challenges.iter().filter(|challenge| !challenge.unsigned) {
+            if let Some(handshake) = self.handshake(challenge, view, secret)? {
+                return Ok(Some(accepted(request.body.clone(), Read::handshake(handshake, view.body), None)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The handshake that this request is, with its answer. `secret` is the place of the secret that answers.
+    fn handshake(&self, challenge: &Challenge, request: &Request<'_>, secret: usize) -> Result<Option<Handshake>, Rejection> {
+        let Some(found) = challenge.meets(request)? else { return Ok(None) };
+        let inputs = Inputs { request, found: found.as_ref(), signature: None };
+        if let Some(selector) = &challenge.token {
+            let token = selector.resolve(&inputs)?.map(|(_, value)| value);
+            if !token.is_some_and(|token| is_one_of(&token, &self.tokens)) {
+                return Err(Rejection::new(Reason::NoMatch, "a handshake whose token is not the source's verify_token"));
+            }
+        }
+        let mut learnt = None;
+        if let Some(selector) = &challenge.keep {
+            let Some((_, value)) = selector.resolve(&inputs)? else { return Ok(None) };
+            // A secret is learnt once; later, only who knows it is answered.
+            if !self.is_open() && !is_one_of(&value, &self.held) {
+                return Err(Rejection::new(Reason::NoMatch, "a handshake with another secret than the one that the source has"));
+            }
+            let Some(text) = name(&value) else { return Ok(None) };
+            learnt = self.is_open().then(|| SecretString::from(text));
+        }
+        let mac = match &challenge.mac {
+            Some(template) => match self.mac(challenge, template, &inputs, secret) {
+                Some(mac) => Some(mac),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let visit = match (&challenge.visit, &self.plan.keys) {
+            (Some(selector), Some(keys)) => {
+                let url = selector.resolve(&inputs)?.and_then(|(_, value)| keys.on_host(&value));
+                Some(
+                    url.ok_or_else(|| Rejection::new(Reason::NoMatch, "a handshake that asks for a URL that is none of the provider's"))?
+                        .into(),
+                )
+            }
+            _ => None,
+        };
+        Ok(challenge.answer(&inputs, mac.as_deref(), self.key_names.get(secret).and_then(Option::as_deref)).map(|answer| Handshake {
+            answer,
+            learnt,
+            visit,
+        }))
+    }
+
+    fn mac(&self, challenge: &Challenge, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
+        let (_, keys) = self.keys.first()?;
+        let content = template.resolve(&Values::none(inputs)).ok()?;
+        if challenge.unsigned && !challenge.gives_away(&content) {
+            return None;
+        }
+        Some(self.plan.grammar.encode(&keys.get(secret)?.digest(&content)?))
+    }
+}
+
+fn is_one_of(value: &[u8], hashes: &[[u8; 32]]) -> bool {
+    let hash = Sha256::digest(value);
+    hashes.iter().fold(Choice::from(0), |found, known| found | hash.ct_eq(known)).into()
+}

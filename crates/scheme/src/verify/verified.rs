@@ -1,0 +1,185 @@
+//! Proof that a request was verified: only `Verifier::verify` makes one, and the store takes nothing else.
+
+use bytes::Bytes;
+use secrecy::SecretString;
+
+use crate::{
+    digest::BodyDigest,
+    plan::{challenge::ChallengeAnswer, identity::Told},
+    spec::Dedup,
+};
+
+#[derive(Clone, Debug)]
+pub struct VerifiedRequest {
+    body: Bytes,
+    digest: BodyDigest,
+    compared: BodyDigest,
+    event_key: Option<String>,
+    key_before: Option<String>,
+    dedup: Dedup,
+    kind: Option<String>,
+    event_type: Option<String>,
+    type_dropped: Option<&'static str>,
+    key_is_signed: bool,
+    is_guarded: bool,
+    key_is_of_body: bool,
+    handshake: Option<Handshake>,
+    items: Vec<VerifiedRequest>,
+    content_type: Option<&'static str>,
+}
+
+/// What verifying came to, where a body may be known already.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, never kept")]
+pub enum Verified<K> {
+    New(VerifiedRequest),
+    Known(K),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Handshake {
+    pub(crate) answer: ChallengeAnswer,
+    /// The source's secret, which came in it.
+    pub(crate) learnt: Option<SecretString>,
+    /// A URL of the provider's to call.
+    pub(crate) visit: Option<String>,
+}
+
+impl VerifiedRequest {
+    /// The exact bytes that came; of an item those that it stands in.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Of the body as it is read: unpacked, where it came packed.
+    pub fn digest(&self) -> &BodyDigest {
+        &self.digest
+    }
+
+    /// What repeats are compared by: the digest, with what else tells two events apart. Of a request that was read anew, without the places that
+    /// the scheme ignores.
+    pub fn compared(&self) -> &BodyDigest {
+        &self.compared
+    }
+
+    /// What the request says of itself, never empty; where it is longer than 255 bytes or has control characters, the hex SHA-256 of itself.
+    /// None where it says nothing.
+    pub fn event_key(&self) -> Option<&str> {
+        self.event_key.as_deref()
+    }
+
+    /// The event key as earlier versions made it, where that was another and the verifier looks back.
+    pub fn key_before(&self) -> Option<&str> {
+        self.key_before.as_deref()
+    }
+
+    /// The event type in a header, where that is what tells events of one unsigned key apart.
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// What makes another request the same event.
+    pub fn dedup(&self) -> Dedup {
+        self.dedup
+    }
+
+    pub fn event_type(&self) -> Option<&str> {
+        self.event_type.as_deref()
+    }
+
+    /// Why the type that the request says is left out, where it is: it is no text of at most 255 bytes without control characters.
+    pub fn type_dropped(&self) -> Option<&'static str> {
+        self.type_dropped
+    }
+
+    /// Whether the signature covers each part of the event key.
+    pub fn key_is_signed(&self) -> bool {
+        self.key_is_signed
+    }
+
+    /// Whether the same body under another key is looked at: the signature covers the body, and neither the key nor a time.
+    pub fn is_guarded(&self) -> bool {
+        self.is_guarded
+    }
+
+    /// Whether the same body always is the same event.
+    pub fn key_is_of_body(&self) -> bool {
+        self.key_is_of_body
+    }
+
+    /// Set where this is a handshake: answer this, record nothing.
+    pub fn challenge(&self) -> Option<&ChallengeAnswer> {
+        self.handshake.as_ref().map(|handshake| &handshake.answer)
+    }
+
+    /// The secret of the source, where this handshake brought one to a source without: to be kept before it is answered.
+    pub fn learnt_secret(&self) -> Option<&SecretString> {
+        self.handshake.as_ref()?.learnt.as_ref()
+    }
+
+    /// What is to be called (GET) before this handshake is answered; it is on one of the provider's hosts.
+    pub fn visit(&self) -> Option<&str> {
+        self.handshake.as_ref()?.visit.as_deref()
+    }
+
+    /// The events that the request was split into; none where it is one event itself. They were verified with it.
+    pub fn items(&self) -> &[VerifiedRequest] {
+        &self.items
+    }
+
+    /// What an item is, where it is not of the request's own content type: JSON out of a form or a token.
+    pub fn content_type(&self) -> Option<&'static str> {
+        self.content_type
+    }
+}
+
+/// What was read of a request.
+pub(super) struct Read {
+    /// Of the body, and what repeats are compared by.
+    pub(crate) digests: (BodyDigest, BodyDigest),
+    pub(crate) told: Told,
+    pub(crate) key_before: Option<String>,
+    pub(crate) key_is_of_body: bool,
+    pub(crate) event_type: Option<String>,
+    pub(crate) type_dropped: Option<&'static str>,
+    pub(crate) handshake: Option<Handshake>,
+    pub(crate) items: Vec<VerifiedRequest>,
+}
+
+impl Read {
+    pub(super) fn handshake(handshake: Handshake, body: &[u8]) -> Self {
+        let digest = BodyDigest::of(body);
+        let told = Told { key: None, dedup: Dedup::None, signed: true, guarded: false, kind: None };
+        Self {
+            digests: (digest, digest),
+            told,
+            key_before: None,
+            key_is_of_body: false,
+            event_type: None,
+            type_dropped: None,
+            handshake: Some(handshake),
+            items: Vec::new(),
+        }
+    }
+}
+
+/// A request, or a part of one, that was verified.
+pub(super) fn accepted(body: Bytes, read: Read, content_type: Option<&'static str>) -> VerifiedRequest {
+    let Read { digests: (digest, compared), told, key_before, key_is_of_body, event_type, type_dropped, handshake, items } = read;
+    VerifiedRequest {
+        body,
+        digest,
+        compared,
+        event_key: told.key,
+        key_before,
+        dedup: told.dedup,
+        kind: told.kind,
+        event_type,
+        type_dropped,
+        key_is_signed: told.signed,
+        is_guarded: told.guarded,
+        key_is_of_body,
+        handshake,
+        items,
+        content_type,
+    }
+}
