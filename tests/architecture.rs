@@ -3,6 +3,8 @@
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/imports.rs"]
+mod imports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

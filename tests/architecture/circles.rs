@@ -5,28 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{code_only, is_word};
+use crate::imports::{File, Named, parsed};
 
 /// A module's path from the root of its crate; the root's is empty.
 type Module = Vec<String>;
-
-/// A path in the code, and whether it is handed on as a name of the module itself.
-struct Named {
-    path: Vec<String>,
-    /// What it is called here, where it is imported.
-    alias: Option<String>,
-    is_handed_on: bool,
-    /// The module that `self` is at this place; another than the file's in a module in braces.
-    inside: Module,
-}
-
-struct File {
-    named: Vec<Named>,
-    /// All words outside of imports.
-    words: BTreeSet<String>,
-    /// Modules that are compiled for tests alone.
-    tests: Vec<String>,
-}
 
 /// The circles among the files and folders of a crate: each as a sentence that says where it is.
 /// `files` are all of its sources, by their paths from `root`, which the paths start with.
@@ -78,155 +60,6 @@ fn without_tests(modules: &mut BTreeMap<Module, File>) {
         named || declared.iter().any(|tests| module.starts_with(tests))
     };
     modules.retain(|module, _| !is_test(module));
-}
-
-/// Names, `::` and single characters.
-fn tokens(code: &str) -> Vec<String> {
-    let chars: Vec<char> = code.chars().collect();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < chars.len() {
-        let length = match chars[at] {
-            c if is_word(c) => chars[at..].iter().take_while(|c| is_word(**c)).count(),
-            ':' if chars.get(at + 1) == Some(&':') => 2,
-            _ => 1,
-        };
-        if !chars[at].is_whitespace() {
-            found.push(chars[at..at + length].iter().collect());
-        }
-        at += length;
-    }
-    found
-}
-
-fn is_at(tokens: &[String], at: usize, expected: &[&str]) -> bool {
-    tokens.get(at..at + expected.len()).is_some_and(|found| found.iter().eq(expected))
-}
-
-fn is_name(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
-}
-
-/// Where the bracket that opens here is closed, one behind.
-fn closed(tokens: &[String], open: usize) -> usize {
-    let mut depth = 0_usize;
-    for (at, token) in tokens.iter().enumerate().skip(open) {
-        match token.as_str() {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth == 0 {
-            return at + 1;
-        }
-    }
-    tokens.len()
-}
-
-/// The end of the item that starts here, with its attributes.
-fn item_end(tokens: &[String], start: usize) -> usize {
-    let mut at = start;
-    while at < tokens.len() {
-        match tokens[at].as_str() {
-            "{" => return closed(tokens, at),
-            "(" | "[" => at = closed(tokens, at),
-            ";" => return at + 1,
-            _ => at += 1,
-        }
-    }
-    at
-}
-
-fn parsed(text: &str) -> File {
-    let tokens = tokens(&code_only(text));
-    let mut file = File { named: Vec::new(), words: BTreeSet::new(), tests: Vec::new() };
-    let mut inside: Vec<(String, usize)> = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        inside.retain(|(_, end)| at < *end);
-        let module: Module = inside.iter().map(|(name, _)| name.clone()).collect();
-        if is_at(&tokens, at, &["#", "[", "cfg", "(", "test", ")", "]"]) {
-            let end = item_end(&tokens, at + 7);
-            file.tests.extend((at..end).find(|at| is_at(&tokens, *at, &["mod"])).map(|at| tokens[at + 1].clone()));
-            at = end;
-        } else if tokens[at] == "use" && tokens.get(at + 1).is_some_and(|next| next != "<") {
-            let end = item_end_of_use(&tokens, at);
-            let is_handed_on = at > 0 && matches!(tokens[at - 1].as_str(), "pub" | ")");
-            let mut names = |path: Vec<String>, alias: Option<String>| {
-                file.named.push(Named { path, alias, is_handed_on, inside: module.clone() });
-            };
-            tree(&tokens[at + 1..end], &[], &mut names);
-            at = end;
-        } else if tokens[at] == "mod" && tokens.get(at + 2).is_some_and(|next| next == "{") {
-            inside.push((tokens[at + 1].clone(), closed(&tokens, at + 2)));
-            at += 3;
-        } else if is_name(&tokens[at]) {
-            let mut path = vec![tokens[at].clone()];
-            while is_at(&tokens, at + 1, &["::"]) && tokens.get(at + 2).is_some_and(|next| is_name(next)) {
-                path.push(tokens[at + 2].clone());
-                at += 2;
-            }
-            file.words.extend(path.first().cloned());
-            if path.len() > 1 {
-                file.named.push(Named { path, alias: None, is_handed_on: false, inside: module });
-            }
-            at += 1;
-        } else {
-            at += 1;
-        }
-    }
-    file
-}
-
-fn item_end_of_use(tokens: &[String], at: usize) -> usize {
-    (at..tokens.len()).find(|at| tokens[*at] == ";").unwrap_or(tokens.len())
-}
-
-/// The paths of a `use` tree: `a::{b, c as d}` → a::b, a::c (as d).
-fn tree(tokens: &[String], before: &[String], names: &mut impl FnMut(Vec<String>, Option<String>)) {
-    let mut path = before.to_vec();
-    let mut alias = None;
-    let mut at = 0;
-    while at < tokens.len() {
-        match tokens[at].as_str() {
-            "{" => {
-                let end = closed(tokens, at);
-                let inner = &tokens[at + 1..end - 1];
-                split(inner).into_iter().for_each(|part| tree(part, &path, names));
-                return;
-            }
-            "as" => {
-                alias = tokens.get(at + 1).cloned();
-                at += 1;
-            }
-            "self" if !path.is_empty() => {}
-            name if is_name(name) || name == "*" => path.push(name.to_owned()),
-            _ => {}
-        }
-        at += 1;
-    }
-    let alias = alias.or_else(|| path.last().cloned());
-    names(path, alias);
-}
-
-/// The parts between commas that are in no inner braces.
-fn split(tokens: &[String]) -> Vec<&[String]> {
-    let mut parts = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    while at < tokens.len() {
-        match tokens[at].as_str() {
-            "{" => at = closed(tokens, at),
-            "," => {
-                parts.push(&tokens[start..at]);
-                at += 1;
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    parts.push(&tokens[start..]);
-    parts.retain(|part| !part.is_empty());
-    parts
 }
 
 /// Who uses whom.
@@ -361,38 +194,64 @@ fn way_back(uses: &Uses, start: &str) -> Option<Vec<String>> {
     None
 }
 
-#[test]
-fn the_test_sees_circles() {
-    let found = |files: &[(&str, &str)]| {
-        let files: Vec<(String, String)> = files.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect();
-        circles("src", "own", &files).len()
-    };
-    let lib = ("lib.rs", "mod a; mod b; pub use b::B;");
-    // Between two files, by imports and by paths, and through a name that the root hands on.
-    assert_eq!(found(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", "pub struct B;")]), 0);
-    assert_eq!(found(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", "use super::a::{self};")]), 1);
-    assert_eq!(found(&[lib, ("a.rs", "fn f() { crate::B::g() }"), ("b.rs", "fn g() { super::a::f() }")]), 1);
-    assert_eq!(found(&[lib, ("a.rs", "use crate::{B};"), ("b.rs", "fn g() { crate::a::f() }")]), 1);
-    assert_eq!(found(&[lib, ("a.rs", "use own::b; fn f() { b::g() }"), ("b.rs", "pub fn g() { own::a::f() }")]), 1);
-    // Between three, inside a folder, and between a folder's own file and what is in it.
-    let three = [("a/x.rs", "use super::y::Y;"), ("a/y.rs", "use super::z::Z;"), ("a/z.rs", "use crate::a::x::X;")];
-    assert_eq!(found(&[&[("lib.rs", "mod a;"), ("a/mod.rs", "mod x;")], &three[..]].concat()), 1);
-    assert_eq!(found(&[("lib.rs", "mod a;"), ("a.rs", "mod x; fn f() { x::g() }"), ("a/x.rs", "use super::f;")]), 1);
-    assert_eq!(found(&[("lib.rs", "mod a;"), ("a.rs", "mod x; pub fn f() {}"), ("a/x.rs", "use super::f;")]), 0);
-    // Between folders whose files form none.
-    let folders = [("a/x.rs", "use crate::b::x::X;"), ("b/x.rs", ""), ("b/y.rs", "use crate::a::y::Y;"), ("a/y.rs", "")];
-    assert_eq!(found(&[&[("lib.rs", "mod a; mod b;")], &folders[..]].concat()), 1);
-    // Upward, and to the side.
-    let faults = |text: &str| {
-        let files = [("src/lib.rs", "mod a; mod b; mod ground;"), ("src/a.rs", text), ("src/b.rs", ""), ("src/ground.rs", "")];
-        let files = files.map(|(path, text)| (path.to_owned(), text.to_owned()));
-        let layers = |layers: &[&[&str]]| upward("src", "own", &files, layers).len();
-        (layers(&[&["a"], &["b"]]), layers(&[&["a", "b"]]), layers(&[&["b"], &["a"]]))
-    };
-    assert_eq!(faults("use crate::b::B;"), (1, 1, 0));
-    assert_eq!(faults("use crate::ground::G;"), (0, 0, 0));
-    // Tests, comments and texts are none.
-    let quiet = "// crate::a\nconst T: &str = \"crate::a::f\";\n#[cfg(test)]\nmod tests { use crate::a::f; }";
-    assert_eq!(found(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", quiet)]), 0);
-    assert_eq!(found(&[("lib.rs", "#[cfg(test)] mod t;"), ("a.rs", "use crate::t::T;"), ("t.rs", "use crate::a::f;")]), 0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIB: (&str, &str) = ("lib.rs", "mod a; mod b; pub use b::B;");
+
+    fn sources(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        files.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect()
+    }
+
+    fn found(files: &[(&str, &str)]) -> usize {
+        circles("src", "own", &sources(files)).len()
+    }
+
+    #[test]
+    fn two_files_that_use_each_other_are_seen() {
+        let two = |a: &str, b: &str| found(&[LIB, ("a.rs", a), ("b.rs", b)]);
+        assert_eq!(two("use crate::b::B;", "pub struct B;"), 0);
+        assert_eq!(two("use crate::b::B;", "use super::a::{self};"), 1);
+        assert_eq!(two("use own::b; fn f() { b::g() }", "pub fn g() { own::a::f() }"), 1);
+        // Through a name that the root hands on.
+        assert_eq!(two("fn f() { crate::B::g() }", "fn g() { super::a::f() }"), 1);
+        assert_eq!(two("use crate::{B};", "fn g() { crate::a::f() }"), 1);
+    }
+
+    #[test]
+    fn circles_inside_a_folder_are_seen() {
+        let x = ("a/x.rs", "use super::y::Y;");
+        let (y, z) = (("a/y.rs", "use super::z::Z;"), ("a/z.rs", "use crate::a::x::X;"));
+        assert_eq!(found(&[("lib.rs", "mod a;"), ("a/mod.rs", "mod x;"), x, y, z]), 1);
+        // Between the folder's own file and what is in it.
+        let in_folder = |own: &str| found(&[("lib.rs", "mod a;"), ("a.rs", own), ("a/x.rs", "use super::f;")]);
+        assert_eq!(in_folder("mod x; fn f() { x::g() }"), 1);
+        assert_eq!(in_folder("mod x; pub fn f() {}"), 0);
+    }
+
+    #[test]
+    fn circles_of_folders_are_seen_where_their_files_form_none() {
+        let (x, y) = (("a/x.rs", "use crate::b::x::X;"), ("b/y.rs", "use crate::a::y::Y;"));
+        assert_eq!(found(&[("lib.rs", "mod a; mod b;"), x, ("b/x.rs", ""), y, ("a/y.rs", "")]), 1);
+    }
+
+    #[test]
+    fn tests_comments_and_texts_are_no_use() {
+        let quiet = "// crate::a\nconst T: &str = \"crate::a::f\";\n#[cfg(test)]\nmod tests { use crate::a::f; }";
+        assert_eq!(found(&[LIB, ("a.rs", "use crate::b::B;"), ("b.rs", quiet)]), 0);
+        let declared = ("lib.rs", "#[cfg(test)] mod t;");
+        assert_eq!(found(&[declared, ("a.rs", "use crate::t::T;"), ("t.rs", "use crate::a::f;")]), 0);
+    }
+
+    #[test]
+    fn a_use_of_what_stands_above_or_beside_is_seen() {
+        let faults = |text: &str| {
+            let files = sources(&[("lib.rs", "mod a; mod b; mod ground;"), ("a.rs", text), ("b.rs", ""), ("ground.rs", "")]);
+            let layers = |layers: &[&[&str]]| upward("src", "own", &files, layers).len();
+            (layers(&[&["a"], &["b"]]), layers(&[&["a", "b"]]), layers(&[&["b"], &["a"]]))
+        };
+        assert_eq!(faults("use crate::b::B;"), (1, 1, 0));
+        assert_eq!(faults("use crate::ground::G;"), (0, 0, 0));
+    }
 }

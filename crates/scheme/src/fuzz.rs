@@ -1,5 +1,5 @@
-//! What fuzzers call (`fuzz/`, and the tests below): bytes from outside in every place where this layer takes some apart. None may panic; what
-//! is said of each must hold for any input.
+//! What fuzzers call (`fuzz/`, and the tests below): bytes from outside in every place where this
+//! layer takes some apart. None may panic; what is said of each must hold for any input.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -7,17 +7,11 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::{
-    keys::{key::width, published::KeySet},
-    locate::{
-        json::{Pointers, elements},
-        jws,
-        selector::Inputs,
-        signature_text::Candidates,
-        template::{Template, Values},
-    },
+    keys::{key::width, key_set::KeySet},
+    locate::{json::Pointers, jws, piece::Values, scan::elements, selector::Inputs, signature_text::Candidates, template::Template},
     plan::catalog::Catalog,
     request::Request,
-    sign::draft::generate_secret,
+    sign::secret::generate_secret,
     spec::{Algorithm, KeyFormat, SourceSpec, SplitAt},
     verify::verifier::Verifier,
 };
@@ -41,7 +35,8 @@ static VERIFIERS: LazyLock<BTreeMap<String, Verifier>> = LazyLock::new(|| {
     names.iter().filter_map(verifier).collect()
 });
 
-/// The scheme that the first line names, else one that its bytes choose; and what stands behind the line.
+/// The scheme that the first line names, else one that its bytes choose; and what stands behind the
+/// line.
 fn chosen(input: &[u8]) -> Option<(&'static str, &'static Verifier, &[u8])> {
     let (name, rest) = split(input)?;
     let verifiers = &*VERIFIERS;
@@ -122,7 +117,8 @@ pub fn keys(input: &[u8]) {
     }
 }
 
-/// A whole request, as headers, an empty line and a body: it is not accepted as an event, as nobody has the secret.
+/// A whole request, as headers, an empty line and a body: it is not accepted as an event, as nobody
+/// has the secret.
 pub fn scheme(input: &[u8]) {
     let Some((name, verifier, rest)) = chosen(input) else { return };
     let mut headers: Vec<(String, &[u8])> = Vec::new();
@@ -156,7 +152,8 @@ mod tests {
     const ROUNDS: usize = 1500;
     const ODD: &[u8] = b"{}[]\",:=.|+?&%\\\n\0\xff 0a";
 
-    /// One or a few changes of an input: bytes flipped, taken out, put in, a part repeated, two inputs joined.
+    /// One or a few changes of an input: bytes flipped, taken out, put in, a part repeated, two
+    /// inputs joined.
     fn changed(rng: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut input = seeds[rng.random_range(0..seeds.len())].clone();
         for _ in 0..rng.random_range(1..6) {
@@ -222,7 +219,8 @@ mod tests {
         }
     }
 
-    /// Work is counted, not timed: bytes that are decoded, and items that are looked at, against the bytes that a body of 64 KiB has hashed.
+    /// Work is counted, not timed: bytes that are decoded, and items that are looked at, against
+    /// the bytes that a body of 64 KiB has hashed.
     #[test]
     fn ten_thousand_signatures_cost_less_than_a_body_of_64_kib() {
         let mut most = 0;

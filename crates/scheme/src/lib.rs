@@ -5,7 +5,7 @@
 //! The folders are phases, each built on those before it: `locate` finds things in a request,
 //! `keys` makes keys of secrets, `plan` compiles a scheme, `verify` and `sign` run it.
 
-#![warn(unreachable_pub)]
+#![warn(missing_docs, unreachable_pub)]
 
 mod compiler;
 mod digest;
@@ -33,7 +33,7 @@ pub use self::{
     digest::BodyDigest,
     encoding::BASE64,
     error::SchemeError,
-    keys::published::{KeySet, KnownKeys},
+    keys::key_set::{KeySet, KnownKeys},
     nearest::nearest,
     period::Period,
     plan::{
@@ -44,8 +44,10 @@ pub use self::{
     rejection::{Need, Reason, Rejection},
     request::{Request, is_form},
     sign::{
-        draft::{Draft, Signed, generate_secret, sign},
+        draft::{Draft, Signed},
         sample::sample_body,
+        secret::generate_secret,
+        sender::sign,
         standard,
     },
     verify::{

@@ -5,11 +5,12 @@ use std::{borrow::Cow, fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A length of time, written "250ms", "15s", "3days" or "1h 30m".
+/// A length of time, written "250ms", "15s", "3days" or "1h 30m". One without a unit is no length.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
 impl Period {
+    /// In seconds.
     pub fn as_secs_f64(self) -> f64 {
         self.0.as_secs_f64()
     }
@@ -64,7 +65,11 @@ impl JsonSchema for Period {
     }
 }
 
-/// A string, or the error that tells how the value should have been written.
+/// Deserializes a string; `expected` is how the value should have been written.
+///
+/// # Errors
+///
+/// What is no string has no unit: the error says so, and what was expected.
 pub fn with_unit<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<String, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => Ok(text),

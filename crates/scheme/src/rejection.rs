@@ -9,7 +9,8 @@ use crate::{request::Repeated, spec::KeyFormat};
 /// Why a request was refused; [`code`](Self::code) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Nothing stands where the provider puts its signature, or a part of what is signed is missing.
+    /// Nothing stands where the provider puts its signature, or a part of what is signed is
+    /// missing.
     MissingSignature,
     /// The signature has not the provider's form.
     MalformedSignature,

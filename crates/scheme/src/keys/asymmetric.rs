@@ -1,4 +1,5 @@
-//! Signatures with a public key that ring checks: ECDSA on P-256 and RSA (PKCS #1 v1.5), both over SHA-256. Ed25519 is in `mac`.
+//! Signatures with a public key that ring checks: ECDSA on P-256 and RSA (PKCS #1 v1.5), both over
+//! SHA-256. Ed25519 is in `mac`.
 
 use ring::{
     rand::SystemRandom,
@@ -28,7 +29,8 @@ pub(crate) enum PublicKey {
 }
 
 impl PublicKey {
-    /// From the DER of a public key (SubjectPublicKeyInfo), or of a private one (PKCS #8), whose public half is taken.
+    /// From the DER of a public key (SubjectPublicKeyInfo), or of a private one (PKCS #8), whose
+    /// public half is taken.
     pub(crate) fn new(algorithm: Algorithm, der: &[u8]) -> Result<Self, String> {
         let (key, kind) = match algorithm {
             Algorithm::EcdsaP256Sha256 => (p256_of(der).map(Self::EcdsaP256), "P-256 key"),

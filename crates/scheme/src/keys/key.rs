@@ -1,5 +1,6 @@
-//! Keys and the comparison of digests. A key is prepared once per secret; every candidate is compared with every secret in constant
-//! time, so that neither the time nor the order tells which one matched.
+//! Keys and the comparison of digests. A key is prepared once per secret; every candidate is
+//! compared with every secret in constant time, so that neither the time nor the order tells which
+//! one matched.
 
 use std::borrow::Cow;
 
@@ -77,7 +78,8 @@ impl Key {
         })
     }
 
-    /// The digest of this content; none where a key can only be checked with, or is itself what is sent.
+    /// The digest of this content; none where a key can only be checked with, or is itself what is
+    /// sent.
     pub(crate) fn digest(&self, content: &[Chunk<'_>]) -> Option<Vec<u8>> {
         Some(match self {
             Self::HmacSha1(state) => mac(&**state, content).to_vec(),
@@ -122,8 +124,9 @@ impl Key {
     }
 }
 
-/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or with the public key behind it, for other
-/// public-key algorithms the private key. `fixed`: an ECDSA signature as JWS has it.
+/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or
+/// with the public key behind it, for other public-key algorithms the private key. `fixed`: an
+/// ECDSA signature as JWS has it.
 pub(crate) fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>], fixed: bool) -> Result<Vec<u8>, String> {
     if matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) {
         return asymmetric::sign(algorithm, secret, &joined(content, b""), fixed);
@@ -138,7 +141,8 @@ pub(crate) fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>], f
 /// What stands before an Ed25519 public key in its standard wrapping (RFC 8410, section 4).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The public key: alone, wrapped, or from a key pair (64 bytes, the private seed first) whose halves belong together.
+/// The public key: alone, wrapped, or from a key pair (64 bytes, the private seed first) whose
+/// halves belong together.
 fn public_half(secret: &[u8]) -> Option<&[u8; 32]> {
     let secret = secret.strip_prefix(&SPKI).unwrap_or(secret);
     match secret.split_first_chunk::<32>()? {

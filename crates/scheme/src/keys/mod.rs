@@ -4,5 +4,6 @@
 
 pub(crate) mod asymmetric;
 pub(crate) mod key;
+pub(crate) mod key_set;
 pub(crate) mod published;
 pub(crate) mod secrets;

@@ -50,7 +50,8 @@ fn keys_of_all(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, St
     making.algorithms.iter().enumerate().map(|(at, algorithm)| Ok((at, Key::new(*algorithm, &bytes)?))).collect()
 }
 
-/// Where secrets and public keys may both sign, the secret's own form tells which it is, never the request.
+/// Where secrets and public keys may both sign, the secret's own form tells which it is, never the
+/// request.
 fn keys_by_form(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, String> {
     let is_pem = secret.trim_start().starts_with(ARMOUR);
     let bytes = if is_pem { key_bytes(&[Step::Base64], secret) } else { key_bytes(making.steps, secret) }?;

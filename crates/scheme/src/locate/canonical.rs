@@ -1,5 +1,5 @@
-//! Parts of a request in the order and form in which some providers sign them: sorted parameters, listed headers, the path. Pure; what a
-//! request lacks is None.
+//! Parts of a request in the order and form in which some providers sign them: sorted parameters,
+//! listed headers, the path. Pure; what a request lacks is None.
 
 use std::borrow::Cow;
 
@@ -40,8 +40,8 @@ fn query<'a>(request: &Request<'a>) -> &'a str {
     request.url.and_then(query_of).or(request.query).unwrap_or_default()
 }
 
-/// The URL with its query sorted, then the form sorted behind a dot (Plivo, version 3). None where the URL is not known or the body is no
-/// form.
+/// The URL with its query sorted, then the form sorted behind a dot (Plivo, version 3). None where
+/// the URL is not known or the body is no form.
 pub(crate) fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     let url = request.url?;
     let body = is_form(request.body).then_some(request.body)?;
@@ -91,7 +91,8 @@ const URI: &AsciiSet = &COMPONENT
     .remove(b'$')
     .remove(b'#');
 
-/// Path and query, escaped once more and the query twice, up to a second question mark (Contentful, whose own library does so).
+/// Path and query, escaped once more and the query twice, up to a second question mark (Contentful,
+/// whose own library does so).
 pub(crate) fn path_escaped(url: &str) -> String {
     let mut parts = path_of(url).split('?');
     let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -124,8 +125,8 @@ pub(crate) fn url_decoded<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8
     Cow::Owned(decoded)
 }
 
-/// The text with what is not ASCII, DEL and bare slashes escaped as some writers of JSON do (Box). None where that changes nothing, or it is
-/// no text.
+/// The text with what is not ASCII, DEL and bare slashes escaped as some writers of JSON do (Box).
+/// None where that changes nothing, or it is no text.
 pub(crate) fn escaped(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).ok()?;
     let mut escaped = String::with_capacity(text.len() + text.len() / 4);
@@ -142,8 +143,8 @@ pub(crate) fn escaped(body: &[u8]) -> Option<Bytes> {
 /// Each that is listed is looked for among all.
 const LISTED_MAX: usize = 64;
 
-/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it is missing, lists not itself, lists one that
-/// stands twice, or more than are ever sent.
+/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it
+/// is missing, lists not itself, lists one that stands twice, or more than are ever sent.
 pub(crate) fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<u8>> {
     let list = std::str::from_utf8(&request.headers.iter().find(|(name, _)| *name == header)?.1.to_ascii_lowercase()).ok()?.to_owned();
     let mut names: Vec<&str> = list.split(',').map(str::trim).take(LISTED_MAX + 1).collect();

@@ -1,5 +1,7 @@
-//! A place in a JSON text (RFC 8259) and the steps over what stands there. Strict, and capped in depth: None is "this is no JSON". It keeps
-//! nothing of what it passes; `json` does.
+//! A place in a JSON text (RFC 8259) and the steps over what stands there. Strict, and capped in
+//! depth: None is "this is no JSON". It keeps nothing of what it passes; `scan` does.
+
+use std::borrow::Cow;
 
 /// Containers inside containers; what is deeper is opaque.
 pub(super) const DEPTH_MAX: usize = 64;
@@ -32,9 +34,11 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
     }
 
-    /// Passes over a value that no path leads into, as strictly: what most of a body is, so without recursion.
+    /// Passes over a value that no path leads into, as strictly: what most of a body is, so without
+    /// recursion.
     pub(super) fn pass_over(&mut self, depth: usize) -> Option<()> {
-        // One bit for each container that is open here, the innermost lowest; set where it is an object.
+        // One bit for each container that is open here, the innermost lowest; set where it is an
+        // object.
         let mut objects = 0u64;
         let mut open = 0;
         loop {
@@ -155,7 +159,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// How many bytes from the start are neither a quote, a backslash nor a control character; eight at a time, as most of a body is text.
+/// The text of a raw string with its quotes. None where its escapes are no Unicode.
+pub(super) fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
+    if plain { Some(Cow::Borrowed(&raw[1..raw.len() - 1])) } else { serde_json::from_str::<String>(raw).ok().map(Cow::Owned) }
+}
+
+/// How many bytes from the start are neither a quote, a backslash nor a control character; eight at
+/// a time, as most of a body is text.
 fn plain_run(bytes: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;

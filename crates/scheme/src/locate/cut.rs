@@ -1,13 +1,14 @@
-//! A JSON text without what stands at some of its places: what two texts are compared by where those change. What is kept stands as it stood.
+//! A JSON text without what stands at some of its places: what two texts are compared by where
+//! those change. What is kept stands as it stood.
 
 use crate::locate::{
-    cursor::Cursor,
-    json::{Pointers, decode},
+    cursor::{Cursor, decode},
+    json::Pointers,
 };
 
 impl Pointers {
-    /// The text without the members and elements at these paths, and without the white space around what is looked into. None where it is
-    /// no JSON or is nested too deep.
+    /// The text without the members and elements at these paths, and without the white space around
+    /// what is looked into. None where it is no JSON or is nested too deep.
     pub(crate) fn without(&self, text: &str) -> Option<String> {
         let mut cut = Cut { cursor: Cursor::new(text), pointers: self, out: String::with_capacity(text.len()) };
         cut.cursor.space();

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 
 use crate::{
     locate::{
-        json::{Found, Pointers, as_latin1},
+        json::{Found, Pointers},
         selector::{Inputs, Selector},
         signature_text::Grammar,
     },
     request::Request,
 };
 
-/// The JSON text that is looked into, where `selector` says that it is not the body itself; without a byte order mark.
+/// The JSON text that is looked into, where `selector` says that it is not the body itself; without
+/// a byte order mark.
 pub(crate) fn document<'a>(
     selector: Option<&'a Selector>,
     request: &'a Request<'a>,
@@ -31,7 +32,8 @@ pub(crate) fn document<'a>(
     }
 }
 
-/// What stands at these places of a document; `latin1` keeps it in its other reading, where it is no UTF-8.
+/// What stands at these places of a document; `latin1` keeps it in its other reading, where it is
+/// no UTF-8.
 pub(crate) fn find<'d>(pointers: &Pointers, document: &'d [u8], latin1: &'d mut Option<Vec<u8>>) -> Option<Found<'d>> {
     if pointers.is_empty() {
         return None;
@@ -42,4 +44,13 @@ pub(crate) fn find<'d>(pointers: &Pointers, document: &'d [u8], latin1: &'d mut 
     }
     *latin1 = as_latin1(document);
     latin1.as_deref().and_then(|text| pointers.find(text))
+}
+
+/// What the bytes are read as where they are no UTF-8: each as the character of its number
+/// (Latin-1), which takes no two texts for one.
+fn as_latin1(body: &[u8]) -> Option<Vec<u8>> {
+    if std::str::from_utf8(body).is_ok() {
+        return None;
+    }
+    Some(body.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes())
 }

@@ -1,5 +1,6 @@
-//! Tokens that are signed themselves: JWS in its compact form (RFC 7515), with claims (RFC 7519). What binds one to its request is a claim
-//! with a hash of the body; that is `binds`. The algorithm is the scheme's: the token only may agree with it.
+//! Tokens that are signed themselves: JWS in its compact form (RFC 7515), with claims (RFC 7519).
+//! What binds one to its request is a claim with a hash of the body; that is `binds`. The algorithm
+//! is the scheme's: the token only may agree with it.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Where things stand in a request, and how the text of a signature is taken apart. Compares nothing
-//! and knows no secret.
+//! Where things stand in a request, and how the text of a signature is taken apart. Compares
+//! nothing and knows no secret.
 
 pub(crate) mod canonical;
 mod cursor;
@@ -9,6 +9,8 @@ pub(crate) mod json;
 pub(crate) mod jws;
 mod multipart;
 mod path;
+pub(crate) mod piece;
+pub(crate) mod scan;
 pub(crate) mod selector;
 pub(crate) mod signature_text;
 pub(crate) mod template;

@@ -1,5 +1,5 @@
-//! Selectors: the small language that names places in a request (`header:X`, `body:a.b`, `|`, `+`, `?`). Parsed once; resolving one
-//! borrows from the request. It does not know what a value is for.
+//! Selectors: the small language that names places in a request (`header:X`, `body:a.b`, `|`, `+`,
+//! `?`). Parsed once; resolving one borrows from the request. It does not know what a value is for.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! The signature header's grammar: from its text to a bounded number of digests of the right width. Compares nothing.
+//! The signature header's grammar: from its text to a bounded number of digests of the right width.
+//! Compares nothing.
 
 use std::borrow::Cow;
 
@@ -31,7 +32,8 @@ pub(crate) struct Grammar {
     encodings: Vec<Encoding>,
     /// The text is a token, and its members are its claims.
     pub(crate) jws: bool,
-    /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn from the time it takes.
+    /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn
+    /// from the time it takes.
     hashed: bool,
 }
 
@@ -84,7 +86,8 @@ impl Candidates {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// As the standard one, which prepares a search that costs more than to find one byte, as almost all separators are.
+/// As the standard one, which prepares a search that costs more than to find one byte, as almost
+/// all separators are.
 fn split_once<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
     let [byte] = separator.as_bytes() else { return text.split_once(separator) };
     let at = memchr::memchr(*byte, text.as_bytes())?;
@@ -133,7 +136,8 @@ impl Grammar {
         })
     }
 
-    /// A named member of the pairs, or by its index where there are none. Looks no further than the bound on items.
+    /// A named member of the pairs, or by its index where there are none. Looks no further than the
+    /// bound on items.
     pub(crate) fn member<'t>(&self, text: &'t str, name: &str) -> Result<Option<Cow<'t, str>>, Repeated> {
         if self.jws {
             return Ok(jws::claim(self.token(text).unwrap_or_default(), name));
@@ -235,7 +239,8 @@ impl Grammar {
         encoded(digest, self.encodings[0])
     }
 
-    /// The header's value as the provider would write it: `leading` are the named members that come before the digest.
+    /// The header's value as the provider would write it: `leading` are the named members that come
+    /// before the digest.
     pub(crate) fn write(&self, leading: &[(&str, &str)], digest: &[u8]) -> String {
         let digest = self.encode(digest);
         let mut items = Vec::new();
@@ -253,7 +258,8 @@ impl Grammar {
     }
 }
 
-/// Without the prefix. One that ends in a blank is the name of a way to authenticate, which has no case (RFC 9110, section 11.1).
+/// Without the prefix. One that ends in a blank is the name of a way to authenticate, which has no
+/// case (RFC 9110, section 11.1).
 fn without<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     (start == prefix || prefix.ends_with(' ') && start.eq_ignore_ascii_case(prefix)).then_some(rest)

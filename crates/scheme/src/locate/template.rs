@@ -1,66 +1,15 @@
-//! The content template: what a signature covers, compiled once. Resolved per request into borrowed pieces, so that a body is hashed
-//! where it lies and never copied.
+//! The content template: what a signature covers, compiled once. Resolved per request into borrowed
+//! pieces, so that a body is hashed where it lies and never copied.
 
 use std::borrow::Cow;
 
-use sha2::{Digest as _, Sha256, Sha512};
-
-use crate::{
-    encoding::encoded,
-    locate::{
-        canonical,
-        json::Pointers,
-        selector::{Inputs, Place, Selector},
-    },
-    rejection::{Reason, Rejection},
-    request::{Repeated, Request},
-    spec::Encoding,
+use crate::locate::{
+    json::Pointers,
+    piece::{self, Absent, Piece, Values},
+    selector::{Place, Selector},
 };
 
-#[derive(Clone, Debug)]
-enum Piece {
-    Literal(Vec<u8>),
-    Body,
-    Timestamp,
-    Id,
-    Url,
-    Method,
-    Secret,
-    /// A digest that was made before; in answers alone.
-    Mac,
-    /// A hash of the body, as text.
-    BodyHash(Hash, Option<Encoding>),
-    /// The same of the URL.
-    UrlHash(Hash, Option<Encoding>),
-    Value(Selector),
-    /// The same in lower case.
-    Lower(Selector),
-    /// Nothing where it is missing.
-    Optional(Selector),
-    /// Nothing at all, but it must be there.
-    There(Selector),
-    Path,
-    PathEscaped,
-    Base,
-    Host,
-    FormSorted,
-    QuerySorted,
-    UrlAndFormSorted,
-    Listed(String),
-    /// The body as a JSON string.
-    JsonBody,
-    /// The body's CRC-32, in decimal: it finds accidents, and no forgery.
-    Crc32,
-    /// What the secret has before the key itself; in answers alone.
-    KeyName,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Hash {
-    Sha256,
-    Sha512,
-}
-
+/// A content, piece by piece.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     pieces: Vec<Piece>,
@@ -71,50 +20,6 @@ pub(crate) enum Chunk<'a> {
     Bytes(Cow<'a, [u8]>),
     /// The key itself stands here (hashes that are no HMAC).
     Secret,
-}
-
-/// What was resolved before the content.
-#[derive(Clone, Copy)]
-pub(crate) struct Values<'a> {
-    pub(crate) inputs: &'a Inputs<'a>,
-    pub(crate) timestamp: Option<&'a str>,
-    pub(crate) id: Option<&'a [u8]>,
-    pub(crate) mac: Option<&'a str>,
-    /// Characters whose percent-encoding in the URL is undone.
-    pub(crate) url_decode: Option<&'a str>,
-    pub(crate) key_name: Option<&'a str>,
-}
-
-impl<'a> Values<'a> {
-    /// With the request alone.
-    pub(crate) fn none(inputs: &'a Inputs<'a>) -> Self {
-        Self { inputs, timestamp: None, id: None, mac: None, url_decode: None, key_name: None }
-    }
-}
-
-/// Why a content can't be made of a request.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Absent {
-    /// What is missing, as it is called in a sentence.
-    Piece(String),
-    Url,
-    Repeated(String),
-}
-
-impl From<Repeated> for Absent {
-    fn from(Repeated(name): Repeated) -> Self {
-        Self::Repeated(name)
-    }
-}
-
-impl From<Absent> for Rejection {
-    fn from(absent: Absent) -> Self {
-        match absent {
-            Absent::Piece(place) => Self::new(Reason::MissingSignature, format!("{place}, which is signed, is missing")),
-            Absent::Url => Self::new(Reason::Unsupported, "this provider signs the URL: set ingress.public_url"),
-            Absent::Repeated(name) => Repeated(name).into(),
-        }
-    }
 }
 
 impl Template {
@@ -172,16 +77,7 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(std::mem::take(&mut literal)));
             }
-            pieces.push(match name {
-                "body" => Piece::Body,
-                "timestamp" => Piece::Timestamp,
-                "id" => Piece::Id,
-                "url" => Piece::Url,
-                "method" => Piece::Method,
-                "secret" => Piece::Secret,
-                "mac" => Piece::Mac,
-                name => piece(name, pointers)?,
-            });
+            pieces.push(piece::parse(name, pointers)?);
         }
         literal.extend_from_slice(rest.as_bytes());
         if !literal.is_empty() {
@@ -238,128 +134,13 @@ impl Template {
         })
     }
 
+    /// The content of this request.
     pub(crate) fn resolve<'a>(&'a self, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Absent> {
-        let request = values.inputs.request;
-        self.pieces
-            .iter()
-            .map(|piece| {
-                Ok(Chunk::Bytes(match piece {
-                    Piece::Literal(text) => Cow::Borrowed(&text[..]),
-                    Piece::Body => Cow::Borrowed(&request.body[..]),
-                    Piece::Timestamp => Cow::Borrowed(values.timestamp.ok_or_else(|| Absent::Piece("the time".into()))?.as_bytes()),
-                    Piece::Id => Cow::Borrowed(values.id.ok_or_else(|| Absent::Piece("the id".into()))?),
-                    Piece::Url => canonical::url_decoded(request.url.ok_or(Absent::Url)?, values.url_decode),
-                    Piece::Mac => Cow::Borrowed(values.mac.unwrap_or_default().as_bytes()),
-                    Piece::BodyHash(hash, encoding) => Cow::Owned(hash.of(request.body, *encoding)),
-                    Piece::UrlHash(hash, encoding) => Cow::Owned(hash.of(request.url.ok_or(Absent::Url)?.as_bytes(), *encoding)),
-                    Piece::Path => Cow::Borrowed(canonical::path_of(request.url.ok_or(Absent::Url)?).as_bytes()),
-                    Piece::PathEscaped => Cow::Owned(canonical::path_escaped(request.url.ok_or(Absent::Url)?).into_bytes()),
-                    Piece::Base => Cow::Borrowed(canonical::base_of(request.url.ok_or(Absent::Url)?).as_bytes()),
-                    Piece::Host => Cow::Borrowed(canonical::host_of(request.url.ok_or(Absent::Url)?).as_bytes()),
-                    Piece::FormSorted => Cow::Owned(canonical::form_sorted(request).ok_or_else(no_form)?),
-                    Piece::QuerySorted => Cow::Owned(canonical::query_sorted(request)),
-                    Piece::UrlAndFormSorted => {
-                        request.url.ok_or(Absent::Url)?;
-                        Cow::Owned(canonical::url_and_form_sorted(request).ok_or_else(no_form)?)
-                    }
-                    Piece::Listed(header) => Cow::Owned(
-                        canonical::listed_headers(request, header)
-                            .ok_or_else(|| Absent::Piece(format!("the list of signed headers, {header},")))?,
-                    ),
-                    Piece::JsonBody => {
-                        let text = std::str::from_utf8(request.body).map_err(|_| Absent::Piece("the body as text".into()))?;
-                        Cow::Owned(serde_json::Value::from(text).to_string().into_bytes())
-                    }
-                    Piece::Crc32 => Cow::Owned(crc32fast::hash(request.body).to_string().into_bytes()),
-                    Piece::KeyName => Cow::Borrowed(values.key_name.ok_or_else(|| Absent::Piece("the key's name".into()))?.as_bytes()),
-                    Piece::Optional(selector) => {
-                        let value = selector.resolve(values.inputs)?;
-                        value.map(|(_, value)| value).unwrap_or_default()
-                    }
-                    Piece::There(selector) => {
-                        // In the URL that is signed, not in another that came.
-                        let request = Request { query: None, ..*request };
-                        there(selector, &Values::none(&Inputs { request: &request, ..*values.inputs }))?;
-                        Cow::Borrowed(&b""[..])
-                    }
-                    Piece::Method => Cow::Borrowed(request.method.as_bytes()),
-                    Piece::Secret => return Ok(Chunk::Secret),
-                    Piece::Value(selector) => there(selector, values)?,
-                    Piece::Lower(selector) => Cow::Owned(String::from_utf8_lossy(&there(selector, values)?).to_lowercase().into_bytes()),
-                }))
-            })
-            .collect()
-    }
-}
-
-fn there<'a>(selector: &Selector, values: &Values<'a>) -> Result<Cow<'a, [u8]>, Absent> {
-    let value = selector.resolve(values.inputs)?;
-    Ok(value.ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?.1)
-}
-
-fn no_form() -> Absent {
-    Absent::Piece("a form body".into())
-}
-
-/// What stands in braces and is of several parts.
-fn piece(name: &str, pointers: &mut Pointers) -> Result<Piece, String> {
-    Ok(match name {
-        "path" => Piece::Path,
-        "path_escaped" => Piece::PathEscaped,
-        "base" => Piece::Base,
-        "host" => Piece::Host,
-        "form_sorted" => Piece::FormSorted,
-        "query_sorted" => Piece::QuerySorted,
-        "url_and_form_sorted" => Piece::UrlAndFormSorted,
-        "json:body" => Piece::JsonBody,
-        "crc32:body" => Piece::Crc32,
-        "key_name" => Piece::KeyName,
-        name if name.starts_with("lower:") => Piece::Lower(Selector::parse(&name["lower:".len()..], pointers)?),
-        name => match (name.strip_prefix("hash:"), name.strip_prefix("listed:"), name.strip_prefix('?'), name.strip_suffix('?')) {
-            (Some(_), ..) => body_hash(name)?,
-            (_, Some(header), ..) => Piece::Listed(header.to_ascii_lowercase()),
-            (_, _, Some(selector), _) => Piece::There(Selector::parse(selector, pointers)?),
-            (.., Some(selector)) => Piece::Optional(Selector::parse(selector, pointers)?),
-            _ => Piece::Value(Selector::parse(name, pointers)?),
-        },
-    })
-}
-
-/// `hash:ALGORITHM:ENCODING`, of the body; with `:url` behind it, of the URL.
-fn body_hash(name: &str) -> Result<Piece, String> {
-    let wrong = || {
-        format!(
-            "{{{name}}}: write {{hash:ALGORITHM:ENCODING}} with sha256 or sha512, and hex, base64, base64url or raw; :url behind it hashes the URL"
-        )
-    };
-    let mut parts = name.splitn(4, ':').skip(1);
-    let hash = match parts.next() {
-        Some("sha256") => Hash::Sha256,
-        Some("sha512") => Hash::Sha512,
-        _ => return Err(wrong()),
-    };
-    let encoding = match parts.next() {
-        Some("hex") => Some(Encoding::Hex),
-        Some("base64") => Some(Encoding::Base64),
-        Some("base64url") => Some(Encoding::Base64url),
-        Some("raw") => None,
-        _ => return Err(wrong()),
-    };
-    match parts.next() {
-        None => Ok(Piece::BodyHash(hash, encoding)),
-        Some("url") => Ok(Piece::UrlHash(hash, encoding)),
-        Some(_) => Err(wrong()),
-    }
-}
-
-impl Hash {
-    /// As text in this encoding, or the bytes themselves.
-    fn of(self, body: &[u8], encoding: Option<Encoding>) -> Vec<u8> {
-        let digest = match self {
-            Self::Sha256 => Sha256::digest(body).to_vec(),
-            Self::Sha512 => Sha512::digest(body).to_vec(),
+        let chunk = |piece: &'a Piece| match piece {
+            Piece::Secret => Ok(Chunk::Secret),
+            piece => piece.text(values).map(Chunk::Bytes),
         };
-        encoding.map_or(digest.clone(), |encoding| encoded(&digest, encoding).into_bytes())
+        self.pieces.iter().map(chunk).collect()
     }
 }
 
@@ -369,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{locate::selector::Inputs, request::Request};
 
     fn filled(template: &str) -> Result<String, String> {
         let mut pointers = Pointers::default();

@@ -1,5 +1,5 @@
-//! What must hold between parts of a request besides its signature: a signed hash that is the body's, a claim that names the sender. They
-//! are looked at once the signature is right.
+//! What must hold between parts of a request besides its signature: a signed hash that is the
+//! body's, a claim that names the sender. They are looked at once the signature is right.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,9 @@ use crate::{
     compiler::Compiler,
     locate::{
         json::Pointers,
+        piece::{Absent, Values},
         selector::{Inputs, Place, Selector},
-        template::{Absent, Chunk, Template, Values},
+        template::{Chunk, Template},
     },
     rejection::{Reason, Rejection},
 };

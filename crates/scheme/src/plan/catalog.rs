@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::SchemeError,
-    keys::published::KnownKeys,
+    keys::key_set::KnownKeys,
     library::{ALIASES, built_in, read},
     nearest::nearest,
     plan::compiled::Plan,
@@ -17,11 +17,14 @@ use crate::{
 
 /// A provider's scheme: as it was written, and as it is run.
 pub struct Scheme {
+    /// As it stands in the catalog.
     pub name: String,
+    /// As it was written.
     pub spec: SchemeSpec,
     plan: OnceLock<Result<Arc<Plan>, Vec<SchemeError>>>,
 }
 
+/// The schemes by name, and the public keys that were fetched for them.
 pub struct Catalog {
     schemes: BTreeMap<String, Entry>,
     known: Arc<KnownKeys>,
@@ -34,7 +37,12 @@ struct Entry {
 }
 
 impl Catalog {
-    /// The built-in schemes and the user's own (`[providers.NAME]`), all errors in these together.
+    /// The built-in schemes and the user's own (`[providers.NAME]`).
+    ///
+    /// # Errors
+    ///
+    /// All mistakes in the user's own, and each whose name is built in; their keys begin with
+    /// `providers.NAME`.
     pub fn new(own: &BTreeMap<String, SchemeSpec>) -> Result<Self, Vec<SchemeError>> {
         let mut schemes: BTreeMap<String, Entry> =
             built_in().map(|(name, text)| (name.to_owned(), Entry { text, scheme: OnceLock::new() })).collect();
@@ -54,7 +62,8 @@ impl Catalog {
         if errors.is_empty() { Ok(Self { schemes, known: Arc::default() }) } else { Err(errors) }
     }
 
-    /// The scheme of this name, or of which this is another name; however it is spelt: `Lemon Squeezy` is `lemon-squeezy`.
+    /// The scheme of this name, or of which this is another name; however it is spelt: `Lemon
+    /// Squeezy` is `lemon-squeezy`.
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
         let found = |name: &str| self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name));
         let spelt = || name.trim().to_lowercase().replace([' ', '_', '.'], "-");
@@ -79,6 +88,7 @@ impl Catalog {
         self.schemes.iter().map(|(name, entry)| entry.scheme(name))
     }
 
+    /// The names of all schemes, sorted; their other names are not among them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.schemes.keys().map(String::as_str)
     }
@@ -100,13 +110,15 @@ impl Scheme {
         Ok(Self { name: name.into(), spec, plan: OnceLock::from(Ok(plan)) })
     }
 
-    /// Whether the signature covers each part of the event key, by where they are; None where there is no key.
+    /// Whether the signature covers each part of the event key, by where they are; None where there
+    /// is no key.
     pub fn key_is_signed(&self) -> Option<bool> {
         let plan = self.plan().ok()?;
         plan.identity.key.as_ref().map(|key| key.places().all(|place| plan.coverage.covers(place)))
     }
 
-    /// Whether it is not established that the event key names an event; None where the scheme can't be run.
+    /// Whether it is not established that the event key names an event; None where the scheme can't
+    /// be run.
     pub fn key_is_doubtful(&self) -> Option<bool> {
         self.plan().ok().map(|plan| plan.key_is_doubtful)
     }

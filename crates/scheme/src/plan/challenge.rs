@@ -1,4 +1,5 @@
-//! Handshakes: which requests are one, and what they are answered. Compiled from `[[challenge]]`; records nothing and checks no signature.
+//! Handshakes: which requests are one, and what they are answered. Compiled from `[[challenge]]`;
+//! records nothing and checks no signature.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +10,25 @@ use crate::{
     compiler::Compiler,
     locate::{
         json::{Found, Pointers},
+        piece::Values,
         selector::{Inputs, Place, Selector},
-        template::{Chunk, Template, Values},
+        template::{Chunk, Template},
     },
     rejection::Rejection,
     request::Request,
     spec::{Algorithm, AnswerSpec, ChallengeSpec, MacText},
 };
 
+/// What a handshake is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeAnswer {
+    /// 200 to 299.
     pub status: u16,
     /// By lower-case name.
     pub headers: Vec<(String, String)>,
+    /// Of the body; also where that is empty.
     pub content_type: &'static str,
+    /// At most 4096 bytes.
     pub body: Bytes,
 }
 
@@ -75,52 +81,45 @@ impl Compiler {
         let before = self.errors.len();
         let key = |name: &str| format!("{at}.{name}");
         let mut pointers = Pointers::default();
-        let method = spec.method.clone().unwrap_or_else(|| "POST".into());
-        self.demand(["POST", "GET", "HEAD", "OPTIONS"].contains(&method.as_str()), &key("method"), "must be POST, GET, HEAD or OPTIONS");
-        self.demand(method != "POST" || !spec.when.is_empty(), &key("when"), "is missing: each POST would be a handshake");
-        let status = spec.status.unwrap_or(200);
-        self.demand((200..300).contains(&status), &key("status"), "must be 200 to 299");
+        let (method, status) = self.plain_parts(at, spec);
         let when = self.when(&key("when"), &spec.when, &mut pointers);
         let token = spec.token.as_deref().and_then(|text| self.selector(&key("token"), text, &mut pointers));
         let keep = spec.keep.as_deref().and_then(|text| self.selector(&key("keep"), text, &mut pointers));
         let visit = spec.visit.as_deref().and_then(|text| self.selector(&key("visit"), text, &mut pointers));
         self.demand(visit.is_none() || !spec.unsigned, &key("visit"), "must not be unsigned: whoever asks would choose what is visited");
         let mac = spec.mac.as_deref().and_then(|text| self.keep(&key("mac"), Template::parse(text, &mut pointers)));
-        let can = !algorithms.iter().any(|algorithm| {
-            matches!(
-                algorithm,
-                Algorithm::Token | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 | Algorithm::RsaSha1
-            )
-        });
+        let can = algorithms.iter().all(|algorithm| makes_digests(*algorithm));
         self.demand(mac.is_none() || can, &key("mac"), "needs an algorithm that makes digests with the secret");
         let answer = self.answer(&key("answer"), spec.answer.as_ref(), &mut pointers);
-        let headers: Vec<_> = spec
-            .headers
-            .iter()
-            .filter_map(|(name, text)| {
-                let key = format!("{at}.headers.{name}");
-                let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-                self.demand(sound, &key, "is no header name");
-                Some((name.to_ascii_lowercase(), self.keep(&key, Template::parse_answer(text, &mut pointers))?))
-            })
-            .collect();
+        let headers = self.headers(at, &spec.headers, &mut pointers);
         let uses_mac = answer.templates().chain(headers.iter().map(|(_, template)| template)).any(Template::has_mac);
         self.demand(!uses_mac || mac.is_some(), &key("mac"), "is missing: the answer has {mac}");
-        let (unsigned, mac_text) = (spec.unsigned, spec.mac_text.unwrap_or(MacText::Word));
-        (self.errors.len() == before).then_some(Challenge {
-            method,
-            when,
-            unsigned,
-            token,
-            mac,
-            mac_text,
-            status,
-            answer,
-            headers,
-            keep,
-            visit,
-            pointers,
-        })
+        let mac_text = spec.mac_text.unwrap_or(MacText::Word);
+        let unsigned = spec.unsigned;
+        let made = Challenge { method, when, unsigned, token, mac, mac_text, status, answer, headers, keep, visit, pointers };
+        (self.errors.len() == before).then_some(made)
+    }
+
+    /// The method and the status.
+    fn plain_parts(&mut self, at: &str, spec: &ChallengeSpec) -> (String, u16) {
+        let method = spec.method.clone().unwrap_or_else(|| "POST".into());
+        let known = ["POST", "GET", "HEAD", "OPTIONS"].contains(&method.as_str());
+        self.demand(known, &format!("{at}.method"), "must be POST, GET, HEAD or OPTIONS");
+        let marked = method != "POST" || !spec.when.is_empty();
+        self.demand(marked, &format!("{at}.when"), "is missing: each POST would be a handshake");
+        let status = spec.status.unwrap_or(200);
+        self.demand((200..300).contains(&status), &format!("{at}.status"), "must be 200 to 299");
+        (method, status)
+    }
+
+    fn headers(&mut self, at: &str, spec: &BTreeMap<String, String>, pointers: &mut Pointers) -> Vec<(String, Template)> {
+        let header = |(name, text): (&String, &String)| {
+            let key = format!("{at}.headers.{name}");
+            let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            self.demand(sound, &key, "is no header name");
+            Some((name.to_ascii_lowercase(), self.keep(&key, Template::parse_answer(text, pointers))?))
+        };
+        spec.iter().filter_map(header).collect()
     }
 
     fn when(&mut self, at: &str, when: &BTreeMap<String, String>, pointers: &mut Pointers) -> Vec<(Selector, Mark)> {
@@ -168,6 +167,11 @@ impl Answer {
     }
 }
 
+/// Whether its digests are made with the secret: not by a sender alone, and not the secret itself.
+fn makes_digests(algorithm: Algorithm) -> bool {
+    !algorithm.is_public() && algorithm != Algorithm::Token
+}
+
 fn in_body(place: &Place) -> bool {
     matches!(place, Place::Body(_) | Place::Member(_))
 }
@@ -177,8 +181,9 @@ impl Challenge {
         &self.method
     }
 
-    /// Whether a digest of this content is given to whoever asks. It is made with the key that signs events, so only such texts get one as
-    /// can be no event, and such content is never taken for an event.
+    /// Whether a digest of this content is given to whoever asks. It is made with the key that
+    /// signs events, so only such texts get one as can be no event, and such content is never taken
+    /// for an event.
     pub(crate) fn gives_away(&self, content: &[Chunk<'_>]) -> bool {
         if !self.unsigned || self.mac.is_none() {
             return false;
@@ -219,7 +224,8 @@ impl Challenge {
         Ok(Some(found))
     }
 
-    /// The answer; none where what it is made of is not there, or is too long or too dirty to be one.
+    /// The answer; none where what it is made of is not there, or is too long or too dirty to be
+    /// one.
     pub(crate) fn answer(&self, inputs: &Inputs<'_>, mac: Option<&str>, key_name: Option<&str>) -> Option<ChallengeAnswer> {
         let values = Values { mac, key_name, ..Values::none(inputs) };
         let (content_type, body) = match &self.answer {

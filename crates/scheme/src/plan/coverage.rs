@@ -5,8 +5,9 @@ use std::borrow::Cow;
 
 use crate::{
     locate::{
+        piece::{Absent, Values},
         selector::{Inputs, Place, Selector},
-        template::{Absent, Chunk, Template, Values},
+        template::{Chunk, Template},
     },
     rejection::Rejection,
     request::Request,
@@ -31,7 +32,8 @@ impl Coverage {
         Self { contents, id, signs_claims, signs_body }
     }
 
-    /// What the signature covers of this request: of several contents, the first whose places are all there.
+    /// What the signature covers of this request: of several contents, the first whose places are
+    /// all there.
     pub(crate) fn content<'a>(&'a self, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
         let Some((last, others)) = self.contents.split_last() else { return Ok(Vec::new()) };
         for template in others {
@@ -55,7 +57,8 @@ impl Coverage {
         signed_id.is_some_and(|id| id.places().any(|signed| signed == place)) || self.signs(place, b"", None)
     }
 
-    /// Whether a part of the event key is covered. A token signs nothing; its body counts as what the sender meant.
+    /// Whether a part of the event key is covered. A token signs nothing; its body counts as what
+    /// the sender meant.
     pub(crate) fn signs(&self, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
         if self.contents.is_empty() {
             let claim = self.signs_claims && matches!(place, Place::Signature(_));

@@ -1,5 +1,6 @@
-//! What looks wrong with a secret: the slips of the hand that make every signature fail. They are told, never mended: a secret is used just as
-//! it is written. Nothing that is said here contains any of it.
+//! What looks wrong with a secret: the slips of the hand that make every signature fail. They are
+//! told, never mended: a secret is used just as it is written. Nothing that is said here contains
+//! any of it.
 
 use crate::plan::catalog::Scheme;
 
@@ -33,7 +34,8 @@ const NAMES: [&str; 7] = ["app_secret", "client_secret", "signing_secret", "webh
 /// What stands in examples where the secret belongs.
 const STAND_INS: [&str; 7] = ["changeme", "change-me", "your-secret", "your_secret", "xxxx", "todo", "…"];
 
-/// Each doubt as a sentence's end: "looks wrong: it …".
+/// What looks wrong with this secret of this scheme; each doubt as a sentence's end: "looks wrong:
+/// it …". None says any of the secret.
 pub fn doubts(scheme: &Scheme, secret: &str) -> Vec<String> {
     let mut found = Vec::new();
     let bare = secret.trim();

@@ -1,5 +1,6 @@
-//! What makes two requests one event: the event key, made of one or several parts, and the digest of the body that repeats are compared by.
-//! In doubt two requests are two events: a part that is missing, or a body that names nothing, makes no key.
+//! What makes two requests one event: the event key, made of one or several parts, and the digest
+//! of the body that repeats are compared by. In doubt two requests are two events: a part that is
+//! missing, or a body that names nothing, makes no key.
 
 use std::borrow::Cow;
 
@@ -72,7 +73,8 @@ impl EventKey {
         &self.parts
     }
 
-    /// What a sender puts where: the id into the first part, and into the others, where nothing else stands there, "1".
+    /// What a sender puts where: the id into the first part, and into the others, where nothing
+    /// else stands there, "1".
     pub(crate) fn values<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Selector, &'a str)> {
         let others = self.parts.iter().skip(1).filter(|part| !is_optional(part)).map(|part| (part, "1"));
         self.parts.iter().take(1).map(move |part| (part, id)).chain(others)
@@ -190,8 +192,8 @@ fn value<'a>(
     Ok(Some(found))
 }
 
-/// Joins with dots. No two lists of as many texts are joined to the same: a dot or backslash inside a text is escaped. What is missing at
-/// the end leaves nothing.
+/// Joins with dots. No two lists of as many texts are joined to the same: a dot or backslash inside
+/// a text is escaped. What is missing at the end leaves nothing.
 fn joined(texts: &[Cow<'_, [u8]>]) -> Vec<u8> {
     let texts = &texts[..texts.iter().rposition(|text| !text.is_empty()).map_or(0, |last| last + 1)];
     let mut all = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
@@ -218,9 +220,11 @@ pub(crate) struct Identity {
     /// The digest of the body, for a request without the key.
     without_key: Option<EventKey>,
     pub(crate) ignored: Ignored,
-    /// The event type where it stands in a header, which the signature does not cover either: under one unsigned key another type is another event.
+    /// The event type where it stands in a header, which the signature does not cover either: under
+    /// one unsigned key another type is another event.
     kind: Option<Selector>,
-    /// A signed body that comes again under a new key is looked at: the signature covers neither the key nor a time.
+    /// A signed body that comes again under a new key is looked at: the signature covers neither
+    /// the key nor a time.
     pub(crate) guarded: bool,
     /// What the key was made of before; none for the body's digest.
     before: Option<Selector>,
@@ -333,7 +337,8 @@ impl Identity {
         Ok(Told { key: found.map(|found| found.text), dedup, signed, guarded, kind })
     }
 
-    /// The key as earlier versions made it: parts that are there, joined with dots, else the digest of the body.
+    /// The key as earlier versions made it: parts that are there, joined with dots, else the digest
+    /// of the body.
     pub(crate) fn key_before(&self, inputs: &Inputs<'_>, exact: &BodyDigest) -> Result<String, Rejection> {
         let found = match &self.before {
             Some(selector) => selector.resolve(inputs)?,

@@ -1,10 +1,12 @@
-//! Requests that carry several events: where the list is, and what each item's key and type are. A request is split once it is verified; one
-//! that can't be stays one event, so that nothing is lost.
+//! Requests that carry several events: where the list is, and what each item's key and type are. A
+//! request is split once it is verified; one that can't be stays one event, so that nothing is
+//! lost.
 
 use crate::{
     compiler::Compiler,
     locate::{
-        json::{Pointers, elements},
+        json::Pointers,
+        scan::elements,
         selector::{Part, Place, Selector},
     },
     plan::identity::{Identity, IdentityParts},
@@ -50,14 +52,19 @@ impl Compiler {
         };
         let mut identity = self.identity(spec, &parts, &mut inside);
         identity.ignored = self.ignored(&SchemeSpec { ignore: in_items(&spec.ignore, &items.from), ..spec.clone() });
-        let in_item =
-            |parts: &Vec<_>| parts.iter().any(|part: &Part| matches!(part.place, Place::Body(_) | Place::Member(_) | Place::Whole));
-        let named = identity.key.as_ref().is_none_or(|key| key.selectors().iter().any(|part| part.alternatives.iter().all(in_item)));
-        self.demand(named || items.optional, &key_at, "with items it must name a place in the item (body:…): all items would have one key");
+        let message = "with items it must name a place in the item (body:…): all items would have one key";
+        self.demand(is_in_item(&identity) || items.optional, &key_at, message);
         let count_max = items.count_max.unwrap_or(COUNT_MAX);
         self.demand((1..=COUNT_MAX_MAX).contains(&count_max), &at("count_max"), &format!("must be 1 to {COUNT_MAX_MAX}"));
         (!items.optional).then_some(Items { list: list?, identity, event_type, inside, count_max })
     }
+}
+
+/// Whether the key, where there is one, has a part that is an item's own.
+fn is_in_item(identity: &Identity) -> bool {
+    let inside = |part: &Part| matches!(part.place, Place::Body(_) | Place::Member(_) | Place::Whole);
+    let own = |selector: &Selector| selector.alternatives.iter().all(|parts| parts.iter().any(inside));
+    identity.key.as_ref().is_none_or(|key| key.selectors().iter().any(own))
 }
 
 struct List {
@@ -95,7 +102,8 @@ impl Items {
         Part { written: format!("{path}[].{}", part.written), ..part.clone() }
     }
 
-    /// The texts of the items in this document; none where there is no list, an empty one, or one that is too long.
+    /// The texts of the items in this document; none where there is no list, an empty one, or one
+    /// that is too long.
     pub(crate) fn of<'d>(&self, document: &'d [u8]) -> Vec<&'d str> {
         let found = match &self.list {
             None => std::str::from_utf8(document).ok().and_then(|text| elements(text, self.count_max)),

@@ -11,4 +11,5 @@ pub(crate) mod identity;
 mod ignored;
 pub(crate) mod items;
 pub(crate) mod overrides;
+mod signing;
 pub(crate) mod time;

@@ -76,7 +76,8 @@ fn split_at(split: &SplitAt, spec: &SchemeSpec) -> Result<Option<ItemsSpec>, &'s
     Ok(Some(ItemsSpec::Table(ItemsTable { optional: false, ..items })))
 }
 
-/// `header` and `prefix` are short for the two keys of `signature` that the generic schemes are mostly told.
+/// `header` and `prefix` are short for the two keys of `signature` that the generic schemes are
+/// mostly told.
 fn without_shorthand(mut fields: Map<String, Value>) -> Map<String, Value> {
     let mut signature = Map::new();
     if let Some(header) = fields.remove("header") {

@@ -4,4 +4,7 @@
 pub(crate) mod draft;
 mod put;
 pub(crate) mod sample;
+pub(crate) mod secret;
+pub(crate) mod sender;
 pub mod standard;
+mod token;

@@ -1,4 +1,5 @@
-//! Puts a value where a selector would find it: what a sender does. Used to sign and to make samples, never to verify.
+//! Puts a value where a selector would find it: what a sender does. Used to sign and to make
+//! samples, never to verify.
 
 use serde_json::{Map, Value};
 
@@ -65,8 +66,8 @@ impl Outgoing {
         true
     }
 
-    /// Puts a value into the headers that the selector's first alternative in headers names. Where parts are joined, its dotted pieces go
-    /// to them in turn.
+    /// Puts a value into the headers that the selector's first alternative in headers names. Where
+    /// parts are joined, its dotted pieces go to them in turn.
     pub(super) fn put_in_headers(&mut self, selector: &Selector, value: &str) {
         let in_header = |part: &Part| matches!(part.place, Place::Header(_)) && part.only.is_none();
         let Some(parts) = selector.alternatives.iter().find(|parts| parts.iter().any(in_header)) else { return };
@@ -82,7 +83,8 @@ fn is_json(body: &[u8]) -> bool {
     matches!(body.first(), Some(b'{' | b'['))
 }
 
-/// The parts of a join, each with its piece of a joined value. Where there are too few pieces the rest is "1", or is left out.
+/// The parts of a join, each with its piece of a joined value. Where there are too few pieces the
+/// rest is "1", or is left out.
 pub(super) fn pieces<'a>(parts: &'a [Part], value: &'a str) -> Vec<(&'a Part, &'a str)> {
     let mut pieces = value.splitn(parts.len(), '.');
     let piece_of = |part: &'a Part| match pieces.next() {
@@ -99,7 +101,8 @@ fn appended(form: &[u8], name: &str, value: &str) -> Vec<u8> {
     [form, separator, pair.as_bytes()].concat()
 }
 
-/// Puts a value into a document unless there is one; `[]` is each element, and one where there is none. Whether anything changed.
+/// Puts a value into a document unless there is one; `[]` is each element, and one where there is
+/// none. Whether anything changed.
 pub(super) fn put_json(document: &mut Value, path: &str, value: &str) -> bool {
     let path = match path.strip_prefix('/') {
         Some(pointer) => pointer.replace("/0", "/[0]").replace('/', "."),

@@ -1,4 +1,5 @@
-//! The least body that has an id and a type where a scheme looks for them: for senders' tools and tests. Nothing is signed here.
+//! The least body that has an id and a type where a scheme looks for them: for senders' tools and
+//! tests. Nothing is signed here.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,11 @@ use crate::{
     sign::put::{Outgoing, pieces},
 };
 
-/// A body of an event of this type and id.
+/// A body of an event of this type and id; a scheme that takes forms gets one.
+///
+/// # Errors
+///
+/// A scheme that can't be run.
 pub fn sample_body(scheme: &Scheme, event_type: &str, id: &str) -> Result<Vec<u8>, SchemeError> {
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     let form = scheme.spec.content_type.as_deref().is_some_and(|kind| kind.contains("form"));
@@ -30,7 +35,8 @@ pub fn sample_body(scheme: &Scheme, event_type: &str, id: &str) -> Result<Vec<u8
     if outgoing.body.is_empty() {
         outgoing.body = if form { format!("id={id}") } else { json!({ "id": id }).to_string() }.into_bytes();
     }
-    // A name that is looked for by its place has to come last, which an object of ours does not promise.
+    // A name that is looked for by its place has to come last, which an object of ours does not
+    // promise.
     for name in last {
         let member = Value::Object(Map::from_iter([(name.to_owned(), json!({}))])).to_string();
         outgoing.body.pop();

@@ -1,4 +1,5 @@
-//! Standard Webhooks, symmetric (`v1`): what the relay signs each attempt with. Specification: standard-webhooks, "Signature scheme".
+//! Standard Webhooks, symmetric (`v1`): what the relay signs each attempt with. Specification:
+//! github.com/standard-webhooks/standard-webhooks, spec/standard-webhooks.md, "Signature scheme".
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,7 +16,11 @@ use crate::{
 pub struct Signer(Hmac<Sha256>);
 
 impl Signer {
-    /// `secret` is `whsec_` and base64. The error's key is `signing_secret`.
+    /// `secret` is `whsec_` and base64.
+    ///
+    /// # Errors
+    ///
+    /// A secret that is none; its key is `signing_secret`.
     pub fn new(secret: &SecretString) -> Result<Self, SchemeError> {
         let wrong = |message: &str| SchemeError::new("signing_secret", message);
         let key = key_bytes(&[Step::Strip("whsec_".into()), Step::Base64], secret.expose_secret())
@@ -26,7 +31,7 @@ impl Signer {
         Hmac::new_from_slice(&key).map(Self).map_err(|_| wrong("has a length that HMAC does not take"))
     }
 
-    /// `v1,` and the base64 of the HMAC of `id.time.body`.
+    /// `v1,` and the base64 of the HMAC-SHA256 of `id.time.body`, the time in unix seconds.
     pub fn sign(&self, id: &str, unix_seconds: i64, body: &[u8]) -> String {
         let mut mac = self.0.clone();
         mac.update(id.as_bytes());
@@ -40,6 +45,10 @@ impl Signer {
 }
 
 /// One signature with a secret that is not kept; see [`Signer`].
+///
+/// # Errors
+///
+/// As those of [`Signer::new`].
 pub fn sign(secret: &SecretString, id: &str, unix_seconds: i64, body: &[u8]) -> Result<String, SchemeError> {
     Ok(Signer::new(secret)?.sign(id, unix_seconds, body))
 }

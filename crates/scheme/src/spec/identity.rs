@@ -35,16 +35,18 @@ pub struct IdentitySpec {
 
 impl IdentitySpec {
     /// Whether it is established that two requests with one key are one event.
-    pub fn is_established(&self) -> bool {
+    pub(crate) fn is_established(&self) -> bool {
         matches!(self.names, Some(Named::Delivery | Named::Event)) && self.stays == Some(Stability::Stated)
     }
 }
 
+/// What an event key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Named {
     /// One event on its way to one endpoint, however often it is tried.
     Delivery,
+    /// One event, to whichever endpoint.
     Event,
     /// What somebody did: several events may come of it. No key alone.
     Action,
@@ -52,6 +54,7 @@ pub enum Named {
     Object,
 }
 
+/// How it is known that a key stays the same when an event is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stability {

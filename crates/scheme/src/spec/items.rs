@@ -14,16 +14,20 @@ use crate::spec::{identity::Dedup, one_or_many::OneOrMany};
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ItemsSpec {
+    /// A place alone: `body:` or `body:PATH`.
     From(String),
+    /// A place, and what tells the events apart.
     Table(ItemsTable),
 }
 
+/// Where the events of one request are, and what tells them apart.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ItemsTable {
     /// `body:` or `body:PATH`, of a list.
     pub from: String,
-    /// Selector of an item's event key, where `body:` is the item, or several that are joined; default: the scheme's `key`.
+    /// Selector of an item's event key, where `body:` is the item, or several that are joined;
+    /// default: the scheme's `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<OneOrMany<String>>,
     /// What makes two items the same event; default: `key` where there is one, else `none`.
@@ -41,6 +45,7 @@ pub struct ItemsTable {
 }
 
 impl ItemsSpec {
+    /// As a table, also where it is a place alone.
     pub fn table(&self) -> ItemsTable {
         match self {
             Self::From(from) => ItemsTable { from: from.clone(), ..ItemsTable::default() },

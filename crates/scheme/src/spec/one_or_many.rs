@@ -12,11 +12,14 @@ use serde::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
+    /// A value alone.
     One(T),
+    /// Several, which may be one or none.
     Many(Vec<T>),
 }
 
 impl<T> OneOrMany<T> {
+    /// All of them, in the order in which they are written.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),

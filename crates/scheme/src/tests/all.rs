@@ -63,7 +63,8 @@ fn each(check: impl Fn(&Case<'_>, &str)) {
 fn each_scheme_is_here_or_has_tests_of_its_own() {
     let catalog = catalog();
     let fetched: Vec<&str> = catalog.iter().filter(|scheme| scheme.spec.keys.is_some()).map(|scheme| scheme.name.as_str()).collect();
-    // In `keys`: genuine, altered, another secret's and key's, stale. Write them for a new one, then name it.
+    // In `keys`: genuine, altered, another secret's and key's, stale. Write them for a new one,
+    // then name it.
     assert_eq!(fetched, ["aws-sns", "constant-contact", "fal-ai", "gemini-jwks", "google-pubsub", "paypal", "plaid"]);
 }
 
@@ -184,7 +185,8 @@ fn times_that_are_missing_or_no_times_are_refused() {
         let Some(time) = &case.scheme.spec.time else { return };
         let Some(header) = time.from.strip_prefix("header:").map(|header| header.split('|').next().unwrap()) else { return };
         let sent = case.sent(NOW);
-        // Without its optional time the request is one of another content, and this one is not signed so.
+        // Without its optional time the request is one of another content, and this one is not
+        // signed so.
         let missing = if time.optional { "no_match" } else { "timestamp_missing" };
         assert_eq!(sent.clone().without(header).reason(&case.rotating), missing, "{name}");
         for wrong in ["soon", "-1", "1e9", "2027-01-15 08:00", "99999999999999999999"] {

@@ -1,4 +1,5 @@
-//! Tokens, canonical requests, public keys and signatures in the body: what is accepted, and the attacks that must not be.
+//! Tokens, canonical requests, public keys and signatures in the body: what is accepted, and the
+//! attacks that must not be.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64, engine::general_purpose::URL_SAFE_NO_PAD as BASE64_URL};
 use hmac::{Hmac, KeyInit as _, Mac as _};

@@ -60,7 +60,8 @@ fn a_computed_answer_shows_that_the_secret_is_known() {
     let expected = { format!("sha256={}", base64::engine::general_purpose::STANDARD.encode(hmac("consumer secret", "challenge string"))) };
     assert_eq!(json_answer(&Sent::get(&format!("{URL}?crc_token=challenge+string")), &x), json!({ "response_token": expected }));
 
-    // The digest is given to whoever asks, and made with the key that signs events: of what may be an event, none is made …
+    // The digest is given to whoever asks, and made with the key that signs events: of what may be
+    // an event, none is made …
     for text in ["%7B%22for_user_id%22:1%7D", "%5B%5D", "%22text%22", "a%26b=c", "two%0Alines", "%C3%BC", &"x".repeat(257)] {
         assert_eq!(Sent::get(&format!("{URL}?crc_token={text}")).reason(&x), "missing_signature", "{text}");
     }

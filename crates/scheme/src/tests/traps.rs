@@ -1,4 +1,5 @@
-//! The traps of single providers, each on its own: what is nearly right, and what looks wrong and is right.
+//! The traps of single providers, each on its own: what is nearly right, and what looks wrong and
+//! is right.
 
 use std::io::Write as _;
 

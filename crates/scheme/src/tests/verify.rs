@@ -1,4 +1,5 @@
-//! Verification as providers and attackers see it: published vectors, what each scheme signs, and what is nearly that.
+//! Verification as providers and attackers see it: published vectors, what each scheme signs, and
+//! what is nearly that.
 
 use bytes::Bytes;
 use rand::{SeedableRng as _, rngs::StdRng};

@@ -1,5 +1,5 @@
-//! Why a request was refused: the checks in the order in which they are made, each with what it found. Nothing here says what a right
-//! signature would have been.
+//! Why a request was refused: the checks in the order in which they are made, each with what it
+//! found. Nothing here says what a right signature would have been.
 
 use crate::{
     keys::key::width,
@@ -21,6 +21,7 @@ pub struct Finding {
     pub check: &'static str,
     /// None where an earlier check failed, or where there is nothing to check.
     pub passed: Option<bool>,
+    /// What was found there, as a sentence; empty where nothing was looked at.
     pub found: String,
 }
 
@@ -38,7 +39,8 @@ fn failed_check(reason: Reason) -> usize {
 }
 
 impl Verifier {
-    /// Walks through the checks of this request at this time (unix milliseconds).
+    /// The checks of this request at this time (unix milliseconds), in the order in which they are
+    /// made: always the same five.
     pub fn explain(&self, request: &Request<'_>, now_unix_ms: i64) -> Vec<Finding> {
         let rejection = self.verify(request, now_unix_ms).err();
         let failed = rejection.as_ref().map_or(CHECKS.len(), |rejection| failed_check(rejection.reason));
@@ -110,7 +112,8 @@ impl Verifier {
         })
     }
 
-    /// When the request says that it was signed (unix milliseconds); None where the scheme has no time, or it can't be read.
+    /// When the request says that it was signed (unix milliseconds); None where the scheme has no
+    /// time, or it can't be read.
     pub fn signed_at(&self, request: &Request<'_>) -> Option<i64> {
         self.with_signatures(request, |plan, inputs, texts| {
             let time = plan.time.as_ref()?;

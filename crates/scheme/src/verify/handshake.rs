@@ -6,8 +6,9 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::{
     locate::{
-        selector::Inputs,
-        template::{Template, Values},
+        piece::Values,
+        selector::{Inputs, Selector},
+        template::Template,
     },
     name::name,
     plan::challenge::Challenge,
@@ -43,7 +44,8 @@ impl Verifier {
         Ok(None)
     }
 
-    /// The handshake that this request is, with its answer. `secret` is the place of the secret that answers.
+    /// The handshake that this request is, with its answer. `secret` is the place of the secret
+    /// that answers.
     fn handshake(&self, challenge: &Challenge, request: &Request<'_>, secret: usize) -> Result<Option<Handshake>, Rejection> {
         let Some(found) = challenge.meets(request)? else { return Ok(None) };
         let inputs = Inputs { request, found: found.as_ref(), signature: None };
@@ -53,16 +55,13 @@ impl Verifier {
                 return Err(Rejection::new(Reason::NoMatch, "a handshake whose token is not the source's verify_token"));
             }
         }
-        let mut learnt = None;
-        if let Some(selector) = &challenge.keep {
-            let Some((_, value)) = selector.resolve(&inputs)? else { return Ok(None) };
-            // A secret is learnt once; later, only who knows it is answered.
-            if !self.is_open() && !is_one_of(&value, &self.held) {
-                return Err(Rejection::new(Reason::NoMatch, "a handshake with another secret than the one that the source has"));
-            }
-            let Some(text) = name(&value) else { return Ok(None) };
-            learnt = self.is_open().then(|| SecretString::from(text));
-        }
+        let learnt = match &challenge.keep {
+            Some(selector) => match self.learnt(selector, &inputs)? {
+                Some(learnt) => learnt,
+                None => return Ok(None),
+            },
+            None => None,
+        };
         let mac = match &challenge.mac {
             Some(template) => match self.mac(challenge, template, &inputs, secret) {
                 Some(mac) => Some(mac),
@@ -70,23 +69,32 @@ impl Verifier {
             },
             None => None,
         };
-        let visit = match (&challenge.visit, &self.plan.keys) {
-            (Some(selector), Some(keys)) => {
-                let url = selector.resolve(&inputs)?.and_then(|(_, value)| keys.on_host(&value));
-                Some(
-                    url.ok_or_else(|| Rejection::new(Reason::NoMatch, "a handshake that asks for a URL that is none of the provider's"))?
-                        .into(),
-                )
-            }
-            _ => None,
-        };
-        Ok(challenge.answer(&inputs, mac.as_deref(), self.key_names.get(secret).and_then(Option::as_deref)).map(|answer| Handshake {
-            answer,
-            learnt,
-            visit,
-        }))
+        let visit = self.visited(challenge, &inputs)?;
+        let key_name = self.key_names.get(secret).and_then(Option::as_deref);
+        let answer = challenge.answer(&inputs, mac.as_deref(), key_name);
+        Ok(answer.map(|answer| Handshake { answer, learnt, visit }))
     }
 
+    /// The secret that comes in a handshake, where the source has none yet. None for a handshake
+    /// that brings none.
+    fn learnt(&self, selector: &Selector, inputs: &Inputs<'_>) -> Result<Option<Option<SecretString>>, Rejection> {
+        let Some((_, value)) = selector.resolve(inputs)? else { return Ok(None) };
+        // A secret is learnt once; later, only who knows it is answered.
+        if !self.is_open() && !is_one_of(&value, &self.held) {
+            return Err(Rejection::new(Reason::NoMatch, "a handshake with another secret than the one that the source has"));
+        }
+        Ok(name(&value).map(|text| self.is_open().then(|| SecretString::from(text))))
+    }
+
+    /// The URL that is called before the handshake is answered.
+    fn visited(&self, challenge: &Challenge, inputs: &Inputs<'_>) -> Result<Option<String>, Rejection> {
+        let (Some(selector), Some(keys)) = (&challenge.visit, &self.plan.keys) else { return Ok(None) };
+        let url = selector.resolve(inputs)?.and_then(|(_, value)| keys.on_host(&value));
+        let strange = || Rejection::new(Reason::NoMatch, "a handshake that asks for a URL that is none of the provider's");
+        Ok(Some(url.ok_or_else(strange)?.into()))
+    }
+
+    /// The digest that goes into the answer; none where it is not given away.
     fn mac(&self, challenge: &Challenge, template: &Template, inputs: &Inputs<'_>, secret: usize) -> Option<String> {
         let (_, keys) = self.keys.first()?;
         let content = template.resolve(&Values::none(inputs)).ok()?;

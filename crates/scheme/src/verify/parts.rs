@@ -1,13 +1,13 @@
 //! The parts of a verification by themselves, for micro-benchmarks: what of its time goes where.
 
 use crate::{
-    locate::{selector::Inputs, template::Values},
+    locate::{piece::Values, selector::Inputs},
     plan::identity::Compared,
     request::Request,
     verify::verifier::Verifier,
 };
 
-/// The event's key and type, found in one pass over the body.
+/// The event's key and type, found in one pass over the body; None where it has no key.
 pub fn key_and_type(verifier: &Verifier, request: &Request<'_>) -> Option<(String, Option<String>)> {
     let plan = verifier.plan();
     let document = plan.document(request, None);
@@ -17,7 +17,8 @@ pub fn key_and_type(verifier: &Verifier, request: &Request<'_>) -> Option<(Strin
     Some((read.told.key?, read.event_type))
 }
 
-/// How many pieces the signed content has, made from the scheme's template.
+/// How many pieces the signed content has, made from the scheme's template; None where it can't be
+/// made.
 pub fn content_pieces(verifier: &Verifier, request: &Request<'_>, timestamp: &str) -> Option<usize> {
     let inputs = Inputs { request, found: None, signature: None };
     let values = Values { timestamp: Some(timestamp), ..Values::none(&inputs) };

@@ -18,6 +18,11 @@ use crate::{
 
 impl Verifier {
     /// Verifies one request at this time (unix milliseconds).
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused. Where [`Rejection::needs`] says which key is lacking, the request may be
+    /// right: bring that key to [`known_keys`](Self::known_keys) and verify once more.
     pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
         match self.verify_unless(request, now_unix_ms, || None::<Infallible>)? {
             Verified::New(verified) => Ok(verified),
@@ -25,7 +30,12 @@ impl Verifier {
         }
     }
 
-    /// The same, but of a right request whose key is of the body alone nothing more is read where that very body is `known` already.
+    /// Like [`verify`](Self::verify), but stops once the signature is right where the event key is
+    /// of the body alone and `known` has this body.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`verify`](Self::verify).
     pub fn verify_unless<K>(
         &self,
         request: &Request<'_>,

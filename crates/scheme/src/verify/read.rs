@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Verifier {
-    /// Whether there may be events that an earlier version recorded.
+    /// Whether keys of earlier versions are told as well: see [`looking_back`](Self::looking_back).
     pub fn looks_back(&self) -> bool {
         self.looks_back
     }
@@ -83,8 +83,9 @@ impl Verifier {
         Ok(Read { digests, told, key_before, key_is_of_body: false, event_type, type_dropped, handshake: None, items: Vec::new() })
     }
 
-    /// What a request that is kept would be told by now, compared without what is ignored: its headers are a JSON array of [name, value] pairs.
-    /// None where it can't be read any more; its URL is not kept.
+    /// What a request that is kept would be told by now, compared without what is ignored: its
+    /// headers are a JSON array of [name, value] pairs. None where it can't be read any more; its
+    /// URL is not kept.
     pub fn told_of_stored(&self, headers: &str, body: Bytes, is_item: bool) -> Option<VerifiedRequest> {
         let kept: Vec<(String, String)> = serde_json::from_str(headers).ok()?;
         let bytes = |value: &str| value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect::<Vec<u8>>();
@@ -105,7 +106,8 @@ impl Verifier {
         self.plan().items.is_some()
     }
 
-    /// The events in a request whose signature is right. `document` is the JSON text that is looked into.
+    /// The events in a request whose signature is right. `document` is the JSON text that is looked
+    /// into.
     pub(super) fn items(
         &self,
         document: &[u8],

@@ -12,9 +12,10 @@ use crate::{
         canonical::{escaped, other_ports},
         document::find,
         jws::Token,
+        piece::Values,
         selector::Inputs,
         signature_text::{Candidates, TooMany},
-        template::{Chunk, Values},
+        template::Chunk,
     },
     name::name,
     plan::{compiled::Plan, time::timestamp},
@@ -28,7 +29,8 @@ use crate::{
 const GROUPS_MAX: usize = 8;
 
 impl Verifier {
-    /// Who verifies this request: the other form, where it has that one's signature and not this one's.
+    /// Who verifies this request: the other form, where it has that one's signature and not this
+    /// one's.
     pub(super) fn for_request(&self, request: &Request<'_>) -> &Self {
         let Some(also) = &self.also else { return self };
         if self.has_signature(request) || !also.has_signature(request) { self } else { also }
@@ -40,8 +42,8 @@ impl Verifier {
         self.plan.signatures(&Inputs { request, found: found.as_ref(), signature: None }).is_ok()
     }
 
-    /// Checks the signature, and where senders of a scheme differ, with the body and the URL in their other forms; gives the place of the
-    /// secret that made it.
+    /// Checks the signature, and where senders of a scheme differ, with the body and the URL in
+    /// their other forms; gives the place of the secret that made it.
     pub(super) fn check_signature(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<usize, Rejection> {
         let checked = self.check_at_url(request, now_unix_ms);
         if !matches!(checked, Err(Rejection { reason: Reason::NoMatch, .. })) {
@@ -84,7 +86,7 @@ impl Verifier {
         let plan = &*self.plan;
         let inputs = Inputs { signature: Some((&plan.grammar, text_of(texts.first())?)), ..inputs };
         let token = if plan.grammar.jws { Some(self.token(&inputs, now_unix_ms)?) } else { None };
-        let mut candidates = match &token {
+        let candidates = match &token {
             Some(token) => Candidates::one(token.signature.clone()),
             None => self.candidates(texts, plan.algorithms[0])?,
         };
@@ -107,25 +109,40 @@ impl Verifier {
             plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
             return Ok(0);
         }
+        let matched = self.matched(token.as_ref(), texts, candidates, &signed, &values)?;
+        let secret = matched.ok_or_else(|| no_match(plan, &inputs))?;
+        plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
+        Ok(secret)
+    }
+
+    /// The place of the secret that makes one of the signatures. `candidates` are those of the
+    /// scheme's first algorithm, or what signs the token.
+    fn matched(
+        &self,
+        token: Option<&Token<'_>>,
+        texts: &[Cow<'_, [u8]>],
+        mut candidates: Candidates,
+        signed: &[Chunk<'_>],
+        values: &Values<'_>,
+    ) -> Result<Option<usize>, Rejection> {
+        let is_escaped = values.url_decode.is_some() && values.inputs.request.url.is_some_and(|url| url.contains('%'));
         let mut matched = None;
         for (index, (algorithm, keys)) in self.keys.iter().enumerate() {
-            if token.as_ref().is_some_and(|token| token.algorithm != *algorithm) {
+            if token.is_some_and(|token| token.algorithm != *algorithm) {
                 continue;
             }
             if index > 0 && token.is_none() {
                 candidates = self.candidates(texts, *algorithm)?;
             }
-            let found = if plan.all { all_match(keys, &candidates) } else { any_match(keys, &signed, &candidates) };
+            let found = if self.plan.all { all_match(keys, &candidates) } else { any_match(keys, signed, &candidates) };
             matched = matched.or(found);
             // Not every sender of such a scheme undoes the escapes, and both are the same URL.
-            if matched.is_none() && url_decode.is_some() && inputs.request.url.is_some_and(|url| url.contains('%')) {
-                let as_sent = event_content(plan, &Values { url_decode: None, ..values })?;
+            if matched.is_none() && is_escaped {
+                let as_sent = event_content(&self.plan, &Values { url_decode: None, ..*values })?;
                 matched = any_match(keys, &as_sent, &candidates);
             }
         }
-        let secret = matched.ok_or_else(|| no_match(plan, &inputs))?;
-        plan.binds.iter().try_for_each(|bind| bind.holds(&inputs))?;
-        Ok(secret)
+        Ok(matched)
     }
 
     /// Checks with the provider's own keys.

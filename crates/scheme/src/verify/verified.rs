@@ -1,4 +1,5 @@
-//! Proof that a request was verified: only `Verifier::verify` makes one, and the store takes nothing else.
+//! Proof that a request was verified: only `Verifier::verify` makes one, and the store takes
+//! nothing else.
 
 use bytes::Bytes;
 use secrecy::SecretString;
@@ -9,6 +10,10 @@ use crate::{
     spec::Dedup,
 };
 
+/// A request whose signature is right, and what was read of it. Only [`Verifier::verify`] makes
+/// one.
+///
+/// [`Verifier::verify`]: crate::Verifier::verify
 #[derive(Clone, Debug)]
 pub struct VerifiedRequest {
     body: Bytes,
@@ -31,7 +36,9 @@ pub struct VerifiedRequest {
 /// What verifying came to, where a body may be known already.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once, never kept")]
 pub enum Verified<K> {
+    /// The request was read.
     New(VerifiedRequest),
+    /// The request is right, and its body is this one that was known.
     Known(K),
 }
 
@@ -55,19 +62,20 @@ impl VerifiedRequest {
         &self.digest
     }
 
-    /// What repeats are compared by: the digest, with what else tells two events apart. Of a request that was read anew, without the places that
-    /// the scheme ignores.
+    /// What repeats are compared by: the digest, with what else tells two events apart. Of a
+    /// request that was read anew, without the places that the scheme ignores.
     pub fn compared(&self) -> &BodyDigest {
         &self.compared
     }
 
-    /// What the request says of itself, never empty; where it is longer than 255 bytes or has control characters, the hex SHA-256 of itself.
-    /// None where it says nothing.
+    /// What the request says of itself, never empty; where it is longer than 255 bytes or has
+    /// control characters, the hex SHA-256 of itself. None where it says nothing.
     pub fn event_key(&self) -> Option<&str> {
         self.event_key.as_deref()
     }
 
-    /// The event key as earlier versions made it, where that was another and the verifier looks back.
+    /// The event key as earlier versions made it, where that was another and the verifier looks
+    /// back.
     pub fn key_before(&self) -> Option<&str> {
         self.key_before.as_deref()
     }
@@ -82,11 +90,14 @@ impl VerifiedRequest {
         self.dedup
     }
 
+    /// What happened, as the provider calls it: a text of at most 255 bytes without control
+    /// characters. None where the request does not say.
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
 
-    /// Why the type that the request says is left out, where it is: it is no text of at most 255 bytes without control characters.
+    /// Why the type that the request says is left out, where it is: it is no text of at most 255
+    /// bytes without control characters.
     pub fn type_dropped(&self) -> Option<&'static str> {
         self.type_dropped
     }
@@ -96,7 +107,8 @@ impl VerifiedRequest {
         self.key_is_signed
     }
 
-    /// Whether the same body under another key is looked at: the signature covers the body, and neither the key nor a time.
+    /// Whether the same body under another key is looked at: the signature covers the body, and
+    /// neither the key nor a time.
     pub fn is_guarded(&self) -> bool {
         self.is_guarded
     }
@@ -111,22 +123,26 @@ impl VerifiedRequest {
         self.handshake.as_ref().map(|handshake| &handshake.answer)
     }
 
-    /// The secret of the source, where this handshake brought one to a source without: to be kept before it is answered.
+    /// The secret of the source, where this handshake brought one to a source without: to be kept
+    /// before it is answered.
     pub fn learnt_secret(&self) -> Option<&SecretString> {
         self.handshake.as_ref()?.learnt.as_ref()
     }
 
-    /// What is to be called (GET) before this handshake is answered; it is on one of the provider's hosts.
+    /// What is to be called (GET) before this handshake is answered; it is on one of the provider's
+    /// hosts.
     pub fn visit(&self) -> Option<&str> {
         self.handshake.as_ref()?.visit.as_deref()
     }
 
-    /// The events that the request was split into; none where it is one event itself. They were verified with it.
+    /// The events that the request was split into; none where it is one event itself. They were
+    /// verified with it.
     pub fn items(&self) -> &[VerifiedRequest] {
         &self.items
     }
 
-    /// What an item is, where it is not of the request's own content type: JSON out of a form or a token.
+    /// What an item is, where it is not of the request's own content type: JSON out of a form or a
+    /// token.
     pub fn content_type(&self) -> Option<&'static str> {
         self.content_type
     }

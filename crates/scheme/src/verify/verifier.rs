@@ -10,7 +10,7 @@ use crate::{
     error::SchemeError,
     keys::{
         key::{Key, key_name},
-        published::KnownKeys,
+        key_set::KnownKeys,
         secrets::{Making, keys_of, written_in},
     },
     locate::selector::{Place, Selector},
@@ -28,14 +28,16 @@ pub struct Verifier {
     pub(super) plan: Arc<Plan>,
     /// By algorithm, one for each secret.
     pub(super) keys: Vec<(Algorithm, Vec<Key>)>,
-    /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no handshake of the scheme asks.
+    /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no
+    /// handshake of the scheme asks.
     pub(super) tokens: Vec<[u8; 32]>,
     pub(super) held: Vec<[u8; 32]>,
     /// What the secrets have before the part that is the key.
     pub(super) key_names: Vec<Option<String>>,
     /// The secret is taken from a handshake.
     pub(super) learns: bool,
-    /// For a scheme whose keys are fetched: those that are known, and the secrets as they are written.
+    /// For a scheme whose keys are fetched: those that are known, and the secrets as they are
+    /// written.
     pub(super) known: Arc<KnownKeys>,
     pub(super) secrets: Vec<SecretString>,
     /// Keys are read as earlier versions made them, too.
@@ -45,7 +47,13 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// `key` and scheme fields of the source override the scheme's own. Errors' keys are those of the source's table.
+    /// A verifier with these secrets, as they are written in the settings. What the source sets
+    /// itself overrides the scheme's own.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the source, and each secret that can't be used (`secrets[INDEX]`). Their
+    /// keys are those of the source's table.
     pub fn new(catalog: &Catalog, source: &SourceSpec, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
         let (verifier, mut errors) = Self::build(catalog, source, secrets)?;
         let can_learn = verifier.plan.learns_secret();
@@ -64,6 +72,10 @@ impl Verifier {
     }
 
     /// The same, leaving out secrets that can't be used: with none left nothing matches.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the source but for those in its secrets.
     pub fn with_usable(catalog: &Catalog, source: &SourceSpec, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
         Self::build(catalog, source, secrets).map(|(verifier, _)| verifier)
     }
@@ -94,7 +106,8 @@ impl Verifier {
         Ok((Self { scheme, plan, keys, tokens, held, key_names, learns, known, secrets, looks_back: false, also }, errors))
     }
 
-    /// The verifier of the scheme's other form, with the source's own fields but for those of the scheme.
+    /// The verifier of the scheme's other form, with the source's own fields but for those of the
+    /// scheme.
     fn also(
         catalog: &Catalog,
         source: &SourceSpec,
@@ -115,7 +128,8 @@ impl Verifier {
         index.and_then(|index| secrets.get(index)).is_some_and(|secret| made(&self.plan, std::slice::from_ref(secret)).1.is_empty())
     }
 
-    /// The same, telling the keys of earlier versions as well: for as long as there may be events that were recorded under them.
+    /// The same, telling the keys of earlier versions as well: for as long as there may be events
+    /// that were recorded under them.
     #[must_use]
     pub fn looking_back(mut self, looks_back: bool) -> Self {
         self.looks_back = looks_back;
@@ -150,7 +164,8 @@ impl Verifier {
         &self.scheme
     }
 
-    /// The headers that are themselves the secret (a shared token, one that a handshake brings), lower-case: not for logs, nor for handlers.
+    /// The headers that are themselves the secret (a shared token, one that a handshake brings),
+    /// lower-case: not for logs, nor for handlers.
     pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
         let token = self.plan.algorithms.contains(&Algorithm::Token);
         let brought = self.plan.challenges.iter().filter_map(|challenge| challenge.keep.as_ref()).flat_map(Selector::places);
@@ -177,7 +192,8 @@ impl Verifier {
         self.keys.iter().map(|(_, keys)| keys.len()).max().unwrap_or(0)
     }
 
-    /// Whether it is not established that the event key names an event: under it another body may be another event.
+    /// Whether it is not established that the event key names an event: under it another body may
+    /// be another event.
     pub fn key_is_doubtful(&self) -> bool {
         self.plan.key_is_doubtful
     }
@@ -188,7 +204,7 @@ impl Verifier {
     }
 
     /// Whether a secret can be learnt in a handshake, and none is there yet.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.learns && self.keys.iter().all(|(_, keys)| keys.is_empty())
     }
 }
