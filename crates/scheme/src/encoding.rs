@@ -23,6 +23,14 @@ pub(crate) const PASTED_URL: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING.with_decode_allow_trailing_bits(true));
 pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
 
+/// Appends a character as JSON escapes it: `\u` and four digits for each of its units of UTF-16
+/// (RFC 8259, section 7).
+pub fn push_escaped(text: &mut String, c: char) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        text.push_str(&format!("\\u{unit:04x}"));
+    }
+}
+
 /// A digest's text.
 pub(crate) fn encoded(digest: &[u8], encoding: Encoding) -> String {
     match encoding {

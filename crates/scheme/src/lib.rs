@@ -31,7 +31,7 @@ mod verify;
 
 pub use self::{
     digest::BodyDigest,
-    encoding::BASE64,
+    encoding::{BASE64, push_escaped},
     error::SchemeError,
     keys::key_set::{KeySet, KnownKeys},
     nearest::nearest,

@@ -6,7 +6,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::request::{Request, is_form, query_of};
+use crate::{
+    encoding::push_escaped,
+    request::{Request, is_form, query_of},
+};
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -130,11 +133,11 @@ pub(crate) fn url_decoded<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8
 pub(crate) fn escaped(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).ok()?;
     let mut escaped = String::with_capacity(text.len() + text.len() / 4);
-    for unit in text.encode_utf16() {
-        match u8::try_from(unit) {
-            Ok(b'/') if !escaped.ends_with('\\') => escaped.push_str("\\/"),
-            Ok(byte) if byte < 0x7f => escaped.push(char::from(byte)),
-            _ => escaped.push_str(&format!("\\u{unit:04x}")),
+    for c in text.chars() {
+        match c {
+            '/' if !escaped.ends_with('\\') => escaped.push_str("\\/"),
+            c if c < '\u{7f}' => escaped.push(c),
+            c => push_escaped(&mut escaped, c),
         }
     }
     (escaped != text).then(|| escaped.into())

@@ -14,6 +14,7 @@ use crate::{
         signature_text::Grammar,
         template::Template,
     },
+    period::Period,
     plan::{
         bind::Bind,
         challenge::Challenge,
@@ -176,11 +177,10 @@ impl Plan {
         let Parts { contents, time, binds, keys, document, id, key_id, event_type, .. } = parts;
         let Parts { mut identity, items, challenges, before, after, .. } = parts;
         let algorithms = spec.algorithm.as_slice().to_vec();
-        let in_type = event_type.as_ref().is_some_and(|selector| selector.places().any(Place::is_of_signature));
-        let reads_signature = grammar.jws || in_type || identity.reads_signature();
-        let numbered = signature.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries));
+        let reads_signature = grammar.jws || identity.reads_signature() || event_type.as_ref().is_some_and(is_of_signature);
         let key_is_of_body = document.is_none() && items.is_none() && identity.is_of_body();
-        let key_is_doubtful = !spec.identity.as_ref().is_none_or(IdentitySpec::is_established) || identity.is_of_list(&after);
+        let key_is_doubtful = !is_established(spec) || identity.is_of_list(&after);
+        let every = spec.signature.every || spec.signature.repeated || is_numbered(&signature);
         let coverage = Coverage::new(contents, id, grammar.jws, binds.iter().any(Bind::has_body));
         let signs_time = coverage.signs_time() || time.as_ref().is_some_and(|time| in_body(&time.from));
         identity.guarded = !algorithms.contains(&Algorithm::Token) && !grammar.jws && !signs_time;
@@ -189,7 +189,7 @@ impl Plan {
             steps,
             grammar,
             signature,
-            every: spec.signature.every || spec.signature.repeated || numbered,
+            every,
             repeated: spec.signature.repeated,
             all: spec.signature.all,
             groups: spec.signature.groups.clone(),
@@ -199,7 +199,7 @@ impl Plan {
             body_escapes: spec.body_escapes,
             document,
             binds,
-            leeway_ms: spec.signature.leeway.map_or(0, |leeway| i64::try_from(leeway.as_millis()).unwrap_or(i64::MAX)),
+            leeway_ms: spec.signature.leeway.map_or(0, millis),
             time,
             keys,
             key_id,
@@ -239,6 +239,26 @@ impl Plan {
         }
         Ok(texts)
     }
+}
+
+/// Whether a part of it is the signature's own text.
+fn is_of_signature(selector: &Selector) -> bool {
+    selector.places().any(Place::is_of_signature)
+}
+
+/// Whether it names several places at once, each of which counts.
+fn is_numbered(selector: &Selector) -> bool {
+    selector.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries))
+}
+
+/// Whether the key is known to name an event; so is one of which the scheme says nothing, as its
+/// author chose it.
+fn is_established(spec: &SchemeSpec) -> bool {
+    spec.identity.as_ref().is_none_or(IdentitySpec::is_established)
+}
+
+fn millis(period: Period) -> i64 {
+    i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether it is the body that says it, which the signature covers.
