@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::provider::push_escaped;
+
 /// One guess at the original body.
 pub struct Rewriting {
     pub what: &'static str,
@@ -109,8 +111,7 @@ fn escaped(text: &str) -> String {
         if c.is_ascii() {
             out.push(c);
         } else {
-            let mut units = [0; 2];
-            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+            push_escaped(&mut out, c);
         }
     }
     out
