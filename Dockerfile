@@ -4,7 +4,7 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked && cp target/release/hookonce /usr/local/bin/hookonce
+    cargo build --release --locked --bin hookonce && cp target/release/hookonce /usr/local/bin/hookonce
 
 FROM debian:bookworm-slim
 RUN apt-get update \
