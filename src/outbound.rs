@@ -14,7 +14,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Uri};
 use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -25,6 +24,7 @@ use rustls::{ClientConfig, pki_types::CertificateDer};
 use rustls_platform_verifier::Verifier;
 
 use connect::{Guarded, Machine, Network};
+pub use connect::{Proxy, chain};
 use guard::{Blocked, Guard, NamedBy, Rules};
 
 pub type Client<B> = legacy::Client<HttpsConnector<Guarded>, B>;
@@ -46,14 +46,6 @@ pub struct Limits {
 pub struct Egress {
     pub rules: Rules,
     pub proxy: Option<Proxy>,
-}
-
-/// An HTTP proxy that opens tunnels (CONNECT; RFC 9110, 9.3.6).
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    pub uri: Uri,
-    /// Its `Proxy-Authorization`.
-    pub authorization: Option<HeaderValue>,
 }
 
 /// `authorities`: trusted beside those of this machine.
@@ -111,17 +103,6 @@ fn with_authorities(authorities: Vec<CertificateDer<'static>>) -> Result<ClientC
     let verifier = Arc::new(Verifier::new_with_extra_roots(authorities, provider)?);
     // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-}
-
-/// An error with all that it came from.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 /// What the guard said, where it is why there is no connection.

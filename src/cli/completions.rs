@@ -1,12 +1,10 @@
 //! `completions`.
 
-use clap::CommandFactory as _;
+use super::{exit::Exit, output};
 
-use super::{Cli, Exit, output};
-
-pub fn run(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+pub fn run(shell: clap_complete::Shell, command: &mut clap::Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "hookonce", &mut script);
+    clap_complete::generate(shell, command, "hookonce", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }

@@ -1,17 +1,14 @@
 //! `man`: one page, every command in it.
 
-use clap::CommandFactory as _;
+use super::{exit::Exit, output};
 
-use super::{Cli, Exit, output};
-
-pub fn run() -> anyhow::Result<Exit> {
-    output::print(&String::from_utf8_lossy(&page()?))?;
+pub fn run(command: clap::Command) -> anyhow::Result<Exit> {
+    output::print(&String::from_utf8_lossy(&page(command)?))?;
     Ok(Exit::Done)
 }
 
-fn page() -> std::io::Result<Vec<u8>> {
+fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    let mut command = Cli::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     commands(&command, &mut page)?;
@@ -41,9 +38,11 @@ fn commands(parent: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     #[test]
     fn the_page_has_every_command() {
-        let page = String::from_utf8(super::page().unwrap()).unwrap();
+        let page = String::from_utf8(super::page(crate::cli::Cli::command()).unwrap()).unwrap();
         for heading in ["HOOKONCE SEND", "HOOKONCE EVENTS TAIL", "HOOKONCE DB PRUNE"] {
             assert!(page.contains(&format!(".SH \"{heading}\"")), "{heading}");
         }

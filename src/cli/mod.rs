@@ -9,6 +9,8 @@ pub mod deliveries;
 pub mod destinations;
 pub mod dev;
 pub mod events;
+mod exit;
+mod globals;
 pub mod ledger;
 pub mod man;
 mod output;
@@ -24,12 +26,13 @@ pub mod tokens;
 pub mod verify;
 pub mod verify_files;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
-pub use output::Format;
+pub use exit::{Exit, Failure};
+pub use globals::{Format, Globals};
 
 use crate::postgres::default_data_dir;
 
@@ -77,18 +80,6 @@ enum Color {
     Auto,
     Always,
     Never,
-}
-
-/// What holds for every command, ready to use.
-#[derive(Clone, Debug)]
-pub struct Globals {
-    pub config: Option<PathBuf>,
-    pub data_dir: PathBuf,
-    pub output: Format,
-    pub server: Option<String>,
-    pub token: Option<SecretString>,
-    pub quiet: bool,
-    pub verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -151,40 +142,6 @@ enum Command {
     Man,
 }
 
-/// How a command ended, as scripts see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    Done = 0,
-    Failed = 1,
-    Usage = 2,
-    NotFound = 3,
-    Partly = 4,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// An error with an exit code of its own; any other error is `Exit::Failed`.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    pub exit: Exit,
-    pub message: String,
-}
-
-impl Failure {
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
-    }
-
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self { exit: Exit::NotFound, message: message.into() }
-    }
-}
-
 /// Parses and runs a command line. Errors go to standard error.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
@@ -240,8 +197,8 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(command) => config::run(&globals, command),
         Command::Db(command) => db::run(&globals, command).await,
         Command::Ready { wait } => ready::run(&globals, wait).await,
-        Command::Completions { shell } => completions::run(shell),
-        Command::Man => man::run(),
+        Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
+        Command::Man => man::run(Cli::command()),
     }
 }
 
@@ -252,8 +209,6 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -2,21 +2,10 @@
 
 use std::io::Write as _;
 
-use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use super::Globals;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    #[default]
-    Table,
-    /// An array for a list, an object for one
-    Json,
-    /// One JSON object a line
-    Ndjson,
-}
+use super::{Format, Globals};
 
 /// A column: its title, and the key of its value.
 pub type Column = (&'static str, &'static str);

@@ -1,23 +1,21 @@
 //! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once begun it no longer belongs to its connection.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, http::header::HttpDate, web};
+use actix_web::{HttpRequest, web};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     event::run_key,
     gateway::{
-        Gateway, Rule,
+        Gateway,
         answer::{Answer, AnswerBody},
         execution::Execution,
+        front::Rule,
         headers::{self, Outgoing},
         key,
+        operation::{Call, FREE_RETRY, Reply, mark, release},
         refusal::Refusal,
     },
     group_commit::CommitError,
@@ -27,12 +25,8 @@ use crate::{
         body::{self, Limits, announced},
         reading::Share,
     },
-    store::ledger::{self, Claim, Claimed, NewClaim, OnLost, Place},
+    store::ledger::{Claim, Claimed, NewClaim, OnLost, Place},
 };
-
-const FREE_RETRY: Duration = Duration::from_millis(500);
-
-pub type Reply = Result<Answer, Refusal>;
 
 /// What makes a request one operation.
 pub struct Keyed {
@@ -40,18 +34,6 @@ pub struct Keyed {
     pub fingerprint: [u8; 32],
     pub body: Bytes,
     pub rule: Rule,
-}
-
-/// A request on its way, apart from its connection.
-pub struct Call {
-    pub outgoing: Outgoing,
-    pub body: Bytes,
-    pub key: String,
-    pub caller: Arc<str>,
-    pub rule: Rule,
-    fingerprint: [u8; 32],
-    wait: Duration,
-    _room: (OwnedSemaphorePermit, Share),
 }
 
 /// Reads a body of at most `body_max`, within what all bodies together may take.
@@ -133,22 +115,6 @@ async fn free(gateway: &Gateway, claim: &NewClaim) {
     }
 }
 
-/// The key is as good as never used, whatever comes with it next.
-pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
-    let keep_seconds = gateway.settings.keep.as_secs_f64();
-    let until = tokio::time::Instant::now() + gateway.settings.lease.0;
-    loop {
-        match ledger::release(&gateway.pool, place, fence, keep_seconds, true).await {
-            Ok(_) => return gateway.ledger.waiters.wake(place),
-            Err(error) if tokio::time::Instant::now() >= until || gateway.cut.is_cancelled() => {
-                tracing::error!(%error, step = %place.step, "a key could not be freed: it will be unknown although nothing was sent");
-                return;
-            }
-            Err(_) => tokio::time::sleep(FREE_RETRY).await,
-        }
-    }
-}
-
 fn expired(gateway: &Gateway, row: &Claimed) -> Option<Refusal> {
     row.ended_age.is_some_and(|age| age > gateway.settings.keep.as_secs_f64()).then_some(Refusal::KeyExpired)
 }
@@ -172,14 +138,4 @@ fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
         Some(gateway.settings.keep.saturating_sub(Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default())),
     );
     Ok(Answer { status: kept.status, headers, body: AnswerBody::Whole(body.into()) })
-}
-
-/// What a gateway says of an answer. `left`: how long it will be given again.
-pub fn mark(headers: &mut HeaderMap, is_replayed: bool, left: Option<Duration>) {
-    headers.insert("idempotent-replayed", HeaderValue::from_static(if is_replayed { "true" } else { "false" }));
-    headers.remove("idempotency-expires");
-    let expires = left.and_then(|left| SystemTime::now().checked_add(left)).map(|at| HttpDate::from(at).to_string());
-    if let Some(expires) = expires.and_then(|expires| HeaderValue::try_from(expires).ok()) {
-        headers.insert("idempotency-expires", expires);
-    }
 }

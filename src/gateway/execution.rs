@@ -15,10 +15,10 @@ use crate::{
     gateway::{
         Gateway,
         answer::{Answer, AnswerBody, Pieces},
-        call::{self, Call, Reply},
         headers,
         kept::Kept,
         key,
+        operation::{self, Call, Reply},
         refusal::Refusal,
         upstream::{self, Failure},
     },
@@ -118,7 +118,7 @@ impl Execution {
         let is_kept = is_final(&head);
         let headers = headers::returned(head.headers);
         let mut marked = headers.clone();
-        call::mark(&mut marked, false, is_kept.then_some(self.gateway.settings.keep.0));
+        operation::mark(&mut marked, false, is_kept.then_some(self.gateway.settings.keep.0));
         (Ending { status: head.status.as_u16(), headers, is_kept }, marked)
     }
 
@@ -182,7 +182,7 @@ impl Execution {
     /// What is recorded for all who come later; where the database can't take it now it is returned.
     async fn record(&self, ending: &Ending, body: Option<&[u8]>, bytes: u64) -> Option<Completion> {
         if !ending.is_kept {
-            call::release(&self.gateway, &self.place, self.fence).await;
+            operation::release(&self.gateway, &self.place, self.fence).await;
             return None;
         }
         let pairs = headers::to_pairs(&ending.headers);
@@ -206,7 +206,7 @@ impl Execution {
     /// No answer: the key is free where nothing was sent, may be sent again where the upstream knows it, and is unknown otherwise.
     async fn fail(self, failure: Failure) {
         let refusal = if let Failure::NeverSent(why) = &failure {
-            call::release(&self.gateway, &self.place, self.fence).await;
+            operation::release(&self.gateway, &self.place, self.fence).await;
             Refusal::NeverSent(why.clone())
         } else {
             self.give_up(&failure).await;

@@ -28,22 +28,21 @@ use crate::{
         receiver::Intake,
         recorder::{Recorder, RecorderOptions},
         rejections::Rejections,
-        sources::Sources,
     },
     ledger::Ledger,
     maintenance::{pruner, rescuer},
     node::{
         learner::{self, Learner},
         probe::Probe,
+        schemes::{catalog_of, sources_of},
         server::{Servers, Serving, stop_gateways},
     },
     outbound::{Egress, Proxy, guard::Rules},
-    provider::{Catalog, SchemeError},
+    provider::Catalog,
     readiness::Readiness,
     settings::{Network, Settings},
     store::{
         inbox,
-        learnt::LearntSecret,
         link::{Db, Dialer},
         retention, schema, tls,
     },
@@ -90,20 +89,6 @@ pub struct Application {
     closing: CancellationToken,
     /// What stands between here and the database, where something does.
     _reached: tls::Reached,
-}
-
-/// What is wrong with a source or provider, as one text.
-pub fn scheme_errors(errors: &[(String, SchemeError)]) -> String {
-    errors.iter().map(|(source, error)| format!("sources.{source}: {error}")).collect::<Vec<_>>().join("\n")
-}
-
-pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
-    Catalog::new(&settings.providers)
-        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
-}
-
-fn sources_of(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret], look_back: bool) -> anyhow::Result<Sources> {
-    Sources::build(settings, catalog, learnt, look_back).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))
 }
 
 impl Application {

@@ -60,7 +60,7 @@ impl Learner {
                 self.intake.replace_sources(sources);
                 self.intake.learning.known.store(Arc::new(found));
             }
-            Err(errors) => tracing::error!(errors = super::application::scheme_errors(&errors), "a learnt secret can't be used"),
+            Err(errors) => tracing::error!(errors = super::schemes::scheme_errors(&errors), "a learnt secret can't be used"),
         }
         // Settings that came meanwhile were built without what was found.
         if !Arc::ptr_eq(&settings, &self.settings.load_full()) {

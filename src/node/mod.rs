@@ -6,5 +6,6 @@ pub mod database;
 mod learner;
 mod listener;
 mod probe;
+pub mod schemes;
 mod server;
 mod skew;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use hyper_util::{
     client::legacy::connect::{HttpConnector, dns::Name, proxy::Tunnel},
     rt::TokioIo,
@@ -20,13 +20,29 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{
-    Proxy, chain,
-    guard::{Guard, NamedBy, is_public},
-};
+use super::guard::{Guard, NamedBy, is_public};
 
 pub type Connection = TokioIo<TcpStream>;
 type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An HTTP proxy that opens tunnels (CONNECT; RFC 9110, 9.3.6).
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub uri: Uri,
+    /// Its `Proxy-Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// An error with all that it came from.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
 
 /// The network; tests bring their own.
 pub trait Network: Send + Sync {

@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{
     Binaries, PostgresError,
     account::{self, Account},
+    data_dir::{cluster_of, made_by},
 };
 
 /// The superuser, whose only way in is the private socket.
@@ -16,18 +17,9 @@ pub(super) const SUPERUSER: &str = "hookonce";
 /// Begins the names of clusters in the making.
 const UNFINISHED: &str = "pgdata.new";
 
-pub(super) fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join("pgdata")
-}
-
-/// The major version that made the cluster, if there is one.
-pub(super) fn made_by(cluster: &Path) -> Option<String> {
-    fs::read_to_string(cluster.join("PG_VERSION")).ok().map(|text| text.trim().to_string())
-}
-
 /// Makes the cluster if there is none; refuses one that these binaries cannot run. The caller holds the data folder's lock.
 pub(super) async fn ensure(data_dir: &Path, binaries: &Binaries, account: Option<&Account>) -> Result<(), PostgresError> {
-    let cluster = path(data_dir);
+    let cluster = cluster_of(data_dir);
     if let Some(made_by) = made_by(&cluster) {
         if made_by == binaries.version().major.to_string() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io, path::PathBuf};
 
-use super::{OLDEST_MAJOR, find::Version};
+use super::version::{OLDEST_MAJOR, Version};
 
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {

@@ -2,40 +2,19 @@
 
 use std::{
     ffi::OsString,
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use super::{OLDEST_MAJOR, PostgresError, cluster};
+use super::{
+    OLDEST_MAJOR, PostgresError,
+    data_dir::{cluster_of, made_by},
+    version::Version,
+};
 
 /// A folder with PostgreSQL's binaries, or `none` to overlook those installed on the system.
 pub const BINARIES_VARIABLE: &str = "HOOKONCE_POSTGRES_BIN";
-
-/// A PostgreSQL version: 15.18, 18beta1 (minor 0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    pub major: u32,
-    pub minor: u32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-impl Version {
-    /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
-    fn parse(line: &str) -> Option<Self> {
-        let text = line.split("(PostgreSQL)").nth(1)?.split_whitespace().next()?;
-        let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();
-        let mut parts = text.split('.');
-        let major = digits(parts.next()?).parse().ok()?;
-        let minor = parts.next().and_then(|part| digits(part).parse().ok()).unwrap_or(0);
-        Some(Self { major, minor })
-    }
-}
 
 /// The bin folder of one PostgreSQL installation that was seen to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +107,7 @@ impl Search {
         let mut folders = if hidden { Vec::new() } else { self.system_folders() };
         folders.extend(version_folders(&installed_root(data_dir), "bin"));
         let found: Vec<Binaries> = folders.iter().filter_map(|folder| Binaries::probe(folder).ok()).collect();
-        let made_by = cluster::made_by(&cluster::path(data_dir));
+        let made_by = made_by(&cluster_of(data_dir));
         let same_major = found.iter().find(|binaries| made_by.as_deref() == Some(binaries.version.major.to_string().as_str()));
         same_major.or(found.first()).cloned().ok_or_else(|| PostgresError::NotFound { data_dir: data_dir.to_path_buf() })
     }

@@ -3,6 +3,7 @@
 //! Each route is pinned, its archive checked against the digest below before anything in it runs; the crate checks its own. Knows no
 //! registry's address: where packages come from is the clients' configuration. Does not look at what the system has (`find.rs` does).
 
+mod progress;
 mod routes;
 mod unpack;
 
@@ -15,32 +16,8 @@ use std::{
 };
 
 use super::{Binaries, PostgresError, find::installed_root};
+pub use progress::Progress;
 use routes::Route;
-
-/// What an installation is doing, for a progress bar.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// A route is begun: which client, and what it is asked for.
-    Trying {
-        route: &'static str,
-        package: String,
-    },
-    /// Bytes on disk so far, and how many there will be, where known.
-    Downloading {
-        bytes: u64,
-        total: Option<u64>,
-    },
-    /// The download is complete: its digest is checked, then it is unpacked.
-    Unpacking,
-    /// This route failed; the next is tried.
-    Failed {
-        route: &'static str,
-        why: String,
-    },
-    Done {
-        folder: PathBuf,
-    },
-}
 
 /// Takes what is installed in the data folder already, else downloads it. Several processes may do so at once: the first to finish wins.
 pub async fn install(data_dir: &Path, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Binaries, PostgresError> {

@@ -27,6 +27,7 @@ use super::{
     Binaries, PostgresError,
     account::{self, Account},
     cluster::{self, SUPERUSER},
+    data_dir::cluster_of,
     postmaster::{self, Postmaster},
     watchdog::Watchdog,
 };
@@ -176,7 +177,7 @@ impl Server {
 
 /// The address of the database of a server that some process runs on this data folder, for commands that only look.
 pub fn running_url(data_dir: &Path) -> Option<String> {
-    let socket_dir = postmaster::running_on(&cluster::path(data_dir))?.socket_dir?;
+    let socket_dir = postmaster::running_on(&cluster_of(data_dir))?.socket_dir?;
     Some(url(&socket_dir, DATABASE))
 }
 
@@ -199,7 +200,7 @@ struct Ground {
 impl Ground {
     fn prepare(options: &ServerOptions) -> Result<Self, PostgresError> {
         let data_dir = make_data_dir(&options.data_dir)?;
-        let cluster = cluster::path(&data_dir);
+        let cluster = cluster_of(&data_dir);
         let account = Account::for_cluster(&cluster)?;
         if let Some(account) = &account {
             account.can_reach(&data_dir)?;

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use url::Url;
 
-use super::{Auth, Destination, Egress, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source, nearest};
+use super::{Auth, Destination, Egress, LEDGER_SOURCE, Period, Retry, SecretRef, Settings, Source};
 
 /// What a lease must be longer than the timeout by: the time to write down how an attempt ended.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
@@ -434,7 +434,7 @@ impl Check<'_> {
         if names.contains(name) {
             return;
         }
-        let message = match nearest(name, names.iter().map(String::as_str)) {
+        let message = match hookonce_scheme::nearest(name, names.iter().map(String::as_str)) {
             Some(near) => format!("there is no {noun} {name:?}: did you mean {near:?}?"),
             None => format!("there is no {noun} {name:?}: add [{noun}s.{name}]"),
         };

@@ -11,12 +11,13 @@ use config::{Config, ConfigError, FileFormat, Map, Source, Value as ConfigValue,
 use serde_json::Value;
 
 use super::{
-    SecretRef, Settings, check, environment,
+    SecretRef, Settings, check,
+    defaults::{DEFAULTS, defaults},
+    environment,
     key_path::{KeyPath, Step},
     show, typed,
 };
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
 const DEFAULTS_NAME: &str = "default.toml";
 const OVERLAY_NAME: &str = "built in";
 const ENVIRONMENT_NAME: &str = "environment";
@@ -139,11 +140,6 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         Some(settings) if found.is_empty() => Ok(Loaded { settings, file, origins }),
         _ => Err(Problems(found)),
     }
-}
-
-/// The values of default.toml.
-pub(super) fn defaults() -> Value {
-    toml::from_str(DEFAULTS).expect("config/default.toml is built in, and a test loads it")
 }
 
 fn search(environment: &[(String, String)]) -> Option<PathBuf> {

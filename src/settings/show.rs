@@ -10,7 +10,7 @@ use super::{
 /// The settings' JSON schema, for editors and checks of a user's file: whatever has a default is optional in it.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Settings).to_value();
-    let defaults = super::load::defaults();
+    let defaults = super::defaults::defaults();
     optional(&mut schema, &defaults, &KeyPath::default());
     schema
 }

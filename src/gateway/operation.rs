@@ -1,0 +1,69 @@
+//! A call with a key, from the claim to its answer: what deciding it and executing it have in common.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use actix_web::http::header::HttpDate;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    answer::Answer,
+    front::{Gateway, Rule},
+    headers::Outgoing,
+    refusal::Refusal,
+};
+use crate::{
+    port::reading::Share,
+    store::ledger::{self, Place},
+};
+
+/// How long to wait before the database is asked again to free a key.
+pub const FREE_RETRY: Duration = Duration::from_millis(500);
+
+/// What a call comes to.
+pub type Reply = Result<Answer, Refusal>;
+
+/// A request on its way, apart from its connection.
+pub struct Call {
+    pub outgoing: Outgoing,
+    pub body: Bytes,
+    pub key: String,
+    pub caller: Arc<str>,
+    pub rule: Rule,
+    /// What must be the same for a repeat to be one.
+    pub fingerprint: [u8; 32],
+    /// How long it may wait for the first.
+    pub wait: Duration,
+    /// Its place among the calls, and its body's among the bodies, given back when it is dropped.
+    pub _room: (OwnedSemaphorePermit, Share),
+}
+
+/// The key is as good as never used, whatever comes with it next.
+pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
+    let keep_seconds = gateway.settings.keep.as_secs_f64();
+    let until = tokio::time::Instant::now() + gateway.settings.lease.0;
+    loop {
+        match ledger::release(&gateway.pool, place, fence, keep_seconds, true).await {
+            Ok(_) => return gateway.ledger.waiters.wake(place),
+            Err(error) if tokio::time::Instant::now() >= until || gateway.cut.is_cancelled() => {
+                tracing::error!(%error, step = %place.step, "a key could not be freed: it will be unknown although nothing was sent");
+                return;
+            }
+            Err(_) => tokio::time::sleep(FREE_RETRY).await,
+        }
+    }
+}
+
+/// What a gateway says of an answer. `left`: how long it will be given again.
+pub fn mark(headers: &mut HeaderMap, is_replayed: bool, left: Option<Duration>) {
+    headers.insert("idempotent-replayed", HeaderValue::from_static(if is_replayed { "true" } else { "false" }));
+    headers.remove("idempotency-expires");
+    let expires = left.and_then(|left| SystemTime::now().checked_add(left)).map(|at| HttpDate::from(at).to_string());
+    if let Some(expires) = expires.and_then(|expires| HeaderValue::try_from(expires).ok()) {
+        headers.insert("idempotency-expires", expires);
+    }
+}
