@@ -19,8 +19,10 @@ pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDA
 /// refuse and senders do not look at.
 pub(crate) const PASTED: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING.with_decode_allow_trailing_bits(true));
+/// The same of the URL-safe alphabet.
 pub(crate) const PASTED_URL: GeneralPurpose =
     GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING.with_decode_allow_trailing_bits(true));
+/// The URL-safe alphabet (RFC 4648, section 5), padded or not.
 pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
 
 /// Appends a character as JSON escapes it: `\u` and four digits for each of its units of UTF-16

@@ -11,6 +11,7 @@ pub struct SchemeError {
 }
 
 impl SchemeError {
+    /// This message under this key.
     pub(crate) fn new(key: &str, message: &str) -> Self {
         Self { key: key.into(), message: message.into() }
     }

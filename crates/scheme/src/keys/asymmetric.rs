@@ -39,6 +39,7 @@ impl PublicKey {
         key.ok_or_else(|| format!("is no public {kind} in PEM, or its base64"))
     }
 
+    /// Whether the signature is right: of ECDSA as DER, or as two numbers of 32 bytes.
     pub(crate) fn is_right(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::EcdsaP256(key) if signature.len() == FIXED_BYTES => {
@@ -49,6 +50,7 @@ impl PublicKey {
         }
     }
 
+    /// The same for RSA, over the hash of this algorithm.
     pub(crate) fn is_right_rsa(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         let Self::Rsa(key) = self else { return false };
         UnparsedPublicKey::new(rsa(algorithm), key).verify(message, signature).is_ok()

@@ -52,6 +52,7 @@ pub(crate) fn width(algorithm: Algorithm) -> Width {
 }
 
 impl Key {
+    /// Prepares a key of these bytes; the error is the rest of a sentence that begins with the secret.
     pub(crate) fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Self, String> {
         if secret.is_empty() {
             return Err("is empty: an empty secret would accept anybody".into());
@@ -210,6 +211,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// Reads a step as it is written in a scheme.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("strip", prefix)) if !prefix.is_empty() && prefix != "*" => Ok(Self::Strip(prefix.into())),

@@ -61,6 +61,7 @@ impl std::fmt::Debug for Public {
 pub struct KnownKeys(RwLock<HashMap<String, (Arc<KeySet>, i64)>>);
 
 impl KnownKeys {
+    /// What was fetched under this name and counts at this time (unix milliseconds).
     pub(crate) fn get(&self, id: &str, now_unix_ms: i64) -> Option<Arc<KeySet>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.get(id).filter(|(_, until)| now_unix_ms < *until).map(|(set, _)| set.clone())

@@ -37,6 +37,7 @@ enum Origin {
 }
 
 impl Compiler {
+    /// The compiled `[keys]`.
     pub(crate) fn keys(&mut self, spec: &SchemeSpec, before: &mut Pointers) -> Option<Keys> {
         let keys = spec.keys.as_ref()?;
         self.demand(

@@ -6,30 +6,36 @@ use std::borrow::Cow;
 /// Containers inside containers; what is deeper is opaque.
 pub(super) const DEPTH_MAX: usize = 64;
 
+/// A text, and how far it is read (in bytes).
 pub(super) struct Cursor<'a> {
     pub(crate) text: &'a str,
     pub(crate) at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// At the start of the text.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
+    /// The byte that comes next.
     pub(super) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    /// Passes over white space.
     pub(super) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
+    /// Passes over this byte.
     pub(super) fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
+    /// Passes over this word.
     pub(super) fn word(&mut self, word: &str) -> Option<()> {
         self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
     }
@@ -97,6 +103,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
+    /// Passes over a bracket that opens, and the white space behind it. None where it stands too deep.
     pub(super) fn open(&mut self, depth: usize) -> Option<()> {
         if depth >= DEPTH_MAX {
             return None;
@@ -132,6 +139,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Passes over a number.
     pub(super) fn number(&mut self) -> Option<()> {
         let _ = self.expect(b'-');
         if self.expect(b'0').is_none() {

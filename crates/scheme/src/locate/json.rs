@@ -37,16 +37,19 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    /// The value at the path of this index; None where there is none, or null.
     pub(crate) fn value(&self, index: usize) -> Option<&Cow<'a, str>> {
         self.values.get(index)?.as_ref()
     }
 
+    /// The name of the member of this index.
     pub(crate) fn name(&self, index: usize) -> Option<&Cow<'a, str>> {
         self.names.get(index)?.as_ref()
     }
 }
 
 impl Pointers {
+    /// Whether nothing is looked for.
     pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.names.is_empty()
     }

@@ -28,6 +28,8 @@ pub(crate) struct Token<'t> {
 }
 
 impl<'t> Token<'t> {
+    /// Takes a token apart (RFC 7515, section 7.1). One whose header asks for what is not known is
+    /// refused.
     pub(crate) fn read(text: &'t str) -> Result<Self, Rejection> {
         let malformed = |detail: &'static str| Rejection::new(Reason::MalformedSignature, detail);
         let parts = || {

@@ -59,6 +59,7 @@ fn parse_dotted(text: &str) -> Result<Vec<Step>, String> {
 }
 
 impl Step {
+    /// Whether it leads to a member of this name.
     pub(crate) fn is_member(&self, name: &str) -> bool {
         match self {
             Self::Member(wanted) => wanted == name,
@@ -67,6 +68,7 @@ impl Step {
         }
     }
 
+    /// Whether it leads to the element at this place.
     pub(crate) fn is_element(&self, index: usize) -> bool {
         match self {
             Self::Index(wanted) | Self::Either(wanted) => *wanted == index,

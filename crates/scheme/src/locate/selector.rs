@@ -83,6 +83,7 @@ pub(crate) struct Inputs<'a> {
 pub(crate) type Resolved<'a> = Option<(usize, Cow<'a, [u8]>)>;
 
 impl Selector {
+    /// Reads a selector. One part at least of each alternative must not be optional.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let selector = Self::parse_optional(text, pointers)?;
         match selector.alternatives.iter().position(|parts| parts.iter().all(|part| part.optional)) {
@@ -97,6 +98,7 @@ impl Selector {
         Ok(Self { alternatives: text.split('|').map(parts).collect::<Result<_, _>>()? })
     }
 
+    /// All places that it names.
     pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
         self.alternatives.iter().flatten().map(|part| &part.place)
     }
@@ -194,6 +196,7 @@ fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>
     Ok(joined)
 }
 
+/// What stands at one place.
 pub(crate) fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     Ok(match place {
         Place::Whole => Some(Cow::Borrowed(&inputs.request.body[..])),

@@ -65,6 +65,7 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
+    /// This digest alone, whatever its width.
     pub(crate) fn one(digest: Vec<u8>) -> Self {
         Self { ends: vec![digest.len()], bytes: digest, readable: 1, items: 1 }
     }
@@ -75,6 +76,7 @@ impl Candidates {
         self.items
     }
 
+    /// The digests, in the order in which they stood.
     pub(crate) fn each(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.ends.iter().enumerate().map(|(index, end)| {
             let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);

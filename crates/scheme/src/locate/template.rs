@@ -86,12 +86,14 @@ impl Template {
         Ok(Self { pieces })
     }
 
+    /// Whether it covers the body as a whole.
     pub(crate) fn has_body(&self) -> bool {
         self.pieces
             .iter()
             .any(|piece| matches!(piece, Piece::Body | Piece::BodyHash(..) | Piece::JsonBody | Piece::FormSorted | Piece::UrlAndFormSorted))
     }
 
+    /// The places that it names, but for those that only must be there.
     pub(crate) fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Value(selector) | Piece::Lower(selector) | Piece::Optional(selector) => Some(selector),
@@ -104,18 +106,22 @@ impl Template {
         self.pieces.iter().filter_map(|piece| if let Piece::Listed(header) = piece { Some(header.as_str()) } else { None })
     }
 
+    /// Whether it has `{mac}`.
     pub(crate) fn has_mac(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Mac))
     }
 
+    /// Whether it has `{timestamp}`.
     pub(crate) fn has_timestamp(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Timestamp))
     }
 
+    /// Whether it has `{id}`.
     pub(crate) fn has_id(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Id))
     }
 
+    /// Whether it has `{secret}`.
     pub(crate) fn has_secret(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Secret))
     }

@@ -14,6 +14,7 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
+/// A place, and what must stand there.
 pub(crate) struct Bind {
     pub(crate) place: Selector,
     written: String,
@@ -24,6 +25,7 @@ pub(crate) struct Bind {
     pub(crate) must: Must,
 }
 
+/// What must stand at a place.
 pub(crate) enum Must {
     BeThere,
     BeAbsent,
@@ -31,6 +33,7 @@ pub(crate) enum Must {
 }
 
 impl Compiler {
+    /// The compiled `binds`.
     pub(crate) fn binds(&mut self, spec: &BTreeMap<String, String>, before: &mut Pointers) -> Vec<Bind> {
         let mut binds = Vec::new();
         for (written, value) in spec {
@@ -54,6 +57,7 @@ impl Compiler {
 }
 
 impl Bind {
+    /// Whether the body as a whole is bound in every request.
     pub(crate) fn has_body(&self) -> bool {
         !self.optional && matches!(&self.must, Must::Be(template) if template.has_body())
     }
@@ -63,6 +67,7 @@ impl Bind {
         self.place.places().find_map(|place| if let Place::Signature(name) = place { Some(name.as_str()) } else { None })
     }
 
+    /// Whether it holds for this request; else the refusal says what does not.
     pub(crate) fn holds(&self, inputs: &Inputs<'_>) -> Result<(), Rejection> {
         let value = self.place.resolve(inputs)?.map(|(_, value)| value);
         let refuse = |how: &str| Err(Rejection::new(Reason::NoMatch, format!("{} {how}", self.written)));

@@ -37,6 +37,7 @@ const CHALLENGE_BYTES_MAX: usize = 4096;
 const WORD_BYTES_MAX: usize = 256;
 const HEX_BYTES_MAX: usize = 32;
 
+/// A handshake: what marks it, and what it is answered.
 pub(crate) struct Challenge {
     method: String,
     /// Those that need no look into the body come first.
@@ -71,6 +72,7 @@ enum Member {
 }
 
 impl Compiler {
+    /// The compiled `[[challenge]]`s that are sound.
     pub(crate) fn challenges(&mut self, specs: &[ChallengeSpec], algorithms: &[Algorithm]) -> Vec<Challenge> {
         let compiled =
             specs.iter().enumerate().filter_map(|(index, spec)| self.challenge(&format!("challenge[{index}]"), spec, algorithms));
@@ -177,6 +179,7 @@ fn in_body(place: &Place) -> bool {
 }
 
 impl Challenge {
+    /// The method of the request.
     pub(crate) fn method(&self) -> &str {
         &self.method
     }

@@ -45,6 +45,8 @@ pub(crate) struct FoundKey {
 }
 
 impl EventKey {
+    /// Reads the parts. One part at least must not be optional: else every request could have the
+    /// same key.
     pub(crate) fn parse(spec: &OneOrMany<String>, pointers: &mut Pointers) -> Result<Self, String> {
         let texts = spec.as_slice();
         let mut parts = Vec::with_capacity(texts.len());
@@ -65,10 +67,12 @@ impl EventKey {
         Self { parts }
     }
 
+    /// The places of all parts.
     pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
         self.parts.iter().flat_map(Selector::places)
     }
 
+    /// The parts, in order.
     pub(crate) fn selectors(&self) -> &[Selector] {
         &self.parts
     }

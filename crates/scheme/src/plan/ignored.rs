@@ -11,6 +11,7 @@ pub(crate) struct Ignored {
 }
 
 impl Ignored {
+    /// Whether nothing is left out.
     pub(crate) fn is_empty(&self) -> bool {
         self.in_json.is_empty() && self.in_form.is_empty()
     }

@@ -18,6 +18,7 @@ const COUNT_MAX: usize = 1000;
 /// What a scheme may allow: all items of a request are written in one statement.
 const COUNT_MAX_MAX: usize = 10_000;
 
+/// Where the events of one request are, and how they are told apart.
 pub(crate) struct Items {
     /// The list, as it stands, and its path; none where it is the whole document.
     list: Option<List>,
@@ -91,6 +92,7 @@ fn list(from: &str) -> Result<Option<List>, String> {
 }
 
 impl Items {
+    /// The same, where the signature covers neither the key nor a time (`guarded`).
     pub(crate) fn guarded(mut self, guarded: bool) -> Self {
         self.identity.guarded = guarded;
         self

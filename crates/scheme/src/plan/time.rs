@@ -72,6 +72,7 @@ pub(crate) fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) 
     Ok(Some(text))
 }
 
+/// A time in unix milliseconds. None for what is not written in this unit.
 pub(crate) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
     if unit == TimeUnit::HttpDate {
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;

@@ -21,6 +21,7 @@ use crate::{
 };
 
 impl Verifier {
+    /// The handshake that this request is, of those that come without a signature.
     pub(super) fn unsigned_handshake(&self, request: &Request<'_>) -> Result<Option<VerifiedRequest>, Rejection> {
         for challenge in self.plan.challenges.iter().filter(|challenge| challenge.unsigned) {
             if let Some(handshake) = self.handshake(challenge, request, 0)? {
@@ -30,6 +31,7 @@ impl Verifier {
         Ok(None)
     }
 
+    /// The handshake that this request is, of those that are signed; `view` has the body as it is read.
     pub(super) fn signed_handshake(
         &self,
         request: &Request<'_>,

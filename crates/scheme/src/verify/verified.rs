@@ -162,6 +162,7 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// Of a handshake nothing is read but what it is answered.
     pub(super) fn handshake(handshake: Handshake, body: &[u8]) -> Self {
         let digest = BodyDigest::of(body);
         let told = Told { key: None, dedup: Dedup::None, signed: true, guarded: false, kind: None };

@@ -180,6 +180,7 @@ impl Verifier {
         &self.known
     }
 
+    /// How the scheme is run.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
