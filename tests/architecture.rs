@@ -293,6 +293,16 @@ fn the_client_brings_no_server_no_sql_and_nothing_of_the_service() {
 }
 
 #[test]
+fn the_schemes_bring_no_server_no_sql_and_nothing_that_waits() {
+    const SERVICE: [&str; 8] = ["hookonce", "actix", "hyper", "reqwest", "sqlx", "postgres", "tokio", "tracing"];
+    let packages = tree("hookonce-scheme");
+    assert!(packages.len() > 50, "the tree was not read");
+    let is_theirs = |name: &str| name != "hookonce-scheme" && SERVICE.iter().any(|word| name.starts_with(word));
+    let names = packages.iter().filter_map(|(package, _)| package.split(' ').next());
+    assert_eq!(names.filter(|name| is_theirs(name)).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
 fn each_phase_of_a_scheme_stands_on_those_before_it() {
     let (root, name) = ("crates/scheme/src", "hookonce_scheme");
     let files = rust(root);
