@@ -8,6 +8,7 @@ use crate::{
     group_commit::{GroupCommit, Options, Statement},
     handoff::Place,
     store::{
+        Error,
         delivery::{self, Finished},
         link::Dialer,
     },
@@ -65,7 +66,7 @@ impl Statement for Endings {
         0
     }
 
-    async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, sqlx::Error> {
+    async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, Error> {
         let finished: Vec<&Finished> = batch.iter().map(|entry| &entry.finished).collect();
         let done: HashSet<_> = delivery::finish(connection, &finished).await?.into_iter().collect();
         let stale: Vec<_> = finished.iter().map(|row| row.id).filter(|id| !done.contains(id)).collect();

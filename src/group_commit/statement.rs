@@ -4,6 +4,8 @@ use std::future::Future;
 
 use sqlx::PgConnection;
 
+use crate::store::Error;
+
 /// Decides items together.
 pub trait Statement: Send + Sync + 'static {
     /// What is written.
@@ -24,12 +26,13 @@ pub trait Statement: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of the database. After one that is not about the items the connection is dropped.
+    /// Those of the database. After one that is not about the items the connection is dropped; not
+    /// after `Again`, which has the same batch tried again.
     fn run(
         &self,
         connection: &mut PgConnection,
         items: &[&Self::Item],
-    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>, Error>> + Send;
 
     /// A connection was dropped. Who answers the next one may not know what this one wrote.
     fn lost_connection(&self) {}

@@ -11,7 +11,10 @@ use super::{
     shared::Shared,
     statement::{CommitError, Statement},
 };
-use crate::{backoff::Backoff, store::link::within};
+use crate::{
+    backoff::Backoff,
+    store::{Error, link::within},
+};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
@@ -75,6 +78,11 @@ impl<S: Statement> Writer<S> {
                     backoff.reset();
                     failures = 0;
                 }
+                Err(Error::Again) => {
+                    tracing::debug!(rows = part.len(), "rows changed under a batch, which is tried again");
+                    parts.push(part);
+                    tokio::time::sleep(backoff.pause()).await;
+                }
                 Err(error) if is_refusal(&error) && part.len() > 1 => {
                     let half = part.split_off(part.len() / 2);
                     parts.extend([half, part]);
@@ -101,7 +109,7 @@ impl<S: Statement> Writer<S> {
         }
     }
 
-    async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Vec<Option<S::Answer>>, sqlx::Error> {
+    async fn statement(&mut self, part: &[Waiting<S>]) -> Result<Vec<Option<S::Answer>>, Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.shared.dialer.connect().await?),
@@ -134,7 +142,8 @@ fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) 
 /// Whether the database refuses the data itself: trying again is no use then, and another item may
 /// be at fault. Of PostgreSQL's error classes (appendix A of its manual) 21 is two rows of one
 /// statement that may not come together, 22 a value, 23 a constraint, 54 a limit.
-fn is_refusal(error: &sqlx::Error) -> bool {
+fn is_refusal(error: &Error) -> bool {
+    let Error::Database(error) = error else { return false };
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "21" | "22" | "23" | "54")),
         sqlx::Error::Encode(_) => true,

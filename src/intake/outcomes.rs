@@ -12,7 +12,7 @@ use crate::{
     provider::VerifiedRequest,
     settings::OnConflict,
     store::{
-        conflict,
+        Error, conflict,
         inbox::{self, Guard, NewEvent, SeenKey},
     },
     tail::RequestStatus,
@@ -106,10 +106,10 @@ pub async fn other_bodies(
     connection: &mut PgConnection,
     rows: impl Iterator<Item = &Row>,
     found: &mut AllFound,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<Row>, Error> {
     let mut others = Vec::new();
     for row in rows {
-        let Some(first) = found.get_mut(&row.event.key) else { return Err(sqlx::Error::RowNotFound) };
+        let Some(first) = found.get_mut(&row.event.key) else { return Err(Error::Again) };
         if first.recent.event == row.event.id || first.is(&row.event) {
             continue;
         }
@@ -197,7 +197,7 @@ pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &
 }
 
 /// Finds the first events of keys that were not new, and keeps what is held for its body. Gives the rows whose key has expired.
-pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], found: &mut AllFound) -> Result<Vec<&'r Row>, sqlx::Error> {
+pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], found: &mut AllFound) -> Result<Vec<&'r Row>, Error> {
     let guard_key = |event: &NewEvent| event.guard.map(|guard| guard.body_key);
     let keys: Vec<Key> = others.iter().flat_map(|row| [Some(row.event.key), guard_key(&row.event)]).flatten().collect();
     let from = Instant::now();
@@ -206,7 +206,7 @@ pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], foun
     for row in others {
         let event = &row.event;
         // Forgotten between the two statements: the sender's next try is a first one again.
-        let Some(by_key) = seen.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+        let Some(by_key) = seen.get(&event.key) else { return Err(Error::Again) };
         let mut outcome = Found::seen(by_key, from);
         let is_own = by_key.event_id == event.id;
         let first = guard_key(event).and_then(|key| seen.get(&key)).map(|seen| seen.event_id).filter(|first| *first != event.id);
@@ -237,9 +237,9 @@ async fn was_held(connection: &mut PgConnection, by_key: &SeenKey, event: &NewEv
     Ok(may_be && inbox::stored(connection, by_key.event_id).await?.is_none())
 }
 
-pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, of_others: &AllFound) -> Result<Recorded, sqlx::Error> {
+pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, of_others: &AllFound) -> Result<Recorded, Error> {
     let event = &row.event;
-    let Some(first) = found.get(&event.key) else { return Err(sqlx::Error::RowNotFound) };
+    let Some(first) = found.get(&event.key) else { return Err(Error::Again) };
     if first.recent.event == event.id {
         return Ok(Recorded::New(event.id, first.mark));
     }
@@ -253,7 +253,7 @@ pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, 
         });
     }
     match row.source.on_conflict {
-        OnConflict::Relay => return Err(sqlx::Error::RowNotFound),
+        OnConflict::Relay => return Err(Error::Again),
         OnConflict::Keep => conflict::keep(connection, event, &row.compared(), first.recent.event, false).await?,
         OnConflict::Drop => {}
     }

@@ -23,6 +23,7 @@ use crate::{
     handoff::{Handoff, Leased, RelayEvent, Reserved},
     ids,
     store::{
+        Error,
         inbox::{self, Lessee, NewDelivery, NewEvent},
         link::Dialer,
     },
@@ -128,7 +129,7 @@ impl Statement for Recording {
         original + incoming.rows.iter().map(of_row).sum::<usize>()
     }
 
-    async fn run(&self, connection: &mut PgConnection, batch: &[&Incoming]) -> Result<Vec<Option<Vec<Recorded>>>, sqlx::Error> {
+    async fn run(&self, connection: &mut PgConnection, batch: &[&Incoming]) -> Result<Vec<Option<Vec<Recorded>>>, Error> {
         let known_by = self.recent.server();
         let rows = || batch.iter().flat_map(|incoming| &incoming.rows);
         let firsts = first_of_each_key(rows());
@@ -159,7 +160,7 @@ impl Statement for Recording {
 
 impl Recording {
     /// What the keys of these rows came to, which are sorted by key.
-    async fn record_rows(&self, connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, sqlx::Error> {
+    async fn record_rows(&self, connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, Error> {
         let mut found = AllFound::with_capacity(rows.len());
         if self.asks_first.load(Ordering::Relaxed) {
             found = known(connection, rows).await?;
@@ -178,7 +179,7 @@ impl Recording {
                 let (inserted, late) = self.insert(connection, &expired, &mut found).await?;
                 new += inserted;
                 if !late.is_empty() {
-                    return Err(sqlx::Error::RowNotFound);
+                    return Err(Error::Again);
                 }
             }
         }
@@ -193,7 +194,7 @@ impl Recording {
         connection: &mut PgConnection,
         rows: &[&'r Row],
         found: &mut AllFound,
-    ) -> Result<(usize, Vec<&'r Row>), sqlx::Error> {
+    ) -> Result<(usize, Vec<&'r Row>), Error> {
         let events: Vec<&NewEvent> = rows.iter().map(|row| &row.event).collect();
         let (deliveries, places) = plan_deliveries(&self.handoff, rows);
         let leased_at = Instant::now();

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use crate::{
     group_commit::Statement,
     store::{
+        Error,
         dedup::{self, Mark, NewMark},
         ledger::{self, Claim, Completion, Fenced, NewClaim},
     },
@@ -20,8 +21,8 @@ impl Statement for Claims {
         claim.place.step.len() + claim.run.len() + claim.claim_id.len()
     }
 
-    async fn run(&self, connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, sqlx::Error> {
-        ledger::claim(connection, claims).await
+    async fn run(&self, connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, Error> {
+        Ok(ledger::claim(connection, claims).await?)
     }
 }
 
@@ -35,8 +36,8 @@ impl Statement for Completions {
         completion.result.len() + completion.emit.iter().map(|event| event.body.len()).sum::<usize>()
     }
 
-    async fn run(&self, connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
-        ledger::complete(connection, completions).await
+    async fn run(&self, connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, Error> {
+        Ok(ledger::complete(connection, completions).await?)
     }
 }
 
@@ -50,7 +51,7 @@ impl Statement for Marks {
         mark.claim_id.len()
     }
 
-    async fn run(&self, connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, sqlx::Error> {
-        dedup::mark(connection, marks).await
+    async fn run(&self, connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, Error> {
+        Ok(dedup::mark(connection, marks).await?)
     }
 }

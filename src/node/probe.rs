@@ -15,6 +15,7 @@ use crate::{
     node::skew::{Said, SkewWatch},
     readiness::Readiness,
     store::{
+        Error,
         link::{Db, Dialer, within},
         schema,
     },
@@ -72,7 +73,7 @@ impl Probe {
         self.why.is_none()
     }
 
-    async fn write(&mut self) -> Result<String, sqlx::Error> {
+    async fn write(&mut self) -> Result<String, Error> {
         let written = async {
             let (connection, pages) = match &mut self.connection {
                 Some(connection) => connection,
@@ -87,7 +88,7 @@ impl Probe {
             }
             let (node_before, before) = (self.clock.unix_ms(), Instant::now());
             let schema::Written { server, at_unix_ms } = schema::writes(connection).await?;
-            Ok((server, at_unix_ms, node_before, before))
+            Ok::<_, Error>((server, at_unix_ms, node_before, before))
         };
         let (server, at_unix_ms, node_before, before) = within(TIMEOUT, written).await?;
         let uncertainty = before.elapsed() / 2;

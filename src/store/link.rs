@@ -31,8 +31,8 @@ pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 }
 
 /// Has the statement's answer within this time, else it counts as lost: the connection must not be used again.
-pub async fn within<T>(limit: Duration, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    timeout(limit, statement).await.unwrap_or_else(|_| Err(silent(limit)))
+pub async fn within<T, E: From<sqlx::Error>>(limit: Duration, statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(limit, statement).await.unwrap_or_else(|_| Err(silent(limit).into()))
 }
 
 fn silent(limit: Duration) -> sqlx::Error {

@@ -5,6 +5,7 @@ pub mod conflict;
 pub mod dedup;
 pub mod delivery;
 pub mod destination;
+mod error;
 pub mod inbox;
 pub mod learnt;
 pub mod ledger;
@@ -16,3 +17,5 @@ pub mod search;
 pub mod step;
 pub mod tls;
 pub mod token;
+
+pub use error::Error;

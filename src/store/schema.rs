@@ -7,7 +7,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::link::{Db, Dialer};
+use super::{
+    error::Error,
+    link::{Db, Dialer},
+};
 
 /// Without the migrator's own lock, which is the session's: a pooler may give its end another session than its beginning.
 static MIGRATOR: Migrator = Migrator { locking: false, ..sqlx::migrate!("./migrations") };
@@ -163,7 +166,7 @@ pub struct Written {
 
 /// Writes as little as a commit can be (a message in the log that nobody reads), and says whose log it is: when the server was started, its timeline,
 /// and the files of the keys. Another server, an older state of this one, and tables that were made anew all have another name.
-pub async fn writes(connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
+pub async fn writes(connection: &mut PgConnection) -> Result<Written, Error> {
     let (is_read_only, at_unix_ms, server): (bool, i64, String) = sqlx::query_as(
         "with written as (select pg_logical_emit_message(true, 'hookonce', ''))
          select current_setting('transaction_read_only')::bool,
@@ -177,7 +180,7 @@ pub async fn writes(connection: &mut PgConnection) -> Result<Written, sqlx::Erro
     .fetch_one(connection)
     .await?;
     if is_read_only {
-        return Err(sqlx::Error::Protocol("transactions are read-only here".into()));
+        return Err(Error::ReadOnly);
     }
     Ok(Written { server, at_unix_ms })
 }

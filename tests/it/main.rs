@@ -17,6 +17,7 @@ mod destinations;
 mod gateway;
 mod gateway_hostile;
 mod gateway_process;
+mod group_commits;
 mod handshakes;
 mod identity;
 mod ingress;
