@@ -1,0 +1,76 @@
+//! What is known already: rows of keys, and events as they are kept.
+
+use bytes::Bytes;
+use sqlx::{PgConnection, PgExecutor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::event::{BodyDigest, Key, Mark};
+
+/// A row of `event_key`.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenKey {
+    pub key: Key,
+    pub event_id: Uuid,
+    pub digest: BodyDigest,
+    /// How long it counts yet; not positive where it has expired, and is only not deleted yet.
+    pub seconds_left: f64,
+}
+
+impl SeenKey {
+    pub fn counts(&self) -> bool {
+        self.seconds_left > 0.0
+    }
+}
+
+/// Deletes those of the keys that have expired, before the pruner does. Whoever inserts one next is its first: the unique index decides, as for a key
+/// that never was.
+pub async fn forget_expired(connection: &mut PgConnection, keys: &[Key]) -> Result<(), sqlx::Error> {
+    // The time is compared so that no index on it seems to serve: a plan made while the table is empty would then read all of it.
+    sqlx::query!("delete from event_key where key = any($1) and (expires_at <= now()) is true", keys).execute(connection).await?;
+    Ok(())
+}
+
+/// The rows that these keys have.
+pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<SeenKey>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select key, event_id, body_digest, extract(epoch from expires_at - now())::float8 as "seconds_left!"
+          from event_key where key = any($1)
+        "#,
+        keys
+    )
+    .fetch_all(connection)
+    .await?;
+    let seen = |key, event_id, digest: Vec<u8>, seconds_left| {
+        Some(SeenKey { key, event_id, digest: BodyDigest(digest.try_into().ok()?), seconds_left })
+    };
+    Ok(rows.into_iter().filter_map(|row| seen(row.key, row.event_id, row.body_digest, row.seconds_left)).collect())
+}
+
+/// When the last key expires that was recorded in the form of earlier versions; None where all have.
+pub async fn keys_before_until(executor: impl PgExecutor<'_>) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!("select until from keys_before where until > now() limit 1").fetch_optional(executor).await
+}
+
+/// An event as it is kept, for what is read of it anew.
+pub struct StoredEvent {
+    pub key: Key,
+    /// A JSON array of [name, value] pairs.
+    pub headers: String,
+    pub body: Bytes,
+    /// It is a part of a request that was split.
+    pub is_item: bool,
+    pub mark: Option<Mark>,
+}
+
+pub async fn stored(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<StoredEvent>, sqlx::Error> {
+    let row = sqlx::query!("select key, headers, body, original_id, mark from event where id = $1", id).fetch_optional(executor).await?;
+    Ok(row.map(|row| StoredEvent {
+        key: row.key,
+        headers: row.headers,
+        body: row.body.into(),
+        is_item: row.original_id.is_some(),
+        mark: row.mark.as_deref().and_then(Mark::parse),
+    }))
+}

@@ -1,0 +1,131 @@
+//! Claims: a step that is new, released or lost is given to who asks; one that is done, held or unknown
+//! is only read.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::place::{Place, firsts};
+
+/// What becomes of a step whose lease ends before it is completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLost {
+    /// Nobody runs it again until somebody says what came of it.
+    #[default]
+    Hold,
+    /// The next to claim it gets it, with the same effect key.
+    Retry,
+}
+
+impl OnLost {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// A wish to execute a step.
+#[derive(Clone, Debug)]
+pub struct NewClaim {
+    pub place: Place,
+    pub tenant: Arc<str>,
+    pub run: Arc<str>,
+    /// The effect key, should the step be new.
+    pub id: Uuid,
+    pub claim_id: String,
+    pub owner: Option<String>,
+    pub lease_seconds: f64,
+    pub on_lost: OnLost,
+    pub input_hash: Option<String>,
+}
+
+/// A step as a claim left or found it.
+#[derive(Debug)]
+pub struct Claimed {
+    pub id: Uuid,
+    pub state: String,
+    pub fence: i64,
+    pub attempt: i32,
+    pub claim_id: String,
+    pub owner: Option<String>,
+    pub input_hash: Option<String>,
+    pub lease_until: Option<OffsetDateTime>,
+    /// Seconds that the lease still has; below zero where it is lost.
+    pub lease_left: Option<f64>,
+    /// Seconds since it ended.
+    pub ended_age: Option<f64>,
+    pub result: Option<String>,
+}
+
+/// What a claim came to.
+#[derive(Clone, Debug)]
+pub enum Claim {
+    Granted(Arc<Claimed>),
+    /// It has its result, good or bad.
+    Ended(Arc<Claimed>),
+    Running(Arc<Claimed>),
+    Unknown(Arc<Claimed>),
+    InputChanged(Arc<Claimed>),
+}
+
+impl Claim {
+    /// None where the row tells of a moment that is over, and another statement has to decide.
+    fn of(claim: &NewClaim, row: &Arc<Claimed>) -> Option<Self> {
+        if let (Some(before), Some(now)) = (&row.input_hash, &claim.input_hash)
+            && before != now
+        {
+            return Some(Self::InputChanged(row.clone()));
+        }
+        let is_held = row.lease_left.is_some_and(|left| left >= 0.0);
+        match row.state.as_str() {
+            "done" | "failed" => Some(Self::Ended(row.clone())),
+            "unknown" => Some(Self::Unknown(row.clone())),
+            "running" if is_held && row.claim_id == claim.claim_id => Some(Self::Granted(row.clone())),
+            "running" if is_held => Some(Self::Running(row.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// Decides claims in one statement. A step that is done, held or unknown is only read: that writes nothing. None: ask again, for the row
+/// changed while the statement looked at it.
+pub async fn claim(connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, sqlx::Error> {
+    let firsts = firsts(claims, |claim| &claim.place);
+    let rows = claim_rows(connection, &firsts.iter().map(|index| claims[*index]).collect::<Vec<_>>()).await?;
+    Ok(claims.iter().map(|claim| rows.get(&claim.place).and_then(|row| Claim::of(claim, row))).collect())
+}
+
+async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<HashMap<Place, Arc<Claimed>>, sqlx::Error> {
+    let column = |of: fn(&NewClaim) -> &str| claims.iter().map(|claim| of(claim)).collect::<Vec<&str>>();
+    let maybe = |of: fn(&NewClaim) -> Option<&str>| claims.iter().map(|claim| of(claim)).collect::<Vec<Option<&str>>>();
+    let rows = sqlx::query_file!(
+        "src/store/ledger/claim.sql",
+        &claims.iter().map(|claim| claim.place.key).collect::<Vec<_>>(),
+        &column(|claim| &claim.place.step) as &[&str],
+        &claims.iter().map(|claim| claim.id).collect::<Vec<_>>(),
+        &column(|claim| &claim.tenant) as &[&str],
+        &column(|claim| &claim.run) as &[&str],
+        &column(|claim| &claim.claim_id) as &[&str],
+        &maybe(|claim| claim.owner.as_deref()) as &[Option<&str>],
+        &column(|claim| claim.on_lost.as_str()) as &[&str],
+        &claims.iter().map(|claim| claim.lease_seconds).collect::<Vec<_>>(),
+        &maybe(|claim| claim.input_hash.as_deref()) as &[Option<&str>],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|r| {
+            let (id, state, fence, attempt, claim_id, owner) = (r.id, r.state, r.fence, r.attempt, r.claim_id, r.owner);
+            let (input_hash, lease_until, lease_left, ended_age, result) =
+                (r.input_hash, r.lease_until, r.lease_left, r.ended_age, r.result);
+            let row = Claimed { id, state, fence, attempt, claim_id, owner, input_hash, lease_until, lease_left, ended_age, result };
+            (Place { key: r.key, step: r.step.into() }, Arc::new(row))
+        })
+        .collect())
+}

@@ -1,0 +1,124 @@
+//! Completions: how steps ended, with the events that they emit, in one statement.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    emit::{EMITTED_HEADERS, Emitted, EmittedColumns, keep_conflicts},
+    fenced::Fenced,
+    place::{Place, firsts},
+};
+use crate::event::Key;
+
+/// How a step ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    Done,
+    Failed,
+}
+
+impl End {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The result of a step, from the holder of this fence.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub place: Place,
+    pub fence: i64,
+    pub end: End,
+    /// JSON as it was sent.
+    pub result: String,
+    /// Of the whole call: a repeat has the same.
+    pub digest: [u8; 32],
+    pub keep_seconds: f64,
+    pub emit: Vec<Emitted>,
+}
+
+/// Records results in one statement with the events that they emit. An event whose (source, key) is known is not written again; one with
+/// another body is kept as a conflict. None: ask again.
+///
+/// A row that is there is changed by way of `on conflict`: an update locks rows in whatever order its plan finds them, and two batches with
+/// the same steps would deadlock. This one goes by (key, step), as claims do.
+pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
+    let firsts = firsts(completions, |completion| &completion.place);
+    let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
+    let events = EmittedColumns::of(of_firsts.iter().map(|completion| (&completion.place, &*completion.emit)));
+    let rows = complete_rows(connection, &of_firsts, &events).await?;
+    if let Some(unseen) = rows.first().map(|row| &row.unseen).filter(|unseen| !unseen.is_empty()) {
+        keep_conflicts(connection, &events.only(unseen)).await?;
+    }
+    let rows: HashMap<Place, CompletedRow> =
+        rows.into_iter().map(|row| (Place { key: row.key, step: row.step.as_str().into() }, row)).collect();
+    let answer = |(index, completion): (usize, &&Completion)| {
+        let Some(CompletedRow { is_ended, state, fence, end_digest: digest, .. }) = rows.get(&completion.place) else {
+            return Some(Fenced::Missing);
+        };
+        if *is_ended && firsts.contains(&index) {
+            return Some(Fenced::Done(()));
+        }
+        let is_mine = *fence == completion.fence;
+        match state.as_str() {
+            "done" | "failed" if is_mine && digest.as_deref() == Some(&completion.digest[..]) => Some(Fenced::Done(())),
+            // Ended by the first of this batch, or held when the statement began.
+            _ if is_mine && (*is_ended || state == "running") => None,
+            state => Some(Fenced::Stale(*fence, state.to_owned())),
+        }
+    };
+    Ok(completions.iter().enumerate().map(answer).collect())
+}
+
+/// A step that was to be completed, as it was before.
+struct CompletedRow {
+    key: Key,
+    step: String,
+    state: String,
+    fence: i64,
+    end_digest: Option<Vec<u8>>,
+    /// Whether it was ended now.
+    is_ended: bool,
+    /// Of the whole batch: events whose key another was first with while the statement ran.
+    unseen: Vec<Uuid>,
+}
+
+async fn complete_rows(
+    connection: &mut PgConnection,
+    completions: &[&Completion],
+    events: &EmittedColumns<'_>,
+) -> Result<Vec<CompletedRow>, sqlx::Error> {
+    sqlx::query_file_as!(
+        CompletedRow,
+        "src/store/ledger/complete.sql",
+        &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),
+        &completions.iter().map(|completion| &*completion.place.step).collect::<Vec<_>>() as &[&str],
+        &completions.iter().map(|completion| completion.fence).collect::<Vec<_>>(),
+        &completions.iter().map(|completion| completion.end.as_str()).collect::<Vec<_>>() as &[&str],
+        &completions.iter().map(|completion| &*completion.result).collect::<Vec<_>>() as &[&str],
+        &completions.iter().map(|completion| &completion.digest[..]).collect::<Vec<_>>() as &[&[u8]],
+        &completions.iter().map(|completion| completion.keep_seconds).collect::<Vec<_>>(),
+        &events.keys,
+        &events.steps as &[&str],
+        &events.column(|event| event.id),
+        &events.column(|event| event.key),
+        &events.column(|event| &*event.source) as &[&str],
+        &events.column(|event| &*event.event_key) as &[&str],
+        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
+        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
+        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
+        &events.column(|event| event.window_seconds),
+        EMITTED_HEADERS,
+        &events.deliveries.0,
+        &events.deliveries.1,
+        &events.deliveries.2 as &[&str],
+    )
+    .fetch_all(connection)
+    .await
+}

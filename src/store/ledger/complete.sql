@@ -1,0 +1,40 @@
+with u (key, step, fence, state, result, digest, keep_seconds) as (
+    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::float8[])
+), ended as (
+    insert into step as s (key, step, id, tenant, run, attempt, claim_id, on_lost, claimed_at, state, fence, result, end_digest,
+                           ended_at, expires_at)
+    select h.key, h.step, h.id, h.tenant, h.run, h.attempt, h.claim_id, h.on_lost, h.claimed_at, u.state, u.fence, u.result, u.digest,
+           now(), now() + u.keep_seconds * interval '1 second'
+      from u join step h on h.key = u.key and h.step = u.step and h.fence = u.fence and h.state = 'running'
+     order by h.key, h.step on conflict (key, step) do update
+        set (state, result, end_digest, ended_at, expires_at, lease_until) =
+            (excluded.state, excluded.result, excluded.end_digest, excluded.ended_at, excluded.expires_at, null)
+     where s.fence = excluded.fence and s.state = 'running' returning s.key, s.step
+), v as (
+    select v.* from unnest($8::uuid[], $9::text[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::bytea[],
+                           $16::bytea[], $17::float8[])
+           as v (run_key, step, id, key, source, event_key, event_type, body, digest, window_seconds)
+      join ended on ended.key = v.run_key and ended.step = v.step
+), k as (
+    insert into event_key (key, event_id, body_digest, expires_at)
+    select distinct on (key) key, id, digest, now() + window_seconds * interval '1 second' from v order by key, id
+    on conflict (key) do update set (event_id, body_digest, expires_at) = (excluded.event_id, excluded.body_digest, excluded.expires_at) where event_key.expires_at <= now() returning event_id
+), e as (
+    insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
+    select v.id, v.key, v.source, v.event_key, v.event_type, $18, v.body, v.digest from v join k on k.event_id = v.id
+    returning id, key, source, octet_length(body) as bytes
+), o as (
+    insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch)
+    select d.id, e.key, e.id, e.source, d.destination, e.bytes, 'pending', 0
+      from unnest($19::uuid[], $20::uuid[], $21::text[]) as d (id, event_id, destination) join e on e.id = d.event_id
+), c as (
+    insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+    select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $18, v.body
+      from v join event_key first on first.key = v.key and first.body_digest <> v.digest and first.expires_at > now()
+     order by v.key, v.digest on conflict (key, body_digest) do nothing
+)
+select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
+       exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
+       array(select v.id from v where not exists (select from k where k.event_id = v.id)
+                                  and not exists (select from event_key first where first.key = v.key and first.expires_at > now())) as "unseen!"
+  from u join step s on s.key = u.key and s.step = u.step

@@ -1,0 +1,98 @@
+//! Events that steps emit. They are recorded by the statement that ends their steps.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::place::Place;
+use crate::event::{BodyDigest, Key};
+
+/// An event that a step emits, with where it goes.
+#[derive(Clone, Debug)]
+pub struct Emitted {
+    pub id: Uuid,
+    pub key: Key,
+    pub source: Arc<str>,
+    pub event_key: String,
+    pub event_type: Option<String>,
+    pub body: String,
+    pub digest: BodyDigest,
+    pub window_seconds: f64,
+    /// A delivery's id and its destination.
+    pub deliveries: Vec<(Uuid, Arc<str>)>,
+}
+
+/// The headers that an emitted event is kept with, as those of a received one.
+pub const EMITTED_HEADERS: &str = r#"[["content-type","application/json"]]"#;
+
+/// Events column by column, sorted by key; each with the step that it needs to be completed.
+pub struct EmittedColumns<'a> {
+    pub keys: Vec<Uuid>,
+    pub steps: Vec<&'a str>,
+    pub events: Vec<&'a Emitted>,
+    pub deliveries: DeliveryColumns<'a>,
+}
+
+/// Deliveries as (id, event, destination), column by column.
+type DeliveryColumns<'a> = (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>);
+
+impl<'a> EmittedColumns<'a> {
+    pub fn of(steps: impl IntoIterator<Item = (&'a Place, &'a [Emitted])>) -> Self {
+        let events = steps.into_iter().flat_map(|(place, events)| events.iter().map(move |event| (place, event)));
+        let mut rows: Vec<(&Place, &Emitted)> = events.collect();
+        rows.sort_by_key(|(_, event)| event.key);
+        Self {
+            keys: rows.iter().map(|(place, _)| place.key).collect(),
+            steps: rows.iter().map(|(place, _)| &*place.step).collect(),
+            deliveries: deliveries(rows.iter().map(|(_, event)| *event)),
+            events: rows.into_iter().map(|(_, event)| event).collect(),
+        }
+    }
+
+    /// Those with these ids.
+    pub fn only(&self, ids: &[Uuid]) -> Self {
+        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id)).collect();
+        Self { keys: Vec::new(), steps: Vec::new(), events, deliveries: Default::default() }
+    }
+
+    pub fn column<T>(&self, of: impl Fn(&'a Emitted) -> T) -> Vec<T> {
+        self.events.iter().map(|event| of(event)).collect()
+    }
+}
+
+fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<'a> {
+    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
+    rows.fold(DeliveryColumns::default(), |(mut ids, mut events, mut destinations), (id, event, destination)| {
+        ids.push(id);
+        events.push(event);
+        destinations.push(destination);
+        (ids, events, destinations)
+    })
+}
+
+/// Keeps as conflicts what another batch was first with while the statement ran: that could not see with which body.
+pub async fn keep_conflicts(connection: &mut PgConnection, events: &EmittedColumns<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
+        select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $8, v.body
+          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])
+                 as v (id, key, source, event_key, event_type, body, digest)
+               join event_key first on first.key = v.key and first.body_digest <> v.digest
+         order by v.key, v.digest
+        on conflict (key, body_digest) do nothing
+        "#,
+        &events.column(|event| event.id),
+        &events.column(|event| event.key),
+        &events.column(|event| &*event.source) as &[&str],
+        &events.column(|event| &*event.event_key) as &[&str],
+        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
+        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
+        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
+        EMITTED_HEADERS,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What becomes of a step whose holder was lost, as somebody found out.
+
+use sqlx::PgExecutor;
+
+use super::{
+    complete::End,
+    fenced::{Fenced, stale},
+    place::Place,
+};
+
+/// What somebody found out about a step whose holder was lost.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    pub expected_fence: i64,
+    /// None: it was not executed, and may be claimed again.
+    pub end: Option<End>,
+    pub result: Option<String>,
+    pub evidence: String,
+    pub digest: [u8; 32],
+    pub keep_seconds: f64,
+}
+
+/// Says what came of a step that is unknown, or whose lease is over. The fence is raised, so that the lost holder has no more say. Returns
+/// the new fence.
+pub async fn resolve(executor: impl PgExecutor<'_> + Copy, place: &Place, resolution: &Resolution) -> Result<Fenced<i64>, sqlx::Error> {
+    let fence = sqlx::query_scalar!(
+        r#"
+        update step
+           set state = coalesce($4, 'released'), fence = fence + 1, result = $5, evidence = $6, end_digest = $7, lease_until = null,
+               ended_at = case when $4::text is not null then now() end,
+               expires_at = now() + $8 * interval '1 second'
+         where key = $1 and step = $2 and fence = $3 and (state = 'unknown' or state = 'running' and lease_until < now())
+        returning fence
+        "#,
+        place.key,
+        &*place.step,
+        resolution.expected_fence,
+        resolution.end.map(End::as_str),
+        resolution.result,
+        resolution.evidence,
+        &resolution.digest[..],
+        resolution.keep_seconds,
+    )
+    .fetch_optional(executor)
+    .await?;
+    if let Some(fence) = fence {
+        return Ok(Fenced::Done(fence));
+    }
+    let raised = resolution.expected_fence.saturating_add(1);
+    let repeated = sqlx::query_scalar!(
+        "select fence from step where key = $1 and step = $2 and fence = $3 and end_digest = $4",
+        place.key,
+        &*place.step,
+        raised,
+        &resolution.digest[..],
+    )
+    .fetch_optional(executor)
+    .await?;
+    match repeated {
+        Some(fence) => Ok(Fenced::Done(fence)),
+        None => stale(executor, place).await,
+    }
+}

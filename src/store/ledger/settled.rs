@@ -1,0 +1,23 @@
+//! Which steps those who wait should ask for again.
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use super::place::Place;
+
+/// Of these steps those that somebody who waits should ask for again: they have ended, were given back, or their lease is over.
+pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Uuid], steps: &[&str]) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select u.key as "key!", u.step as "step!"
+          from unnest($1::uuid[], $2::text[]) as u (key, step)
+         where not exists (select from step s
+                            where s.key = u.key and s.step = u.step and s.state = 'running' and s.lease_until >= now())
+        "#,
+        keys,
+        steps as &[&str],
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|row| Place { key: row.key, step: row.step.into() }).collect())
+}
