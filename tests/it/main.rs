@@ -35,6 +35,7 @@ mod pooler;
 mod process;
 mod providers;
 mod recorded;
+mod recording;
 mod rejections;
 mod relay;
 mod schema;
