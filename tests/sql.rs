@@ -99,3 +99,31 @@ fn no_statement_is_left_over() {
         statements.map(|(path, _)| path).filter(|path| !code.contains(&format!("\"src/store/{}\"", path.display()))).collect();
     assert!(unused.is_empty(), "{unused:?}");
 }
+
+/// What changes deliveries, or writes one down.
+const CHANGES: [&str; 6] = [
+    "update outbox",
+    "delete from outbox",
+    "insert into outbox",
+    "delete from delivery_ended",
+    "insert into delivery_ended",
+    "insert into attempt",
+];
+
+/// The changes of deliveries in a text that are not in a block.
+fn changes(text: &str) -> Vec<&'static str> {
+    let empty: BTreeMap<String, String> = blocks().into_keys().map(|name| (name, String::new())).collect();
+    let bare = with_blocks(text, &empty).map_or(text.to_owned(), |(text, _)| text);
+    CHANGES.into_iter().filter(|change| bare.contains(change)).collect()
+}
+
+/// All changes of a delivery are in its folder; its birth, which other statements have in them, is a block.
+#[test]
+fn deliveries_are_changed_in_one_room() {
+    let all = [files("rs"), files("sql")].concat();
+    let outside = all.into_iter().filter(|(path, _)| !path.starts_with("delivery") && !is_block(path));
+    let faults: Vec<_> = outside.map(|(path, text)| (path, changes(&text))).filter(|(_, changes)| !changes.is_empty()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(changes("with a as (update outbox set x = 1)"), ["update outbox"]);
+    assert!(changes("-- begin born\ninsert into outbox\n-- end born\n").is_empty());
+}

@@ -165,29 +165,14 @@ pub async fn relay(
     let compared = BodyDigest(conflict.body_digest.as_slice().try_into().unwrap_or(exact.0));
     let mark = if conflict.has_own_body() { Mark::OtherBody } else { Mark::SameBody };
     let deliveries: Vec<Uuid> = destinations.iter().map(|_| ids::new()).collect();
-    sqlx::query_scalar!(
-        r#"
-        with c as (
-            update conflict set relayed_as = $2 where id = $1 and relayed_as is null
-            returning source, event_key, event_type, headers
-        ), e as (
-            insert into event (id, key, source, event_key, event_type, headers, body, body_digest, mark)
-            select $2, $3, source, event_key, event_type, headers, $4, $5, $6 from c
-            returning id, source
-        ), o as (
-            insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch)
-            select d.id, $3, e.id, e.source, d.destination, $7, 'pending', 0
-              from e cross join unnest($8::uuid[], $9::text[]) as d (id, destination)
-        )
-        select id from e
-        "#,
+    sqlx::query_file_scalar!(
+        "src/store/conflict/relay.sql",
         conflict.id,
         id,
         other_body_key_of(&conflict.source, &conflict.event_key, &compared),
         body,
         &exact.0[..],
         mark.as_str(),
-        i32::try_from(body.len()).unwrap_or(i32::MAX),
         &deliveries,
         destinations as &[&str],
     )

@@ -1,5 +1,6 @@
 //! Deliveries as they are born. The row is written in the statement that writes the event, so that
-//! there is never one without the other: `inbox`, `ledger` and `conflict` have those statements.
+//! there is never one without the other: `inbox`, `ledger` and `conflict` have those statements, and
+//! `advance` that of replays. All have the same text for it: `blocks/born.sql`, after `blocks/event.sql`.
 
 use std::sync::Arc;
 

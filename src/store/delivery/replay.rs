@@ -36,22 +36,8 @@ pub async fn advance(executor: impl PgExecutor<'_>, step: Step, deliveries: &[Re
     let sources: Vec<&str> = deliveries.iter().map(|delivery| delivery.source.as_str()).collect();
     let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
     let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
-    let moved = sqlx::query_scalar!(
-        r#"
-        with moved as (
-            update replay
-               set after = $3, deliveries = deliveries + cardinality($5::uuid[]), ended_at = case when $4 then now() end
-             where id = $1 and after = $2 and ended_at is null
-            returning id
-        ), made as (
-            insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch)
-            select d.id, d.key, d.event_id, d.source, d.destination, moved.id, d.body_bytes, 'pending', 0
-              from moved,
-                   unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::int[])
-                       as d (id, key, event_id, source, destination, body_bytes)
-        )
-        select count(*) as "count!" from moved
-        "#,
+    let moved = sqlx::query_file_scalar!(
+        "src/store/delivery/advance.sql",
         step.replay,
         step.from,
         step.to,

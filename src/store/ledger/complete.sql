@@ -18,15 +18,35 @@ with u (key, step, fence, state, result, digest, keep_seconds) as (
 ), k as (
     insert into event_key (key, event_id, body_digest, expires_at)
     select distinct on (key) key, id, digest, now() + window_seconds * interval '1 second' from v order by key, id
-    on conflict (key) do update set (event_id, body_digest, expires_at) = (excluded.event_id, excluded.body_digest, excluded.expires_at) where event_key.expires_at <= now() returning event_id
+    on conflict (key) do update
+       set event_id = excluded.event_id, body_digest = excluded.body_digest, expires_at = excluded.expires_at
+     where event_key.expires_at <= now()
+    returning event_id
+), new_event as (
+    select v.id, v.key, v.source, v.event_key, v.event_type, $18::text as headers, v.body, v.digest as body_digest,
+           null::uuid as original_id, null::text as mark
+      from v join k on k.event_id = v.id
 ), e as (
-    insert into event (id, key, source, event_key, event_type, headers, body, body_digest)
-    select v.id, v.key, v.source, v.event_key, v.event_type, $18, v.body, v.digest from v join k on k.event_id = v.id
-    returning id, key, source, octet_length(body) as bytes
-), o as (
-    insert into outbox (id, key, event_id, source, destination, body_bytes, state, epoch)
-    select d.id, e.key, e.id, e.source, d.destination, e.bytes, 'pending', 0
+    -- begin event
+    insert into event (id, key, source, event_key, event_type, headers, body, body_digest, original_id, mark)
+    select id, key, source, event_key, event_type, headers, body, body_digest, original_id, mark
+      from new_event
+    returning id, key, source, mark, original_id, octet_length(body) as body_bytes
+    -- end event
+), new_delivery as (
+    select d.id, e.key, e.id as event_id, e.source, d.destination, null::uuid as replay_id, e.body_bytes,
+           null::uuid as node, null::float8 as lease_seconds
       from unnest($19::uuid[], $20::uuid[], $21::text[]) as d (id, event_id, destination) join e on e.id = d.event_id
+), o as (
+    -- begin born
+    insert into outbox (id, key, event_id, source, destination, replay_id, body_bytes, state, epoch, lease_until, node)
+    select id, key, event_id, source, destination, replay_id, body_bytes,
+           case when node is null then 'pending' else 'leased' end,
+           case when node is null then 0 else 1 end,
+           now() + lease_seconds * interval '1 second',
+           node
+      from new_delivery
+    -- end born
 ), c as (
     insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)
     select v.key, v.digest, v.id, first.event_id, 'other_body', v.source, v.event_key, v.event_type, $18, v.body
