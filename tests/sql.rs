@@ -127,3 +127,18 @@ fn deliveries_are_changed_in_one_room() {
     assert_eq!(changes("with a as (update outbox set x = 1)"), ["update outbox"]);
     assert!(changes("-- begin born\ninsert into outbox\n-- end born\n").is_empty());
 }
+
+/// A statement over this many lines is a file.
+const LINES_MAX: usize = 20;
+
+#[test]
+fn long_statements_are_files() {
+    let mut long = Vec::new();
+    for (path, text) in files("rs") {
+        let statements = text.split("r#\"").skip(1).filter_map(|rest| rest.split("\"#").next());
+        long.extend(
+            statements.map(|statement| statement.lines().count()).filter(|lines| *lines > LINES_MAX).map(|lines| (path.clone(), lines)),
+        );
+    }
+    assert!(long.is_empty(), "over {LINES_MAX} lines: {long:?}");
+}
