@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::chance;
+
 /// Pauses that double from the first to the longest.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -31,7 +33,7 @@ impl Backoff {
 
 /// A time around this one: uniform between `1 - spread` and `1 + spread` of it.
 pub fn jittered(time: Duration, spread: f64) -> Duration {
-    time.mul_f64(1.0 - spread + 2.0 * spread * rand::random::<f64>())
+    time.mul_f64(1.0 - spread + 2.0 * spread * chance::fraction())
 }
 
 #[cfg(test)]

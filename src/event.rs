@@ -121,11 +121,6 @@ pub fn id_floor(unix_ms: u64) -> Uuid {
     Uuid::from_u128(u128::from(unix_ms) << 80)
 }
 
-/// A new id: UUIDv7 of this time.
-pub fn new_id(now_unix_ms: i64) -> Uuid {
-    uuid::Builder::from_unix_timestamp_millis(u64::try_from(now_unix_ms).unwrap_or(0), &rand::random()).into_uuid()
-}
-
 /// SHA-256 over the parts, each with its length in bytes before it, so that no two lists of parts read the same.
 pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(parts: impl IntoIterator<Item = &'a T>) -> [u8; 32] {
     let hash = parts
@@ -138,13 +133,6 @@ pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(parts: impl IntoIterator<Item
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_uuids_of_version_7_in_order_of_time() {
-        let (a, b) = (new_id(1000), new_id(1001));
-        assert_eq!(a.get_version_num(), 7);
-        assert!(a < b && a >= id_floor(1000) && a < id_floor(1001));
-    }
 
     #[test]
     fn like_escapes_what_like_treats_specially() {

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::{ContextV7, Timestamp, Uuid};
 
-use crate::clock::Clock;
+use crate::{chance, clock::Clock};
 
 /// A time that is earlier than the last id's by no more than this is waited out under that id's time: ids rise though the clock was corrected a bit.
 const BACK_MAX_MS: i64 = 1000;
@@ -30,6 +30,11 @@ pub fn unix_ms() -> i64 {
         let now = ids.unix_ms(since_start_ms);
         ids.advance(now)
     })
+}
+
+/// A new id of this time (unix milliseconds), for what is stored nowhere: it need not follow the database's time, nor rise within a millisecond.
+pub fn of_time(unix_ms: i64) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(unix_ms).unwrap_or(0), &chance::bytes()).into_uuid()
 }
 
 /// Takes the database's time as it was at that moment, give or take.
@@ -98,6 +103,12 @@ mod tests {
     fn is_of(id: Uuid, ms: i64) -> bool {
         let ms = u64::try_from(ms).unwrap();
         id >= id_floor(ms) && id < id_floor(ms + 1)
+    }
+
+    #[test]
+    fn an_id_of_a_time_is_a_uuid_of_version_7_within_its_millisecond() {
+        let id = of_time(NOW);
+        assert!(id.get_version_num() == 7 && is_of(id, NOW), "{id}");
     }
 
     #[test]

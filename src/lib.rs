@@ -1,6 +1,7 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
 pub mod backoff;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod delivery;

@@ -15,8 +15,8 @@ use std::{
 
 /// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
 const LAYERS: [&[&str]; 9] = [
-    &["backoff", "settings", "clock", "shutdown", "telemetry", "postgres", "tail", "outbound", "event", "problem", "readiness"],
-    &["provider", "routing", "ids", "port", "handoff"],
+    &["settings", "clock", "chance", "shutdown", "telemetry", "postgres", "tail", "outbound", "event", "problem", "readiness"],
+    &["provider", "routing", "ids", "backoff", "port", "handoff"],
     &["store"],
     // Written with the store's connections.
     &["group_commit"],

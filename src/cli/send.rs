@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
+    chance,
     cli::{
         Exit, Failure, Format, Globals, config,
         output::{self, Column},
@@ -145,12 +146,12 @@ fn signed(
 
 /// An id in the form of the provider's own.
 fn fresh_id(provider: &str) -> String {
-    let random: [u8; 12] = rand::random();
+    let random: [u8; 12] = chance::bytes();
     match provider {
         "stripe" => format!("evt_{}", hex::encode(random)),
         "standard-webhooks" | "svix" => format!("msg_{}", hex::encode(random)),
         "slack" => format!("Ev{}", hex::encode_upper(&random[..5])),
-        _ => uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string(),
+        _ => uuid::Builder::from_random_bytes(chance::bytes()).into_uuid().to_string(),
     }
 }
 

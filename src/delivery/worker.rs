@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     backoff::jittered,
+    chance,
     clock::Clock,
     delivery::{
         destination::http,
@@ -344,9 +345,9 @@ impl Worker {
         }
         let admitted = if self.context.is_paused(&self.target.name) { None } else { self.target.breaker.admit() };
         let Some(_admitted) = admitted else {
-            return self.release(handed, self.target.breaker.open_for.as_secs_f64() * rand::random::<f64>());
+            return self.release(handed, self.target.breaker.open_for.as_secs_f64() * chance::fraction());
         };
-        let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
+        let (started, started_at) = (Instant::now(), self.context.clock.utc());
         let answer = tokio::select! {
             answer = self.attempt(handed.leased()) => answer,
             // Interrupted by shutdown is not an attempt.
@@ -379,7 +380,7 @@ impl Worker {
             response: (!answer.response.is_empty()).then(|| answer.response.clone()),
         };
         let age = Duration::try_from_secs_f64(leased.age_seconds).unwrap_or_default() + leased.leased_at.elapsed();
-        let next = self.target.schedule.next(number.unsigned_abs(), age, answer.retry_after, rand::random());
+        let next = self.target.schedule.next(number.unsigned_abs(), age, answer.retry_after, chance::fraction());
         let (outcome, finish) = match (verdict, next) {
             (Verdict::Delivered, _) => ("delivered", Finish::Delivered(attempt)),
             (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => ("dead", Finish::Dead(attempt)),
@@ -392,7 +393,7 @@ impl Worker {
 
     fn report(&self, leased: &Leased, answer: &Answer, outcome: &str, latency: Duration) {
         self.context.tail.write(|| TailLine::Attempt {
-            at: time::OffsetDateTime::now_utc(),
+            at: self.context.clock.utc(),
             event: leased.event.as_ref().map_or_else(Uuid::nil, |event| event.id),
             delivery: leased.id,
             destination: self.target.name.to_string(),

@@ -134,6 +134,7 @@ fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
     let mut headers = headers::from_pairs(&kept.headers);
     mark(
         &mut headers,
+        gateway.clock.utc(),
         true,
         Some(gateway.settings.keep.saturating_sub(Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default())),
     );

@@ -118,7 +118,7 @@ impl Execution {
         let is_kept = is_final(&head);
         let headers = headers::returned(head.headers);
         let mut marked = headers.clone();
-        operation::mark(&mut marked, false, is_kept.then_some(self.gateway.settings.keep.0));
+        operation::mark(&mut marked, self.gateway.clock.utc(), false, is_kept.then_some(self.gateway.settings.keep.0));
         (Ending { status: head.status.as_u16(), headers, is_kept }, marked)
     }
 

@@ -10,6 +10,7 @@ use super::{
     upstream::{self, Client, Upstream, UpstreamError},
 };
 use crate::{
+    clock::Clock,
     event::{GATEWAY_TENANT, TypeGlob},
     ledger::Ledger,
     outbound::Egress,
@@ -36,6 +37,7 @@ pub struct Gateway {
     pub client: Client,
     pub ledger: Arc<Ledger>,
     pub pool: Db,
+    pub clock: Clock,
     pub tenant: Arc<str>,
     pub calls: Arc<Semaphore>,
     /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they pass.
@@ -50,7 +52,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// Opens no connection. To be called on the runtime that calls are to run on.
-    pub fn new(name: &str, settings: &settings::Gateway, egress: &Egress, ledger: Arc<Ledger>, pool: Db) -> Result<Self, UpstreamError> {
+    pub fn new(
+        name: &str,
+        settings: &settings::Gateway,
+        egress: &Egress,
+        ledger: Arc<Ledger>,
+        pool: Db,
+        clock: Clock,
+    ) -> Result<Self, UpstreamError> {
         let whole = Rule {
             path: TypeGlob::new("*"),
             key: settings.key,
@@ -69,6 +78,7 @@ impl Gateway {
             client: upstream::client(settings, egress)?,
             ledger,
             pool,
+            clock,
             tenant: format!("{GATEWAY_TENANT}{name}").into(),
             calls: Arc::new(Semaphore::new(settings.calls_max)),
             buffered: Reading::new(settings.buffered_max.bytes()),

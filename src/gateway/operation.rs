@@ -8,6 +8,7 @@ use std::{
 use actix_web::http::header::HttpDate;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -58,11 +59,11 @@ pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
     }
 }
 
-/// What a gateway says of an answer. `left`: how long it will be given again.
-pub fn mark(headers: &mut HeaderMap, is_replayed: bool, left: Option<Duration>) {
+/// What a gateway says of an answer. `left`: how long it will be given again, from now.
+pub fn mark(headers: &mut HeaderMap, now: OffsetDateTime, is_replayed: bool, left: Option<Duration>) {
     headers.insert("idempotent-replayed", HeaderValue::from_static(if is_replayed { "true" } else { "false" }));
     headers.remove("idempotency-expires");
-    let expires = left.and_then(|left| SystemTime::now().checked_add(left)).map(|at| HttpDate::from(at).to_string());
+    let expires = left.and_then(|left| SystemTime::from(now).checked_add(left)).map(|at| HttpDate::from(at).to_string());
     if let Some(expires) = expires.and_then(|expires| HeaderValue::try_from(expires).ok()) {
         headers.insert("idempotency-expires", expires);
     }

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
+    chance,
     port::guest,
     store::{link::Db, token},
 };
@@ -43,7 +44,7 @@ pub fn digest(token: &str) -> TokenDigest {
 
 /// A new token.
 pub fn generate() -> String {
-    format!("{PREFIX}{}", hex::encode(rand::random::<[u8; 32]>()))
+    format!("{PREFIX}{}", hex::encode(chance::bytes::<32>()))
 }
 
 /// What a route asks of a token.

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use secrecy::SecretString;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -132,7 +131,7 @@ impl Intake {
         let name: &str = source.map_or("", |source| &source.name);
         tracing::debug!(source = name, reason, detail, "refused");
         self.tail.write(|| TailLine::Request {
-            at: OffsetDateTime::now_utc(),
+            at: self.clock.utc(),
             source: name.to_owned(),
             event_type: None,
             event_key: None,
@@ -189,7 +188,7 @@ impl Intake {
 
     fn report(&self, arrived: &Arrived<'_>, source: &Source, verified: &VerifiedRequest, status: RequestStatus, event: Option<Uuid>) {
         self.tail.write(|| TailLine::Request {
-            at: OffsetDateTime::now_utc(),
+            at: self.clock.utc(),
             source: source.name.to_string(),
             event_type: verified.event_type().map(str::to_owned),
             event_key: verified.event_key().map(str::to_owned),

@@ -15,6 +15,7 @@ use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use crate::{
+    chance,
     event::{BodyDigest, Key},
     settings::scheme::Dedup,
     store::inbox::NewEvent,
@@ -128,7 +129,7 @@ struct Tags(Polyval);
 
 impl Tags {
     fn new() -> Self {
-        Self(Polyval::new(&rand::random::<[u8; 16]>().into()))
+        Self(Polyval::new(&chance::bytes::<16>().into()))
     }
 
     fn of(&self, body: &[u8]) -> [u8; 16] {

@@ -192,7 +192,7 @@ fn kept(refused: Refused<'_>, prefix_max: usize) -> Rejected {
     }
     let target_end = refused.target.floor_char_boundary(TARGET_BYTES_MAX);
     Rejected {
-        id: crate::event::new_id(refused.at_unix_ms),
+        id: crate::ids::of_time(refused.at_unix_ms),
         at_unix_ms: refused.at_unix_ms,
         source: refused.source.cloned(),
         reason: refused.reason,

@@ -22,6 +22,7 @@ use crate::{
     },
     handoff::Handoff,
     http::{auth, state::AdminState, tokens::Tokens},
+    ids,
     intake::{
         keyring::{Fetch, HttpFetch, Keyring},
         learning::Learning,
@@ -251,7 +252,7 @@ struct Shared {
 impl Shared {
     fn new(pool: Db, clock: Clock, tail: Tail) -> Self {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
-        Self { node: Uuid::now_v7(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
+        Self { node: ids::new(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
     }
 
     fn relays(

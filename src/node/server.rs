@@ -143,7 +143,7 @@ impl Serving<'_> {
 
     fn gateway(&self, name: &str, settings: &crate::settings::Gateway) -> anyhow::Result<GatewayServer> {
         let listener = bind(settings.bind, &format!("gateways.{name}.bind"))?;
-        let gateway = Gateway::new(name, settings, self.egress, self.ledger.clone(), self.pool.clone());
+        let gateway = Gateway::new(name, settings, self.egress, self.ledger.clone(), self.pool.clone(), self.state.clock.clone());
         let gateway = Arc::new(gateway.with_context(|| format!("gateways.{name}"))?);
         let data = Data::from(gateway.clone());
         let service = move || port::web(App::new().app_data(data.clone()).configure(gateway::configure));

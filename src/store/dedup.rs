@@ -5,10 +5,9 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::{batches::in_batches, link::Db};
-use crate::event::Key;
+use crate::{event::Key, ids};
 
 /// A key that somebody wants to handle.
 #[derive(Clone, Debug)]
@@ -101,5 +100,5 @@ pub async fn prune(pool: &Db, rows_max: i64) -> Result<u64, sqlx::Error> {
 
 /// A claim id for a call that brought none, so that at least our own retries have the same answer.
 pub fn claim_id() -> String {
-    Uuid::now_v7().to_string()
+    ids::new().to_string()
 }

@@ -5,7 +5,6 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::PgConnectOptions,
 };
-use uuid::Uuid;
 
 use super::{
     error::Error,
@@ -102,7 +101,7 @@ async fn check_session(pool: &Db) -> Result<(), SchemaError> {
     let mut connections = Vec::new();
     for _ in 0..2 {
         let mut connection = pool.detached().await.map_err(shared)?;
-        let mark = Uuid::now_v7().to_string();
+        let mark = crate::ids::new().to_string();
         let told = sqlx::query("select set_config('hookonce.session', $1, false)").bind(&mark).persistent(false);
         told.execute(&mut connection).await.map_err(shared)?;
         connections.push((connection, mark));

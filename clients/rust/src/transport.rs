@@ -134,7 +134,7 @@ impl Transport {
                 }
                 Err(error) => (Duration::ZERO, error.to_string()),
             };
-            let wait = wait.max(ceiling.mul_f64(rand::random()));
+            let wait = wait.max(ceiling.mul_f64(fraction()));
             if Instant::now() + wait > until {
                 return Err(Error::Unavailable(why));
             }
@@ -154,6 +154,12 @@ impl Transport {
         let retry_after_seconds = retry_after.and_then(|value| value.parse().ok());
         Ok(Reply { status: response.status().as_u16(), retry_after_seconds, text: response.text().await? })
     }
+}
+
+/// A number of at least 0 and less than 1, for jitter.
+#[expect(clippy::disallowed_methods, reason = "this is the source")]
+fn fraction() -> f64 {
+    rand::random()
 }
 
 fn is_loopback(url: &Url) -> bool {

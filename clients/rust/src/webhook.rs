@@ -140,6 +140,7 @@ impl Verifier {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the clock that with_clock replaces")]
 fn system_time() -> SystemTime {
     SystemTime::now()
 }

@@ -16,6 +16,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
+    chance,
     delivery::outcome::{Answer, Failure, retry_after},
     handoff::{Leased, RelayEvent},
     outbound::{self, Egress, chain, guard::NamedBy},
@@ -200,7 +201,7 @@ impl HttpDestination {
 
 /// W3C Trace Context: the trace is the event's, so that all its attempts and replays are one trace; the span is this attempt's.
 fn traceparent(event: Uuid) -> String {
-    format!("00-{}-{:016x}-01", event.simple(), rand::random::<u64>() | 1)
+    format!("00-{}-{:016x}-01", event.simple(), u64::from_ne_bytes(chance::bytes()) | 1)
 }
 
 fn failed(error: &legacy::Error) -> Answer {

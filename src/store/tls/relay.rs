@@ -42,7 +42,7 @@ impl Relay {
         let server = Arc::new(Server::of(&options, root)?);
         server.connect().await?;
         // An abstract socket: it has no file, and goes with the process.
-        let folder = format!("\0hookonce-{:032x}", rand::random::<u128>());
+        let folder = format!("\0hookonce-{:032x}", u128::from_ne_bytes(crate::chance::bytes()));
         let listener = UnixListener::bind(format!("{folder}/.s.PGSQL.{}", options.get_port()))?;
         let relaying = tokio::spawn(take(listener, server));
         Ok((Self(relaying), options.socket(folder).ssl_mode(PgSslMode::Disable)))
