@@ -7,9 +7,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookonce::{
     event::{BodyDigest, key_of},
-    provider::{
-        Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, spec::SourceSpec, standard::Signer,
-    },
+    provider::{Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, spec::SourceSpec, standard::Signer},
     store::inbox::{self, Lessee, NewDelivery, NewEvent},
 };
 use uuid::Uuid;
