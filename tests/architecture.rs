@@ -393,6 +393,36 @@ fn tests_that_the_documents_name_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
+/// The rows of the table below a heading of ARCHITECTURE.md, each with its cells.
+fn table_below(heading: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split(heading).nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let cells = |row: &str| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    rows.map(cells).collect()
+}
+
+#[test]
+fn each_rule_lives_where_the_document_says() {
+    let rows = table_below("## Where a rule lives");
+    assert_eq!(rows.len(), 8, "{rows:?}");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    for row in &rows {
+        let (files, begin) = (quoted(&row[1]), quoted(&row[2]));
+        assert!(!files.is_empty() && begin.len() == 1, "{row:?}");
+        for file in files {
+            let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(code_only(&text).contains(&begin[0]), "{file} has no {}", begin[0]);
+        }
+    }
+}
+
+#[test]
+fn each_of_twelve_words_is_explained_once() {
+    let words: BTreeSet<String> = table_below("## Words").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(words.len(), 12, "{words:?}");
+}
+
 /// The numbers between the first and the last migration that no file has and the folder's README does not name.
 fn unexplained_gaps(names: &[&str], readme: &str) -> Vec<String> {
     let number = |name: &&str| name.split_once('_').filter(|(_, rest)| rest.ends_with(".sql"))?.0.parse::<u32>().ok();
