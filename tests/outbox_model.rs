@@ -3,67 +3,13 @@
 //! soft stop, an operator, and replays. What a statement decides is as in src/store/delivery. Broken variants, each
 //! a test of its own, show that the model can see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use outbox::{Ending, Fault, Finish, Life, Open, Outbox, Row};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-/// What an implementation might get wrong.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    None,
-    /// A claim leaves the epoch as it is.
-    ClaimKeepsEpoch,
-    /// A claim takes the row whatever became of it since it was seen.
-    ClaimUnseen,
-    /// A claim takes the row out of the outbox, and its holder is to write how it ended.
-    ClaimRemoves,
-    /// An ending counts whatever epoch it gives.
-    EpochUnchecked,
-    /// An ending counts under its epoch also where the row is no longer leased.
-    StateUnchecked,
-    /// What is given back untried counts as an attempt.
-    ReleaseCounts,
-    /// The rescuer takes leases that are not over.
-    RescueLive,
-    /// Nobody looks for leases that are over.
-    NeverRescued,
-    /// What is retried by hand is as if born anew, with the first epoch.
-    HandStartsOver,
-    /// What is retried by hand stays among those that ended.
-    HandCopies,
-    /// What is retried by hand has its attempts counted on.
-    HandKeepsAttempts,
-    /// A page of a replay is made wherever the cursor stands.
-    CursorUnchecked,
-}
-
-/// A process of a node, between two crashes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Life {
-    node: usize,
-    life: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Finish {
-    /// Delivered, or dead.
-    Final,
-    /// To be tried again.
-    Retry,
-    /// Untried: the node stops, is paused, or has too little of its lease left.
-    Release,
-}
-
-/// What a node says of a delivery that it leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Ending {
-    row: usize,
-    epoch: u8,
-    /// Which attempt it was.
-    number: u8,
-    finish: Finish,
-    by: Life,
-}
+#[path = "outbox_model/outbox.rs"]
+mod outbox;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
@@ -79,56 +25,16 @@ enum Phase {
     Telling(Ending),
 }
 
-/// A row of `outbox`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Open {
-    leased: bool,
-    epoch: u8,
-    attempts: u8,
-}
-
-/// A delivery: its row in `outbox`, that in `delivery_ended`, and what is true of it whatever they say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Row {
-    open: Option<Open>,
-    /// Its epoch and attempts.
-    ended: Option<(u8, u8)>,
-    /// Attempts that were recorded since it was born or retried by hand.
-    tried: u8,
-    /// The highest epoch that was ever given.
-    newest: u8,
-}
-
-impl Row {
-    fn born(leased: bool) -> Self {
-        Self { open: Some(Open { leased, epoch: leased.into(), attempts: 0 }), ended: None, tried: 0, newest: 0 }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
-    rows: Vec<Row>,
+    outbox: Outbox,
     nodes: Vec<(u8, Phase)>,
     /// Endings of whoever no longer listens, which may still arrive, any number of times.
     late: BTreeSet<Ending>,
-    /// Leases that time has not ended, whoever still knows of them: row and epoch.
-    live: BTreeSet<(usize, u8)>,
-    /// How often each attempt was recorded.
-    attempts: BTreeMap<(usize, u8, Life), u8>,
     /// What an operator may still do.
     hands: u8,
-    /// A replay of one event: where its cursor stands, and where each of two callers has seen it.
-    cursor: u8,
+    /// Where each of two callers has seen the cursor of a replay.
     seen: [Option<u8>; 2],
-    happened: Happened,
-}
-
-/// What must not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Happened {
-    epoch_given_twice: bool,
-    two_live_leases: bool,
-    old_ending_counted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,98 +75,6 @@ struct Protocol {
     fault: Fault,
 }
 
-/// The statements of src/store/delivery.
-impl World {
-    /// `delivery/claim.sql`: only where the row is pending under the epoch that was seen.
-    fn claim(&mut self, fault: Fault, row: usize, seen: u8) -> Option<Open> {
-        let open = self.rows[row].open.as_mut()?;
-        if fault != Fault::ClaimUnseen && (open.leased || open.epoch != seen) {
-            return None;
-        }
-        open.leased = true;
-        open.epoch += u8::from(fault != Fault::ClaimKeepsEpoch);
-        let claimed = *open;
-        if fault == Fault::ClaimRemoves {
-            self.rows[row].open = None;
-        }
-        self.give(row, claimed.epoch);
-        Some(claimed)
-    }
-
-    /// `delivery/finish.sql`: only where the row is leased under the ending's epoch.
-    fn finish(&mut self, fault: Fault, ending: Ending) {
-        let row = &mut self.rows[ending.row];
-        let counts =
-            |open: &Open| (open.leased || fault == Fault::StateUnchecked) && (open.epoch == ending.epoch || fault == Fault::EpochUnchecked);
-        let Some(open) = row.open.filter(counts) else { return };
-        match ending.finish {
-            Finish::Final => {
-                row.open = None;
-                row.ended = Some((open.epoch, ending.number));
-            }
-            Finish::Retry => row.open = Some(Open { leased: false, attempts: ending.number, ..open }),
-            Finish::Release => {
-                let attempts = open.attempts + u8::from(fault == Fault::ReleaseCounts);
-                row.open = Some(Open { leased: false, attempts, ..open });
-            }
-        }
-        if ending.finish != Finish::Release {
-            row.tried += 1;
-            *self.attempts.entry((ending.row, ending.epoch, ending.by)).or_default() += 1;
-        }
-        self.happened.old_ending_counted |= row.newest != ending.epoch;
-        self.live.remove(&(ending.row, ending.epoch));
-    }
-
-    /// `delivery::rescue`: the epoch stays.
-    fn rescue(&mut self, row: usize) {
-        let Some(open) = &mut self.rows[row].open else { return };
-        open.leased = false;
-    }
-
-    /// `delivery::retry`
-    fn retry(&mut self, fault: Fault, row: usize) {
-        let row = &mut self.rows[row];
-        let Some((epoch, attempts)) = row.ended else { return };
-        if fault != Fault::HandCopies {
-            row.ended = None;
-        }
-        row.tried = 0;
-        row.open = Some(Open {
-            leased: false,
-            epoch: if fault == Fault::HandStartsOver { 0 } else { epoch + 1 },
-            attempts: if fault == Fault::HandKeepsAttempts { attempts } else { 0 },
-        });
-    }
-
-    /// `delivery::cancel`
-    fn cancel(&mut self, row: usize) {
-        let Some(open) = self.rows[row].open.take() else { return };
-        self.rows[row].ended = Some((open.epoch + 1, open.attempts));
-        self.live.retain(|(leased, _)| *leased != row);
-    }
-
-    /// `delivery::advance`: only where the cursor stands where it was seen.
-    fn advance(&mut self, fault: Fault, seen: u8) {
-        if self.cursor == seen || fault == Fault::CursorUnchecked {
-            self.cursor = seen + 1;
-            self.rows.push(Row::born(false));
-        }
-    }
-
-    /// A lease is given, in whatever statement.
-    fn give(&mut self, row: usize, epoch: u8) {
-        self.happened.two_live_leases |= self.live.iter().any(|(leased, _)| *leased == row);
-        self.happened.epoch_given_twice |= epoch <= self.rows[row].newest;
-        self.rows[row].newest = self.rows[row].newest.max(epoch);
-        self.live.insert((row, epoch));
-    }
-
-    fn is_live(&self, row: usize, epoch: u8) -> bool {
-        self.live.contains(&(row, epoch))
-    }
-}
-
 /// Nodes, and what is on its way.
 impl World {
     fn life(&self, node: usize) -> Life {
@@ -282,17 +96,17 @@ impl World {
 
     /// Whether a row that is open becomes due again, should no node ever speak again and time end all leases.
     fn goes_on(&self, protocol: &Protocol, row: usize) -> bool {
-        let later = Self { live: BTreeSet::new(), ..self.clone() };
-        self.rows[row].open.is_none_or(|open| !open.leased || protocol.rescues(&later, row, &open))
+        let later = Outbox { live: BTreeSet::new(), ..self.outbox.clone() };
+        self.outbox.rows[row].open.is_none_or(|open| !open.leased || protocol.rescues(&later, row, &open))
     }
 }
 
 impl Protocol {
-    fn rescues(&self, world: &World, row: usize, open: &Open) -> bool {
+    fn rescues(&self, outbox: &Outbox, row: usize, open: &Open) -> bool {
         match self.fault {
             Fault::NeverRescued => false,
             Fault::RescueLive => open.leased,
-            _ => open.leased && !world.is_live(row, open.epoch),
+            _ => open.leased && !outbox.is_live(row, open.epoch),
         }
     }
 
@@ -300,7 +114,7 @@ impl Protocol {
         for (node, (life, phase)) in world.nodes.iter().enumerate() {
             match phase {
                 Phase::Idle => {
-                    let due = world.rows.iter().enumerate().filter(|(_, row)| row.open.is_some_and(|open| !open.leased));
+                    let due = world.outbox.rows.iter().enumerate().filter(|(_, row)| row.open.is_some_and(|open| !open.leased));
                     actions.extend(due.map(|(row, _)| Action::Look(node, row)));
                 }
                 Phase::Looked(..) => actions.extend([false, true].map(|answer_lost| Action::Claim { node, answer_lost })),
@@ -316,8 +130,8 @@ impl Protocol {
     }
 
     fn of_rows(&self, world: &World, actions: &mut Vec<Action>) {
-        for (at, row) in world.rows.iter().enumerate() {
-            if row.open.is_some_and(|open| self.rescues(world, at, &open)) {
+        for (at, row) in world.outbox.rows.iter().enumerate() {
+            if row.open.is_some_and(|open| self.rescues(&world.outbox, at, &open)) {
                 actions.push(Action::Rescue(at));
             }
             if world.hands > 0 {
@@ -325,7 +139,7 @@ impl Protocol {
                 actions.extend(row.open.map(|_| Action::Cancel(at)));
             }
         }
-        actions.extend(world.live.iter().map(|(row, epoch)| Action::LeaseEnds(*row, *epoch)));
+        actions.extend(world.outbox.live.iter().map(|(row, epoch)| Action::LeaseEnds(*row, *epoch)));
     }
 }
 
@@ -335,20 +149,16 @@ impl Model for Protocol {
 
     fn init_states(&self) -> Vec<World> {
         vec![World {
-            rows: Vec::new(),
+            outbox: Outbox::new(),
             nodes: vec![(0, Phase::Idle); self.nodes],
             late: BTreeSet::new(),
-            live: BTreeSet::new(),
-            attempts: BTreeMap::new(),
             hands: self.hands,
-            cursor: 0,
             seen: [None; 2],
-            happened: Happened::default(),
         }]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.rows.is_empty() {
+        if world.outbox.rows.is_empty() {
             actions.push(Action::BornDue);
             actions.extend([false, true].map(|handed| Action::BornLeased { node: 0, handed }));
             return;
@@ -357,7 +167,7 @@ impl Model for Protocol {
         self.of_rows(world, actions);
         actions.extend(world.late.iter().map(|ending| Action::ArriveLate(*ending)));
         if self.replay {
-            let see = |caller: &usize| world.seen[*caller].is_none() && world.cursor == 0;
+            let see = |caller: &usize| world.seen[*caller].is_none() && world.outbox.cursor == 0;
             actions.extend((0..world.seen.len()).filter(see).map(Action::SeeCursor));
             actions.extend((0..world.seen.len()).filter(|caller| world.seen[*caller].is_some()).map(Action::Advance));
         }
@@ -366,51 +176,51 @@ impl Model for Protocol {
     fn next_state(&self, before: &World, action: Action) -> Option<World> {
         let mut world = before.clone();
         match action {
-            Action::BornDue => world.rows.push(Row::born(false)),
+            Action::BornDue => world.outbox.rows.push(Row::born(false)),
             Action::BornLeased { node, handed } => {
-                world.rows.push(Row::born(true));
-                world.give(0, 1);
+                world.outbox.rows.push(Row::born(true));
+                world.outbox.give(0, 1);
                 if handed {
                     world.nodes[node].1 = Phase::Holds { row: 0, epoch: 1, attempts: 0 };
                 }
             }
-            Action::Look(node, row) => world.nodes[node].1 = Phase::Looked(row, world.rows[row].open?.epoch),
+            Action::Look(node, row) => world.nodes[node].1 = Phase::Looked(row, world.outbox.rows[row].open?.epoch),
             Action::Claim { node, answer_lost } => {
                 let Phase::Looked(row, seen) = world.nodes[node].1 else { return None };
-                let claimed = world.claim(self.fault, row, seen).filter(|_| !answer_lost);
+                let claimed = world.outbox.claim(self.fault, row, seen).filter(|_| !answer_lost);
                 let holds = |open: Open| Phase::Holds { row, epoch: open.epoch, attempts: open.attempts };
                 world.nodes[node].1 = claimed.map_or(Phase::Idle, holds);
             }
             Action::Tell(node, finish) => world.tell(node, finish)?,
             Action::Arrive { node, answer_lost } => {
                 let Phase::Telling(ending) = world.nodes[node].1 else { return None };
-                world.finish(self.fault, ending);
+                world.outbox.finish(self.fault, ending);
                 if !answer_lost {
                     world.keep_late(self, ending);
                     world.nodes[node].1 = Phase::Idle;
                 }
             }
-            Action::ArriveLate(ending) => world.finish(self.fault, ending),
+            Action::ArriveLate(ending) => world.outbox.finish(self.fault, ending),
             Action::Crash(node) => {
                 if let Phase::Telling(ending) = world.nodes[node].1 {
                     world.keep_late(self, ending);
                 }
                 world.nodes[node] = (world.nodes[node].0 + 1, Phase::Idle);
             }
-            Action::LeaseEnds(row, epoch) => drop(world.live.remove(&(row, epoch))),
-            Action::Rescue(row) => world.rescue(row),
+            Action::LeaseEnds(row, epoch) => drop(world.outbox.live.remove(&(row, epoch))),
+            Action::Rescue(row) => world.outbox.rescue(row),
             Action::Retry(row) => {
                 world.hands -= 1;
-                world.retry(self.fault, row);
+                world.outbox.retry(self.fault, row);
             }
             Action::Cancel(row) => {
                 world.hands -= 1;
-                world.cancel(row);
+                world.outbox.cancel(row);
             }
-            Action::SeeCursor(caller) => world.seen[caller] = Some(world.cursor),
+            Action::SeeCursor(caller) => world.seen[caller] = Some(world.outbox.cursor),
             Action::Advance(caller) => {
                 let seen = world.seen[caller].take()?;
-                world.advance(self.fault, seen);
+                world.outbox.advance(self.fault, seen);
             }
         }
         (world != *before).then_some(world)
@@ -418,29 +228,30 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(NEVER_LOST, |_, world: &World| world.rows.iter().all(|row| row.open.is_some() != row.ended.is_some())),
-            Property::always(GOES_ON, |model: &Self, world: &World| (0..world.rows.len()).all(|row| world.goes_on(model, row))),
-            Property::always(OLD_ENDING, |_, world: &World| !world.happened.old_ending_counted),
-            Property::always(ONE_EPOCH, |_, world: &World| !world.happened.epoch_given_twice),
-            Property::always(ONE_LEASE, |_, world: &World| !world.happened.two_live_leases),
+            Property::always(NEVER_LOST, |_, world: &World| world.outbox.rows.iter().all(|row| row.open.is_some() != row.ended.is_some())),
+            Property::always(GOES_ON, |model: &Self, world: &World| (0..world.outbox.rows.len()).all(|row| world.goes_on(model, row))),
+            Property::always(OLD_ENDING, |_, world: &World| !world.outbox.happened.old_ending_counted),
+            Property::always(ONE_EPOCH, |_, world: &World| !world.outbox.happened.epoch_given_twice),
+            Property::always(ONE_LEASE, |_, world: &World| !world.outbox.happened.two_live_leases),
             Property::always(COUNTED_ONCE, |_, world: &World| {
                 let says = |row: &Row| row.open.map(|open| open.attempts).or(row.ended.map(|(_, attempts)| attempts));
-                world.attempts.values().all(|times| *times == 1) && world.rows.iter().all(|row| says(row).is_none_or(|n| n == row.tried))
+                world.outbox.attempts.values().all(|times| *times == 1)
+                    && world.outbox.rows.iter().all(|row| says(row).is_none_or(|n| n == row.tried))
             }),
-            Property::always(REPLAYED_ONCE, |_, world: &World| world.rows.len() <= 2),
+            Property::always(REPLAYED_ONCE, |_, world: &World| world.outbox.rows.len() <= 2),
             Property::sometimes("an old ending is on its way", |_, world: &World| {
-                world.late.iter().any(|ending| ending.epoch < world.rows[ending.row].newest)
+                world.late.iter().any(|ending| ending.epoch < world.outbox.rows[ending.row].newest)
             }),
             Property::sometimes("a lease is given back untried", |_, world: &World| {
-                world.rows.iter().any(|row| row.tried == 0 && row.open.is_some_and(|open| !open.leased && open.epoch > 0))
+                world.outbox.rows.iter().any(|row| row.tried == 0 && row.open.is_some_and(|open| !open.leased && open.epoch > 0))
             }),
             Property::sometimes("the operator has done all", |_, world: &World| world.hands == 0),
-            Property::sometimes("an event is replayed", |model: &Self, world: &World| !model.replay || world.rows.len() == 2),
+            Property::sometimes("an event is replayed", |model: &Self, world: &World| !model.replay || world.outbox.rows.len() == 2),
         ]
     }
 
     fn within_boundary(&self, world: &World) -> bool {
-        world.rows.iter().all(|row| row.open.is_none_or(|open| open.epoch <= self.epoch_max))
+        world.outbox.rows.iter().all(|row| row.open.is_none_or(|open| open.epoch <= self.epoch_max))
     }
 }
 
