@@ -5,8 +5,18 @@ use hookonce_scheme::glob;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub use crate::contract::Mark;
+
 /// The distribution key: the first 16 bytes of SHA-256 over a domain, the source and the value.
-pub type Key = Uuid;
+/// No id: what it is the key of has one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub Uuid);
+
+impl From<Uuid> for Key {
+    fn from(key: Uuid) -> Self {
+        Self(key)
+    }
+}
 
 /// The key of (source, event key).
 pub fn key_of(source: &str, event_key: &str) -> Key {
@@ -40,29 +50,7 @@ pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> 
 
 /// The key of an event that has this key in common with an earlier one of another body.
 pub fn another_key_of(key: &Key, digest: &BodyDigest) -> Key {
-    domain_key(b"another", &key.simple().to_string(), &digest.0)
-}
-
-/// Why a handler may want to look at an event twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// The same signed body came before, under another id that is not signed.
-    SameBody,
-    /// Another body came before under the same event key.
-    OtherBody,
-}
-
-impl Mark {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SameBody => "same-body",
-            Self::OtherBody => "other-body",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::SameBody, Self::OtherBody].into_iter().find(|mark| mark.as_str() == text)
-    }
+    domain_key(b"another", &key.0.simple().to_string(), &digest.0)
 }
 
 /// The key of a tenant's run: where the ledger keeps its steps.
@@ -82,7 +70,7 @@ fn domain_key(domain: &[u8], source: &str, value: &[u8]) -> Key {
     let digest = Sha256::new().chain_update(domain).chain_update([0]).chain_update(source).chain_update([0]).chain_update(value).finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
-    Uuid::from_bytes(key)
+    Key(Uuid::from_bytes(key))
 }
 
 /// A pattern of event types: `*` stands for any run of characters, all else for itself.

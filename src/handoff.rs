@@ -10,16 +10,17 @@ use std::{
     time::Instant,
 };
 
+use crate::{
+    contract::{DeliveryId, EventId, ReplayId},
+    event::{Key, Mark},
+};
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-use uuid::Uuid;
-
-use crate::event::{Key, Mark};
 
 /// What a destination gets of an event.
 #[derive(Debug)]
 pub struct RelayEvent {
-    pub id: Uuid,
+    pub id: EventId,
     pub source: Arc<str>,
     pub event_key: String,
     pub event_type: Option<String>,
@@ -32,12 +33,12 @@ pub struct RelayEvent {
 /// A delivery that this node holds the lease of.
 #[derive(Debug)]
 pub struct Leased {
-    pub id: Uuid,
+    pub id: DeliveryId,
     pub key: Key,
     pub epoch: i64,
     /// Attempts that ended before this one.
     pub attempts: i32,
-    pub replay_id: Option<Uuid>,
+    pub replay_id: Option<ReplayId>,
     /// How old the delivery was when it was leased, in seconds.
     pub age_seconds: f64,
     /// Taken before the leasing statement was sent: the lease ends no earlier than this plus its length.

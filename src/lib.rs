@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod chance;
 pub mod cli;
 pub mod clock;
+pub mod contract;
 pub mod delivery;
 pub mod event;
 pub mod gateway;

@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 /// The ends of `type` in a gateway's problems, with their statuses.
 pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
@@ -40,17 +40,10 @@ pub fn retry_after_seconds(lease_left: f64) -> u64 {
     lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
 }
 
-/// A response of `application/problem+json` (RFC 9457). `kind` is the stable end of its `type`; `members` are a JSON object, or null.
-pub fn problem_with(status: StatusCode, kind: &str, title: &str, detail: Option<&str>, members: Value) -> HttpResponse {
-    let mut body = json!({ "type": format!("urn:hookonce:problem:{kind}"), "title": title, "status": status.as_u16() });
-    if let Some(detail) = detail {
-        body["detail"] = detail.into();
-    }
-    if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
-        body.extend(members);
-    }
+/// A response of `application/problem+json`: a `contract::Problem`, or a gateway's.
+pub fn response(status: StatusCode, problem: &impl Serialize) -> HttpResponse {
     HttpResponse::build(status)
         .insert_header((header::CONTENT_TYPE, "application/problem+json"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(body.to_string())
+        .body(serde_json::to_string(problem).unwrap_or_default())
 }

@@ -6,30 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
-use uuid::Uuid;
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RequestStatus {
-    New,
-    Duplicate,
-    Conflict,
-    Rejected,
-    Handshake,
-}
-
-impl RequestStatus {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Duplicate => "duplicate",
-            Self::Conflict => "conflict",
-            Self::Rejected => "rejected",
-            Self::Handshake => "handshake",
-        }
-    }
-}
+pub use crate::contract::RequestStatus;
+use crate::contract::{AttemptOutcome, DeliveryId, EventId};
 
 /// One line of the tail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,19 +25,18 @@ pub enum TailLine {
         reason: Option<String>,
         ack_ms: f64,
         /// The event; of a duplicate or conflict, the first one.
-        event: Option<Uuid>,
+        event: Option<EventId>,
     },
     Attempt {
         #[serde(with = "time::serde::rfc3339")]
         at: OffsetDateTime,
-        event: Uuid,
-        delivery: Uuid,
+        event: EventId,
+        delivery: DeliveryId,
         destination: String,
         number: u32,
         /// The HTTP status, where there was an answer.
         status: Option<u16>,
-        /// `delivered`, `retry` or `dead`.
-        outcome: String,
+        outcome: AttemptOutcome,
         /// A stable class of error.
         error: Option<String>,
         latency_ms: u64,
@@ -105,7 +83,7 @@ mod tests {
             status: RequestStatus::New,
             reason: None,
             ack_ms: 1.5,
-            event: Some(Uuid::nil()),
+            event: Some(EventId(uuid::Uuid::nil())),
         }
     }
 

@@ -14,7 +14,9 @@ use std::{
 };
 
 /// The modules by layer, lowest first. A module imports from lower layers alone, never from a sibling.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
+    // The words of all: shapes alone.
+    &["contract"],
     &["settings", "clock", "chance", "shutdown", "telemetry", "postgres", "tail", "outbound", "event", "problem", "readiness"],
     &["provider", "routing", "ids", "backoff", "port", "handoff"],
     &["store"],

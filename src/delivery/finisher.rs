@@ -69,7 +69,7 @@ impl Statement for Endings {
     async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, Error> {
         let finished: Vec<&Finished> = batch.iter().map(|entry| &entry.finished).collect();
         let done: HashSet<_> = delivery::finish(connection, &finished).await?.into_iter().collect();
-        let stale: Vec<_> = finished.iter().map(|row| row.id).filter(|id| !done.contains(id)).collect();
+        let stale: Vec<_> = finished.iter().map(|row| row.id.0).filter(|id| !done.contains(id)).collect();
         if !stale.is_empty() {
             tracing::warn!(stale = stale.len(), ids = ?stale, "completions refused: their leases were lost");
         }

@@ -16,6 +16,7 @@ use crate::{
     backoff::jittered,
     chance,
     clock::Clock,
+    contract::{AttemptOutcome, EventId},
     delivery::{
         destination::http,
         finisher::{Entry, Finisher},
@@ -382,24 +383,24 @@ impl Worker {
         let age = Duration::try_from_secs_f64(leased.age_seconds).unwrap_or_default() + leased.leased_at.elapsed();
         let next = self.target.schedule.next(number.unsigned_abs(), age, answer.retry_after, chance::fraction());
         let (outcome, finish) = match (verdict, next) {
-            (Verdict::Delivered, _) => ("delivered", Finish::Delivered(attempt)),
-            (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => ("dead", Finish::Dead(attempt)),
-            (Verdict::Retry, Next::After(delay)) => ("retry", Finish::Retry(attempt, delay.as_secs_f64())),
+            (Verdict::Delivered, _) => (AttemptOutcome::Delivered, Finish::Delivered(attempt)),
+            (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => (AttemptOutcome::Dead, Finish::Dead(attempt)),
+            (Verdict::Retry, Next::After(delay)) => (AttemptOutcome::Retry, Finish::Retry(attempt, delay.as_secs_f64())),
         };
         self.report(&leased, answer, outcome, latency);
         let finished = Finished { id: leased.id, key: leased.key, epoch: leased.epoch, number, finish };
         self.context.finisher.finish(Entry { finished, place });
     }
 
-    fn report(&self, leased: &Leased, answer: &Answer, outcome: &str, latency: Duration) {
+    fn report(&self, leased: &Leased, answer: &Answer, outcome: AttemptOutcome, latency: Duration) {
         self.context.tail.write(|| TailLine::Attempt {
             at: self.context.clock.utc(),
-            event: leased.event.as_ref().map_or_else(Uuid::nil, |event| event.id),
+            event: leased.event.as_ref().map_or(EventId(Uuid::nil()), |event| event.id),
             delivery: leased.id,
             destination: self.target.name.to_string(),
             number: leased.attempts.unsigned_abs() + 1,
             status: answer.status.ok(),
-            outcome: outcome.to_owned(),
+            outcome,
             error: answer.error().map(str::to_owned),
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
         });

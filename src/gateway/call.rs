@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
+    contract::OnLost,
     event::run_key,
     gateway::{
         Gateway,
@@ -25,7 +26,7 @@ use crate::{
         body::{self, Limits, announced},
         reading::Share,
     },
-    store::ledger::{Claim, Claimed, NewClaim, OnLost, Place},
+    store::ledger::{Claim, Claimed, NewClaim, Place},
 };
 
 /// What makes a request one operation.

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     backoff::{Backoff, jittered},
+    contract::{StepEnd, StepState},
     gateway::{
         Gateway,
         answer::{Answer, AnswerBody, Pieces},
@@ -23,7 +24,7 @@ use crate::{
         upstream::{self, Failure},
     },
     ledger::kept::KeptAnswer,
-    store::ledger::{self, Completion, End, Fenced, Place, Resolution},
+    store::ledger::{self, Completion, Fenced, Place, Resolution},
 };
 
 /// An answer up to this size is passed on at once and whole.
@@ -194,7 +195,7 @@ impl Execution {
         let completion = Completion {
             place: self.place.clone(),
             fence: self.fence,
-            end: if ending.status < 400 { End::Done } else { End::Failed },
+            end: if ending.status < 400 { StepEnd::Done } else { StepEnd::Failed },
             digest: Sha256::digest(&result).into(),
             result,
             keep_seconds: self.gateway.settings.keep.as_secs_f64() + self.gateway.settings.expired_keep.as_secs_f64(),
@@ -243,9 +244,9 @@ async fn record_once(gateway: &Gateway, completion: &Completion) -> bool {
     match gateway.ledger.complete(completion.clone()).await {
         Ok(Fenced::Done(())) => true,
         // The lease was over and somebody asked meanwhile; but here is what came of it.
-        Ok(Fenced::Stale(fence, state)) if fence == completion.fence && state == "unknown" => resolve(gateway, completion).await,
+        Ok(Fenced::Stale(fence, state)) if fence == completion.fence && state == StepState::Unknown => resolve(gateway, completion).await,
         Ok(Fenced::Stale(fence, state)) => {
-            tracing::warn!(step = %completion.place.step, given = completion.fence, fence, state, "an answer came too late to be kept");
+            tracing::warn!(step = %completion.place.step, given = completion.fence, fence, %state, "an answer came too late to be kept");
             true
         }
         Ok(Fenced::Missing) => true,

@@ -4,10 +4,12 @@ use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
 };
-use serde_json::{Value, json};
 
-use crate::port::body::BodyError;
-use crate::problem::{problem_with, retry_after_seconds};
+use crate::{
+    contract::{GatewayProblem, URN},
+    port::body::BodyError,
+    problem::{self, retry_after_seconds},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -103,18 +105,29 @@ impl Refusal {
         }
     }
 
-    fn members(&self) -> Value {
+    fn problem(&self) -> GatewayProblem {
+        let (status, kind, title) = self.parts();
+        let problem = GatewayProblem {
+            kind: format!("{URN}{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: Some(self.to_string()),
+            ..GatewayProblem::default()
+        };
         match self {
-            // What `hookonce ledger resolve` asks for.
-            Self::OutcomeUnknown { key, caller, fence } => json!({ "run": caller, "step": key, "fence": fence }),
-            Self::BodyNotRetained { status, bytes } => json!({ "upstream_status": status, "body_bytes": bytes }),
-            _ => Value::Null,
+            Self::OutcomeUnknown { key, caller, fence } => {
+                GatewayProblem { run: Some(caller.clone()), step: Some(key.clone()), fence: Some(*fence), ..problem }
+            }
+            Self::BodyNotRetained { status, bytes } => {
+                GatewayProblem { upstream_status: Some(*status), body_bytes: Some(*bytes), ..problem }
+            }
+            _ => problem,
         }
     }
 
     pub fn into_response(self) -> HttpResponse {
-        let (status, kind, title) = self.parts();
-        let mut response = problem_with(status, kind, title, Some(&self.to_string()), self.members());
+        let (status, ..) = self.parts();
+        let mut response = problem::response(status, &self.problem());
         let retry_after = match &self {
             Self::InProgress { lease_left_seconds } => Some(retry_after_seconds(*lease_left_seconds)),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
@@ -137,7 +150,7 @@ mod tests {
     /// The statuses and kinds in this file's text: no variant can be left out.
     #[test]
     fn the_description_of_the_api_has_every_refusal() {
-        let text = include_str!("refusal.rs").split("fn members").next().unwrap();
+        let text = include_str!("refusal.rs").split("fn problem").next().unwrap();
         let own: BTreeSet<(u16, String)> = text
             .split("(StatusCode::")
             .skip(1)

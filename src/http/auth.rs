@@ -1,5 +1,5 @@
-//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope the route asks for, from a page of this
-//! machine or none. A rebound name or another site's page is refused before the token is looked at.
+//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope the route asks for (`table`), from a page of
+//! this machine or none. A rebound name or another site's page is refused before the token is looked at.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use actix_web::{
     Error, HttpMessage as _, ResponseError as _,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header},
+    http::header,
     middleware::Next,
     web,
 };
@@ -22,43 +22,8 @@ pub fn own_names() -> Vec<String> {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).map(|name| name.to_ascii_lowercase()).into_iter().collect()
 }
 
-/// Middleware of `/api/v1`.
-pub async fn api<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    // The path as the routes see it: `%74okens` is routed as `tokens`, and must be asked the same.
-    let need = api_need(request.method(), request.match_info().as_str());
-    guard(request, next, need, true).await
-}
-
-/// Middleware of `/v1` on the admin port.
-pub async fn ledger<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let need = ledger_need(request.method());
-    guard(request, next, need, true).await
-}
-
-/// Middleware of `/v1` on a port of its own: workers on other machines call it by whatever name it has there.
-pub async fn ledger_alone<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let need = ledger_need(request.method());
-    guard(request, next, need, false).await
-}
-
-/// The route table's other half: reading needs `read`, what is done to deliveries `operate`; tokens, secrets and pruning `admin`.
-pub(super) fn api_need(method: &Method, path: &str) -> Need {
-    let path = path.strip_prefix("/api/v1").unwrap_or(path);
-    match path {
-        _ if path == "/tokens" || path.starts_with("/tokens/") || path == "/prune" => Need::Admin,
-        // Whoever reads a source's secret can speak in its name.
-        _ if path.starts_with("/sources/") => Need::Admin,
-        _ if method == Method::GET || method == Method::HEAD => Need::Read,
-        _ => Need::Operate,
-    }
-}
-
-pub(super) fn ledger_need(method: &Method) -> Need {
-    if method == Method::GET || method == Method::HEAD { Need::LedgerRead } else { Need::Ledger }
-}
-
 /// Refuses whoever may not; otherwise the handler finds the `Grant` in the request.
-async fn guard<B: MessageBody>(
+pub async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
     need: Need,
@@ -151,26 +116,6 @@ mod tests {
         ] {
             assert_eq!(check_host(host, &own).and_then(|()| check_origin(host, origin)).is_ok(), expected, "{host} {origin:?}");
         }
-    }
-
-    #[test]
-    fn each_route_asks_for_its_scope() {
-        for (method, path, expected) in [
-            (Method::GET, "/api/v1/events", Need::Read),
-            (Method::HEAD, "/api/v1/steps", Need::Read),
-            (Method::POST, "/api/v1/deliveries/1/retry", Need::Operate),
-            (Method::POST, "/api/v1/replays", Need::Operate),
-            (Method::POST, "/api/v1/prune", Need::Admin),
-            (Method::GET, "/api/v1/tokens", Need::Admin),
-            (Method::GET, "/api/v1/sources", Need::Read),
-            (Method::GET, "/api/v1/sources/asana/secret", Need::Admin),
-            (Method::POST, "/api/v1/sources/asana/secret/forget", Need::Admin),
-            (Method::DELETE, "/api/v1/tokens/1", Need::Admin),
-            (Method::GET, "/api/v1/tokensale", Need::Read),
-        ] {
-            assert_eq!(api_need(&method, path), expected, "{method} {path}");
-        }
-        assert_eq!((ledger_need(&Method::GET), ledger_need(&Method::POST)), (Need::LedgerRead, Need::Ledger));
     }
 
     #[test]

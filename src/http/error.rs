@@ -4,12 +4,12 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use serde_json::{Value, json};
 
 use crate::{
+    contract::{Problem, StepState, URN},
     group_commit::CommitError,
     http::tokens::{Need, TokenError},
-    problem::{problem_with, retry_after_seconds},
+    problem::{self, retry_after_seconds},
 };
 
 /// What a request is refused with. `detail` is for people and may change; `type` is for programs and does not.
@@ -47,7 +47,7 @@ pub enum ApiError {
     #[error("the step was claimed before with another input_hash: a step is one piece of work")]
     InputChanged,
     #[error("fence {given} no longer has the step: it is {state} under fence {fence}")]
-    StaleFence { given: i64, fence: i64, state: String },
+    StaleFence { given: i64, fence: i64, state: StepState },
     #[error("fence {0} no longer has the key")]
     StaleKeyFence(i64),
     #[error("another is handling the key: neither handle it nor take it as done")]
@@ -121,13 +121,21 @@ impl ApiError {
         }
     }
 
-    /// What a program needs beside the type.
-    fn members(&self) -> Value {
+    /// With what a program needs beside the type.
+    fn problem(&self) -> Problem {
+        let (kind, title) = self.kind();
+        let problem = Problem {
+            kind: format!("{URN}{kind}"),
+            title: title.to_owned(),
+            status: self.status_code().as_u16(),
+            detail: Some(self.to_string()),
+            ..Problem::default()
+        };
         match self {
-            Self::StepRunning { fence, owner, .. } => json!({ "fence": fence, "owner": owner }),
-            Self::OutcomeUnknown(fence) => json!({ "fence": fence }),
-            Self::StaleFence { fence, state, .. } => json!({ "fence": fence, "step_status": state }),
-            _ => Value::Null,
+            Self::StepRunning { fence, owner, .. } => Problem { fence: Some(*fence), owner: Some(owner.clone()), ..problem },
+            Self::OutcomeUnknown(fence) => Problem { fence: Some(*fence), ..problem },
+            Self::StaleFence { fence, state, .. } => Problem { fence: Some(*fence), step_status: Some(*state), ..problem },
+            _ => problem,
         }
     }
 
@@ -165,8 +173,7 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         self.log();
-        let (kind, title) = self.kind();
-        let mut response = problem_with(self.status_code(), kind, title, Some(&self.to_string()), self.members());
+        let mut response = problem::response(self.status_code(), &self.problem());
         let mut set = |name, value: &str| {
             if let Ok(value) = header::HeaderValue::from_str(value) {
                 response.headers_mut().insert(name, value);

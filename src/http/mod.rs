@@ -1,14 +1,18 @@
 //! The faces of the ports: what a request asks for and how it is answered. What decides is below: `intake`, `ledger`, `store`.
 
 pub mod admin;
+mod answer;
 pub mod auth;
 pub mod error;
 pub mod health;
 pub mod ledger;
 mod object;
+mod openapi;
 pub mod public;
 mod route;
+mod sketch;
 pub mod state;
+mod table;
 pub mod tokens;
 
 use actix_web::web;

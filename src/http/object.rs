@@ -2,10 +2,14 @@
 
 use std::{fmt, marker::PhantomData};
 
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
+
+use super::error::ApiError;
 
 /// Read from an object alone. A derived struct takes a list as well, its fields by place: `[]` would be the body that leaves everything out.
 #[derive(Debug, Default)]
@@ -28,6 +32,29 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// The same where the body may be left out, whatever its content type says.
+#[derive(Debug, Default)]
+pub struct OptionalObject<T>(pub T);
+
+impl<T: Default + serde::de::DeserializeOwned> FromRequest for OptionalObject<T> {
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = web::Bytes::from_request(request, payload);
+        async move {
+            match &body.await?[..] {
+                b"" => Ok(Self::default()),
+                text => match serde_json::from_slice(text) {
+                    Ok(Object(value)) => Ok(Self(value)),
+                    Err(error) => Err(ApiError::MalformedBody(error.to_string()).into()),
+                },
+            }
+        }
+        .boxed_local()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all routes of the API and the ledger have in common: their bounds, and how a call that fits none is refused.
 
 use actix_web::{
-    HttpRequest, Resource, Scope,
+    HttpRequest, Scope,
     error::{JsonPayloadError, PathError, QueryPayloadError},
     http::header,
     middleware::DefaultHeaders,
@@ -25,11 +25,7 @@ pub fn json_config(bytes_max: usize) -> web::JsonConfig {
     web::JsonConfig::default().limit(bytes_max).error_handler(body_error)
 }
 
-pub fn at(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(no_such_method))
-}
-
-async fn no_such_method() -> Result<&'static str, ApiError> {
+pub async fn no_such_method() -> Result<&'static str, ApiError> {
     Err(ApiError::MethodNotAllowed)
 }
 

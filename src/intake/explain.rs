@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    contract::{Diagnosis, DiagnosisCode},
     intake::{
         rejections::Rejected,
         rewritten::{Rewriting, rewritings},
@@ -22,16 +22,7 @@ use crate::{
 /// Providers that are named for a request without this source's signature.
 const LOOKALIKES_MAX: usize = 3;
 
-/// What probably went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Diagnosis {
-    /// Stable: `clock_skew`, `retired_secret`, `other_source`, `secret_form`, `body_changed`, `url_differs`, `other_provider`, `test_mode`,
-    /// `body_not_kept`, `key_unavailable`, `secret_doubtful`.
-    pub code: &'static str,
-    pub text: String,
-}
-
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Explanation {
     pub checks: Vec<Finding>,
     /// The first eight hex digits of the SHA-256 of each of the source's secrets.
@@ -91,7 +82,7 @@ impl Explainer<'_> {
         let Some(whole) = body.whole() else {
             let text =
                 format!("{} of its {} bytes are kept (rejections.body_prefix_max): no more can be tried", body.prefix.len(), body.bytes);
-            return Explanation { checks, secrets, diagnoses: vec![Diagnosis { code: "body_not_kept", text }] };
+            return Explanation { checks, secrets, diagnoses: vec![Diagnosis { code: DiagnosisCode::BodyNotKept, text }] };
         };
         let case = Case { from: self, rejected, source, configured, headers, url, body: whole, at };
         Explanation { checks, secrets, diagnoses: case.diagnoses() }
@@ -130,7 +121,7 @@ impl Case<'_> {
         let said = &self.rejected.detail;
         let text =
             format!("{said}: the request was neither trusted nor refused but asked for again (503). Can this machine call that host?");
-        Diagnosis { code: "key_unavailable", text }
+        Diagnosis { code: DiagnosisCode::KeyUnavailable, text }
     }
 
     fn clock_skew(&self) -> Diagnosis {
@@ -140,14 +131,14 @@ impl Case<'_> {
             age.abs(),
             if age < 0 { "ahead of" } else { "behind" }
         );
-        Diagnosis { code: "clock_skew", text }
+        Diagnosis { code: DiagnosisCode::ClockSkew, text }
     }
 
     fn retired_secret(&self) -> Option<Diagnosis> {
         let same = self.from.retired.iter().filter(|retired| retired.name == self.source.name);
         same.into_iter().find(|retired| self.is_right(&retired.verifier, self.body))?;
         let text = "signed with a secret that a reload took away: keep the old one in `secrets` until the provider uses the new one".into();
-        Some(Diagnosis { code: "retired_secret", text })
+        Some(Diagnosis { code: DiagnosisCode::RetiredSecret, text })
     }
 
     fn other_source(&self) -> Option<Diagnosis> {
@@ -157,7 +148,7 @@ impl Case<'_> {
             verifier.is_ok_and(|verifier| self.is_right(&verifier, self.body))
         })?;
         let text = format!("signed with the secret of the source {name:?}: the two URLs or the two secrets are swapped");
-        Some(Diagnosis { code: "other_source", text })
+        Some(Diagnosis { code: DiagnosisCode::OtherSource, text })
     }
 
     fn secret_form(&self) -> Option<Diagnosis> {
@@ -184,7 +175,7 @@ impl Case<'_> {
         let blanks = own.is_ok_and(|verifier| self.is_right(&verifier, self.body)).then_some("without the blanks or quotes around it");
         let text =
             format!("the signature is right with the secret {}: copy it again, just as the provider's page shows it", blanks.or(found)?);
-        Some(Diagnosis { code: "secret_form", text })
+        Some(Diagnosis { code: DiagnosisCode::SecretForm, text })
     }
 
     /// What looks wrong with a secret by itself.
@@ -194,7 +185,7 @@ impl Case<'_> {
         for (index, secret) in secrets.iter().enumerate() {
             let key = secret_key(self.configured, index);
             for doubt in doubts(self.source.verifier.scheme(), secret.expose_secret()) {
-                found.push(Diagnosis { code: "secret_doubtful", text: format!("{key} looks wrong: it {doubt}") });
+                found.push(Diagnosis { code: DiagnosisCode::SecretDoubtful, text: format!("{key} looks wrong: it {doubt}") });
             }
         }
         found
@@ -205,7 +196,7 @@ impl Case<'_> {
             rewritings(self.body).into_iter().find(|rewriting| self.is_right(&self.source.verifier, &rewriting.body))?;
         let text =
             format!("the body was changed on its way: {what} has the right signature. Something before hookonce reads and writes it anew");
-        Some(Diagnosis { code: "body_changed", text })
+        Some(Diagnosis { code: DiagnosisCode::BodyChanged, text })
     }
 
     fn url_differs(&self) -> Option<Diagnosis> {
@@ -216,7 +207,7 @@ impl Case<'_> {
             .find(|url| self.is_right_at_url(&self.source.verifier, self.body, Some(url)))?;
         let right = right.split('?').next().unwrap_or_default();
         let text = format!("the signature is right for the URL {right}: set it as the source's `url`, or change ingress.public_url");
-        Some(Diagnosis { code: "url_differs", text })
+        Some(Diagnosis { code: DiagnosisCode::UrlDiffers, text })
     }
 
     fn other_provider(&self) -> Option<Diagnosis> {
@@ -236,7 +227,7 @@ impl Case<'_> {
             return None;
         }
         let text = format!("it carries the signature header of {}: is this source's provider right?", found.join(", "));
-        Some(Diagnosis { code: "other_provider", text })
+        Some(Diagnosis { code: DiagnosisCode::OtherProvider, text })
     }
 
     /// Only a hint: what else it may be when nothing that was tried is right.
@@ -245,7 +236,7 @@ impl Case<'_> {
         let live = body.get("livemode")?.as_bool()?;
         let (this, other) = if live { ("live", "test") } else { ("test", "live") };
         let text = format!("the event was made in {this} mode: is the source's secret that of the endpoint in {other} mode?");
-        Some(Diagnosis { code: "test_mode", text })
+        Some(Diagnosis { code: DiagnosisCode::TestMode, text })
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    contract::EventId,
     group_commit::CommitError,
     provider::{Reason, Rejection, Request, Verified, VerifiedRequest},
     tail::{RequestStatus, Tail, TailLine},
@@ -195,7 +196,7 @@ impl Intake {
             status,
             reason: verified.type_dropped().map(|_| "type_dropped".to_owned()),
             ack_ms: ms_since(arrived.at),
-            event,
+            event: event.map(EventId),
         });
     }
 }

@@ -18,6 +18,7 @@ use super::{
     recent::RecentEvents,
 };
 use crate::{
+    contract::{DeliveryId, EventId},
     event::{Key, Mark},
     group_commit::{CommitError, GroupCommit, Options, Statement},
     handoff::{Handoff, Leased, RelayEvent, Reserved},
@@ -228,8 +229,8 @@ fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<O
         for destination in destinations {
             let place = handoff.reserve(destination, bytes);
             deliveries.push(NewDelivery {
-                id: ids::new(),
-                event_id: event.id,
+                id: DeliveryId(ids::new()),
+                event_id: EventId(event.id),
                 key: event.key,
                 source: event.source.clone(),
                 destination: destination.clone(),
@@ -250,7 +251,7 @@ fn hand_over(
     places: Vec<Option<Reserved>>,
     leased_at: Instant,
 ) {
-    let mut shared: HashMap<Uuid, Arc<RelayEvent>> = HashMap::new();
+    let mut shared: HashMap<EventId, Arc<RelayEvent>> = HashMap::new();
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let Some(place) = place else { continue };
         let Ok(at) = new.binary_search_by_key(&delivery.key, |row| row.event.key) else { continue };
@@ -263,7 +264,7 @@ fn hand_over(
 
 fn relay_event(event: &NewEvent, mark: Option<Mark>) -> Arc<RelayEvent> {
     Arc::new(RelayEvent {
-        id: event.id,
+        id: EventId(event.id),
         source: event.source.clone(),
         event_key: event.event_key().to_owned(),
         event_type: event.request.event_type().map(str::to_owned),

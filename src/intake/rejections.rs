@@ -11,7 +11,7 @@ use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use uuid::Uuid;
 
-use crate::{event::BodyDigest, settings::Rejections as Settings};
+use crate::{contract::RejectionCount, event::BodyDigest, settings::Rejections as Settings};
 
 /// Headers kept of one request; a head that was read at all is rarely half as long.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -87,14 +87,6 @@ struct Counted {
     sample: Option<DefaultDirectRateLimiter>,
 }
 
-/// How often a source's requests were refused for a reason since the process started.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Count {
-    pub source: Option<Arc<str>>,
-    pub reason: &'static str,
-    pub count: u64,
-}
-
 /// Which rejections to list, newest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter<'a> {
@@ -159,8 +151,13 @@ impl Rejections {
         log.kept.iter().find(|rejected| rejected.id == id).cloned()
     }
 
-    pub fn counts(&self) -> Vec<Count> {
-        self.lock().kinds.iter().map(|((source, reason), counted)| Count { source: source.clone(), reason, count: counted.count }).collect()
+    pub fn counts(&self) -> Vec<RejectionCount> {
+        let count = |((source, reason), counted): (&Kind, &Counted)| RejectionCount {
+            source: source.as_deref().map(str::to_owned),
+            reason: (*reason).into(),
+            count: counted.count,
+        };
+        self.lock().kinds.iter().map(count).collect()
     }
 
     fn forget_old(&self, log: &mut Log, now_unix_ms: i64) {
@@ -261,7 +258,7 @@ mod tests {
         (0..100).for_each(|at| refuse(&log, "s", "no_match", at, None));
         refuse(&log, "s", "missing_signature", 100, None);
         assert_eq!(log.list(Filter::default(), 1000, 100).len(), 4);
-        let count = |reason, count| Count { source: Some("s".into()), reason, count };
+        let count = |reason: &'static str, count| RejectionCount { source: Some("s".into()), reason: reason.into(), count };
         assert_eq!(log.counts(), [count("missing_signature", 1), count("no_match", 100)]);
     }
 

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn place(step: &str) -> Place {
-        Place { key: uuid::Uuid::nil(), step: step.into() }
+        Place { key: crate::event::Key(uuid::Uuid::nil()), step: step.into() }
     }
 
     #[tokio::test]

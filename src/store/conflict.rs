@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    contract::{ConflictId, ConflictKind, EventId},
     event::{BodyDigest, Mark, other_body_key_of},
     ids,
     store::inbox::NewEvent,
@@ -19,7 +20,10 @@ pub async fn keep(
     first: Uuid,
     same_body: bool,
 ) -> Result<(), sqlx::Error> {
-    let body: &[u8] = if same_body { b"" } else { event.request.body() };
+    let (kind, body): (_, &[u8]) = match same_body {
+        true => (ConflictKind::SameBodyNewId, b""),
+        false => (ConflictKind::OtherBody, event.request.body()),
+    };
     sqlx::query!(
         r#"
         with repointed as (update event_key set event_id = $4 where key = $1 and event_id = $3)
@@ -27,11 +31,11 @@ pub async fn keep(
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         on conflict (key, body_digest) do nothing
         "#,
-        event.key,
+        event.key.0,
         &compared.0[..],
         event.id,
         first,
-        if same_body { "same_body_new_id" } else { "other_body" },
+        kind.as_str(),
         &*event.source,
         event.event_key(),
         event.request.event_type(),
@@ -43,17 +47,15 @@ pub async fn keep(
     Ok(())
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct ConflictRow {
-    pub id: Uuid,
+    pub id: ConflictId,
     /// The event that came first.
-    pub event: Uuid,
-    /// `other_body` or `same_body_new_id`.
-    pub kind: String,
+    pub event: EventId,
+    pub kind: ConflictKind,
     pub source: String,
     pub event_key: String,
     pub event_type: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
     pub received_at: OffsetDateTime,
     /// SHA-256 in hex, of what repeats are compared by.
     pub body_digest: String,
@@ -78,7 +80,7 @@ pub async fn list(executor: impl PgExecutor<'_>, filter: &ConflictFilter, limit:
     sqlx::query_as!(
         ConflictRow,
         r#"
-        select id, event_id as event, kind, source, event_key, event_type, received_at, encode(body_digest, 'hex') as "body_digest!",
+        select id, event_id as event, kind as "kind: ConflictKind", source, event_key, event_type, received_at, encode(body_digest, 'hex') as "body_digest!",
                octet_length(body) as "body_bytes!", relayed_as
           from conflict
          where ($1::text is null or source = $1)
@@ -99,7 +101,7 @@ pub async fn list(executor: impl PgExecutor<'_>, filter: &ConflictFilter, limit:
 }
 
 /// How many conflicts a source has, and how many of them nobody has relayed.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct ConflictCount {
     pub source: String,
     pub conflicts: i64,
@@ -121,9 +123,9 @@ pub async fn counts(executor: impl PgExecutor<'_>) -> Result<Vec<ConflictCount>,
 /// A conflict with all that was received.
 #[derive(Clone, Debug)]
 pub struct WholeConflict {
-    pub id: Uuid,
-    pub event: Uuid,
-    pub kind: String,
+    pub id: ConflictId,
+    pub event: EventId,
+    pub kind: ConflictKind,
     pub source: String,
     pub event_key: String,
     pub event_type: Option<String>,
@@ -137,7 +139,7 @@ pub struct WholeConflict {
 
 impl WholeConflict {
     pub fn has_own_body(&self) -> bool {
-        self.kind == "other_body"
+        self.kind == ConflictKind::OtherBody
     }
 }
 
@@ -145,7 +147,8 @@ pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Whol
     sqlx::query_as!(
         WholeConflict,
         r#"
-        select id, event_id as event, kind, source, event_key, event_type, received_at, headers, body, body_digest, relayed_as
+        select id, event_id as event, kind as "kind: ConflictKind", source, event_key, event_type, received_at, headers, body, body_digest,
+               relayed_as
           from conflict where id = $1
         "#,
         id
@@ -167,9 +170,9 @@ pub async fn relay(
     let deliveries: Vec<Uuid> = destinations.iter().map(|_| ids::new()).collect();
     sqlx::query_file_scalar!(
         "src/store/conflict/relay.sql",
-        conflict.id,
+        conflict.id.0,
         id,
-        other_body_key_of(&conflict.source, &conflict.event_key, &compared),
+        other_body_key_of(&conflict.source, &conflict.event_key, &compared).0,
         body,
         &exact.0[..],
         mark.as_str(),

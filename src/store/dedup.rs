@@ -56,7 +56,7 @@ pub async fn mark(connection: &mut PgConnection, marks: &[&NewMark]) -> Result<V
     firsts.dedup_by_key(|mark| mark.key);
     let rows = sqlx::query_file!(
         "src/store/dedup/mark.sql",
-        &firsts.iter().map(|mark| mark.key).collect::<Vec<_>>(),
+        &firsts.iter().map(|mark| mark.key.0).collect::<Vec<_>>(),
         &firsts.iter().map(|mark| &*mark.claim_id).collect::<Vec<_>>() as &[&str],
         &firsts.iter().map(|mark| mark.lease_seconds).collect::<Vec<_>>() as &[Option<f64>],
         &firsts.iter().map(|mark| mark.window_seconds).collect::<Vec<_>>(),
@@ -67,7 +67,7 @@ pub async fn mark(connection: &mut PgConnection, marks: &[&NewMark]) -> Result<V
         .into_iter()
         .map(|r| {
             let (fence, claim_id, marked_at, is_over) = (r.fence, r.claim_id, r.marked_at, r.is_over);
-            (r.key, Row { fence, claim_id, marked_at, lease_until: r.lease_until, lease_left: r.lease_left, is_over })
+            (r.key.into(), Row { fence, claim_id, marked_at, lease_until: r.lease_until, lease_left: r.lease_left, is_over })
         })
         .collect();
     Ok(marks.iter().map(|mark| rows.get(&mark.key).and_then(|row| mark_of(mark, row))).collect())
@@ -76,7 +76,7 @@ pub async fn mark(connection: &mut PgConnection, marks: &[&NewMark]) -> Result<V
 /// Says that a leased key is handled. True also for the repeat; false where the fence has moved or the key is not known.
 pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) -> Result<bool, sqlx::Error> {
     let changed =
-        sqlx::query!("update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until is not null", key, fence)
+        sqlx::query!("update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until is not null", key.0, fence)
             .execute(executor)
             .await?;
     if changed.rows_affected() > 0 {
@@ -84,7 +84,7 @@ pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) ->
     }
     let known = sqlx::query_scalar!(
         r#"select exists(select from dedup_key where key = $1 and fence = $2 and lease_until is null) as "known!""#,
-        key,
+        key.0,
         fence
     );
     known.fetch_one(executor).await

@@ -17,5 +17,6 @@ pub mod search;
 pub mod step;
 pub mod tls;
 pub mod token;
+mod words;
 
 pub use error::Error;

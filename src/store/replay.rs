@@ -7,7 +7,10 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::event::Key;
+use crate::{
+    contract::{EventId, ReplayId},
+    event::Key,
+};
 
 /// Which events; None is no limit. Ids lie between `after` and `before`, both exclusive.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +28,7 @@ pub struct ReplayFilter {
 /// An event to replay.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    pub id: Uuid,
+    pub id: EventId,
     pub key: Key,
     pub source: String,
     pub event_type: Option<String>,
@@ -101,7 +104,7 @@ pub async fn known(executor: impl PgExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Uu
 /// A replay as it is kept. `filter` is what was asked for, as JSON.
 #[derive(Clone, Debug)]
 pub struct ReplayRow {
-    pub id: Uuid,
+    pub id: ReplayId,
     pub filter: serde_json::Value,
     pub created_at: OffsetDateTime,
     pub after: Uuid,

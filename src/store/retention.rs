@@ -5,25 +5,11 @@ use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
 use super::{batches::in_batches, dedup, delivery, link::Db, step};
-use crate::{event::id_floor, settings::Settings};
+use crate::{contract::Pruned, event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for so many days, and for the day before today.
 const DAYS_AHEAD: i64 = 7;
 const PARTITIONED: [&str; 4] = ["event", "original", "delivery_ended", "attempt"];
-
-/// What a pruning did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Pruned {
-    pub partitions: Vec<String>,
-    /// Partitions past their time that open deliveries still need.
-    pub held: Vec<String>,
-    pub keys: u64,
-    pub conflicts: u64,
-    #[serde(default)]
-    pub steps: u64,
-    #[serde(default)]
-    pub dedup_keys: u64,
-}
 
 fn day_floor(day: Date) -> Uuid {
     let ms = day.midnight().assume_utc().unix_timestamp() * 1000;

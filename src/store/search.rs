@@ -7,6 +7,8 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::contract::{AttemptOutcome, DeliveryId, DeliveryState, EventId, Mark};
+
 /// What a search of events looks for; None is no limit.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
@@ -19,24 +21,22 @@ pub struct EventFilter {
     pub below: Option<Uuid>,
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct EventRow {
-    pub id: Uuid,
+    pub id: EventId,
     pub source: String,
     pub event_type: Option<String>,
     pub event_key: String,
-    #[serde(with = "time::serde::rfc3339")]
     pub received_at: OffsetDateTime,
     pub body_bytes: i32,
-    /// `same-body` or `other-body`.
-    pub mark: Option<String>,
+    pub mark: Option<Mark>,
 }
 
 pub async fn events(executor: impl PgExecutor<'_>, filter: &EventFilter, limit: i64) -> Result<Vec<EventRow>, sqlx::Error> {
     sqlx::query_as!(
         EventRow,
         r#"
-        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!", mark
+        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!", mark as "mark: Mark"
           from event
          where ($1::text is null or source = $1)
            and ($2::text is null or event_type like $2)
@@ -58,7 +58,7 @@ pub async fn events(executor: impl PgExecutor<'_>, filter: &EventFilter, limit: 
 /// An event with all that was received.
 #[derive(Clone, Debug)]
 pub struct WholeEvent {
-    pub id: Uuid,
+    pub id: EventId,
     pub source: String,
     pub event_type: Option<String>,
     pub event_key: String,
@@ -69,14 +69,16 @@ pub struct WholeEvent {
     pub body_digest: Vec<u8>,
     /// The request that it is a part of.
     pub original_id: Option<Uuid>,
-    /// `same-body` or `other-body`.
-    pub mark: Option<String>,
+    pub mark: Option<Mark>,
 }
 
 pub async fn event(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeEvent>, sqlx::Error> {
     sqlx::query_as!(
         WholeEvent,
-        "select id, source, event_type, event_key, received_at, headers, body, body_digest, original_id, mark from event where id = $1",
+        r#"
+        select id, source, event_type, event_key, received_at, headers, body, body_digest, original_id, mark as "mark: Mark"
+          from event where id = $1
+        "#,
         id
     )
     .fetch_optional(executor)
@@ -98,28 +100,24 @@ pub async fn original(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<
 /// What a search of deliveries looks for; None is no limit.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// `pending`, `paused`, `leased`, `delivered`, `dead` or `cancelled`.
-    pub state: Option<String>,
+    pub state: Option<DeliveryState>,
     pub destination: Option<String>,
     pub source: Option<String>,
     pub event: Option<Uuid>,
     pub below: Option<Uuid>,
 }
 
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct DeliveryRow {
-    pub id: Uuid,
-    pub event: Uuid,
+    pub id: DeliveryId,
+    pub event: EventId,
     pub source: String,
     pub destination: String,
-    pub state: String,
+    pub state: DeliveryState,
     pub attempts: i32,
     pub replay: Option<Uuid>,
-    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
     pub due_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
 }
 
@@ -128,7 +126,7 @@ pub async fn deliveries(executor: impl PgExecutor<'_>, filter: &DeliveryFilter, 
     sqlx::query_file_as!(
         DeliveryRow,
         "src/store/search/deliveries.sql",
-        filter.state.as_deref(),
+        filter.state.map(DeliveryState::as_str),
         filter.destination.as_deref(),
         filter.source.as_deref(),
         filter.event,
@@ -143,7 +141,7 @@ pub async fn delivery(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<
     sqlx::query_as!(
         DeliveryRow,
         r#"
-        select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!",
+        select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!: DeliveryState",
                attempts as "attempts!", replay_id as "replay?", created_at as "created_at!", due_at as "due_at?", ended_at as "ended_at?"
           from delivery where id = $1
         "#,
@@ -158,7 +156,7 @@ pub struct AttemptRow {
     pub number: i32,
     pub started_at: OffsetDateTime,
     pub latency_ms: i32,
-    pub outcome: String,
+    pub outcome: AttemptOutcome,
     pub status: Option<i16>,
     pub error: Option<String>,
     pub detail: Option<String>,
@@ -170,7 +168,7 @@ pub async fn attempts(executor: impl PgExecutor<'_>, delivery_id: Uuid, limit: i
     sqlx::query_as!(
         AttemptRow,
         r#"
-        select number, started_at, latency_ms, outcome, status, error, detail, response
+        select number, started_at, latency_ms, outcome as "outcome: AttemptOutcome", status, error, detail, response
           from attempt where delivery_id = $1 order by id limit $2
         "#,
         delivery_id,
@@ -181,7 +179,7 @@ pub async fn attempts(executor: impl PgExecutor<'_>, delivery_id: Uuid, limit: i
 }
 
 /// What is open for a destination, and what became of the deliveries made since a given id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationCounts {
     pub destination: String,
     pub paused: bool,
@@ -241,7 +239,7 @@ pub async fn source_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result
 }
 
 /// The state of the database. Counts of big tables are the planner's estimates: exact ones would read them whole.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct DatabaseStatus {
     pub server_version: String,
     pub database: String,
@@ -250,9 +248,7 @@ pub struct DatabaseStatus {
     pub keys_estimate: i64,
     pub open_deliveries: i64,
     pub partitions: i64,
-    #[serde(with = "time::serde::rfc3339::option")]
     pub oldest_event_at: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
     pub oldest_open_delivery_at: Option<OffsetDateTime>,
 }
 

@@ -5,21 +5,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{batches::in_batches, ledger::Place, link::Db};
-use crate::event::Key;
+use crate::{
+    contract::{EffectKey, OnLost, StepState},
+    event::Key,
+};
 
 /// A step with all that is known of it.
 #[derive(Clone, Debug)]
 pub struct StepRow {
-    pub id: Uuid,
+    pub id: EffectKey,
     pub tenant: String,
     pub run: String,
     pub step: String,
     /// `unknown` also where the lease is over and the holder wished the step to be held.
-    pub state: String,
+    pub state: StepState,
     pub fence: i64,
     pub attempt: i32,
     pub owner: Option<String>,
-    pub on_lost: String,
+    pub on_lost: OnLost,
     pub input_hash: Option<String>,
     pub claimed_at: OffsetDateTime,
     pub lease_until: Option<OffsetDateTime>,
@@ -29,7 +32,7 @@ pub struct StepRow {
 }
 
 pub async fn step(executor: impl PgExecutor<'_>, place: &Place) -> Result<Option<StepRow>, sqlx::Error> {
-    sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key, &*place.step,).fetch_optional(executor).await
+    sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key.0, &*place.step,).fetch_optional(executor).await
 }
 
 /// The steps of a run in the order of their first claims, after the step of this id; results add up to at most `bytes_max`, but one is
@@ -41,7 +44,7 @@ pub async fn run_steps(
     limit: i64,
     bytes_max: i64,
 ) -> Result<Vec<StepRow>, sqlx::Error> {
-    sqlx::query_file_as!(StepRow, "src/store/step/of_run.sql", key, after, limit, bytes_max,).fetch_all(executor).await
+    sqlx::query_file_as!(StepRow, "src/store/step/of_run.sql", key.0, after, limit, bytes_max,).fetch_all(executor).await
 }
 
 /// What a search of steps looks for; None is no limit.
@@ -49,7 +52,7 @@ pub async fn run_steps(
 pub struct StepFilter {
     pub tenant: Option<String>,
     pub run: Option<String>,
-    pub state: Option<String>,
+    pub state: Option<StepState>,
     /// The lowest id, from the lower bound of time.
     pub from: Option<Uuid>,
     /// The id that all must be below: the cursor.
@@ -59,9 +62,18 @@ pub struct StepFilter {
 /// Steps of all runs, newest first, without their results. A status that few have is looked for through all (a second for a million): an index
 /// that knows the state would have every claim and completion write to all indexes (no HOT update).
 pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i64) -> Result<Vec<StepRow>, sqlx::Error> {
-    sqlx::query_file_as!(StepRow, "src/store/step/all.sql", filter.tenant, filter.run, filter.state, filter.from, filter.below, limit,)
-        .fetch_all(executor)
-        .await
+    sqlx::query_file_as!(
+        StepRow,
+        "src/store/step/all.sql",
+        filter.tenant,
+        filter.run,
+        filter.state.map(StepState::as_str),
+        filter.from,
+        filter.below,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
 }
 
 /// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that can't have expired yet.

@@ -4,15 +4,15 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::contract::TokenId;
+
 /// A token as it may be shown.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug)]
 pub struct TokenRow {
-    pub id: Uuid,
+    pub id: TokenId,
     pub scopes: Vec<String>,
     pub tenant: Option<String>,
-    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
     pub revoked_at: Option<OffsetDateTime>,
 }
 

@@ -143,7 +143,7 @@ async fn what_was_to_be_held_when_its_node_was_killed_is_held_when_it_comes_agai
     let taken = "insert into event_key (key, event_id, body_digest, expires_at) \
                  select $1, gen_random_uuid(), body_digest, expires_at from event_key where key = $2";
     let keys = [of_first.replace("d-1", "d-2"), of_first].map(|event_key| key_of("own", &event_key));
-    let taken = sqlx::query(taken).bind(keys[0]).bind(keys[1]).execute(&app.pool).await.expect("a key");
+    let taken = sqlx::query(taken).bind(keys[0].0).bind(keys[1].0).execute(&app.pool).await.expect("a key");
     assert_eq!(taken.rows_affected(), 1);
     for _ in 0..2 {
         let again = own(&app, "d-2", "{}").await;
@@ -489,7 +489,7 @@ async fn a_batch_that_does_not_come_back_holds_no_other_up() {
     // Somebody else is about to record this key.
     let mut other = app.pool.begin().await.expect("a transaction");
     sqlx::query("insert into event_key (key, event_id, body_digest, expires_at) values ($1, $1, sha256(''), now() + interval '1 day')")
-        .bind(key_of("stripe", "evt_held"))
+        .bind(key_of("stripe", "evt_held").0)
         .execute(&mut *other)
         .await
         .expect("a row");

@@ -433,7 +433,7 @@ async fn of_two_that_emit_one_key_at_once_the_second_is_a_conflict() {
     let mut held = app.pool.begin().await.expect("a transaction");
     let first = "insert into event_key (key, event_id, body_digest, expires_at) values ($1, gen_random_uuid(), sha256('x'), now() + interval '1 day')";
     let key = hookonce::event::key_of("ledger", "k");
-    sqlx::query(first).bind(key).execute(&mut *held).await.expect("the first");
+    sqlx::query(first).bind(key.0).execute(&mut *held).await.expect("the first");
     let second = tokio::spawn({
         let ledger = ledger.clone();
         let body = emit("second");

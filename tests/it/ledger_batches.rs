@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hookonce::{
+    contract::{OnLost, StepEnd},
     event::run_key,
-    store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place},
+    store::ledger::{self, Claim, Completion, Fenced, NewClaim, Place},
 };
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -36,7 +37,7 @@ fn completion(round: usize, step: usize) -> Completion {
     Completion {
         place: place(round, step),
         fence: 1,
-        end: End::Done,
+        end: StepEnd::Done,
         result: "1".into(),
         digest: [7; 32],
         keep_seconds: 60.0,

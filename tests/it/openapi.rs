@@ -11,6 +11,13 @@ fn fault(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<St
         let schema = document.pointer(&reference[1..]).unwrap_or_else(|| panic!("no {reference}"));
         return fault(document, schema, value, at);
     }
+    if let Some(kinds) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
+        let faults: Option<Vec<String>> = kinds.iter().map(|kind| fault(document, kind, value, at)).collect();
+        return faults.map(|faults| faults.join(", "));
+    }
+    if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) || !schema["const"].is_null() && schema["const"] != *value {
+        return Some(format!("{at}: {value} is not one of {schema}"));
+    }
     let kinds: Vec<&str> = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
         kind => kind.as_str().into_iter().collect(),
@@ -34,7 +41,8 @@ fn fault(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<St
         return Some(format!("{at}: {text} is no uuid"));
     }
     if let Some(items) = value.as_array() {
-        return items.iter().enumerate().find_map(|(index, item)| fault(document, &schema["items"], item, &format!("{at}[{index}]")));
+        let kind = |index: usize| schema["prefixItems"].get(index).unwrap_or(&schema["items"]);
+        return items.iter().enumerate().find_map(|(index, item)| fault(document, kind(index), item, &format!("{at}[{index}]")));
     }
     let (Some(map), Some(properties)) = (value.as_object(), schema["properties"].as_object()) else { return None };
     if let Some(missing) = schema["required"].as_array()?.iter().find(|name| name.as_str().is_some_and(|name| !map.contains_key(name))) {

@@ -47,7 +47,7 @@ async fn deliveries_end_without_comparing_each_with_each() {
     let pool = schema::for_finishing(&options).pool(1);
     run(&pool, PENDING).await;
     run(&pool, "analyze outbox").await;
-    let gone = Finished { id: Uuid::now_v7(), key: Uuid::now_v7(), epoch: 1, number: 1, finish: Finish::Release(0.0) };
+    let gone = Finished { id: Uuid::now_v7().into(), key: Uuid::now_v7().into(), epoch: 1, number: 1, finish: Finish::Release(0.0) };
     assert!(delivery::finish(&pool, &[&gone]).await.expect("a finish").is_empty());
     run(&pool, GENERIC).await;
     let plan = plan_of(&pool, "archived as", &vec!["null".to_owned(); FINISH_PARAMETERS]).await;
@@ -66,7 +66,7 @@ async fn deliveries_are_claimed_by_their_primary_key() {
         let values: Vec<String> = claimed.iter().map(|(_, leased)| of(leased)).collect();
         format!("'{{{}}}'", values.join(","))
     };
-    let (ids, keys) = (array(&|leased| leased.id.to_string()), array(&|leased| leased.key.to_string()));
+    let (ids, keys) = (array(&|leased| leased.id.to_string()), array(&|leased| leased.key.0.to_string()));
     let arguments = [ids, keys, array(&|leased| leased.epoch.to_string()), "30".into(), "null".into()];
     // Without statistics; with those of another hour; whatever the values.
     for (change, mode) in [("", CUSTOM), (LEASED, CUSTOM), ("", GENERIC)] {

@@ -93,8 +93,8 @@ impl Sources {
             let event = NewEvent {
                 id: Uuid::from_u128((0x7 << 76) + number),
                 id_text: String::new(),
-                key: key(sent.key),
-                guard: sent.guard.map(|holds| Guard { body_key: body_key(sent.body), holds }),
+                key: key(sent.key).into(),
+                guard: sent.guard.map(|holds| Guard { body_key: body_key(sent.body).into(), holds }),
                 key_before: None,
                 mark: None,
                 source: "s".into(),
@@ -104,8 +104,8 @@ impl Sources {
                 original: None,
             };
             deliveries.extend(sent.delivery.map(|leased| NewDelivery {
-                id: Uuid::from_u128((0x7 << 76) + 1000 + number),
-                event_id: event.id,
+                id: Uuid::from_u128((0x7 << 76) + 1000 + number).into(),
+                event_id: event.id.into(),
                 key: event.key,
                 source: event.source.clone(),
                 destination: "d".into(),
@@ -174,7 +174,7 @@ async fn together(connection: &mut PgConnection, events: &[NewEvent], deliveries
 async fn one_by_one(connection: &mut PgConnection, events: &[NewEvent], mut deliveries: Vec<NewDelivery>) -> Outcome {
     let mut new = Vec::new();
     for event in events {
-        let (own, others) = deliveries.into_iter().partition(|delivery: &NewDelivery| delivery.event_id == event.id);
+        let (own, others) = deliveries.into_iter().partition(|delivery: &NewDelivery| delivery.event_id.0 == event.id);
         deliveries = others;
         new.extend(inbox::record(connection, LESSEE, &[event], &own).await.expect("a lone event"));
     }

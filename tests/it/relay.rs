@@ -149,7 +149,7 @@ async fn a_stale_completion_changes_nothing() {
         detail: None,
         response: None,
     };
-    let stale = Finished { id, key, epoch, number: 1, finish: Finish::Delivered(attempt) };
+    let stale = Finished { id: id.into(), key: key.into(), epoch, number: 1, finish: Finish::Delivered(attempt) };
     assert!(delivery::finish(&app.pool, &[&stale]).await.expect("a finish").is_empty());
     assert_eq!(app.count("select count(*) from outbox where state = 'leased' and epoch = 2").await, 1);
     assert_eq!(app.count("select count(*) from attempt").await, 0);

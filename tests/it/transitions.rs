@@ -48,7 +48,7 @@ impl Delivery {
 
     /// Whether the ending under this epoch counted.
     async fn finish(&self, epoch: i64, number: i32, finish: Finish) -> bool {
-        let ending = Finished { id: self.id, key: self.key, epoch, number, finish };
+        let ending = Finished { id: self.id.into(), key: self.key.into(), epoch, number, finish };
         !delivery::finish(&self.pool, &[&ending]).await.expect("an answer").is_empty()
     }
 }

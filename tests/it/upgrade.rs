@@ -30,7 +30,7 @@ async fn database_before() -> String {
 async fn recorded(pool: &PgPool, source: &str, event_key: &str, event_type: &str, headers: &[(&str, &str)], body: &str) -> Uuid {
     let (id, key, digest) = (Uuid::now_v7(), key_of(source, event_key), BodyDigest::of(body.as_bytes()));
     sqlx::query("insert into event_key (key, event_id, body_digest, expires_at) values ($1, $2, $3, now() + interval '30 days')")
-        .bind(key)
+        .bind(key.0)
         .bind(id)
         .bind(&digest.0[..])
         .execute(pool)
@@ -40,7 +40,7 @@ async fn recorded(pool: &PgPool, source: &str, event_key: &str, event_type: &str
         "insert into event (id, key, source, event_key, event_type, headers, body, body_digest) values ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(id)
-    .bind(key)
+    .bind(key.0)
     .bind(source)
     .bind(event_key)
     .bind(event_type)

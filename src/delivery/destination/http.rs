@@ -189,7 +189,7 @@ impl HttpDestination {
         if let Some(replay) = leased.replay_id {
             set(const { HeaderName::from_static("hookonce-replay") }, &replay.to_string());
         }
-        set(const { HeaderName::from_static("traceparent") }, &traceparent(event.id));
+        set(const { HeaderName::from_static("traceparent") }, &traceparent(event.id.0));
         set(const { HeaderName::from_static("webhook-timestamp") }, &now_unix.to_string());
         let signatures: Vec<String> = self.signers.iter().map(|signer| signer.sign(&id, now_unix, &event.body)).collect();
         if !signatures.is_empty() {

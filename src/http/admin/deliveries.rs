@@ -1,18 +1,15 @@
 //! Deliveries: list, one with its attempts, retry, cancel.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
+    contract::{Attempt, Delivery, DeliveryState, Page, ReplayId, WholeDelivery, text_or_base64},
     http::{
-        admin::{
-            events::text_or_base64,
-            parameters::{next, page_rows},
-        },
+        admin::parameters::{next, page_rows},
+        answer::{Answer, Exact},
         error::ApiError,
         state::AdminState,
         tokens::Grant,
@@ -26,34 +23,10 @@ use crate::{
 /// Attempts shown with one delivery.
 const ATTEMPTS_MAX: i64 = 200;
 
-#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Pending,
-    Paused,
-    Leased,
-    Delivered,
-    Dead,
-    Cancelled,
-}
-
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Paused => "paused",
-            Self::Leased => "leased",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    state: Option<State>,
+    state: Option<DeliveryState>,
     destination: Option<String>,
     source: Option<String>,
     event: Option<Uuid>,
@@ -61,61 +34,83 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+impl From<DeliveryRow> for Delivery {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            id: row.id,
+            event: row.event,
+            source: row.source,
+            destination: row.destination,
+            state: row.state,
+            attempts: row.attempts,
+            replay: row.replay.map(ReplayId),
+            created_at: row.created_at.into(),
+            due_at: row.due_at.map(Into::into),
+            ended_at: row.ended_at.map(Into::into),
+        }
+    }
+}
+
+pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Delivery>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let filter = DeliveryFilter {
-        state: query.state.map(|state| state.as_str().to_owned()),
+        state: query.state,
         destination: query.destination,
         source: query.source,
         event: query.event,
         below: query.cursor,
     };
     let deliveries = search::deliveries(&state.pool, &filter, limit).await?;
-    let next = next(&deliveries, limit, |delivery| delivery.id);
-    Ok(HttpResponse::Ok().json(json!({ "items": deliveries, "next": next })))
+    let next = next(&deliveries, limit, |delivery| delivery.id.0);
+    Ok(Answer(Page { items: deliveries.into_iter().map(Delivery::from).collect(), next }))
 }
 
-pub async fn show(state: web::Data<AdminState>, grant: web::ReqData<Grant>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
-    let delivery = find(&state, *id).await?;
+pub async fn show(
+    state: web::Data<AdminState>,
+    grant: web::ReqData<Grant>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<WholeDelivery>, ApiError> {
+    let delivery = Delivery::from(find(&state, *id).await?);
     // What a URL that somebody named has answered may be more than who may only look is to see.
     let shows_response = grant.operate || state.settings.load().destinations.contains_key(&delivery.destination);
     let attempts = search::attempts(&state.pool, *id, ATTEMPTS_MAX).await?;
-    let mut answer = json!(delivery);
-    answer["attempts"] = attempts.into_iter().map(|attempt| attempt_json(attempt, shows_response)).collect();
-    Ok(HttpResponse::Ok().json(answer))
+    let Delivery { id, event, source, destination, state, replay, created_at, due_at, ended_at, .. } = delivery;
+    let attempts = attempts.into_iter().map(|attempt| attempt_of(attempt, shows_response)).collect();
+    Ok(Answer(WholeDelivery { id, event, source, destination, state, attempts, replay, created_at, due_at, ended_at }))
 }
 
-fn attempt_json(attempt: AttemptRow, shows_response: bool) -> Value {
-    let mut json = json!({
-        "number": attempt.number,
-        "started_at": attempt.started_at.format(&Rfc3339).unwrap_or_default(),
-        "latency_ms": attempt.latency_ms,
-        "outcome": attempt.outcome,
-        "status": attempt.status,
-        "error": attempt.error,
-        "detail": attempt.detail,
-    });
-    if let Some(response) = attempt.response.filter(|_| shows_response) {
-        let (name, response) = text_or_base64("response", response);
-        json[name] = response.into();
+fn attempt_of(row: AttemptRow, shows_response: bool) -> Attempt {
+    let shown = row.response.filter(|_| shows_response).map(text_or_base64);
+    let (response, response_base64) = shown.unwrap_or_default();
+    Attempt {
+        number: row.number,
+        started_at: row.started_at.into(),
+        latency_ms: row.latency_ms,
+        outcome: row.outcome,
+        status: row.status,
+        error: row.error,
+        detail: row.detail,
+        response,
+        response_base64,
     }
-    json
 }
 
-pub async fn retry(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn retry(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Delivery>, ApiError> {
     if !delivery::retry(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
-        return Err(match delivery.state.as_str() {
-            "leased" => ApiError::Conflict { kind: "delivery-leased", detail: format!("delivery {id} is being tried right now") },
+        return Err(match delivery.state {
+            DeliveryState::Leased => {
+                ApiError::Conflict { kind: "delivery-leased", detail: format!("delivery {id} is being tried right now") }
+            }
             _ => ApiError::Gone(format!("the event {} of delivery {id} is no longer kept, so there is nothing to send", delivery.event)),
         });
     }
     state.hint.notify_one();
-    Ok(HttpResponse::Ok().json(find(&state, *id).await?))
+    Ok(Exact(find(&state, *id).await?.into()))
 }
 
-pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Delivery>, ApiError> {
     if !delivery::cancel(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
         return Err(ApiError::Conflict {
@@ -123,7 +118,7 @@ pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result
             detail: format!("delivery {id} has ended already: it is {}", delivery.state),
         });
     }
-    Ok(HttpResponse::Ok().json(find(&state, *id).await?))
+    Ok(Exact(find(&state, *id).await?.into()))
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<DeliveryRow, ApiError> {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpResponse, web};
-use serde_json::{Value, json};
+use actix_web::web;
 
 use crate::{
-    http::{admin::parameters::id_at, error::ApiError, state::AdminState},
+    contract::{Destination, Page, Paused},
+    http::{admin::parameters::id_at, answer::Answer, error::ApiError, state::AdminState},
     ids,
     settings::Settings,
     store::{
@@ -18,14 +18,14 @@ use crate::{
 /// How far back deliveries that ended are counted.
 const COUNTED: &str = "24h";
 
-pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Destination>>, ApiError> {
     let since = id_at("since", COUNTED, ids::unix_ms())?;
     let counts = search::destination_counts(&state.pool, since).await?;
-    Ok(HttpResponse::Ok().json(json!({ "items": joined(&state.settings.load(), counts), "next": null })))
+    Ok(Answer(Page { items: joined(&state.settings.load(), counts), next: None }))
 }
 
 /// Those of the settings, with or without deliveries, and those that only deliveries name (a replay's URL, one that was configured once).
-fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Value> {
+fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destination> {
     let mut by_name: BTreeMap<String, DestinationCounts> = counts.into_iter().map(|count| (count.destination.clone(), count)).collect();
     for name in settings.destinations.keys() {
         by_name.entry(name.clone()).or_insert_with(|| DestinationCounts { destination: name.clone(), ..DestinationCounts::default() });
@@ -34,34 +34,35 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Value> {
         .into_values()
         .map(|count| {
             let configured = settings.destinations.get(&count.destination);
-            json!({
-                "name": count.destination,
-                // A replay's URL is its name.
-                "url": configured.map_or(Some(&count.destination).filter(|name| name.contains("://")), |destination| Some(&destination.url)),
-                "configured": configured.is_some(),
-                "paused": count.paused,
-                "pending": count.pending,
-                "leased": count.leased,
-                "delivered_24h": count.delivered,
-                "dead_24h": count.dead,
-            })
+            // A replay's URL is its name.
+            let own = Some(&count.destination).filter(|name| name.contains("://"));
+            Destination {
+                url: configured.map_or(own, |destination| Some(&destination.url)).cloned(),
+                configured: configured.is_some(),
+                paused: count.paused,
+                pending: count.pending,
+                leased: count.leased,
+                delivered_24h: count.delivered,
+                dead_24h: count.dead,
+                name: count.destination,
+            }
         })
         .collect()
 }
 
-pub async fn pause(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn pause(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Paused>, ApiError> {
     check_known(&state, &name).await?;
     let changed = destination::pause(&state.pool, &name).await?;
     state.set_paused(&name, true);
-    Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": true, "changed": changed })))
+    Ok(Answer(Paused { name: name.into_inner(), paused: true, changed }))
 }
 
-pub async fn resume(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn resume(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Paused>, ApiError> {
     check_known(&state, &name).await?;
     let changed = destination::resume(&state.pool, &name).await?;
     state.set_paused(&name, false);
     state.hint.notify_one();
-    Ok(HttpResponse::Ok().json(json!({ "name": *name, "paused": false, "changed": changed })))
+    Ok(Answer(Paused { name: name.into_inner(), paused: false, changed }))
 }
 
 async fn check_known(state: &AdminState, name: &str) -> Result<(), ApiError> {

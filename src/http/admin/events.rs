@@ -1,24 +1,23 @@
 //! Events: list, one with all about it, its exact body.
 
-use actix_web::{HttpResponse, http::header, web};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::{
+    contract::{Conflict, Delivery, Event, Original, Page, WholeEvent, text_or_base64},
     event::TypeGlob,
     http::{
         admin::parameters::{Window, next, page_rows},
+        answer::{Answer, Octets},
         error::ApiError,
         state::AdminState,
     },
     ids,
     store::{
         conflict::{self, ConflictFilter},
-        search::{self, DeliveryFilter, EventFilter},
+        search::{self, DeliveryFilter, EventFilter, EventRow},
     },
 };
 
@@ -36,50 +35,55 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+impl From<EventRow> for Event {
+    fn from(row: EventRow) -> Self {
+        let EventRow { id, source, event_type, event_key, received_at, body_bytes, mark } = row;
+        Self { id, source, event_type, event_key, received_at: received_at.into(), body_bytes, mark }
+    }
+}
+
+pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Event>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
     let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
     let filter = EventFilter { source: query.source, type_like, from, below };
     let events = search::events(&state.pool, &filter, limit).await?;
-    let next = next(&events, limit, |event| event.id);
-    Ok(HttpResponse::Ok().json(json!({ "items": events, "next": next })))
+    let next = next(&events, limit, |event| event.id.0);
+    Ok(Answer(Page { items: events.into_iter().map(Event::from).collect(), next }))
 }
 
-pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<WholeEvent>, ApiError> {
     let event = find(&state, *id).await?;
     let of_it = ConflictFilter { event: Some(*id), ..ConflictFilter::default() };
     let conflicts = conflict::list(&state.pool, &of_it, PARTS_MAX).await?;
     let filter = DeliveryFilter { event: Some(*id), ..DeliveryFilter::default() };
     let deliveries = search::deliveries(&state.pool, &filter, PARTS_MAX).await?;
-    let headers: serde_json::Value = serde_json::from_str(&event.headers).unwrap_or_default();
-    let mut answer = json!({
-        "id": event.id,
-        "source": event.source,
-        "event_type": event.event_type,
-        "event_key": event.event_key,
-        "received_at": event.received_at.format(&Rfc3339).unwrap_or_default(),
-        "headers": headers,
-        "body_digest": hex::encode(&event.body_digest),
-        "body_bytes": event.body.len(),
-        "mark": event.mark,
-        "conflicts": conflicts,
-        "deliveries": deliveries,
+    let original = original(&state, event.original_id).await?.map(|original| Original {
+        items: original.items,
+        body_bytes: original.body.len(),
+        body_digest: hex::encode(&original.body_digest),
     });
-    if let Some(original) = original(&state, event.original_id).await? {
-        answer["original"] = json!({
-            "items": original.items,
-            "body_bytes": original.body.len(),
-            "body_digest": hex::encode(&original.body_digest),
-        });
-    }
-    if let Some(why) = type_dropped(&state, &event) {
-        answer["type_dropped"] = why.into();
-    }
-    let (name, body) = text_or_base64("body", event.body);
-    answer[name] = body.into();
-    Ok(HttpResponse::Ok().json(answer))
+    let type_dropped = type_dropped(&state, &event).map(str::to_owned);
+    let body_bytes = event.body.len();
+    let (body, body_base64) = text_or_base64(event.body);
+    Ok(Answer(WholeEvent {
+        id: event.id,
+        source: event.source,
+        event_type: event.event_type,
+        event_key: event.event_key,
+        received_at: event.received_at.into(),
+        headers: serde_json::from_str(&event.headers).unwrap_or_default(),
+        body_digest: hex::encode(&event.body_digest),
+        body_bytes,
+        mark: event.mark,
+        conflicts: conflicts.into_iter().map(Conflict::from).collect(),
+        deliveries: deliveries.into_iter().map(Delivery::from).collect(),
+        type_dropped,
+        original,
+        body,
+        body_base64,
+    }))
 }
 
 /// Why the event has no type though its request said one, as its source would tell by now.
@@ -89,25 +93,17 @@ fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'stat
     source.verifier.told_of_stored(&event.headers, event.body.clone().into(), event.original_id.is_some())?.type_dropped()
 }
 
-/// Bytes for JSON: as text under `name` where they are UTF-8, else in base64 under `name_base64`.
-pub(super) fn text_or_base64(name: &str, bytes: Vec<u8>) -> (String, String) {
-    match String::from_utf8(bytes) {
-        Ok(text) => (name.to_owned(), text),
-        Err(error) => (format!("{name}_base64"), BASE64_STANDARD.encode(error.as_bytes())),
-    }
-}
-
-/// The exact bytes. Never as the type they were sent with: a browser must not run what a stranger sent.
-pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+/// The exact bytes.
+pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Octets, ApiError> {
     let event = find(&state, *id).await?;
-    Ok(bytes(*id, event.body))
+    Ok(Octets { id: *id, bytes: event.body })
 }
 
 /// The body of the request that the event came in: its own, or where that was split, the whole.
-pub async fn original_body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn original_body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Octets, ApiError> {
     let event = find(&state, *id).await?;
-    let body = original(&state, event.original_id).await?.map_or(event.body, |original| original.body);
-    Ok(bytes(*id, body))
+    let bytes = original(&state, event.original_id).await?.map_or(event.body, |original| original.body);
+    Ok(Octets { id: *id, bytes })
 }
 
 async fn original(state: &AdminState, id: Option<Uuid>) -> Result<Option<search::WholeOriginal>, ApiError> {
@@ -117,25 +113,6 @@ async fn original(state: &AdminState, id: Option<Uuid>) -> Result<Option<search:
     }
 }
 
-fn bytes(id: Uuid, body: Vec<u8>) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "application/octet-stream"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}\"")))
-        .body(body)
-}
-
 async fn find(state: &AdminState, id: Uuid) -> Result<search::WholeEvent, ApiError> {
     search::event(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no event {id}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_that_is_not_text_is_base64() {
-        assert_eq!(text_or_base64("body", b"{}".to_vec()), ("body".into(), "{}".into()));
-        assert_eq!(text_or_base64("body", vec![0xff]), ("body_base64".into(), "/w==".into()));
-    }
 }

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    contract::{Check, Explained, Rejection, RejectionId, Rejections, text_or_base64},
     http::{
-        admin::{
-            events::text_or_base64,
-            parameters::{Window, next, page_rows},
-        },
+        admin::parameters::{Window, next, page_rows},
+        answer::Answer,
         error::ApiError,
         state::AdminState,
     },
@@ -22,6 +20,7 @@ use crate::{
         explain::Explainer,
         rejections::{Filter, Rejected},
     },
+    provider::Finding,
 };
 
 /// Of a signature so much is shown: enough to tell two apart.
@@ -41,7 +40,7 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Rejections>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let now = state.clock.unix_ms();
@@ -50,19 +49,19 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
     let rejections = &state.intake.rejections;
     let found = rejections.list(filter, usize::try_from(limit).unwrap_or(0), now);
     let next = next(&found, limit, |rejected| rejected.id);
-    let items: Vec<Value> = found.iter().map(|rejected| summary(rejected)).collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next, "counts": rejections.counts() })))
+    let items = found.iter().map(|rejected| summary(rejected)).collect();
+    Ok(Answer(Rejections { items, next, counts: rejections.counts() }))
 }
 
-pub async fn explain(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, actix_web::Error> {
+pub async fn explain(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<Explained>, actix_web::Error> {
     let rejected = state.intake.rejections.get(*id, state.clock.unix_ms());
     let rejected =
         rejected.ok_or_else(|| ApiError::NotFound(format!("there is no rejection {id} (they are kept in memory, for a while)")))?;
     // Many guesses are tried: not on the thread that answers others.
-    Ok(HttpResponse::Ok().json(web::block(move || explained(&state, &rejected)).await?))
+    Ok(Answer(web::block(move || explained(&state, &rejected)).await?))
 }
 
-fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Value {
+fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Explained {
     let (settings, catalog) = (state.settings.load(), state.catalog.load());
     let (sources, retired) = (state.intake.sources.load(), state.intake.retired.load());
     let explanation = Explainer { settings: &settings, catalog: &catalog, sources: &sources, retired: &retired }.explain(rejected);
@@ -72,36 +71,37 @@ fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Value {
     let headers = rejected.headers.iter().map(|(name, value)| {
         let secret = is_secret(name) || SECRET_NAMES.iter().any(|part| name.contains(part));
         let signature = is_signature(name) || SIGNATURE_NAMES.iter().any(|part| name.contains(part));
-        (name, masked(value, secret, signature))
+        (name.clone(), masked(value, secret, signature))
     });
-    let mut answer = summary(rejected);
-    answer["headers"] = headers.map(|(name, value)| json!([name, value])).collect();
-    if let Some(body) = &rejected.body {
-        answer["body_digest"] = hex::encode(body.digest.0).into();
-        // A body that carries the credentials itself is not shown.
-        if source.is_none_or(|source| source.verifier.signature_headers().next().is_some()) {
-            let (name, prefix) = text_or_base64("body_prefix", body.prefix.to_vec());
-            answer[name] = prefix.into();
-        }
+    // A body that carries the credentials itself is not shown.
+    let shows_body = source.is_none_or(|source| source.verifier.signature_headers().next().is_some());
+    let prefix = rejected.body.as_ref().filter(|_| shows_body).map(|body| text_or_base64(body.prefix.to_vec()));
+    let (body_prefix, body_prefix_base64) = prefix.unwrap_or_default();
+    let check = |Finding { check, passed, found }| Check { check: check.into(), passed, found };
+    Explained {
+        rejection: summary(rejected),
+        headers: headers.collect(),
+        body_digest: rejected.body.as_ref().map(|body| hex::encode(body.digest.0)),
+        body_prefix,
+        body_prefix_base64,
+        checks: explanation.checks.into_iter().map(check).collect(),
+        secrets: explanation.secrets,
+        diagnoses: explanation.diagnoses,
     }
-    answer["checks"] = json!(explanation.checks);
-    answer["secrets"] = json!(explanation.secrets);
-    answer["diagnoses"] = json!(explanation.diagnoses);
-    answer
 }
 
-fn summary(rejected: &Rejected) -> Value {
+fn summary(rejected: &Rejected) -> Rejection {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(rejected.at_unix_ms) * 1_000_000).ok();
-    json!({
-        "id": rejected.id,
-        "source": rejected.source,
-        "reason": rejected.reason,
-        "detail": rejected.detail,
-        "method": rejected.method,
-        "target": without_values(&rejected.target),
-        "rejected_at": at.and_then(|at| at.format(&Rfc3339).ok()),
-        "body_bytes": rejected.body.as_ref().map(|body| body.bytes),
-    })
+    Rejection {
+        id: RejectionId(rejected.id),
+        source: rejected.source.as_deref().map(str::to_owned),
+        reason: rejected.reason.into(),
+        detail: rejected.detail.clone(),
+        method: rejected.method.clone(),
+        target: without_values(&rejected.target),
+        rejected_at: at.map(Into::into),
+        body_bytes: rejected.body.as_ref().map(|body| body.bytes),
+    }
 }
 
 fn masked(value: &[u8], is_secret: bool, is_signature: bool) -> String {

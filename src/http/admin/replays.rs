@@ -3,19 +3,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use actix_web::{HttpResponse, web};
+use actix_web::{Either, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    contract::{Advanced, DeliveryId, DryDestination, DryRun, Page, Replay},
     event::{TypeGlob, id_floor},
     http::{
         admin::parameters::{PageQuery, id_at, next, page_rows},
+        answer::{Answer, Created},
         error::ApiError,
-        object::Object,
+        object::{Object, OptionalObject},
         state::AdminState,
     },
     ids,
@@ -162,7 +163,7 @@ fn destinations(settings: &Settings, request: &Request, source: &str, event_type
 }
 
 /// What a replay would make, by destination.
-fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> Value {
+fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> DryRun {
     let mut by_destination: BTreeMap<Arc<str>, i64> = BTreeMap::new();
     let (mut events, mut unrouted) = (0, 0);
     for group in groups {
@@ -174,14 +175,15 @@ fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> Value {
         }
     }
     let deliveries: i64 = by_destination.values().sum();
-    let rows: Vec<Value> = by_destination.iter().map(|(name, count)| json!({ "destination": **name, "deliveries": count })).collect();
-    json!({ "dry_run": true, "events": events, "unrouted": unrouted, "deliveries": deliveries, "destinations": rows })
+    let of_one = |(name, deliveries): (Arc<str>, i64)| DryDestination { destination: name.to_string(), deliveries };
+    let destinations = by_destination.into_iter().map(of_one).collect();
+    DryRun { dry_run: true, events, unrouted, deliveries, destinations }
 }
 
 pub async fn create(
     state: web::Data<AdminState>,
     web::Json(Object(mut request)): web::Json<Object<Request>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Either<Created<Replay>, Answer<DryRun>>, ApiError> {
     let settings = state.settings.load_full();
     request.check(&settings)?;
     check_ids(&state, &request).await?;
@@ -193,10 +195,10 @@ pub async fn create(
     }
     if request.dry_run {
         let groups = replay::groups(&state.pool, &request.filter(after, before)).await?;
-        return Ok(HttpResponse::Ok().json(counted(&settings, &request, &groups)));
+        return Ok(Either::Right(Answer(counted(&settings, &request, &groups))));
     }
     let row = replay::create(&state.pool, ids::new(), &json!(request), after, before).await?;
-    Ok(HttpResponse::Created().json(row_json(&row)))
+    Ok(Either::Left(Created(row.into())))
 }
 
 async fn check_ids(state: &AdminState, request: &Request) -> Result<(), ApiError> {
@@ -206,15 +208,17 @@ async fn check_ids(state: &AdminState, request: &Request) -> Result<(), ApiError
     if missing.is_empty() { Ok(()) } else { Err(ApiError::NotFound(format!("there is no event {}", missing.join(", ")))) }
 }
 
-fn row_json(row: &ReplayRow) -> Value {
-    json!({
-        "id": row.id,
-        "filter": row.filter,
-        "created_at": row.created_at.format(&Rfc3339).unwrap_or_default(),
-        "deliveries": row.deliveries,
-        "done": row.ended_at.is_some(),
-        "ended_at": row.ended_at.and_then(|at| at.format(&Rfc3339).ok()),
-    })
+impl From<ReplayRow> for Replay {
+    fn from(row: ReplayRow) -> Self {
+        Self {
+            id: row.id,
+            filter: row.filter,
+            created_at: row.created_at.into(),
+            deliveries: row.deliveries,
+            done: row.ended_at.is_some(),
+            ended_at: row.ended_at.map(Into::into),
+        }
+    }
 }
 
 #[derive(Deserialize, Default, JsonSchema)]
@@ -224,15 +228,15 @@ pub struct Advance {
     limit: Option<u32>,
 }
 
-pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: web::Bytes) -> Result<HttpResponse, ApiError> {
-    let Object(advance) = match &body[..] {
-        b"" => Object::default(),
-        text => serde_json::from_slice::<Object<Advance>>(text).map_err(|error| ApiError::MalformedBody(error.to_string()))?,
-    };
+pub async fn advance(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+    OptionalObject(advance): OptionalObject<Advance>,
+) -> Result<Answer<Advanced>, ApiError> {
     let limit = page_rows(Some(advance.limit.unwrap_or(ADVANCE_EVENTS)))?;
     let row = find(&state, *id).await?;
     if row.ended_at.is_some() {
-        return Ok(HttpResponse::Ok().json(json!({ "created": 0, "deliveries": row.deliveries, "done": true })));
+        return Ok(Answer(Advanced { created: 0, deliveries: row.deliveries, done: true }));
     }
     let request: Request = serde_json::from_value(row.filter.clone()).map_err(|error| ApiError::Conflict {
         kind: "replay-unreadable",
@@ -241,7 +245,7 @@ pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: we
     let page = replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
     let last = i64::try_from(page.len()) != Ok(limit);
     let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
-    let step = Step { replay: *id, from: row.after, to: page.last().map_or(row.after, |event| event.id), last };
+    let step = Step { replay: row.id, from: row.after, to: page.last().map_or(row.after, |event| event.id.0), last };
     if !delivery::advance(&state.pool, step, &deliveries).await? {
         return Err(ApiError::Conflict {
             kind: "replay-moved",
@@ -249,8 +253,8 @@ pub async fn advance(state: web::Data<AdminState>, id: web::Path<Uuid>, body: we
         });
     }
     state.hint.notify_one();
-    let total = row.deliveries + i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
-    Ok(HttpResponse::Ok().json(json!({ "created": deliveries.len(), "deliveries": total, "done": last })))
+    let created = i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
+    Ok(Answer(Advanced { created, deliveries: row.deliveries + created, done: last }))
 }
 
 fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], mut new_id: impl FnMut() -> Uuid) -> Vec<ReplayDelivery> {
@@ -258,7 +262,7 @@ fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], m
     for event in page {
         for destination in destinations(settings, request, &event.source, event.event_type.as_deref(), &event.ended_at) {
             deliveries.push(ReplayDelivery {
-                id: new_id(),
+                id: DeliveryId(new_id()),
                 event_id: event.id,
                 key: event.key,
                 source: event.source.clone(),
@@ -270,15 +274,15 @@ fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], m
     deliveries
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<Answer<Page<Replay>>, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = replay::list(&state.pool, query.cursor, limit).await?;
-    let replays: Vec<Value> = rows.iter().map(row_json).collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": replays, "next": next(&rows, limit, |row| row.id) })))
+    let next = next(&rows, limit, |row| row.id.0);
+    Ok(Answer(Page { items: rows.into_iter().map(Replay::from).collect(), next }))
 }
 
-pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(row_json(&find(&state, *id).await?)))
+pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<Replay>, ApiError> {
+    Ok(Answer(find(&state, *id).await?.into()))
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<ReplayRow, ApiError> {
@@ -347,7 +351,7 @@ mod tests {
         let other = Group { source: "unrouted".into(), event_type: None, ended_at: Vec::new(), events: 4 };
         let answer = counted(&settings(), &Request::default(), &[group("invoice.paid", 2), group("charge.failed", 3), other]);
         assert_eq!(
-            answer,
+            json!(answer),
             json!({
                 "dry_run": true, "events": 9, "unrouted": 4, "deliveries": 7,
                 "destinations": [{ "destination": "a", "deliveries": 2 }, { "destination": "b", "deliveries": 5 }]

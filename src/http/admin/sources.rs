@@ -1,82 +1,86 @@
 //! Sources, without their secrets; the state of the service and its database.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
 
 use crate::{
-    http::{admin::parameters::id_at, error::ApiError, state::AdminState},
+    contract::{Database, Forgotten, LearntSecret, Page, Pruned, SecretState, Source, Status},
+    http::{
+        admin::parameters::id_at,
+        answer::{Answer, Exact},
+        error::ApiError,
+        state::AdminState,
+    },
     ids,
     settings::{Settings, without_password},
     store::{
         conflict::{self, ConflictCount},
-        learnt::{LearntSecret, learnt_all, learnt_forget},
+        learnt::{LearntSecret as LearntRow, learnt_all, learnt_forget},
         retention,
         search::{self, SourceCount},
     },
 };
 
-pub async fn list(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Source>>, ApiError> {
     let since = id_at("since", "24h", ids::unix_ms())?;
     let counts = search::source_counts(&state.pool, since).await?;
     let conflicts = conflict::counts(&state.pool).await?;
     let settings = state.settings.load_full();
     let learnt = if settings.sources.values().any(|source| source.learn_secret) { learnt_all(&state.pool).await? } else { Vec::new() };
-    let sources: Vec<Value> = settings.sources.keys().map(|name| source_json(&settings, name, &counts, &conflicts, &learnt)).collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": sources, "next": null })))
+    let items = settings.sources.keys().map(|name| source_of(&settings, name, &counts, &conflicts, &learnt)).collect();
+    Ok(Answer(Page { items, next: None }))
 }
 
-fn source_json(settings: &Settings, name: &str, counts: &[SourceCount], conflicts: &[ConflictCount], learnt: &[LearntSecret]) -> Value {
+fn source_of(settings: &Settings, name: &str, counts: &[SourceCount], conflicts: &[ConflictCount], learnt: &[LearntRow]) -> Source {
     let source = &settings.sources[name];
     let count = counts.iter().find(|count| count.source == name);
-    let mut destinations: Vec<&str> =
-        settings.routes.iter().filter(|route| route.source == name).map(|route| route.destination.as_str()).collect();
+    let mut destinations: Vec<String> =
+        settings.routes.iter().filter(|route| route.source == name).map(|route| route.destination.clone()).collect();
     destinations.sort_unstable();
     destinations.dedup();
     let secrets = source.secrets.len() + usize::from(source.secret.is_some());
     let learnt = learnt.iter().find(|learnt| source.learn_secret && learnt.source == name);
-    json!({
-        "name": name,
-        "provider": source.provider,
-        "url": hook_url(settings, name),
-        "secrets": secrets,
-        "secret": secret_state(secrets, source.learn_secret, learnt),
-        "learnt_at": learnt.and_then(|learnt| learnt.learnt_at.format(&Rfc3339).ok()),
-        "destinations": destinations,
-        "events_24h": count.map_or(0, |count| count.events),
-        "marked_24h": count.map_or(0, |count| count.marked),
-        "conflicts": conflicts.iter().find(|count| count.source == name).map_or(0, |count| count.conflicts),
-        "last_event_at": count.and_then(|count| count.last_at.format(&Rfc3339).ok()),
-    })
+    Source {
+        name: name.to_owned(),
+        provider: source.provider.clone(),
+        url: hook_url(settings, name),
+        secrets,
+        secret: secret_state(secrets, source.learn_secret, learnt),
+        learnt_at: learnt.map(|learnt| learnt.learnt_at.into()),
+        destinations,
+        events_24h: count.map_or(0, |count| count.events),
+        marked_24h: count.map_or(0, |count| count.marked),
+        conflicts: conflicts.iter().find(|count| count.source == name).map_or(0, |count| count.conflicts),
+        last_event_at: count.map(|count| count.last_at.into()),
+    }
 }
 
 /// Where the source's secret comes from. An open source takes the first that a handshake brings.
-fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntSecret>) -> &'static str {
+fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntRow>) -> SecretState {
     match (secrets, learns, learnt) {
-        (_, _, Some(_)) => "learnt",
-        (0, true, None) => "open",
-        _ => "set",
+        (_, _, Some(_)) => SecretState::Learnt,
+        (0, true, None) => SecretState::Open,
+        _ => SecretState::Set,
     }
 }
 
 /// The secret that a source has learnt: some providers want it pasted into their own page (Notion).
-pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<LearntSecret>, ApiError> {
     let learnt = learnt_all(&state.pool).await?.into_iter().find(|learnt| learnt.source == *name);
     let learnt = learnt.ok_or_else(|| ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)))?;
-    let answer = json!({ "name": *name, "secret": learnt.secret.expose_secret(), "learnt_at": learnt.learnt_at.format(&Rfc3339).ok() });
-    Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(answer))
+    let (secret, learnt_at) = (learnt.secret.expose_secret().to_owned(), Some(learnt.learnt_at.into()));
+    Ok(Answer(LearntSecret { name: name.into_inner(), secret, learnt_at }))
 }
 
 /// Forgets it: the source is open to the next handshake.
-pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Forgotten>, ApiError> {
     let forgotten = learnt_forget(&state.pool, &name).await?;
     if !forgotten {
         return Err(ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)));
     }
     tracing::warn!(source = %name, "the learnt secret was forgotten: the next handshake brings another");
     state.intake.learning.changed.notify_one();
-    Ok(HttpResponse::Ok().json(json!({ "name": *name, "forgotten": true })))
+    Ok(Answer(Forgotten { name: name.into_inner(), forgotten: true }))
 }
 
 /// Where the provider posts to.
@@ -88,24 +92,39 @@ fn hook_url(settings: &Settings, name: &str) -> String {
     format!("{base}/hooks/{name}")
 }
 
-pub async fn status(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
-    let database = search::database_status(&state.pool).await?;
+impl From<search::DatabaseStatus> for Database {
+    fn from(row: search::DatabaseStatus) -> Self {
+        Self {
+            server_version: row.server_version,
+            database: row.database,
+            size_bytes: row.size_bytes,
+            events_estimate: row.events_estimate,
+            keys_estimate: row.keys_estimate,
+            open_deliveries: row.open_deliveries,
+            partitions: row.partitions,
+            oldest_event_at: row.oldest_event_at.map(Into::into),
+            oldest_open_delivery_at: row.oldest_open_delivery_at.map(Into::into),
+        }
+    }
+}
+
+pub async fn status(state: web::Data<AdminState>) -> Result<Answer<Status>, ApiError> {
+    let database = search::database_status(&state.pool).await?.into();
     let schema_version = search::schema_version(&state.pool).await;
     let settings = state.settings.load();
-    Ok(HttpResponse::Ok().json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "sources": settings.sources.len(),
-        "destinations": settings.destinations.len(),
-        "paused": *state.paused.load_full(),
-        "schema_version": schema_version,
-        "database": database,
-    })))
+    Ok(Answer(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sources: settings.sources.len(),
+        destinations: settings.destinations.len(),
+        paused: state.paused.load_full().iter().cloned().collect(),
+        schema_version,
+        database,
+    }))
 }
 
 /// Removes what is past its retention now, and says what that was.
-pub async fn prune(state: web::Data<AdminState>) -> Result<HttpResponse, ApiError> {
+pub async fn prune(state: web::Data<AdminState>) -> Result<Exact<Pruned>, ApiError> {
     let settings = state.settings.load_full();
     retention::prepare(&state.pool).await?;
-    let pruned = retention::prune(&state.pool, &settings).await?;
-    Ok(HttpResponse::Ok().json(pruned))
+    Ok(Exact(retention::prune(&state.pool, &settings).await?))
 }

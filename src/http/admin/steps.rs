@@ -1,50 +1,54 @@
 //! Steps of all tenants and runs, for operators. One step, a run and what changes a step are the ledger's own, under `/v1`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
+    contract::{Page, Step, StepState},
     http::{
         admin::parameters::{id_at, next, page_rows},
+        answer::Answer,
         error::ApiError,
-        ledger::step_json,
+        ledger::step_of,
         state::AdminState,
     },
     ids,
     store::step::{self, StepFilter},
 };
 
-const STATUSES: [&str; 5] = ["running", "unknown", "released", "done", "failed"];
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     tenant: Option<String>,
     run: Option<String>,
+    #[schemars(with = "Option<StepState>")]
     status: Option<String>,
     since: Option<String>,
     cursor: Option<Uuid>,
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Step>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    if let Some(status) = query.status.as_deref().filter(|status| !STATUSES.contains(status)) {
-        return Err(ApiError::InvalidParameter(format!("status: {status:?} is none of {}", STATUSES.join(", "))));
-    }
+    let status = query.status.as_deref().map(state_of).transpose()?;
     let filter = StepFilter {
         tenant: query.tenant,
         run: query.run,
-        state: query.status,
+        state: status,
         from: query.since.map(|since| id_at("since", &since, ids::unix_ms())).transpose()?,
         below: query.cursor,
     };
     let rows = step::steps(&state.pool, &filter, limit).await?;
-    let next = next(&rows, limit, |row| row.id);
-    let items: Vec<Value> = rows.iter().map(step_json).collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
+    let next = next(&rows, limit, |row| row.id.0);
+    Ok(Answer(Page { items: rows.into_iter().map(step_of).collect(), next }))
+}
+
+fn state_of(status: &str) -> Result<StepState, ApiError> {
+    StepState::parse(status).ok_or_else(|| {
+        let words: Vec<&str> = StepState::ALL.iter().map(|state| state.as_str()).collect();
+        ApiError::InvalidParameter(format!("status: {status:?} is none of {}", words.join(", ")))
+    })
 }

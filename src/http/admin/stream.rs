@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     http::{
+        answer::EventStream,
         state::AdminState,
         tokens::{Grant, TokenDigest},
     },
@@ -21,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// So often its token is looked at again: whoever may see no more of it sees no more.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) -> HttpResponse {
+pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) -> EventStream {
     let start = (state.tail.read(), state.closing.clone(), true);
     let body = stream::unfold(start, |(mut reader, closing, first)| async move {
         // An answer's head leaves with its first bytes: without them a client would wait for the first event to know that it is connected.
@@ -29,10 +30,9 @@ pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) ->
         Some((Ok::<_, Infallible>(chunk), (reader, closing, false)))
     });
     let body = body.take_until(revoked(state, grant.digest));
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .streaming(body)
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CONTENT_TYPE, "text/event-stream")).insert_header((header::CACHE_CONTROL, "no-store"));
+    EventStream(answer.streaming(body))
 }
 
 /// Ends when the token is no longer in force. While the database can't say so it is.

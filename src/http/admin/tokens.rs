@@ -1,40 +1,33 @@
 //! Tokens: create, list, revoke. A token is shown in the answer that makes it and never again.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    contract::{NewToken, Page, Scope, Token},
     event::GATEWAY_TENANT,
     http::{
         admin::parameters::{PageQuery, next, page_rows},
+        answer::{Answer, Created, Exact},
         error::ApiError,
         object::Object,
         state::AdminState,
         tokens,
     },
     ids,
-    store::token,
+    store::token::{self, TokenRow},
 };
 
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Scope {
-    Read,
-    Operate,
-    Admin,
-    Ledger,
-}
-
-impl Scope {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Operate => "operate",
-            Self::Admin => "admin",
-            Self::Ledger => "ledger",
+impl From<TokenRow> for Token {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            id: row.id,
+            scopes: row.scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
+            tenant: row.tenant,
+            created_at: row.created_at.into(),
+            revoked_at: row.revoked_at.map(Into::into),
         }
     }
 }
@@ -49,7 +42,7 @@ pub struct CreateBody {
 pub async fn create(
     state: web::Data<AdminState>,
     web::Json(Object(body)): web::Json<Object<CreateBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Created<NewToken>, ApiError> {
     let CreateBody { scopes, tenant } = body;
     let mut scopes: Vec<String> = scopes.into_iter().map(|scope| scope.as_str().to_owned()).collect();
     scopes.sort_unstable();
@@ -73,23 +66,22 @@ pub async fn create(
     let secret = tokens::generate();
     let id = ids::new();
     let row = token::create(&state.pool, id, &tokens::digest(&secret), &scopes, tenant.as_deref()).await?;
-    let mut answer = json!(row);
-    answer["token"] = secret.into();
-    Ok(HttpResponse::Created().json(answer))
+    let Token { id, scopes, tenant, created_at, revoked_at } = row.into();
+    Ok(Created(NewToken { id, scopes, tenant, created_at, revoked_at, token: secret }))
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<HttpResponse, ApiError> {
+pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<Answer<Page<Token>>, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = token::list(&state.pool, query.cursor, limit).await?;
-    let next = next(&rows, limit, |row| row.id);
-    Ok(HttpResponse::Ok().json(json!({ "items": rows, "next": next })))
+    let next = next(&rows, limit, |row| row.id.0);
+    Ok(Answer(Page { items: rows.into_iter().map(Token::from).collect(), next }))
 }
 
-pub async fn revoke(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<HttpResponse, ApiError> {
+pub async fn revoke(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Token>, ApiError> {
     let revoked = token::revoke(&state.pool, *id).await?;
     state.tokens.forget();
     match revoked {
-        Some(row) => Ok(HttpResponse::Ok().json(row)),
+        Some(row) => Ok(Exact(row.into())),
         None => Err(ApiError::NotFound(format!("there is no token {id}"))),
     }
 }

@@ -1,28 +1,30 @@
 //! The calls that change a step: claim, heartbeat, complete, release, resolve.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, body::BoxBody, web};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
-use time::format_description::well_known::Rfc3339;
+use serde_json::value::RawValue;
 
 use crate::{
+    contract::{EndedStep, Extended, Granted, OnLost, Settled, StepEnd, StepState},
     event::{GATEWAY_TENANT, digest_of},
     http::{
+        answer::{Answers, Exact},
         error::ApiError,
         ledger::{
             emit::{self, EmitBody},
             place::{TenantQuery, apart, lease_seconds, name, place_of, tenant_of},
         },
         object::Object,
+        sketch::Sketch,
         tokens::Grant,
     },
     ids,
     ledger::{Ledger, kept::KeptAnswer},
     port::is_gone,
-    store::ledger::{self, Claim, Completion, End, Fenced, NewClaim, OnLost, Place, Resolution},
+    store::ledger::{self, Claim, Claimed, Completion, Fenced, NewClaim, Place, Resolution},
 };
 
 const LEASE_MS: u64 = 30_000;
@@ -49,7 +51,7 @@ pub async fn claim(
     path: StepPath,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<ClaimBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<ClaimAnswer, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     name("claim_id", &body.claim_id)?;
@@ -71,20 +73,44 @@ pub async fn claim(
     claim_answer(ledger.claim(&claim, wait, || !is_gone(&request)).await?)
 }
 
-fn claim_answer(claim: Claim) -> Result<HttpResponse, ApiError> {
-    match claim {
-        Claim::Granted(row) => Ok(HttpResponse::Created().json(json!({
-            "fence": row.fence,
-            "attempt": row.attempt,
-            "effect_key": row.id,
-            "lease_until": row.lease_until.and_then(|until| until.format(&Rfc3339).ok()),
-        }))),
-        Claim::Ended(row) => {
-            // As it was sent, byte for byte.
-            let result = row.result.as_deref().unwrap_or("null");
-            let body = format!(r#"{{"status":"{}","result":{result}}}"#, row.state);
-            Ok(HttpResponse::Ok().content_type("application/json").body(body))
+/// What a claim is answered with, unless it is refused.
+pub enum ClaimAnswer {
+    Granted(Granted),
+    Ended(Arc<Claimed>),
+}
+
+impl Responder for ClaimAnswer {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::Granted(granted) => HttpResponse::Created().json(granted),
+            // An `EndedStep`, whose result is not read once more to be the same, byte for byte.
+            Self::Ended(row) => {
+                let result = row.result.as_deref().unwrap_or("null");
+                let body = format!(r#"{{"status":"{}","result":{result}}}"#, row.state);
+                HttpResponse::Ok().content_type("application/json").body(body)
+            }
         }
+    }
+}
+
+impl Answers for ClaimAnswer {
+    fn describe(sketch: &mut Sketch<'_>) {
+        sketch.answer::<Granted>(201);
+        sketch.answer::<EndedStep>(200);
+    }
+}
+
+fn claim_answer(claim: Claim) -> Result<ClaimAnswer, ApiError> {
+    match claim {
+        Claim::Granted(row) => Ok(ClaimAnswer::Granted(Granted {
+            attempt: row.attempt,
+            effect_key: row.id,
+            fence: row.fence,
+            lease_until: row.lease_until.map(Into::into),
+        })),
+        Claim::Ended(row) => Ok(ClaimAnswer::Ended(row)),
         Claim::Running(row) => Err(ApiError::StepRunning {
             fence: row.fence,
             owner: row.owner.clone(),
@@ -117,12 +143,12 @@ pub async fn heartbeat(
     path: StepPath,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<HeartbeatBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Extended>, ApiError> {
     let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
     let (fence, lease) = (body.fence, lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?);
     let pool = ledger.pool.clone();
     let until = in_force(apart(async move { ledger::heartbeat(&pool, &place, fence, lease).await }).await?, fence, &path)?;
-    Ok(HttpResponse::Ok().json(json!({ "fence": fence, "lease_until": until.format(&Rfc3339).unwrap_or_default() })))
+    Ok(Exact(Extended { fence, lease_until: until.into() }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -139,11 +165,11 @@ pub struct CompleteBody {
 }
 
 /// How it ended, and the JSON that says so.
-fn end_of(result: Option<Box<RawValue>>, error: Option<Box<RawValue>>) -> Result<(End, String), ApiError> {
+fn end_of(result: Option<Box<RawValue>>, error: Option<Box<RawValue>>) -> Result<(StepEnd, String), ApiError> {
     match (result, error) {
         (Some(_), Some(_)) => Err(ApiError::MalformedBody("a step has a result or an error, not both".into())),
-        (None, Some(error)) => Ok((End::Failed, Box::<str>::from(error).into())),
-        (result, None) => Ok((End::Done, result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()))),
+        (None, Some(error)) => Ok((StepEnd::Failed, Box::<str>::from(error).into())),
+        (result, None) => Ok((StepEnd::Done, result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()))),
     }
 }
 
@@ -153,7 +179,7 @@ pub async fn complete(
     path: StepPath,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<CompleteBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Settled>, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     let CompleteBody { fence, result, error, emit } = body;
@@ -171,7 +197,7 @@ pub async fn complete(
     if is_relayed {
         ledger.hint.notify_one();
     }
-    Ok(HttpResponse::Ok().json(json!({ "status": end, "fence": fence })))
+    Ok(Exact(Settled { fence, status: end.into() }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -186,14 +212,14 @@ pub async fn release(
     path: StepPath,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<ReleaseBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Settled>, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     let (fence, keep) = (body.fence, ledger.keep_seconds(&tenant, &run));
     let (pool, at) = (ledger.pool.clone(), place.clone());
     in_force(apart(async move { ledger::release(&pool, &at, fence, keep, false).await }).await?, fence, &path)?;
     ledger.waiters.wake(&place);
-    Ok(HttpResponse::Ok().json(json!({ "status": "released", "fence": fence })))
+    Ok(Exact(Settled { fence, status: StepState::Released }))
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -221,7 +247,7 @@ pub async fn resolve(
     path: StepPath,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<ResolveBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Settled>, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
@@ -231,10 +257,10 @@ pub async fn resolve(
         KeptAnswer::read(result)
             .map_err(|error| ApiError::MalformedBody(format!("result: of a gateway's key it is its answer: {error}")))?;
     }
-    let (given, status) = (resolution.expected_fence, resolution.end.map_or("released", End::as_str));
+    let (given, status) = (resolution.expected_fence, resolution.end.map_or(StepState::Released, StepState::from));
     let fence = resolve_at(&ledger, &place, resolution, &path, given).await?;
     ledger.waiters.wake(&place);
-    Ok(HttpResponse::Ok().json(json!({ "status": status, "fence": fence })))
+    Ok(Exact(Settled { fence, status }))
 }
 
 fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> Result<Resolution, ApiError> {
@@ -244,8 +270,8 @@ fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> 
         return Err(ApiError::MalformedBody("evidence: say how you know, so that others can see why the step was resolved".into()));
     }
     let end = match outcome {
-        Outcome::Done => Some(End::Done),
-        Outcome::Failed => Some(End::Failed),
+        Outcome::Done => Some(StepEnd::Done),
+        Outcome::Failed => Some(StepEnd::Failed),
         Outcome::NotExecuted if result.is_some() => {
             return Err(ApiError::MalformedBody("a step that was not executed has no result".into()));
         }
@@ -255,7 +281,7 @@ fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> 
     if result.as_deref().unwrap_or_default().len().max(evidence.len()) > result_bytes_max {
         return Err(ApiError::TooLarge);
     }
-    let digest = digest_of(["resolve", end.map_or("", End::as_str), result.as_deref().unwrap_or_default(), &evidence]);
+    let digest = digest_of(["resolve", end.map_or("", StepEnd::as_str), result.as_deref().unwrap_or_default(), &evidence]);
     Ok(Resolution { expected_fence, end, result, evidence, digest, keep_seconds })
 }
 

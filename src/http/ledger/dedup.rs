@@ -1,16 +1,15 @@
 //! Dedup for consumers: who brings a key first handles it. Without a lease a key is marked before it is handled, so that a crash between the
 //! two loses it; under a lease the key is free again until somebody says that it is done.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
-use time::format_description::well_known::Rfc3339;
 
 use super::place::{TenantQuery, apart, lease_seconds, name, tenant_of};
 use crate::{
+    contract::{DedupDone, Done, MarkStatus, Marked},
     event::{Key, dedup_key},
-    http::{error::ApiError, object::Object, tokens::Grant},
+    http::{answer::Exact, error::ApiError, object::Object, tokens::Grant},
     ledger::Ledger,
     settings::Period,
     store::dedup::{self, Mark, NewMark},
@@ -42,7 +41,7 @@ pub async fn mark(
     scope: web::Path<String>,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<MarkBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Marked>, ApiError> {
     let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
     body.claim_id.as_deref().map(|id| name("claim_id", id)).transpose()?;
     let lease = body.lease_ms.map(|lease_ms| lease_seconds(&ledger, lease_ms)).transpose()?;
@@ -53,13 +52,13 @@ pub async fn mark(
     }
     let claim_id = body.claim_id.unwrap_or_else(dedup::claim_id);
     let mark = NewMark { key, claim_id, lease_seconds: lease, window_seconds: window };
+    let marked = |status| Marked { fence: None, first_at: None, lease_until: None, status };
     match ledger.mark(mark).await? {
         Mark::First { fence, lease_until: Some(until) } => {
-            let until = until.format(&Rfc3339).unwrap_or_default();
-            Ok(HttpResponse::Ok().json(json!({ "status": "first", "fence": fence, "lease_until": until })))
+            Ok(Exact(Marked { fence: Some(fence), lease_until: Some(until.into()), ..marked(MarkStatus::First) }))
         }
-        Mark::First { .. } => Ok(HttpResponse::Ok().json(json!({ "status": "first" }))),
-        Mark::Seen { at } => Ok(HttpResponse::Ok().json(json!({ "status": "seen", "first_at": at.format(&Rfc3339).unwrap_or_default() }))),
+        Mark::First { .. } => Ok(Exact(marked(MarkStatus::First))),
+        Mark::Seen { at } => Ok(Exact(Marked { first_at: Some(at.into()), ..marked(MarkStatus::Seen) })),
         Mark::Leased { seconds } => Err(ApiError::KeyLeased { lease_left_seconds: seconds }),
     }
 }
@@ -77,11 +76,11 @@ pub async fn done(
     scope: web::Path<String>,
     query: web::Query<TenantQuery>,
     web::Json(Object(body)): web::Json<Object<DoneBody>>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<DedupDone>, ApiError> {
     let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
     let (pool, fence) = (ledger.pool.clone(), body.fence);
     if apart(async move { dedup::done(&pool, key, fence).await }).await? {
-        Ok(HttpResponse::Ok().json(json!({ "status": "done" })))
+        Ok(Exact(DedupDone { status: Done::Done }))
     } else {
         Err(ApiError::StaleKeyFence(fence))
     }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::place::name;
 use crate::{
+    contract::{DeliveryId, EventId},
     event::{BodyDigest, digest_of, emitted_key_of},
     http::{
         error::ApiError,
@@ -76,10 +77,10 @@ fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usiz
     let deliveries = Routes::of(settings, source)
         .destinations(body.event_type.as_deref())
         .into_iter()
-        .map(|destination| (ids::new(), destination.clone()))
+        .map(|destination| (DeliveryId(ids::new()), destination.clone()))
         .collect();
     Ok(Emitted {
-        id: ids::new(),
+        id: EventId(ids::new()),
         key: emitted_key_of(source, tenant, &event_key),
         source: source.into(),
         event_key,

@@ -1,42 +1,47 @@
-//! The ledger over HTTP: `/v1/runs/{run}/steps/{step}/…` and `/v1/dedup/{scope}`, on the admin port and on a port of its own. Here are the
-//! routes and what the handlers share; what decides is `store::ledger` and `store::dedup`.
+//! The ledger over HTTP: `/v1/runs/{run}/steps/{step}/…` and `/v1/dedup/{scope}`, on the admin port
+//! and on a port of its own. Here is the table of its routes; what decides is `store::ledger` and
+//! `store::dedup`.
 
-pub(super) mod calls;
-pub(super) mod dedup;
+mod calls;
+mod dedup;
 mod emit;
-pub(super) mod place;
-pub(super) mod read;
+mod place;
+mod read;
 
-use actix_web::{Scope, middleware::from_fn, web};
+use actix_web::web;
 
-pub use self::read::step_json;
+pub use self::read::step_of;
 use super::{
-    auth,
-    route::{at, headers, json_config, no_such_path, with_errors},
+    table::{Entry, Face, get, post},
+    tokens::Need::{Ledger, LedgerRead},
 };
 
 /// `/v1` on the admin port. The application needs `web::Data` of `AdminState` and `Ledger`.
 pub fn configure(config: &mut web::ServiceConfig, call_bytes_max: usize) {
-    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger)).wrap(headers()));
+    face().mount(config, call_bytes_max, true);
 }
 
-/// `/v1` on a port of its own.
+/// `/v1` on a port of its own: workers on other machines call it by whatever name it has there.
 pub fn configure_alone(config: &mut web::ServiceConfig, call_bytes_max: usize) {
-    config.service(routes(web::scope("/v1"), call_bytes_max).wrap(from_fn(auth::ledger_alone)).wrap(headers()));
+    face().mount(config, call_bytes_max, false);
 }
 
-fn routes(scope: Scope, call_bytes_max: usize) -> Scope {
-    let step = |action: &str| at(&format!("/runs/{{run}}/steps/{{step}}/{action}"));
-    with_errors(scope)
-        .app_data(json_config(call_bytes_max))
-        .service(at("/runs/{run}/steps").route(web::get().to(read::run)))
-        .service(at("/runs/{run}/steps/{step}").route(web::get().to(read::step)))
-        .service(step("claim").route(web::post().to(calls::claim)))
-        .service(step("heartbeat").route(web::post().to(calls::heartbeat)))
-        .service(step("complete").route(web::post().to(calls::complete)))
-        .service(step("release").route(web::post().to(calls::release)))
-        .service(step("resolve").route(web::post().to(calls::resolve)))
-        .service(at("/dedup/{scope}").route(web::post().to(dedup::mark)))
-        .service(at("/dedup/{scope}/done").route(web::post().to(dedup::done)))
-        .default_service(web::to(no_such_path))
+pub fn face() -> Face {
+    Face { prefix: "/v1", tag: "ledger", strangers: (LedgerRead, Ledger), entries: entries() }
+}
+
+fn entries() -> Vec<Entry> {
+    vec![
+        get("/runs/{run}/steps", LedgerRead, read::run, "The steps of a run with their results: a whole resume"),
+        get("/runs/{run}/steps/{step}", LedgerRead, read::step, "A step with its result").or(&[404]),
+        post("/runs/{run}/steps/{step}/claim", Ledger, calls::claim, "Asks to execute a step").or(&[409, 422]),
+        post("/runs/{run}/steps/{step}/heartbeat", Ledger, calls::heartbeat, "Extends the lease").or(&[404, 409]),
+        post("/runs/{run}/steps/{step}/complete", Ledger, calls::complete, "Records the result, and the events that it emits")
+            .or(&[404, 409, 413, 422]),
+        post("/runs/{run}/steps/{step}/release", Ledger, calls::release, "Gives a step back that was not executed").or(&[404, 409]),
+        post("/runs/{run}/steps/{step}/resolve", Ledger, calls::resolve, "Says what came of a step whose holder was lost")
+            .or(&[404, 409, 413]),
+        post("/dedup/{scope}", Ledger, dedup::mark, "Whether a key is new").or(&[409]),
+        post("/dedup/{scope}/done", Ledger, dedup::done, "Says that a leased key was handled").or(&[409]),
+    ]
 }

@@ -1,16 +1,16 @@
 //! Steps as they are: one, or a whole run in one call, for whoever resumes it.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::place::{TenantQuery, name, place_of, tenant_of};
 use crate::{
+    contract::{Page, Step, WholeStep},
     event::run_key,
-    http::{error::ApiError, tokens::Grant},
+    http::{answer::Exact, error::ApiError, tokens::Grant},
     ledger::Ledger,
     store::step::{self, StepRow},
 };
@@ -28,37 +28,29 @@ pub struct RunQuery {
 }
 
 /// All but the texts that are JSON themselves.
-pub fn step_json(row: &StepRow) -> Value {
-    let time = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
-    json!({
-        "effect_key": row.id,
-        "tenant": if row.tenant.is_empty() { Value::Null } else { row.tenant.as_str().into() },
-        "run": row.run,
-        "step": row.step,
-        "status": row.state,
-        "fence": row.fence,
-        "attempt": row.attempt,
-        "owner": row.owner,
-        "on_lost": row.on_lost,
-        "input_hash": row.input_hash,
-        "claimed_at": time(Some(row.claimed_at)),
-        "lease_until": time(row.lease_until),
-        "ended_at": time(row.ended_at),
-    })
+pub fn step_of(row: StepRow) -> Step {
+    Step {
+        attempt: row.attempt,
+        claimed_at: row.claimed_at.into(),
+        effect_key: row.id,
+        ended_at: row.ended_at.map(Into::into),
+        fence: row.fence,
+        input_hash: row.input_hash,
+        lease_until: row.lease_until.map(Into::into),
+        on_lost: row.on_lost,
+        owner: row.owner,
+        run: row.run,
+        status: row.state,
+        step: row.step,
+        tenant: Some(row.tenant).filter(|tenant| !tenant.is_empty()),
+    }
 }
 
 /// The whole, with result and evidence as they were sent.
-#[derive(serde::Serialize)]
-struct Whole {
-    #[serde(flatten)]
-    known: Value,
-    result: Option<Box<RawValue>>,
-    evidence: Option<Box<RawValue>>,
-}
-
-fn whole(row: StepRow) -> Whole {
+fn whole(mut row: StepRow) -> WholeStep {
     let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
-    Whole { known: step_json(&row), result: raw(row.result), evidence: raw(row.evidence) }
+    let (result, evidence) = (raw(row.result.take()), raw(row.evidence.take()));
+    WholeStep { step: step_of(row), result, evidence }
 }
 
 pub async fn step(
@@ -66,10 +58,10 @@ pub async fn step(
     grant: web::ReqData<Grant>,
     path: web::Path<(String, String)>,
     query: web::Query<TenantQuery>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<WholeStep>, ApiError> {
     let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
     match step::step(&ledger.pool, &place).await? {
-        Some(row) => Ok(HttpResponse::Ok().json(whole(row))),
+        Some(row) => Ok(Exact(whole(row))),
         None => Err(ApiError::NotFound(format!("run {:?} has no step {:?}", path.0, path.1))),
     }
 }
@@ -80,7 +72,7 @@ pub async fn run(
     grant: web::ReqData<Grant>,
     path: web::Path<String>,
     query: web::Query<RunQuery>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Exact<Page<WholeStep>>, ApiError> {
     let query = query.into_inner();
     let tenant = tenant_of(&grant, query.tenant)?;
     let run = name("run", &path)?;
@@ -90,17 +82,10 @@ pub async fn run(
     };
     // One more than asked for tells whether there is more; a page that its bytes have ended is found by looking behind it.
     let rows = step::run_steps(&ledger.pool, run_key(&tenant, &run), query.cursor, limit, PAGE_BYTES_MAX).await?;
-    let last = rows.last().map(|row| row.id);
+    let last = rows.last().map(|row| row.id.0);
     let next = match last {
         Some(last) if !step::run_steps(&ledger.pool, run_key(&tenant, &run), Some(last), 1, 0).await?.is_empty() => Some(last),
         _ => None,
     };
-    let items: Vec<Whole> = rows.into_iter().map(whole).collect();
-    Ok(HttpResponse::Ok().json(Page { items, next }))
-}
-
-#[derive(serde::Serialize)]
-struct Page {
-    items: Vec<Whole>,
-    next: Option<Uuid>,
+    Ok(Exact(Page { items: rows.into_iter().map(whole).collect(), next }))
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::Key;
+use crate::{
+    contract::{DeliveryId, EventId},
+    event::Key,
+};
 
 /// A delivery to be born with its event.
 #[derive(Debug)]
 pub struct NewDelivery {
-    pub id: Uuid,
-    pub event_id: Uuid,
+    pub id: DeliveryId,
+    pub event_id: EventId,
     pub key: Key,
     pub source: Arc<str>,
     pub destination: Arc<str>,
@@ -42,9 +45,9 @@ pub struct DeliveryColumns<'a> {
 impl<'a> DeliveryColumns<'a> {
     pub fn of(deliveries: &'a [NewDelivery]) -> Self {
         Self {
-            ids: deliveries.iter().map(|delivery| delivery.id).collect(),
-            events: deliveries.iter().map(|delivery| delivery.event_id).collect(),
-            keys: deliveries.iter().map(|delivery| delivery.key).collect(),
+            ids: deliveries.iter().map(|delivery| delivery.id.0).collect(),
+            events: deliveries.iter().map(|delivery| delivery.event_id.0).collect(),
+            keys: deliveries.iter().map(|delivery| delivery.key.0).collect(),
             sources: deliveries.iter().map(|delivery| &*delivery.source).collect(),
             destinations: deliveries.iter().map(|delivery| &*delivery.destination).collect(),
             sizes: deliveries.iter().map(|delivery| delivery.body_bytes).collect(),

@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::event::Key;
+use crate::{contract::DeliveryId, event::Key};
 
 /// One try as it is kept.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub enum Finish {
 
 #[derive(Debug)]
 pub struct Finished {
-    pub id: Uuid,
+    pub id: DeliveryId,
     pub key: Key,
     pub epoch: i64,
     pub number: i32,
@@ -65,8 +65,8 @@ impl Finished {
 /// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim` does. Returns the ids that still had
 /// their epoch: for any other the lease was lost, and nothing was changed.
 pub async fn finish(executor: impl PgExecutor<'_>, batch: &[&Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
-    let ids: Vec<Uuid> = batch.iter().map(|row| row.id).collect();
-    let keys: Vec<Uuid> = batch.iter().map(|row| row.key).collect();
+    let ids: Vec<Uuid> = batch.iter().map(|row| row.id.0).collect();
+    let keys: Vec<Uuid> = batch.iter().map(|row| row.key.0).collect();
     let epochs: Vec<i64> = batch.iter().map(|row| row.epoch).collect();
     let states: Vec<&str> = batch.iter().map(|row| row.state()).collect();
     let delays: Vec<f64> = batch.iter().map(|row| row.delay_seconds()).collect();

@@ -4,13 +4,16 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::event::Key;
+use crate::{
+    contract::{DeliveryId, EventId, ReplayId},
+    event::Key,
+};
 
 /// A delivery to be made by a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayDelivery {
-    pub id: Uuid,
-    pub event_id: Uuid,
+    pub id: DeliveryId,
+    pub event_id: EventId,
     pub key: Key,
     pub source: String,
     pub destination: String,
@@ -20,7 +23,7 @@ pub struct ReplayDelivery {
 /// Where a replay's cursor stands, and where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    pub replay: Uuid,
+    pub replay: ReplayId,
     pub from: Uuid,
     pub to: Uuid,
     /// Whether this is the last page.
@@ -30,15 +33,15 @@ pub struct Step {
 /// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the cursor still stands at `step.from`. False if
 /// it does not, or the replay has ended: then nothing was made.
 pub async fn advance(executor: impl PgExecutor<'_>, step: Step, deliveries: &[ReplayDelivery]) -> Result<bool, sqlx::Error> {
-    let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id).collect();
-    let keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key).collect();
-    let events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id).collect();
+    let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id.0).collect();
+    let keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key.0).collect();
+    let events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id.0).collect();
     let sources: Vec<&str> = deliveries.iter().map(|delivery| delivery.source.as_str()).collect();
     let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
     let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
     let moved = sqlx::query_file_scalar!(
         "src/store/delivery/advance.sql",
-        step.replay,
+        step.replay.0,
         step.from,
         step.to,
         step.last,

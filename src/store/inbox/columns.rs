@@ -25,7 +25,7 @@ pub struct EventColumns<'a> {
 impl<'a> EventColumns<'a> {
     pub fn of(events: &[&'a NewEvent]) -> Self {
         Self {
-            keys: events.iter().map(|event| event.key).collect(),
+            keys: events.iter().map(|event| event.key.0).collect(),
             ids: events.iter().map(|event| event.id).collect(),
             digests: events.iter().map(|event| &event.request.compared().0[..]).collect(),
             windows: events.iter().map(|event| event.window_seconds).collect(),
@@ -66,7 +66,7 @@ impl<'a> BodyKeyColumns<'a> {
     pub fn of(events: &[&'a NewEvent]) -> Self {
         let mut columns = Self::default();
         for (event, guard) in events.iter().filter_map(|event| Some((event, event.guard?))) {
-            columns.keys.push(guard.body_key);
+            columns.keys.push(guard.body_key.0);
             columns.ids.push(event.id);
             columns.digests.push(&event.request.compared().0);
             columns.windows.push(event.window_seconds);
@@ -95,7 +95,7 @@ impl<'a> OriginalColumns<'a> {
         all.dedup_by_key(|(original, _)| original.id);
         for (original, source) in all {
             columns.ids.push(original.id);
-            columns.keys.push(body_key_of(source, &original.digest));
+            columns.keys.push(body_key_of(source, &original.digest).0);
             columns.bodies.push(&original.body);
             columns.digests.push(&original.digest.0);
             columns.items.push(original.items);

@@ -100,7 +100,7 @@ async fn record_one(
 ) -> Result<Option<NewRow>, sqlx::Error> {
     let id = sqlx::query_file_scalar!(
         "src/store/inbox/record_one.sql",
-        event.key,
+        event.key.0,
         event.id,
         &event.request.compared().0[..],
         event.window_seconds,
@@ -109,7 +109,7 @@ async fn record_one(
         event.request.event_type(),
         event.headers,
         &event.request.body()[..],
-        delivery.map(|delivery| delivery.id),
+        delivery.map(|delivery| delivery.id.0),
         delivery.map(|delivery| &*delivery.destination),
         delivery.map(|delivery| delivery.body_bytes),
         delivery.is_some_and(|delivery| delivery.leased),
@@ -132,7 +132,7 @@ async fn record_guarded(
 ) -> Result<Option<NewRow>, sqlx::Error> {
     let row = sqlx::query_file!(
         "src/store/inbox/record_guarded.sql",
-        event.key,
+        event.key.0,
         event.id,
         &event.request.compared().0[..],
         event.window_seconds,
@@ -141,13 +141,13 @@ async fn record_guarded(
         event.request.event_type(),
         event.headers,
         &event.request.body()[..],
-        delivery.map(|delivery| delivery.id),
+        delivery.map(|delivery| delivery.id.0),
         delivery.map(|delivery| &*delivery.destination),
         delivery.map(|delivery| delivery.body_bytes),
         delivery.is_some_and(|delivery| delivery.leased),
         lease_seconds,
         node,
-        guard.body_key,
+        guard.body_key.0,
         guard.holds,
         exact_digest(event).map(|digest| &digest.0[..]),
     )

@@ -8,26 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::place::{Place, firsts};
-
-/// What becomes of a step whose lease ends before it is completed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnLost {
-    /// Nobody runs it again until somebody says what came of it.
-    #[default]
-    Hold,
-    /// The next to claim it gets it, with the same effect key.
-    Retry,
-}
-
-impl OnLost {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Hold => "hold",
-            Self::Retry => "retry",
-        }
-    }
-}
+use crate::contract::{EffectKey, OnLost, StepState};
 
 /// A wish to execute a step.
 #[derive(Clone, Debug)]
@@ -47,8 +28,8 @@ pub struct NewClaim {
 /// A step as a claim left or found it.
 #[derive(Debug)]
 pub struct Claimed {
-    pub id: Uuid,
-    pub state: String,
+    pub id: EffectKey,
+    pub state: StepState,
     pub fence: i64,
     pub attempt: i32,
     pub claim_id: String,
@@ -82,11 +63,11 @@ impl Claim {
             return Some(Self::InputChanged(row.clone()));
         }
         let is_held = row.lease_left.is_some_and(|left| left >= 0.0);
-        match row.state.as_str() {
-            "done" | "failed" => Some(Self::Ended(row.clone())),
-            "unknown" => Some(Self::Unknown(row.clone())),
-            "running" if is_held && row.claim_id == claim.claim_id => Some(Self::Granted(row.clone())),
-            "running" if is_held => Some(Self::Running(row.clone())),
+        match row.state {
+            StepState::Done | StepState::Failed => Some(Self::Ended(row.clone())),
+            StepState::Unknown => Some(Self::Unknown(row.clone())),
+            StepState::Running if is_held && row.claim_id == claim.claim_id => Some(Self::Granted(row.clone())),
+            StepState::Running if is_held => Some(Self::Running(row.clone())),
             _ => None,
         }
     }
@@ -105,7 +86,7 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
     let maybe = |of: fn(&NewClaim) -> Option<&str>| claims.iter().map(|claim| of(claim)).collect::<Vec<Option<&str>>>();
     let rows = sqlx::query_file!(
         "src/store/ledger/claim.sql",
-        &claims.iter().map(|claim| claim.place.key).collect::<Vec<_>>(),
+        &claims.iter().map(|claim| claim.place.key.0).collect::<Vec<_>>(),
         &column(|claim| &claim.place.step) as &[&str],
         &claims.iter().map(|claim| claim.id).collect::<Vec<_>>(),
         &column(|claim| &claim.tenant) as &[&str],
@@ -121,11 +102,11 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
     Ok(rows
         .into_iter()
         .map(|r| {
-            let (id, state, fence, attempt, claim_id, owner) = (r.id, r.state, r.fence, r.attempt, r.claim_id, r.owner);
+            let (id, state, fence, attempt, claim_id, owner) = (r.id.into(), r.state, r.fence, r.attempt, r.claim_id, r.owner);
             let (input_hash, lease_until, lease_left, ended_age, result) =
                 (r.input_hash, r.lease_until, r.lease_left, r.ended_age, r.result);
             let row = Claimed { id, state, fence, attempt, claim_id, owner, input_hash, lease_until, lease_left, ended_age, result };
-            (Place { key: r.key, step: r.step.into() }, Arc::new(row))
+            (Place { key: r.key.into(), step: r.step.into() }, Arc::new(row))
         })
         .collect())
 }

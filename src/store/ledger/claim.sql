@@ -31,7 +31,7 @@ with u as (
        and coalesce(s.input_hash = excluded.input_hash, true)
     returning s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.lease_until, s.ended_at, s.result
 )
-select key as "key!", step as "step!", id as "id!", state as "state!", fence as "fence!", attempt as "attempt!",
+select key as "key!", step as "step!", id as "id!", state as "state!: StepState", fence as "fence!", attempt as "attempt!",
        claim_id as "claim_id!", owner, input_hash, lease_until, extract(epoch from lease_until - now())::float8 as lease_left,
        extract(epoch from now() - ended_at)::float8 as ended_age, result
   from (select * from taken

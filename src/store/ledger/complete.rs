@@ -10,31 +10,17 @@ use super::{
     fenced::Fenced,
     place::{Place, firsts},
 };
-use crate::event::Key;
-
-/// How a step ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum End {
-    Done,
-    Failed,
-}
-
-impl End {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-}
+use crate::{
+    contract::{StepEnd, StepState},
+    event::Key,
+};
 
 /// The result of a step, from the holder of this fence.
 #[derive(Clone, Debug)]
 pub struct Completion {
     pub place: Place,
     pub fence: i64,
-    pub end: End,
+    pub end: StepEnd,
     /// JSON as it was sent.
     pub result: String,
     /// Of the whole call: a repeat has the same.
@@ -66,11 +52,11 @@ pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]
             return Some(Fenced::Done(()));
         }
         let is_mine = *fence == completion.fence;
-        match state.as_str() {
-            "done" | "failed" if is_mine && digest.as_deref() == Some(&completion.digest[..]) => Some(Fenced::Done(())),
+        match state {
+            StepState::Done | StepState::Failed if is_mine && digest.as_deref() == Some(&completion.digest[..]) => Some(Fenced::Done(())),
             // Ended by the first of this batch, or held when the statement began.
-            _ if is_mine && (*is_ended || state == "running") => None,
-            state => Some(Fenced::Stale(*fence, state.to_owned())),
+            _ if is_mine && (*is_ended || *state == StepState::Running) => None,
+            state => Some(Fenced::Stale(*fence, *state)),
         }
     };
     Ok(completions.iter().enumerate().map(answer).collect())
@@ -80,7 +66,7 @@ pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]
 struct CompletedRow {
     key: Key,
     step: String,
-    state: String,
+    state: StepState,
     fence: i64,
     end_digest: Option<Vec<u8>>,
     /// Whether it was ended now.
@@ -97,7 +83,7 @@ async fn complete_rows(
     sqlx::query_file_as!(
         CompletedRow,
         "src/store/ledger/complete.sql",
-        &completions.iter().map(|completion| completion.place.key).collect::<Vec<_>>(),
+        &completions.iter().map(|completion| completion.place.key.0).collect::<Vec<_>>(),
         &completions.iter().map(|completion| &*completion.place.step).collect::<Vec<_>>() as &[&str],
         &completions.iter().map(|completion| completion.fence).collect::<Vec<_>>(),
         &completions.iter().map(|completion| completion.end.as_str()).collect::<Vec<_>>() as &[&str],
@@ -106,8 +92,8 @@ async fn complete_rows(
         &completions.iter().map(|completion| completion.keep_seconds).collect::<Vec<_>>(),
         &events.keys,
         &events.steps as &[&str],
-        &events.column(|event| event.id),
-        &events.column(|event| event.key),
+        &events.column(|event| event.id.0),
+        &events.column(|event| event.key.0),
         &events.column(|event| &*event.source) as &[&str],
         &events.column(|event| &*event.event_key) as &[&str],
         &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],

@@ -53,7 +53,7 @@ with u (key, step, fence, state, result, digest, keep_seconds) as (
       from v join event_key first on first.key = v.key and first.body_digest <> v.digest and first.expires_at > now()
      order by v.key, v.digest on conflict (key, body_digest) do nothing
 )
-select s.key as "key!", s.step as "step!", s.state as "state!", s.fence as "fence!", s.end_digest as "end_digest?",
+select s.key as "key!", s.step as "step!", s.state as "state!: StepState", s.fence as "fence!", s.end_digest as "end_digest?",
        exists (select from ended where ended.key = s.key and ended.step = s.step) as "is_ended!",
        array(select v.id from v where not exists (select from k where k.event_id = v.id)
                                   and not exists (select from event_key first where first.key = v.key and first.expires_at > now())) as "unseen!"

@@ -6,12 +6,15 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::place::Place;
-use crate::event::{BodyDigest, Key};
+use crate::{
+    contract::{DeliveryId, EventId},
+    event::{BodyDigest, Key},
+};
 
 /// An event that a step emits, with where it goes.
 #[derive(Clone, Debug)]
 pub struct Emitted {
-    pub id: Uuid,
+    pub id: EventId,
     pub key: Key,
     pub source: Arc<str>,
     pub event_key: String,
@@ -20,7 +23,7 @@ pub struct Emitted {
     pub digest: BodyDigest,
     pub window_seconds: f64,
     /// A delivery's id and its destination.
-    pub deliveries: Vec<(Uuid, Arc<str>)>,
+    pub deliveries: Vec<(DeliveryId, Arc<str>)>,
 }
 
 /// The headers that an emitted event is kept with, as those of a received one.
@@ -43,7 +46,7 @@ impl<'a> EmittedColumns<'a> {
         let mut rows: Vec<(&Place, &Emitted)> = events.collect();
         rows.sort_by_key(|(_, event)| event.key);
         Self {
-            keys: rows.iter().map(|(place, _)| place.key).collect(),
+            keys: rows.iter().map(|(place, _)| place.key.0).collect(),
             steps: rows.iter().map(|(place, _)| &*place.step).collect(),
             deliveries: deliveries(rows.iter().map(|(_, event)| *event)),
             events: rows.into_iter().map(|(_, event)| event).collect(),
@@ -52,7 +55,7 @@ impl<'a> EmittedColumns<'a> {
 
     /// Those with these ids.
     pub fn only(&self, ids: &[Uuid]) -> Self {
-        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id)).collect();
+        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id.0)).collect();
         Self { keys: Vec::new(), steps: Vec::new(), events, deliveries: Default::default() }
     }
 
@@ -62,7 +65,7 @@ impl<'a> EmittedColumns<'a> {
 }
 
 fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<'a> {
-    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (*id, event.id, &**to)));
+    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (id.0, event.id.0, &**to)));
     rows.fold(DeliveryColumns::default(), |(mut ids, mut events, mut destinations), (id, event, destination)| {
         ids.push(id);
         events.push(event);
@@ -83,8 +86,8 @@ pub async fn keep_conflicts(connection: &mut PgConnection, events: &EmittedColum
          order by v.key, v.digest
         on conflict (key, body_digest) do nothing
         "#,
-        &events.column(|event| event.id),
-        &events.column(|event| event.key),
+        &events.column(|event| event.id.0),
+        &events.column(|event| event.key.0),
         &events.column(|event| &*event.source) as &[&str],
         &events.column(|event| &*event.event_key) as &[&str],
         &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],

@@ -7,6 +7,7 @@ use super::{
     fenced::{Fenced, stale},
     place::Place,
 };
+use crate::contract::StepState;
 
 /// Makes the lease end so much later from now. A lease that is over is extended too, where nobody has asked for the step meanwhile.
 pub async fn heartbeat(
@@ -21,7 +22,7 @@ pub async fn heartbeat(
          where key = $1 and step = $2 and fence = $3 and state = 'running'
         returning lease_until as "lease_until!"
         "#,
-        place.key,
+        place.key.0,
         &*place.step,
         fence,
         lease_seconds,
@@ -48,7 +49,7 @@ pub async fn release(
                input_hash = case when not $5 then input_hash end
          where key = $1 and step = $2 and fence = $3 and state = 'running'
         "#,
-        place.key,
+        place.key.0,
         &*place.step,
         fence,
         keep_seconds,
@@ -60,7 +61,7 @@ pub async fn release(
         return Ok(Fenced::Done(()));
     }
     Ok(match stale(executor, place).await? {
-        Fenced::Stale(held, state) if held == fence && state == "released" => Fenced::Done(()),
+        Fenced::Stale(held, state) if held == fence && state == StepState::Released => Fenced::Done(()),
         other => other,
     })
 }
@@ -75,7 +76,7 @@ pub async fn give_up(executor: impl PgExecutor<'_>, place: &Place, fence: i64, e
                evidence = $4
          where key = $1 and step = $2 and fence = $3 and state = 'running'
         "#,
-        place.key,
+        place.key.0,
         &*place.step,
         fence,
         evidence,

@@ -11,8 +11,8 @@ mod place;
 mod resolve;
 mod settled;
 
-pub use claim::{Claim, Claimed, NewClaim, OnLost, claim};
-pub use complete::{Completion, End, complete};
+pub use claim::{Claim, Claimed, NewClaim, claim};
+pub use complete::{Completion, complete};
 pub use emit::Emitted;
 pub use fenced::Fenced;
 pub use hold::{give_up, heartbeat, release};

@@ -3,17 +3,17 @@
 use sqlx::PgExecutor;
 
 use super::{
-    complete::End,
     fenced::{Fenced, stale},
     place::Place,
 };
+use crate::contract::StepEnd;
 
 /// What somebody found out about a step whose holder was lost.
 #[derive(Clone, Debug)]
 pub struct Resolution {
     pub expected_fence: i64,
     /// None: it was not executed, and may be claimed again.
-    pub end: Option<End>,
+    pub end: Option<StepEnd>,
     pub result: Option<String>,
     pub evidence: String,
     pub digest: [u8; 32],
@@ -32,10 +32,10 @@ pub async fn resolve(executor: impl PgExecutor<'_> + Copy, place: &Place, resolu
          where key = $1 and step = $2 and fence = $3 and (state = 'unknown' or state = 'running' and lease_until < now())
         returning fence
         "#,
-        place.key,
+        place.key.0,
         &*place.step,
         resolution.expected_fence,
-        resolution.end.map(End::as_str),
+        resolution.end.map(StepEnd::as_str),
         resolution.result,
         resolution.evidence,
         &resolution.digest[..],
@@ -49,7 +49,7 @@ pub async fn resolve(executor: impl PgExecutor<'_> + Copy, place: &Place, resolu
     let raised = resolution.expected_fence.saturating_add(1);
     let repeated = sqlx::query_scalar!(
         "select fence from step where key = $1 and step = $2 and fence = $3 and end_digest = $4",
-        place.key,
+        place.key.0,
         &*place.step,
         raised,
         &resolution.digest[..],

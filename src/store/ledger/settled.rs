@@ -1,12 +1,12 @@
 //! Which steps those who wait should ask for again.
 
 use sqlx::PgExecutor;
-use uuid::Uuid;
 
 use super::place::Place;
+use crate::event::Key;
 
 /// Of these steps those that somebody who waits should ask for again: they have ended, were given back, or their lease is over.
-pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Uuid], steps: &[&str]) -> Result<Vec<Place>, sqlx::Error> {
+pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Key], steps: &[&str]) -> Result<Vec<Place>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select u.key as "key!", u.step as "step!"
@@ -14,10 +14,10 @@ pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Uuid], steps: &[&str
          where not exists (select from step s
                             where s.key = u.key and s.step = u.step and s.state = 'running' and s.lease_until >= now())
         "#,
-        keys,
+        &keys.iter().map(|key| key.0).collect::<Vec<_>>(),
         steps as &[&str],
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|row| Place { key: row.key, step: row.step.into() }).collect())
+    Ok(rows.into_iter().map(|row| Place { key: row.key.into(), step: row.step.into() }).collect())
 }

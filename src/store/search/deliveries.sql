@@ -1,6 +1,6 @@
 -- Open deliveries and ended ones, newest first. Each arm has its own limit, so that neither a long backlog nor a long
 -- history is read whole for one page.
-select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!",
+select id as "id!", event_id as "event!", source as "source!", destination as "destination!", state as "state!: DeliveryState",
        attempts as "attempts!", replay_id as "replay?", created_at as "created_at!", due_at as "due_at?", ended_at as "ended_at?"
   from ((select o.id, o.event_id, o.source, o.destination, o.replay_id, o.attempts, o.created_at, o.due_at,
                 null::timestamptz as ended_at,

@@ -1,5 +1,6 @@
 -- The steps of a run after the step $2. Results add up to at most $4 bytes, but one is always given.
-select id, tenant, run, step, state as "state!", fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at,
+select id, tenant, run, step, state as "state!: StepState", fence, attempt, owner, on_lost as "on_lost!: OnLost",
+       input_hash, claimed_at, lease_until, ended_at,
        result, evidence
   from (select s.*,
                row_number() over (order by id) as n,

@@ -1,4 +1,5 @@
-select id, tenant, run, step, state as "state!", fence, attempt, owner, on_lost, input_hash, claimed_at, lease_until, ended_at,
+select id, tenant, run, step, state as "state!: StepState", fence, attempt, owner, on_lost as "on_lost!: OnLost",
+       input_hash, claimed_at, lease_until, ended_at,
        result, evidence
 -- begin shown_step
 from (select id, key, tenant, run, step,

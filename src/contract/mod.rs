@@ -1,0 +1,74 @@
+//! What the API says, as types: each answer and each state once, for the store that reads it, the
+//! service that says it, its description, the tail and the command line that shows it. Shapes
+//! alone: nothing here asks a database or knows HTTP.
+//!
+//! Members are never renamed, and none is left out where it is null, unless its doc says so.
+
+mod conflicts;
+mod dedup;
+mod deliveries;
+mod destinations;
+mod events;
+mod ids;
+mod named;
+mod node;
+mod problem;
+mod rejections;
+mod replays;
+mod sources;
+mod steps;
+mod tokens;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::{
+    conflicts::{
+        BodyDifference, Conflict, ConflictCount, ConflictKind, Conflicts, Differences, HeaderDifference, RelayedConflict, WholeConflict,
+    },
+    dedup::{DedupDone, Done, MarkStatus, Marked},
+    deliveries::{Attempt, AttemptOutcome, Delivery, DeliveryState, WholeDelivery},
+    destinations::{Destination, Paused},
+    events::{Event, Mark, Original, RequestStatus, WholeEvent},
+    ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
+    node::{Database, Pruned, Status},
+    problem::{GatewayProblem, Problem, URN},
+    rejections::{Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections},
+    replays::{Advanced, DryDestination, DryRun, Replay},
+    sources::{Forgotten, LearntSecret, SecretState, Source},
+    steps::{EndedStep, Extended, Granted, OnLost, Settled, Step, StepEnd, StepState, WholeStep},
+    tokens::{NewToken, Scope, Token},
+};
+
+/// A page of a list, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The `cursor` of the next page; null where this is the last.
+    pub next: Option<Uuid>,
+}
+
+/// A header of a request: its name and its value, each byte of which is one character.
+pub type Header = (String, String);
+
+/// Bytes for JSON: as text where they are UTF-8, else in base64.
+pub fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(BASE64_STANDARD.encode(error.as_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_not_text_is_base64() {
+        assert_eq!(text_or_base64(b"{}".to_vec()), (Some("{}".into()), None));
+        assert_eq!(text_or_base64(vec![0xff]), (None, Some("/w==".into())));
+    }
+}
