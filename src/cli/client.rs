@@ -6,10 +6,12 @@ use std::{fs, net::IpAddr, time::Duration};
 use anyhow::Context as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
 use super::{Exit, Failure, Globals};
+use crate::contract::{Page, Problem};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer; a big dry run counts for a while.
@@ -58,16 +60,16 @@ impl Client {
             .with_context(|| format!("no answer from hookonce at {}: is it running there? (--server names another)", self.base))
     }
 
-    async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = accepted(self.answer(request.timeout(ANSWER_TIMEOUT)).await?).await?;
-        response.json().await.with_context(|| format!("{} did not answer with JSON: is it hookonce's admin port?", self.base))
+        response.json().await.with_context(|| format!("{} did not answer with what was asked for: is it hookonce's admin port?", self.base))
     }
 
-    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.json(self.request(Method::GET, path)?).await
     }
 
-    pub async fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<&Value>) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path)?;
         self.json(if let Some(body) = body { request.json(body) } else { request }).await
     }
@@ -84,7 +86,7 @@ impl Client {
     }
 
     /// A list, page by page, at most `limit` rows.
-    pub async fn list(&self, path: &str, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<Vec<Value>> {
+    pub async fn list<T: DeserializeOwned>(&self, path: &str, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<Vec<T>> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         while rows.len() < limit {
@@ -93,12 +95,10 @@ impl Client {
             let paging = [("limit", Some(page_rows.as_str())), ("cursor", cursor.as_deref())];
             let paging = paging.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
             let parameters: Vec<(&str, &str)> = given.chain(paging).collect();
-            let mut page = self.json(self.request(Method::GET, path)?.query(&parameters)).await?;
-            if let Value::Array(items) = page["items"].take() {
-                rows.extend(items);
-            }
-            match page["next"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
+            let page: Page<T> = self.json(self.request(Method::GET, path)?.query(&parameters)).await?;
+            rows.extend(page.items);
+            match page.next {
+                Some(next) => cursor = Some(next.to_string()),
                 None => break,
             }
         }
@@ -112,8 +112,8 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
     if status.is_success() {
         return Ok(response);
     }
-    let problem: Value = response.json().await.unwrap_or_default();
-    let said = problem["detail"].as_str().or(problem["title"].as_str()).map_or_else(|| format!("the answer was {status}"), str::to_owned);
+    let problem: Option<Problem> = response.json().await.ok();
+    let said = problem.map_or_else(|| format!("the answer was {status}"), |problem| problem.detail.unwrap_or(problem.title));
     let (exit, message) = match status {
         StatusCode::BAD_REQUEST => (Exit::Usage, said),
         StatusCode::NOT_FOUND => (Exit::NotFound, said),

@@ -2,13 +2,13 @@
 
 use clap::Subcommand;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
     Exit, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{BodyDifference, Conflict, ConflictCount, ConflictId, Conflicts, HeaderDifference, RelayedConflict, WholeConflict};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -25,63 +25,65 @@ pub enum Command {
         limit: usize,
     },
     /// One, with what differs from the event that came first
-    Show { id: Uuid },
+    Show { id: ConflictId },
     /// Make it an event of its own, and relay it to where its routes lead now
     Relay {
         #[arg(required = true)]
-        ids: Vec<Uuid>,
+        ids: Vec<ConflictId>,
     },
 }
 
-pub const COLUMNS: [Column; 8] = [
-    ("ID", "id"),
-    ("SOURCE", "source"),
-    ("KIND", "kind"),
-    ("KEY", "event_key"),
-    ("TYPE", "event_type"),
-    ("FIRST EVENT", "event"),
-    ("RECEIVED", "received_at"),
-    ("RELAYED AS", "relayed_as"),
-];
-const FIELDS: [Column; 9] = [
-    ("id", "id"),
-    ("source", "source"),
-    ("kind", "kind"),
-    ("key", "event_key"),
-    ("type", "event_type"),
-    ("received", "received_at"),
-    ("first event", "event"),
-    ("first received", "first_received_at"),
-    ("relayed as", "relayed_as"),
-];
-const COUNTS: [Column; 3] = [("SOURCE", "source"), ("CONFLICTS", "conflicts"), ("NOT RELAYED", "not_relayed")];
+pub const COLUMNS: [Column<Conflict>; 8] = columns!(
+    Conflict;
+    "ID" => id,
+    "SOURCE" => source,
+    "KIND" => kind,
+    "KEY" => event_key,
+    "TYPE" => event_type,
+    "FIRST EVENT" => event,
+    "RECEIVED" => received_at,
+    "RELAYED AS" => relayed_as,
+);
+const FIELDS: [Column<WholeConflict>; 9] = columns!(
+    WholeConflict;
+    "id" => id,
+    "source" => source,
+    "kind" => kind,
+    "key" => event_key,
+    "type" => event_type,
+    "received" => received_at,
+    "first event" => event,
+    "first received" => first_received_at,
+    "relayed as" => relayed_as,
+);
+const COUNTS: [Column<ConflictCount>; 3] = columns!(
+    ConflictCount;
+    "SOURCE" => source,
+    "CONFLICTS" => conflicts,
+    "NOT RELAYED" => not_relayed,
+);
 
 pub async fn run(globals: &Globals, client: &Client, command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::List { source, since, until, limit } => {
             let query = [("source", source), ("since", since), ("until", until)];
-            let conflicts = client.list("/api/v1/conflicts", &query, limit).await?;
+            let conflicts: Vec<Conflict> = client.list("/api/v1/conflicts", &query, limit).await?;
             output::list(globals, &conflicts, &COLUMNS)?;
-            let page = client.get("/api/v1/conflicts?limit=1").await?;
-            if let Some(counts) = page["counts"].as_array().filter(|counts| !counts.is_empty()) {
-                globals.note(&format!("\n{}", output::table(counts, &COUNTS)));
+            let Conflicts { counts, .. } = client.get("/api/v1/conflicts?limit=1").await?;
+            if !counts.is_empty() {
+                globals.note(&format!("\n{}", output::table(&counts, &COUNTS)));
             }
         }
         Command::Show { id } => {
-            let conflict = client.get(&format!("/api/v1/conflicts/{id}")).await?;
+            let conflict: WholeConflict = client.get(&format!("/api/v1/conflicts/{id}")).await?;
             output::one(globals, &conflict, text)?;
         }
         Command::Relay { ids } => {
             for id in ids {
-                let relayed = client.post(&format!("/api/v1/conflicts/{id}/relay"), None).await?;
-                output::one(globals, &relayed, |relayed| {
-                    let destinations: Vec<&str> =
-                        relayed["destinations"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                    let event = relayed["event"].as_str().unwrap_or_default();
-                    match destinations.as_slice() {
-                        [] => format!("{id} is the event {event} now; no route leads anywhere"),
-                        names => format!("{id} is the event {event} now, on its way to {}", output::printable(&names.join(", "))),
-                    }
+                let relayed: RelayedConflict = client.post(&format!("/api/v1/conflicts/{id}/relay"), None).await?;
+                output::one(globals, &relayed, |RelayedConflict { event, destinations, .. }| match destinations.as_slice() {
+                    [] => format!("{id} is the event {event} now; no route leads anywhere"),
+                    names => format!("{id} is the event {event} now, on its way to {}", output::printable(&names.join(", "))),
                 })?;
             }
         }
@@ -89,30 +91,31 @@ pub async fn run(globals: &Globals, client: &Client, command: Command) -> anyhow
     Ok(Exit::Done)
 }
 
-fn text(conflict: &Value) -> String {
+fn text(conflict: &WholeConflict) -> String {
     let mut text = output::fields(conflict, &FIELDS);
     let value = |value: &Value| match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => output::printable(text).to_string(),
-        other => output::printable(&other.to_string()).to_string(),
+        Value::String(text) => output::printable(text),
+        other => output::printable(&other.to_string()),
     };
-    for (title, part, name) in [("headers that differ", "headers", "name"), ("body", "body", "path")] {
-        let Some(differences) = conflict["differences"][part].as_array().filter(|differences| !differences.is_empty()) else { continue };
-        text.push_str(&format!("\n{title}\n"));
-        for difference in differences {
-            text.push_str(&match difference["byte"].as_u64() {
-                Some(byte) => {
-                    format!(
-                        "  differs from byte {byte} on; {} bytes at first, {} now\n",
-                        difference["first_bytes"], difference["these_bytes"]
-                    )
-                }
-                None => format!("  {}: {} -> {}\n", value(&difference[name]), value(&difference["first"]), value(&difference["this"])),
-            });
-        }
+    let line = |name: &str, first: &Value, this: &Value| format!("  {}: {} -> {}\n", output::printable(name), value(first), value(this));
+    if !conflict.differences.headers.is_empty() {
+        text.push_str("\nheaders that differ\n");
     }
-    let body = conflict["body"].as_str().or(conflict["body_base64"].as_str()).unwrap_or_default();
-    let body: Vec<String> = body.lines().map(|line| output::printable(line).to_string()).collect();
-    text.push_str(&format!("\n{}\n", body.join("\n")));
+    for HeaderDifference { name, first, this } in &conflict.differences.headers {
+        text.push_str(&line(name, first, this));
+    }
+    if !conflict.differences.body.is_empty() {
+        text.push_str("\nbody\n");
+    }
+    for difference in &conflict.differences.body {
+        text.push_str(&match difference {
+            BodyDifference::Place { path, first, this } => line(path, first, this),
+            BodyDifference::Byte { byte, first_bytes, these_bytes } => {
+                format!("  differs from byte {byte} on; {first_bytes} bytes at first, {these_bytes} now\n")
+            }
+        });
+    }
+    text.push_str(&format!("\n{}\n", output::body(conflict.body.as_deref(), conflict.body_base64.as_deref())));
     text
 }

@@ -3,15 +3,16 @@
 use anyhow::Context as _;
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     cli::{
         Exit, Globals,
         client::Client,
         config,
-        output::{self, Column},
+        output::{self, Column, columns},
     },
+    contract::{self, Pruned, Status},
     node::database::{self, Database},
     postgres,
     settings::Settings,
@@ -30,17 +31,18 @@ pub enum Command {
     Prune,
 }
 
-const FIELDS: [Column; 9] = [
-    ("server", "server_version"),
-    ("database", "database"),
-    ("bytes", "size_bytes"),
-    ("partitions", "partitions"),
-    ("events (estimate)", "events_estimate"),
-    ("keys (estimate)", "keys_estimate"),
-    ("open deliveries", "open_deliveries"),
-    ("oldest event", "oldest_event_at"),
-    ("oldest open delivery", "oldest_open_delivery_at"),
-];
+const FIELDS: [Column<contract::Database>; 9] = columns!(
+    contract::Database;
+    "server" => server_version,
+    "database" => database,
+    "bytes" => size_bytes,
+    "partitions" => partitions,
+    "events (estimate)" => events_estimate,
+    "keys (estimate)" => keys_estimate,
+    "open deliveries" => open_deliveries,
+    "oldest event" => oldest_event_at,
+    "oldest open delivery" => oldest_open_delivery_at,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     match command {
@@ -54,35 +56,30 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             output::one(globals, &json!({ "migrated": true }), |_| "the schema is up to date".into())?;
         }
         Command::Status => {
-            let status = Client::find(globals)?.get("/api/v1/status").await?;
+            let status: Status = Client::find(globals)?.get("/api/v1/status").await?;
             output::one(globals, &status, |status| {
-                let version = format!(
-                    "hookonce {}, schema {}\n",
-                    output::printable(status["version"].as_str().unwrap_or("?")),
-                    status["schema_version"]
-                );
-                version + &output::fields(&status["database"], &FIELDS)
+                let schema = status.schema_version.map_or_else(|| "null".into(), |version| version.to_string());
+                let version = format!("hookonce {}, schema {schema}\n", output::printable(&status.version));
+                version + &output::fields(&status.database, &FIELDS)
             })?;
         }
         Command::Prune => {
-            let pruned = Client::find(globals)?.post("/api/v1/prune", None).await?;
-            output::one(globals, &pruned, prune_text)?;
+            let pruned: Pruned = Client::find(globals)?.post("/api/v1/prune", None).await?;
+            output::one(globals, &pruned, |pruned| output::fields(pruned, &PRUNED))?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn prune_text(pruned: &Value) -> String {
-    let columns: [Column; 6] = [
-        ("partitions dropped", "partitions"),
-        ("partitions held", "held"),
-        ("keys removed", "keys"),
-        ("conflicts removed", "conflicts"),
-        ("steps removed", "steps"),
-        ("dedup keys removed", "dedup_keys"),
-    ];
-    output::fields(pruned, &columns)
-}
+const PRUNED: [Column<Pruned>; 6] = columns!(
+    Pruned;
+    "partitions dropped" => partitions,
+    "partitions held" => held,
+    "keys removed" => keys,
+    "conflicts removed" => conflicts,
+    "steps removed" => steps,
+    "dedup keys removed" => dedup_keys,
+);
 
 /// Works beside a running node, and starts the managed server for as long as it takes where none runs.
 async fn migrate(globals: &Globals) -> anyhow::Result<()> {

@@ -1,96 +1,88 @@
 //! `deliveries`: list, show, retry, cancel.
 
-use clap::{Subcommand, ValueEnum};
-use serde_json::Value;
-use uuid::Uuid;
+use clap::Subcommand;
 
 use super::{
     Exit, Failure, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Attempt, Delivery, DeliveryId, DeliveryState, EventId, WholeDelivery};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Newest first
     List {
         #[arg(long, value_enum)]
-        state: Option<State>,
+        state: Option<DeliveryState>,
         #[arg(long)]
         destination: Option<String>,
         #[arg(long)]
         source: Option<String>,
         #[arg(long, value_name = "ID")]
-        event: Option<Uuid>,
+        event: Option<EventId>,
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
     },
     /// One with its attempts
-    Show { id: Uuid },
+    Show { id: DeliveryId },
     /// Due now, with a fresh budget of attempts
     Retry {
         #[arg(required = true)]
-        id: Vec<Uuid>,
+        id: Vec<DeliveryId>,
     },
     /// Never deliver
     Cancel {
         #[arg(required = true)]
-        id: Vec<Uuid>,
+        id: Vec<DeliveryId>,
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum State {
-    Pending,
-    Paused,
-    Leased,
-    Delivered,
-    Dead,
-    Cancelled,
-}
-
-pub const COLUMNS: [Column; 7] = [
-    ("DELIVERY", "id"),
-    ("EVENT", "event"),
-    ("SOURCE", "source"),
-    ("DESTINATION", "destination"),
-    ("STATE", "state"),
-    ("ATTEMPTS", "attempts"),
-    ("CREATED", "created_at"),
-];
-const FIELDS: [Column; 9] = [
-    ("delivery", "id"),
-    ("event", "event"),
-    ("source", "source"),
-    ("destination", "destination"),
-    ("state", "state"),
-    ("replay", "replay"),
-    ("created", "created_at"),
-    ("due", "due_at"),
-    ("ended", "ended_at"),
-];
-const ATTEMPT_COLUMNS: [Column; 7] = [
-    ("ATTEMPT", "number"),
-    ("STARTED", "started_at"),
-    ("MS", "latency_ms"),
-    ("OUTCOME", "outcome"),
-    ("STATUS", "status"),
-    ("ERROR", "error"),
-    ("DETAIL", "detail"),
-];
+pub const COLUMNS: [Column<Delivery>; 7] = columns!(
+    Delivery;
+    "DELIVERY" => id,
+    "EVENT" => event,
+    "SOURCE" => source,
+    "DESTINATION" => destination,
+    "STATE" => state,
+    "ATTEMPTS" => attempts,
+    "CREATED" => created_at,
+);
+const FIELDS: [Column<WholeDelivery>; 9] = columns!(
+    WholeDelivery;
+    "delivery" => id,
+    "event" => event,
+    "source" => source,
+    "destination" => destination,
+    "state" => state,
+    "replay" => replay,
+    "created" => created_at,
+    "due" => due_at,
+    "ended" => ended_at,
+);
+const ATTEMPT_COLUMNS: [Column<Attempt>; 7] = columns!(
+    Attempt;
+    "ATTEMPT" => number,
+    "STARTED" => started_at,
+    "MS" => latency_ms,
+    "OUTCOME" => outcome,
+    "STATUS" => status,
+    "ERROR" => error,
+    "DETAIL" => detail,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::List { state, destination, source, event, limit } => {
-            let state = state.and_then(|state| state.to_possible_value()).map(|state| state.get_name().to_owned());
+            let state = state.map(|state| state.to_string());
             let query = [("state", state), ("destination", destination), ("source", source), ("event", event.map(|id| id.to_string()))];
-            let deliveries = client.list("/api/v1/deliveries", &query, limit).await?;
+            let deliveries: Vec<Delivery> = client.list("/api/v1/deliveries", &query, limit).await?;
             output::list(globals, &deliveries, &COLUMNS)?;
             Ok(Exit::Done)
         }
         Command::Show { id } => {
-            let delivery = client.get(&format!("/api/v1/deliveries/{id}")).await?;
+            let delivery: WholeDelivery = client.get(&format!("/api/v1/deliveries/{id}")).await?;
             output::one(globals, &delivery, text)?;
             Ok(Exit::Done)
         }
@@ -99,21 +91,21 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-fn text(delivery: &Value) -> String {
-    let attempts = delivery["attempts"].as_array().map(Vec::as_slice).unwrap_or_default();
+fn text(delivery: &WholeDelivery) -> String {
     let mut text = output::fields(delivery, &FIELDS);
-    if !attempts.is_empty() {
-        text.push_str(&format!("\n{}", output::table(attempts, &ATTEMPT_COLUMNS)));
+    if !delivery.attempts.is_empty() {
+        text.push_str(&format!("\n{}", output::table(&delivery.attempts, &ATTEMPT_COLUMNS)));
     }
-    if let Some(response) = attempts.last().and_then(|attempt| attempt["response"].as_str()).filter(|response| !response.is_empty()) {
+    let response = delivery.attempts.last().and_then(|attempt| attempt.response.as_deref());
+    if let Some(response) = response.filter(|response| !response.is_empty()) {
         text.push_str(&format!("\nlast response: {}\n", output::printable(response)));
     }
     text
 }
 
 /// Does it to each; what fails for one does not keep the others from it.
-async fn each(globals: &Globals, client: &Client, ids: &[Uuid], action: &str) -> anyhow::Result<Exit> {
-    let mut done = Vec::new();
+async fn each(globals: &Globals, client: &Client, ids: &[DeliveryId], action: &str) -> anyhow::Result<Exit> {
+    let mut done: Vec<Delivery> = Vec::new();
     let mut errors = Vec::new();
     for id in ids {
         match client.post(&format!("/api/v1/deliveries/{id}/{action}"), None).await {

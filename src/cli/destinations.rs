@@ -6,8 +6,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     Exit, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Destination, Page, Paused};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -19,30 +20,32 @@ pub enum Command {
     Resume { name: String },
 }
 
-const COLUMNS: [Column; 7] = [
-    ("DESTINATION", "name"),
-    ("URL", "url"),
-    ("PAUSED", "paused"),
-    ("PENDING", "pending"),
-    ("LEASED", "leased"),
-    ("DELIVERED 24H", "delivered_24h"),
-    ("DEAD 24H", "dead_24h"),
-];
+const COLUMNS: [Column<Destination>; 7] = columns!(
+    Destination;
+    "DESTINATION" => name,
+    "URL" => url,
+    "PAUSED" => paused,
+    "PENDING" => pending,
+    "LEASED" => leased,
+    "DELIVERED 24H" => delivered_24h,
+    "DEAD 24H" => dead_24h,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     let (name, action) = match &command {
         Command::List => {
-            let destinations = client.get("/api/v1/destinations").await?;
-            output::list(globals, destinations["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &COLUMNS)?;
+            let Page { items, .. } = client.get("/api/v1/destinations").await?;
+            output::list(globals, &items, &COLUMNS)?;
             return Ok(Exit::Done);
         }
         Command::Pause { name } => (name, "pause"),
         Command::Resume { name } => (name, "resume"),
     };
-    let answer = client.post(&format!("/api/v1/destinations/{}/{action}", utf8_percent_encode(name, NON_ALPHANUMERIC)), None).await?;
+    let answer: Paused =
+        client.post(&format!("/api/v1/destinations/{}/{action}", utf8_percent_encode(name, NON_ALPHANUMERIC)), None).await?;
     output::one(globals, &answer, |answer| {
-        let what = match (answer["paused"] == true, answer["changed"] == true) {
+        let what = match (answer.paused, answer.changed) {
             (true, true) => "is paused: what comes in for it is kept",
             (true, false) => "was paused already",
             (false, true) => "is resumed",

@@ -5,8 +5,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::Subcommand;
 use futures_util::StreamExt as _;
-use serde_json::Value;
-use uuid::Uuid;
+use serde::Deserialize;
 
 use super::{
     Exit, Format, Globals,
@@ -14,9 +13,12 @@ use super::{
     conflicts,
     deliveries::COLUMNS as DELIVERY_COLUMNS,
     dev,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
-use crate::tail::TailLine;
+use crate::{
+    contract::{Event, EventId, Original, WholeEvent},
+    tail::TailLine,
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -37,7 +39,7 @@ pub enum Command {
     },
     /// All about one, with its deliveries and conflicts
     Show {
-        id: Uuid,
+        id: EventId,
         /// The exact body of the request that it came in, and nothing else: of one that was split, the whole
         #[arg(long)]
         original: bool,
@@ -52,25 +54,27 @@ pub enum Command {
     Conflicts(conflicts::Command),
 }
 
-const COLUMNS: [Column; 7] = [
-    ("ID", "id"),
-    ("SOURCE", "source"),
-    ("TYPE", "event_type"),
-    ("KEY", "event_key"),
-    ("RECEIVED", "received_at"),
-    ("BYTES", "body_bytes"),
-    ("MARK", "mark"),
-];
-const FIELDS: [Column; 8] = [
-    ("id", "id"),
-    ("source", "source"),
-    ("type", "event_type"),
-    ("key", "event_key"),
-    ("received", "received_at"),
-    ("bytes", "body_bytes"),
-    ("sha256", "body_digest"),
-    ("mark", "mark"),
-];
+const COLUMNS: [Column<Event>; 7] = columns!(
+    Event;
+    "ID" => id,
+    "SOURCE" => source,
+    "TYPE" => event_type,
+    "KEY" => event_key,
+    "RECEIVED" => received_at,
+    "BYTES" => body_bytes,
+    "MARK" => mark,
+);
+const FIELDS: [Column<WholeEvent>; 8] = columns!(
+    WholeEvent;
+    "id" => id,
+    "source" => source,
+    "type" => event_type,
+    "key" => event_key,
+    "received" => received_at,
+    "bytes" => body_bytes,
+    "sha256" => body_digest,
+    "mark" => mark,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
@@ -78,7 +82,7 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Conflicts(command) => return conflicts::run(globals, &client, command).await,
         Command::List { source, r#type, since, until, limit } => {
             let query = [("source", source), ("type", r#type), ("since", since), ("until", until)];
-            let events = client.list("/api/v1/events", &query, limit).await?;
+            let events: Vec<Event> = client.list("/api/v1/events", &query, limit).await?;
             output::list(globals, &events, &COLUMNS)?;
         }
         Command::Show { id, original: true } => {
@@ -86,7 +90,7 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             std::io::stdout().write_all(&body).context("can't write the body")?;
         }
         Command::Show { id, original: false } => {
-            let event = client.get(&format!("/api/v1/events/{id}")).await?;
+            let event: WholeEvent = client.get(&format!("/api/v1/events/{id}")).await?;
             output::one(globals, &event, text)?;
         }
         Command::Tail { source } => tail(globals, &client, source.as_deref()).await?,
@@ -94,31 +98,34 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn text(event: &Value) -> String {
+fn text(event: &WholeEvent) -> String {
     let mut text = output::fields(event, &FIELDS);
     text.push('\n');
-    if let Some(why) = event["type_dropped"].as_str() {
+    if let Some(why) = &event.type_dropped {
         text.push_str(&format!("no type   what the request says is {}: it was left out\n", output::printable(why)));
     }
-    if event["original"].is_object() {
-        text.push_str(&format!(
-            "split     one of {} events of a request of {} bytes: --original prints it\n",
-            event["original"]["items"], event["original"]["body_bytes"]
-        ));
+    if let Some(Original { items, body_bytes, .. }) = &event.original {
+        text.push_str(&format!("split     one of {items} events of a request of {body_bytes} bytes: --original prints it\n"));
     }
-    for header in event["headers"].as_array().into_iter().flatten() {
-        let part = |at: usize| output::printable(header[at].as_str().unwrap_or_default());
-        text.push_str(&format!("{}: {}\n", part(0), part(1)));
+    for (name, value) in &event.headers {
+        text.push_str(&format!("{}: {}\n", output::printable(name), output::printable(value)));
     }
-    let body = event["body"].as_str().or(event["body_base64"].as_str()).unwrap_or_default();
-    let body: Vec<String> = body.lines().map(output::printable).collect();
-    text.push_str(&format!("\n{}\n", body.join("\n")));
-    for (name, columns) in [("deliveries", &DELIVERY_COLUMNS[..]), ("conflicts", &conflicts::COLUMNS[..])] {
-        if let Some(rows) = event[name].as_array().filter(|rows| !rows.is_empty()) {
-            text.push_str(&format!("\n{}", output::table(rows, columns)));
-        }
+    text.push_str(&format!("\n{}\n", output::body(event.body.as_deref(), event.body_base64.as_deref())));
+    if !event.deliveries.is_empty() {
+        text.push_str(&format!("\n{}", output::table(&event.deliveries, &DELIVERY_COLUMNS)));
+    }
+    if !event.conflicts.is_empty() {
+        text.push_str(&format!("\n{}", output::table(&event.conflicts, &conflicts::COLUMNS)));
     }
     text
+}
+
+/// What the stream says: a line of the tail, or how many were missed.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Streamed {
+    Missed { lines: u64 },
+    Line(TailLine),
 }
 
 /// Runs until Ctrl-C or the service's end.
@@ -131,24 +138,31 @@ async fn tail(globals: &Globals, client: &Client, source: Option<&str>) -> anyho
         while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = waiting.drain(..=end).collect();
             let Some(data) = line.strip_prefix(b"data: ") else { continue };
-            show(globals, &serde_json::from_slice(data).context("the stream is not hookonce's")?, source)?;
+            show(globals, serde_json::from_slice(data).context("the stream is not hookonce's")?, source)?;
         }
     }
     globals.note("the service ended the stream");
     Ok(())
 }
 
-fn show(globals: &Globals, data: &Value, source: Option<&str>) -> anyhow::Result<()> {
-    if let Some(lines) = data["lines"].as_u64() {
-        globals.note(&format!("({lines} lines were too many to show)"));
-        return Ok(());
-    }
-    if source.is_some_and(|source| data["source"].as_str() != Some(source)) {
+fn show(globals: &Globals, said: Streamed, source: Option<&str>) -> anyhow::Result<()> {
+    let line = match said {
+        Streamed::Missed { lines } => {
+            globals.note(&format!("({lines} lines were too many to show)"));
+            return Ok(());
+        }
+        Streamed::Line(line) => line,
+    };
+    let of = match &line {
+        TailLine::Request { source, .. } => Some(source.as_str()),
+        TailLine::Attempt { .. } => None,
+    };
+    if source.is_some_and(|source| of != Some(source)) {
         return Ok(());
     }
     match globals.output {
-        Format::Table => output::print(&dev::show(&serde_json::from_value::<TailLine>(data.clone())?))?,
-        Format::Json | Format::Ndjson => output::line(data)?,
+        Format::Table => output::print(&dev::show(&line))?,
+        Format::Json | Format::Ndjson => output::line(&line)?,
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    Exit, Failure, Globals,
+    Exit, Failure, Format, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Settled, Step, StepState, WholeStep};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -17,7 +18,7 @@ pub enum Command {
         #[arg(long)]
         run: Option<String>,
         #[arg(long, value_enum)]
-        status: Option<Status>,
+        status: Option<StepState>,
         #[arg(long)]
         tenant: Option<String>,
         /// RFC 3339, a date, or how long ago: "2h"
@@ -54,15 +55,6 @@ pub enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Status {
-    Running,
-    Unknown,
-    Released,
-    Done,
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Outcome {
     Done,
     Failed,
@@ -70,31 +62,33 @@ pub enum Outcome {
     NotExecuted,
 }
 
-const COLUMNS: [Column; 8] = [
-    ("RUN", "run"),
-    ("STEP", "step"),
-    ("STATUS", "status"),
-    ("FENCE", "fence"),
-    ("ATTEMPT", "attempt"),
-    ("OWNER", "owner"),
-    ("CLAIMED", "claimed_at"),
-    ("TENANT", "tenant"),
-];
-const FIELDS: [Column; 13] = [
-    ("run", "run"),
-    ("step", "step"),
-    ("tenant", "tenant"),
-    ("status", "status"),
-    ("fence", "fence"),
-    ("attempt", "attempt"),
-    ("effect key", "effect_key"),
-    ("owner", "owner"),
-    ("on lost", "on_lost"),
-    ("input hash", "input_hash"),
-    ("claimed", "claimed_at"),
-    ("lease until", "lease_until"),
-    ("ended", "ended_at"),
-];
+const COLUMNS: [Column<Step>; 8] = columns!(
+    Step;
+    "RUN" => run,
+    "STEP" => step,
+    "STATUS" => status,
+    "FENCE" => fence,
+    "ATTEMPT" => attempt,
+    "OWNER" => owner,
+    "CLAIMED" => claimed_at,
+    "TENANT" => tenant,
+);
+const FIELDS: [Column<WholeStep>; 13] = columns!(
+    WholeStep;
+    "run" => step.run,
+    "step" => step.step,
+    "tenant" => step.tenant,
+    "status" => step.status,
+    "fence" => step.fence,
+    "attempt" => step.attempt,
+    "effect key" => step.effect_key,
+    "owner" => step.owner,
+    "on lost" => step.on_lost,
+    "input hash" => step.input_hash,
+    "claimed" => step.claimed_at,
+    "lease until" => step.lease_until,
+    "ended" => step.ended_at,
+);
 
 fn name(value: impl ValueEnum) -> Option<String> {
     value.to_possible_value().map(|value| value.get_name().to_owned())
@@ -116,19 +110,22 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::List { run, status, tenant, since, limit } => {
-            let query = [("run", run), ("status", status.and_then(name)), ("tenant", tenant), ("since", since)];
-            let steps = client.list("/api/v1/steps", &query, limit).await?;
+            let query = [("run", run), ("status", status.map(|status| status.to_string())), ("tenant", tenant), ("since", since)];
+            let steps: Vec<Step> = client.list("/api/v1/steps", &query, limit).await?;
             output::list(globals, &steps, &COLUMNS)?;
         }
         Command::Show { run, step: None, tenant } => {
-            let steps = client.list(&path(&run, None, "", None), &[("tenant", tenant)], usize::MAX).await?;
+            let steps: Vec<WholeStep> = client.list(&path(&run, None, "", None), &[("tenant", tenant)], usize::MAX).await?;
             if steps.is_empty() {
                 return Err(Failure::not_found(format!("there is no run {run:?}")).into());
             }
-            output::list(globals, &steps, &COLUMNS)?;
+            match globals.output {
+                Format::Table => output::list(globals, &steps.into_iter().map(|whole| whole.step).collect::<Vec<_>>(), &COLUMNS)?,
+                Format::Json | Format::Ndjson => output::list(globals, &steps, &[])?,
+            }
         }
         Command::Show { run, step: Some(step), tenant } => {
-            let step = client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?;
+            let step: WholeStep = client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?;
             output::one(globals, &step, text)?;
         }
         Command::Resolve { run, step, outcome, result, evidence, fence, tenant } => {
@@ -136,27 +133,32 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let result = result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
             let fence = match fence {
                 Some(fence) => fence,
-                None => client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?["fence"].as_i64().unwrap_or_default(),
+                None => {
+                    let known: WholeStep = client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?;
+                    known.step.fence
+                }
             };
             let mut body = json!({ "expected_fence": fence, "outcome": name(outcome), "evidence": evidence });
             if let Some(result) = result {
                 body["result"] = result;
             }
-            let answer = client.post(&path(&run, Some(&step), "/resolve", tenant.as_deref()), Some(&body)).await?;
-            output::one(globals, &answer, |answer| match answer["status"].as_str() {
-                Some("released") => format!("{run} {step} may be claimed again"),
-                status => format!("{run} {step} is {}", status.unwrap_or_default()),
+            let answer: Settled = client.post(&path(&run, Some(&step), "/resolve", tenant.as_deref()), Some(&body)).await?;
+            output::one(globals, &answer, |answer| match answer.status {
+                StepState::Released => format!("{run} {step} may be claimed again"),
+                status => format!("{run} {step} is {status}"),
             })?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn text(step: &Value) -> String {
+fn text(step: &WholeStep) -> String {
     let mut text = output::fields(step, &FIELDS);
-    for key in ["result", "evidence"] {
-        if !step[key].is_null() {
-            text.push_str(&format!("{key:<11} {}\n", output::printable(&step[key].to_string())));
+    for (key, json) in [("result", &step.result), ("evidence", &step.evidence)] {
+        // Shown as other JSON is: without blanks, members by name.
+        let value = json.as_ref().and_then(|json| serde_json::from_str::<Value>(json.get()).ok());
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            text.push_str(&format!("{key:<11} {}\n", output::printable(&value.to_string())));
         }
     }
     text

@@ -23,6 +23,7 @@ pub mod send;
 pub mod serve;
 pub mod sources;
 pub mod tokens;
+mod values;
 pub mod verify;
 pub mod verify_files;
 

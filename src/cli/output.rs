@@ -1,19 +1,108 @@
 //! Results on standard output: a table for people, JSON for programs. Notes go to standard error, so that a pipe gets results alone.
 
-use std::io::Write as _;
+use std::{borrow::Cow, io::Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
 use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Format, Globals};
+use crate::contract::{
+    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, EffectKey, EventId, Mark, OnLost, RejectionId, ReplayId, Scope,
+    SecretState, StepState, Time, TokenId,
+};
 
-/// A column: its title, and the key of its value.
-pub type Column = (&'static str, &'static str);
+/// A column of a table, or a field: its title, and what stands there; None where there is nothing.
+pub type Column<T> = (&'static str, fn(&T) -> Option<String>);
+
+/// Columns of a type by its members, or of a JSON value by their names.
+macro_rules! columns {
+    ($kind:ty; $($title:literal => $($member:ident).+),+ $(,)?) => {
+        [$(($title, |row: &$kind| $crate::cli::output::Shown::shown(&row.$($member).+))),+]
+    };
+    ($kind:ty; $($title:literal => $name:literal),+ $(,)?) => {
+        [$(($title, |row: &$kind| $crate::cli::output::Shown::shown(&row[$name]))),+]
+    };
+}
+
+pub(super) use columns;
+
+/// A value for people. What came from outside can't move the cursor or colour the terminal.
+pub trait Shown {
+    /// None where there is nothing to show.
+    fn shown(&self) -> Option<String>;
+}
+
+macro_rules! shown_as_written {
+    ($($kind:ty),+) => {$(
+        impl Shown for $kind {
+            fn shown(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+        }
+    )+};
+}
+
+shown_as_written!(i16, i32, i64, u64, usize, ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, TokenId);
+shown_as_written!(AttemptOutcome, ConflictKind, DeliveryState, Mark, OnLost, Scope, SecretState, StepState);
+
+impl Shown for bool {
+    fn shown(&self) -> Option<String> {
+        Some(if *self { "yes" } else { "no" }.into())
+    }
+}
+
+impl Shown for String {
+    fn shown(&self) -> Option<String> {
+        Some(printable(self))
+    }
+}
+
+impl Shown for Cow<'_, str> {
+    fn shown(&self) -> Option<String> {
+        Some(printable(self))
+    }
+}
+
+/// To the second.
+impl Shown for Time {
+    fn shown(&self) -> Option<String> {
+        self.0.replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> Option<String> {
+        self.as_ref().and_then(T::shown)
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> Option<String> {
+        if self.is_empty() {
+            return Some("-".into());
+        }
+        Some(self.iter().map(|value| value.shown().unwrap_or_else(|| "-".into())).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Shown for Value {
+    fn shown(&self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Bool(value) => value.shown(),
+            Self::String(text) => text.shown(),
+            Self::Array(values) => values.shown(),
+            other => Some(other.to_string()),
+        }
+    }
+}
 
 /// Writes a list.
-pub fn list(globals: &Globals, rows: &[Value], columns: &[Column]) -> std::io::Result<()> {
+pub fn list<T: Serialize>(globals: &Globals, rows: &[T], columns: &[Column<T>]) -> std::io::Result<()> {
     match globals.output {
-        Format::Json => print(&pretty(rows)),
+        Format::Json => print(&pretty(rows)?),
         Format::Ndjson => rows.iter().try_for_each(line),
         Format::Table if rows.is_empty() => {
             globals.note("nothing found");
@@ -24,19 +113,18 @@ pub fn list(globals: &Globals, rows: &[Value], columns: &[Column]) -> std::io::R
 }
 
 /// Writes one thing. `text` makes what people see.
-pub fn one(globals: &Globals, value: &Value, text: impl FnOnce(&Value) -> String) -> std::io::Result<()> {
+pub fn one<T: Serialize>(globals: &Globals, value: &T, text: impl FnOnce(&T) -> String) -> std::io::Result<()> {
     match globals.output {
-        Format::Json => print(&pretty(value)),
+        Format::Json => print(&pretty(value)?),
         Format::Ndjson => line(value),
         Format::Table => print(&text(value)),
     }
 }
 
-/// One JSON value on one line, written through at once.
-pub fn line(value: &Value) -> std::io::Result<()> {
-    print(&value.to_string())
+/// One JSON value on one line, its members in the order of their names, written through at once.
+pub fn line<T: Serialize>(value: &T) -> std::io::Result<()> {
+    print(&serde_json::to_value(value)?.to_string())
 }
-
 /// Writes text and a line break.
 pub fn print(text: &str) -> std::io::Result<()> {
     let mut out = anstream::stdout().lock();
@@ -44,50 +132,32 @@ pub fn print(text: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn pretty(value: &(impl serde::Serialize + ?Sized)) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default()
+/// JSON in lines, its members in the order of their names.
+fn pretty(value: &(impl Serialize + ?Sized)) -> std::io::Result<String> {
+    Ok(serde_json::to_string_pretty(&serde_json::to_value(value)?)?)
 }
 
-pub fn table(rows: &[Value], columns: &[Column]) -> String {
+pub fn table<T>(rows: &[T], columns: &[Column<T>]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|(title, _)| *title));
     for row in rows {
-        table.add_row(columns.iter().map(|(_, key)| cell(key, &row[*key])));
+        table.add_row(columns.iter().map(|(_, of)| of(row).unwrap_or_else(|| "-".into())));
     }
     // The first column starts at the margin.
     table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned() + "\n").collect()
 }
 
-/// Lines of "title  value" for those keys that have one.
-pub fn fields(value: &Value, columns: &[Column]) -> String {
+/// Lines of "title  value" for those that have one.
+pub fn fields<T>(value: &T, columns: &[Column<T>]) -> String {
     let width = columns.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
-    columns
-        .iter()
-        .filter(|(_, key)| !value[*key].is_null())
-        .map(|(title, key)| format!("{title:<width$}  {}\n", cell(key, &value[*key])))
-        .collect()
+    columns.iter().filter_map(|(title, of)| Some(format!("{title:<width$}  {}\n", of(value)?))).collect()
 }
 
-/// A value for people. What came from outside can't move the cursor or colour the terminal.
-fn cell(key: &str, value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::Bool(true) => "yes".into(),
-        Value::Bool(false) => "no".into(),
-        Value::String(text) if key.ends_with("_at") => to_the_second(text),
-        Value::String(text) => printable(text),
-        Value::Array(values) if values.is_empty() => "-".into(),
-        Value::Array(values) => values.iter().map(|value| cell(key, value)).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
-fn to_the_second(rfc3339: &str) -> String {
-    match rfc3339.split_once('.') {
-        Some((seconds, fraction)) => format!("{seconds}{}", fraction.trim_start_matches(|c: char| c.is_ascii_digit())),
-        None => rfc3339.to_owned(),
-    }
+/// The lines of a body, of which one of the two is given.
+pub fn body(text: Option<&str>, base64: Option<&str>) -> String {
+    let body = text.or(base64).unwrap_or_default();
+    body.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Control characters made visible.
@@ -117,10 +187,15 @@ mod tests {
 
     use super::*;
 
+    type Row = (i32, String, Time, Option<Mark>);
+
     #[test]
     fn a_table_starts_at_the_margin_and_escapes_what_came_from_outside() {
-        let rows = [json!({ "id": 1, "key": "a\u{1b}[31m", "received_at": "2026-01-01T00:00:00.123456Z", "none": null })];
-        let text = table(&rows, &[("ID", "id"), ("KEY", "key"), ("RECEIVED", "received_at"), ("NONE", "none")]);
+        let at = time::macros::datetime!(2026-01-01 00:00:00.123456 UTC);
+        let rows = [(1_i32, "a\u{1b}[31m".to_owned(), Time(at), None::<Mark>)];
+        let columns: [Column<Row>; 4] =
+            [("ID", |row| row.0.shown()), ("KEY", |row| row.1.shown()), ("RECEIVED", |row| row.2.shown()), ("NONE", |row| row.3.shown())];
+        let text = table(&rows, &columns);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("ID "), "{text:?}");
@@ -129,6 +204,7 @@ mod tests {
 
     #[test]
     fn fields_leave_out_what_is_not_there() {
-        assert_eq!(fields(&json!({ "a": 1, "b": null, "cc": ["x", "y"] }), &[("a", "a"), ("b", "b"), ("cc", "cc")]), "a   1\ncc  x, y\n");
+        let value = json!({ "a": 1, "b": null, "cc": ["x", "y"] });
+        assert_eq!(fields(&value, &columns!(Value; "a" => "a", "b" => "b", "cc" => "cc")), "a   1\ncc  x, y\n");
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure, Globals, config,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
 use crate::{
     provider::Scheme,
@@ -21,14 +21,15 @@ pub enum Command {
     },
 }
 
-const COLUMNS: [Column; 6] = [
-    ("PROVIDER", "name"),
-    ("LABEL", "label"),
-    ("ALGORITHM", "algorithm"),
-    ("ESTABLISHED BY", "established"),
-    ("EVENT KEY", "key_says"),
-    ("NAMES", "identity_says"),
-];
+const COLUMNS: [Column<Value>; 6] = columns!(
+    Value;
+    "PROVIDER" => "name",
+    "LABEL" => "label",
+    "ALGORITHM" => "algorithm",
+    "ESTABLISHED BY" => "established",
+    "EVENT KEY" => "key_says",
+    "NAMES" => "identity_says",
+);
 
 pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;

@@ -1,14 +1,13 @@
 //! `rejections`: list, explain.
 
 use clap::Subcommand;
-use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
     Exit, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Check, Diagnosis, Explained, Rejection, RejectionId};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -28,61 +27,67 @@ pub enum Command {
         limit: usize,
     },
     /// What was checked, what failed, and what is probably wrong
-    Explain { id: Uuid },
+    Explain { id: RejectionId },
 }
 
-const COLUMNS: [Column; 6] =
-    [("ID", "id"), ("SOURCE", "source"), ("REASON", "reason"), ("DETAIL", "detail"), ("AT", "rejected_at"), ("BYTES", "body_bytes")];
-const FIELDS: [Column; 8] = [
-    ("id", "id"),
-    ("source", "source"),
-    ("reason", "reason"),
-    ("at", "rejected_at"),
-    ("request", "method"),
-    ("target", "target"),
-    ("bytes", "body_bytes"),
-    ("sha256", "body_digest"),
-];
+const COLUMNS: [Column<Rejection>; 6] = columns!(
+    Rejection;
+    "ID" => id,
+    "SOURCE" => source,
+    "REASON" => reason,
+    "DETAIL" => detail,
+    "AT" => rejected_at,
+    "BYTES" => body_bytes,
+);
+const FIELDS: [Column<Explained>; 8] = columns!(
+    Explained;
+    "id" => rejection.id,
+    "source" => rejection.source,
+    "reason" => rejection.reason,
+    "at" => rejection.rejected_at,
+    "request" => rejection.method,
+    "target" => rejection.target,
+    "bytes" => rejection.body_bytes,
+    "sha256" => body_digest,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::List { source, reason, since, until, limit } => {
             let query = [("source", source), ("reason", reason), ("since", since), ("until", until)];
-            output::list(globals, &client.list("/api/v1/rejections", &query, limit).await?, &COLUMNS)?;
+            let rejections: Vec<Rejection> = client.list("/api/v1/rejections", &query, limit).await?;
+            output::list(globals, &rejections, &COLUMNS)?;
         }
         Command::Explain { id } => {
-            let rejection = client.get(&format!("/api/v1/rejections/{id}/explain")).await?;
+            let rejection: Explained = client.get(&format!("/api/v1/rejections/{id}/explain")).await?;
             output::one(globals, &rejection, text)?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn text(rejection: &Value) -> String {
-    let mut text = output::fields(rejection, &FIELDS);
+fn text(explained: &Explained) -> String {
+    let mut text = output::fields(explained, &FIELDS);
     text.push('\n');
-    for header in rejection["headers"].as_array().into_iter().flatten() {
-        let part = |at: usize| output::printable(header[at].as_str().unwrap_or_default());
-        text.push_str(&format!("{}: {}\n", part(0), part(1)));
+    for (name, value) in &explained.headers {
+        text.push_str(&format!("{}: {}\n", output::printable(name), output::printable(value)));
     }
     text.push('\n');
-    for check in rejection["checks"].as_array().into_iter().flatten() {
-        let mark = match check["passed"].as_bool() {
+    for Check { check, passed, found } in &explained.checks {
+        let mark = match passed {
             Some(true) => "ok",
             Some(false) => "FAILED",
             None => "-",
         };
-        let part = |key: &str| output::printable(check[key].as_str().unwrap_or_default());
-        text.push_str(&format!("{mark:<7} {:<10} {}\n", part("check"), part("found")));
+        text.push_str(&format!("{mark:<7} {:<10} {}\n", output::printable(check), output::printable(found)));
     }
-    let secrets: Vec<&str> = rejection["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !secrets.is_empty() {
-        text.push_str(&format!("\nthe source's secrets, by the start of their SHA-256: {}\n", secrets.join(", ")));
+    if !explained.secrets.is_empty() {
+        let secrets = explained.secrets.join(", ");
+        text.push_str(&format!("\nthe source's secrets, by the start of their SHA-256: {secrets}\n"));
     }
-    for diagnosis in rejection["diagnoses"].as_array().into_iter().flatten() {
-        let part = |key: &str| output::printable(diagnosis[key].as_str().unwrap_or_default());
-        text.push_str(&format!("\n{}: {}\n", part("code"), part("text")));
+    for Diagnosis { code, text: why } in &explained.diagnoses {
+        text.push_str(&format!("\n{code}: {}\n", output::printable(why)));
     }
     text
 }

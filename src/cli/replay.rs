@@ -6,24 +6,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use uuid::Uuid;
 
 use super::{
     Exit, Failure, Format, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Advanced, DryDestination, DryRun, EventId, Replay, ReplayId};
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub struct Arguments {
     /// Events; without any, those that the filters name
-    id: Vec<Uuid>,
+    id: Vec<EventId>,
     #[arg(long)]
     source: Option<String>,
     /// A pattern of types, such as "invoice.*"
@@ -54,7 +53,7 @@ pub struct Arguments {
     yes: bool,
     /// Go on with a replay that was interrupted
     #[arg(long, value_name = "REPLAY", conflicts_with_all = ["id", "source", "type", "status", "since", "until", "to", "limit", "dry_run"])]
-    resume: Option<Uuid>,
+    resume: Option<ReplayId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,7 +65,11 @@ enum Status {
 
 /// Events of one page; fewer where the rate is lower than that.
 const PAGE_EVENTS: u32 = 200;
-const COUNT_COLUMNS: [Column; 2] = [("DESTINATION", "destination"), ("DELIVERIES", "deliveries")];
+const COUNT_COLUMNS: [Column<DryDestination>; 2] = columns!(
+    DryDestination;
+    "DESTINATION" => destination,
+    "DELIVERIES" => deliveries,
+);
 
 /// "20/s", or "20".
 fn rate(text: &str) -> Result<f64, String> {
@@ -80,8 +83,8 @@ fn rate(text: &str) -> Result<f64, String> {
 pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     if let Some(id) = arguments.resume {
-        let replay = client.get(&format!("/api/v1/replays/{id}")).await?;
-        if replay["done"] == true {
+        let replay: Replay = client.get(&format!("/api/v1/replays/{id}")).await?;
+        if replay.done {
             globals.note(&format!("replay {id} has ended already"));
             return finished(globals, &replay);
         }
@@ -89,13 +92,12 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
     }
     let mut request = request_of(&arguments)?;
     request["dry_run"] = true.into();
-    let counts = client.post("/api/v1/replays", Some(&request)).await?;
+    let counts: DryRun = client.post("/api/v1/replays", Some(&request)).await?;
     if arguments.dry_run {
         output::one(globals, &counts, count_text)?;
         return Ok(Exit::Done);
     }
-    let deliveries = counts["deliveries"].as_u64().unwrap_or_default();
-    if deliveries == 0 {
+    if counts.deliveries == 0 {
         globals.note("nothing to replay: no event that matches has a destination");
         return Ok(Exit::Done);
     }
@@ -104,9 +106,8 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
         return Ok(Exit::Failed);
     }
     request["dry_run"] = false.into();
-    let replay = client.post("/api/v1/replays", Some(&request)).await?;
-    let id = replay["id"].as_str().and_then(|id| id.parse().ok()).context("the service did not name the replay")?;
-    advance(globals, &client, id, &arguments, Some(deliveries)).await
+    let replay: Replay = client.post("/api/v1/replays", Some(&request)).await?;
+    advance(globals, &client, replay.id, &arguments, Some(counts.deliveries.unsigned_abs())).await
 }
 
 fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
@@ -137,21 +138,20 @@ fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
     Ok(request)
 }
 
-fn count_text(counts: &Value) -> String {
-    let rows = counts["destinations"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let unrouted = counts["unrouted"].as_u64().unwrap_or_default();
-    let mut text = format!("{} events, {} deliveries", counts["events"], counts["deliveries"]);
-    if unrouted > 0 {
+fn count_text(counts: &DryRun) -> String {
+    let DryRun { events, deliveries, unrouted, destinations, .. } = counts;
+    let mut text = format!("{events} events, {deliveries} deliveries");
+    if *unrouted > 0 {
         text.push_str(&format!(" ({unrouted} events have no destination)"));
     }
     text.push('\n');
-    if !rows.is_empty() {
-        text.push_str(&output::table(rows, &COUNT_COLUMNS));
+    if !destinations.is_empty() {
+        text.push_str(&output::table(destinations, &COUNT_COLUMNS));
     }
     text
 }
 
-fn confirmed(counts: &Value) -> anyhow::Result<bool> {
+fn confirmed(counts: &DryRun) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask at: add --yes to replay, or --dry-run to count").into());
     }
@@ -163,7 +163,7 @@ fn confirmed(counts: &Value) -> anyhow::Result<bool> {
 }
 
 /// Pages until it is done. Ctrl-C and errors leave it where it stands.
-async fn advance(globals: &Globals, client: &Client, id: Uuid, arguments: &Arguments, total: Option<u64>) -> anyhow::Result<Exit> {
+async fn advance(globals: &Globals, client: &Client, id: ReplayId, arguments: &Arguments, total: Option<u64>) -> anyhow::Result<Exit> {
     let bar = progress(globals, total, arguments.rate);
     let page = arguments.rate.map_or(PAGE_EVENTS, |rate| PAGE_EVENTS.min(rate.ceil() as u32).max(1));
     let path = format!("/api/v1/replays/{id}/advance");
@@ -172,7 +172,7 @@ async fn advance(globals: &Globals, client: &Client, id: Uuid, arguments: &Argum
     let interrupted = loop {
         let step = async {
             sleep_until(next_at).await;
-            client.post(&path, Some(&json!({ "limit": page }))).await
+            client.post::<Advanced>(&path, Some(&json!({ "limit": page }))).await
         };
         let answer = tokio::select! {
             answer = step => answer,
@@ -182,10 +182,10 @@ async fn advance(globals: &Globals, client: &Client, id: Uuid, arguments: &Argum
             Ok(answer) => answer,
             Err(error) => break Some(error),
         };
-        let created = answer["created"].as_u64().unwrap_or_default();
+        let created = answer.created.unsigned_abs();
         created_here += created;
         bar.inc(created);
-        if answer["done"] == true {
+        if answer.done {
             bar.finish_and_clear();
             return finished(globals, &client.get(&format!("/api/v1/replays/{id}")).await?);
         }
@@ -221,12 +221,9 @@ fn progress(globals: &Globals, total: Option<u64>, rate: Option<f64>) -> Progres
     bar
 }
 
-fn finished(globals: &Globals, replay: &Value) -> anyhow::Result<Exit> {
+fn finished(globals: &Globals, replay: &Replay) -> anyhow::Result<Exit> {
     match globals.output {
-        Format::Table => {
-            let id = output::printable(replay["id"].as_str().unwrap_or_default());
-            output::print(&format!("replay {id}: {} deliveries made", replay["deliveries"]))?;
-        }
+        Format::Table => output::print(&format!("replay {}: {} deliveries made", replay.id, replay.deliveries))?,
         _ => output::one(globals, replay, |_| String::new())?,
     }
     Ok(Exit::Done)
@@ -247,7 +244,8 @@ mod tests {
 
     #[test]
     fn counts_name_what_goes_nowhere() {
-        let counts = json!({ "events": 3, "deliveries": 2, "unrouted": 1, "destinations": [{ "destination": "a", "deliveries": 2 }] });
+        let destinations = vec![DryDestination { destination: "a".into(), deliveries: 2 }];
+        let counts = DryRun { dry_run: true, events: 3, deliveries: 2, unrouted: 1, destinations };
         let text = count_text(&counts);
         assert!(text.starts_with("3 events, 2 deliveries (1 events have no destination)\nDESTINATION"), "{text}");
     }

@@ -17,7 +17,7 @@ use crate::{
     chance,
     cli::{
         Exit, Failure, Format, Globals, config,
-        output::{self, Column},
+        output::{self, Column, columns},
         sample::sample,
         verify_files,
     },
@@ -55,8 +55,15 @@ pub struct Arguments {
 
 const BASE: &str = "http://127.0.0.1:8080/hooks/";
 const TIMEOUT: Duration = Duration::from_secs(30);
-const COLUMNS: [Column; 6] =
-    [("ID", "id"), ("TYPE", "event_type"), ("HTTP", "http"), ("STATUS", "status"), ("EVENT", "event"), ("MS", "ms")];
+const COLUMNS: [Column<Value>; 6] = columns!(
+    Value;
+    "ID" => "id",
+    "TYPE" => "event_type",
+    "HTTP" => "http",
+    "STATUS" => "status",
+    "EVENT" => "event",
+    "MS" => "ms",
+);
 
 /// A signed request.
 struct Signed {

@@ -6,8 +6,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     Exit, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{Forgotten, LearntSecret, Page, Source};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -19,32 +20,33 @@ pub enum Command {
     Forget { name: String },
 }
 
-const COLUMNS: [Column; 9] = [
-    ("SOURCE", "name"),
-    ("PROVIDER", "provider"),
-    ("URL", "url"),
-    ("SECRET", "secret"),
-    ("DESTINATIONS", "destinations"),
-    ("EVENTS 24H", "events_24h"),
-    ("MARKED 24H", "marked_24h"),
-    ("CONFLICTS", "conflicts"),
-    ("LAST EVENT", "last_event_at"),
-];
+const COLUMNS: [Column<Source>; 9] = columns!(
+    Source;
+    "SOURCE" => name,
+    "PROVIDER" => provider,
+    "URL" => url,
+    "SECRET" => secret,
+    "DESTINATIONS" => destinations,
+    "EVENTS 24H" => events_24h,
+    "MARKED 24H" => marked_24h,
+    "CONFLICTS" => conflicts,
+    "LAST EVENT" => last_event_at,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     let path = |name: &str| format!("/api/v1/sources/{}/secret", utf8_percent_encode(name, NON_ALPHANUMERIC));
     match command {
         Command::List => {
-            let sources = client.get("/api/v1/sources").await?;
-            output::list(globals, sources["items"].as_array().map(Vec::as_slice).unwrap_or_default(), &COLUMNS)?;
+            let Page { items, .. } = client.get("/api/v1/sources").await?;
+            output::list(globals, &items, &COLUMNS)?;
         }
         Command::Secret { name } => {
-            let answer = client.get(&path(&name)).await?;
-            output::one(globals, &answer, |answer| output::printable(answer["secret"].as_str().unwrap_or_default()).to_string())?;
+            let answer: LearntSecret = client.get(&path(&name)).await?;
+            output::one(globals, &answer, |answer| output::printable(&answer.secret))?;
         }
         Command::Forget { name } => {
-            let answer = client.post(&format!("{}/forget", path(&name)), None).await?;
+            let answer: Forgotten = client.post(&format!("{}/forget", path(&name)), None).await?;
             output::one(globals, &answer, |_| {
                 format!("{} has forgotten its secret: the next handshake brings another", output::printable(&name))
             })?;

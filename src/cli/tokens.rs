@@ -1,14 +1,14 @@
 //! `tokens`: create, list, revoke.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Exit, Globals,
     client::Client,
-    output::{self, Column},
+    output::{self, Column, columns},
 };
+use crate::contract::{NewToken, Scope, Token, TokenId};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -27,36 +27,29 @@ pub enum Command {
         limit: usize,
     },
     /// End its use: everywhere within seconds
-    Revoke { id: Uuid },
+    Revoke { id: TokenId },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Scope {
-    /// Look at everything
-    Read,
-    /// And retry, replay, pause, cancel; the ledger too
-    Operate,
-    /// And prune, and manage tokens
-    Admin,
-    /// Claim and complete steps, dedup; nothing else
-    Ledger,
-}
-
-const COLUMNS: [Column; 5] =
-    [("TOKEN", "id"), ("SCOPES", "scopes"), ("TENANT", "tenant"), ("CREATED", "created_at"), ("REVOKED", "revoked_at")];
+const COLUMNS: [Column<Token>; 5] = columns!(
+    Token;
+    "TOKEN" => id,
+    "SCOPES" => scopes,
+    "TENANT" => tenant,
+    "CREATED" => created_at,
+    "REVOKED" => revoked_at,
+);
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::Create { scope, tenant } => {
-            let scopes: Vec<_> = scope.iter().filter_map(|scope| Some(scope.to_possible_value()?.get_name().to_owned())).collect();
-            let answer = client.post("/api/v1/tokens", Some(&json!({ "scopes": scopes, "tenant": tenant }))).await?;
-            globals.note(&format!("token {}: keep it now, it is not shown again", answer["id"].as_str().unwrap_or_default()));
-            output::one(globals, &answer, |answer| answer["token"].as_str().unwrap_or_default().to_owned())?;
+            let answer: NewToken = client.post("/api/v1/tokens", Some(&json!({ "scopes": scope, "tenant": tenant }))).await?;
+            globals.note(&format!("token {}: keep it now, it is not shown again", answer.id));
+            output::one(globals, &answer, |answer| answer.token.clone())?;
         }
         Command::List { limit } => output::list(globals, &client.list("/api/v1/tokens", &[], limit).await?, &COLUMNS)?,
         Command::Revoke { id } => {
-            let answer = client.post(&format!("/api/v1/tokens/{id}/revoke"), None).await?;
+            let answer: Token = client.post(&format!("/api/v1/tokens/{id}/revoke"), None).await?;
             output::one(globals, &answer, |_| format!("token {id} is revoked"))?;
         }
     }
