@@ -15,7 +15,11 @@ pub struct Backoff {
 impl Backoff {
     /// Begins with `first`.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { next: first, first, longest }
+        Self {
+            next: first,
+            first,
+            longest,
+        }
     }
 
     /// The pause before the next try.

@@ -1,5 +1,5 @@
-//! Chance, all of it from here: secrets and names that nobody guesses, and jitter. What must be the same in each run of a test takes a
-//! fraction, or a generator, as a parameter.
+//! Chance, all of it from here: secrets and names that nobody guesses, and jitter. What must be the
+//! same in each run of a test takes a fraction, or a generator, as a parameter.
 
 /// Bytes that nobody can guess, from a generator that the operating system has seeded.
 #[expect(clippy::disallowed_methods, reason = "this is the source")]

@@ -1,4 +1,5 @@
-//! The clock, passed as a parameter so that tests can hold it. Leases and schedules do not use it: they go by the database's time.
+//! The clock, passed as a parameter so that tests can hold it. Leases and schedules do not use it:
+//! they go by the database's time.
 
 use std::sync::{
     Arc,
@@ -26,7 +27,10 @@ impl Clock {
     pub fn utc(&self) -> OffsetDateTime {
         match self {
             Self::System => OffsetDateTime::now_utc(),
-            Self::Fixed(ms) => OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(ms.load(Ordering::Relaxed)),
+            Self::Fixed(ms) => {
+                OffsetDateTime::UNIX_EPOCH
+                    + time::Duration::milliseconds(ms.load(Ordering::Relaxed))
+            }
         }
     }
 

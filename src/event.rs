@@ -23,14 +23,20 @@ pub fn key_of(source: &str, event_key: &str) -> Key {
     domain_key(b"key", source, event_key.as_bytes())
 }
 
-/// The key of (source, what its event key is made of, event key): what another rule calls by the same name is another event.
+/// The key of (source, what its event key is made of, event key): what another rule calls by the
+/// same name is another event.
 pub fn ruled_key_of(source: &str, rule: &str, event_key: &str) -> Key {
     domain_key(b"ruled", &format!("{source}\0{rule}"), event_key.as_bytes())
 }
 
-/// The key of an event that a tenant's step emits: no other tenant, and nobody without one, has it, whatever they call their keys.
+/// The key of an event that a tenant's step emits: no other tenant, and nobody without one, has it,
+/// whatever they call their keys.
 pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
-    if tenant.is_empty() { key_of(source, event_key) } else { domain_key(b"key", &format!("{source}\0{tenant}"), event_key.as_bytes()) }
+    if tenant.is_empty() {
+        key_of(source, event_key)
+    } else {
+        domain_key(b"key", &format!("{source}\0{tenant}"), event_key.as_bytes())
+    }
 }
 
 /// The key of (source, body digest): what finds a signed body again under a new, unsigned id.
@@ -45,7 +51,11 @@ pub fn lone_key_of(source: &str, id: &Uuid) -> Key {
 
 /// The key of an event that a person made of a conflict.
 pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> Key {
-    domain_key(b"other", source, &[&digest.0, event_key.as_bytes()].concat())
+    domain_key(
+        b"other",
+        source,
+        &[&digest.0, event_key.as_bytes()].concat(),
+    )
 }
 
 /// The key of an event that has this key in common with an earlier one of another body.
@@ -58,7 +68,8 @@ pub fn run_key(tenant: &str, run: &str) -> Key {
     domain_key(b"run", tenant, run.as_bytes())
 }
 
-/// What the tenants begin with whose steps are a gateway's keys; its name follows. No token is made for one.
+/// What the tenants begin with whose steps are a gateway's keys; its name follows. No token is made
+/// for one.
 pub const GATEWAY_TENANT: &str = "gateway:";
 
 /// The key of what a consumer has seen. Neither tenant nor scope may contain a NUL.
@@ -67,7 +78,13 @@ pub fn dedup_key(tenant: &str, scope: &str, key: &str) -> Key {
 }
 
 fn domain_key(domain: &[u8], source: &str, value: &[u8]) -> Key {
-    let digest = Sha256::new().chain_update(domain).chain_update([0]).chain_update(source).chain_update([0]).chain_update(value).finalize();
+    let digest = Sha256::new()
+        .chain_update(domain)
+        .chain_update([0])
+        .chain_update(source)
+        .chain_update([0])
+        .chain_update(value)
+        .finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     Key(Uuid::from_bytes(key))
@@ -104,17 +121,24 @@ impl TypeGlob {
     }
 }
 
-/// The smallest id that a UUIDv7 made at this time (unix milliseconds) can have: the bound between two days.
+/// The smallest id that a UUIDv7 made at this time (unix milliseconds) can have: the bound between
+/// two days.
 pub fn id_floor(unix_ms: u64) -> Uuid {
     Uuid::from_u128(u128::from(unix_ms) << 80)
 }
 
-/// SHA-256 over the parts, each with its length in bytes before it, so that no two lists of parts read the same.
-pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(parts: impl IntoIterator<Item = &'a T>) -> [u8; 32] {
+/// SHA-256 over the parts, each with its length in bytes before it, so that no two lists of parts
+/// read the same.
+pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(
+    parts: impl IntoIterator<Item = &'a T>,
+) -> [u8; 32] {
     let hash = parts
         .into_iter()
         .map(AsRef::as_ref)
-        .fold(Sha256::new(), |hash, part| hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
+        .fold(Sha256::new(), |hash, part| {
+            hash.chain_update((part.len() as u64).to_be_bytes())
+                .chain_update(part)
+        });
     hash.finalize().into()
 }
 

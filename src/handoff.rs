@@ -1,5 +1,6 @@
-//! The bounded hand-off: deliveries born leased go from the request that made them to the workers of their destination in memory. Bounded in
-//! rows a destination and in bytes altogether; what finds no place is born due instead and any node claims it.
+//! The bounded hand-off: deliveries born leased go from the request that made them to the workers
+//! of their destination in memory. Bounded in rows a destination and in bytes altogether; what
+//! finds no place is born due instead and any node claims it.
 
 use std::{
     collections::HashMap,
@@ -41,7 +42,8 @@ pub struct Leased {
     pub replay_id: Option<ReplayId>,
     /// How old the delivery was when it was leased, in seconds.
     pub age_seconds: f64,
-    /// Taken before the leasing statement was sent: the lease ends no earlier than this plus its length.
+    /// Taken before the leasing statement was sent: the lease ends no earlier than this plus its
+    /// length.
     pub leased_at: Instant,
     /// None where retention has dropped the event.
     pub event: Option<Arc<RelayEvent>>,
@@ -64,8 +66,9 @@ impl Handed {
     }
 }
 
-/// How many rows a destination holds, and whether more are due than had room. Then the claimer is woken when room is there again: it would
-/// find out at its next poll, but a backlog would drain by one lane a poll.
+/// How many rows a destination holds, and whether more are due than had room. Then the claimer is
+/// woken when room is there again: it would find out at its next poll, but a backlog would drain by
+/// one lane a poll.
 #[derive(Debug)]
 struct Rows {
     held: AtomicUsize,
@@ -80,11 +83,16 @@ struct Rows {
 impl Rows {
     fn take(self: &Arc<Self>, bytes: Option<OwnedSemaphorePermit>) -> Place {
         self.held.fetch_add(1, Ordering::Relaxed);
-        Place { rows: self.clone(), _bytes: bytes }
+        Place {
+            rows: self.clone(),
+            _bytes: bytes,
+        }
     }
 
     fn wake_if_hungry(&self, held: usize) {
-        if held <= self.refill_at.load(Ordering::Relaxed) && self.hungry.swap(false, Ordering::Relaxed) {
+        if held <= self.refill_at.load(Ordering::Relaxed)
+            && self.hungry.swap(false, Ordering::Relaxed)
+        {
             self.wake.notify_one();
         }
     }
@@ -118,7 +126,8 @@ impl Lane {
         self.rows.held.load(Ordering::Relaxed)
     }
 
-    /// So few rows are left when a hungry destination asks for more; 0 while it gets no more than a probe.
+    /// So few rows are left when a hungry destination asks for more; 0 while it gets no more than a
+    /// probe.
     pub fn set_refill_at(&self, rows: usize) {
         self.rows.refill_at.store(rows, Ordering::Relaxed);
     }
@@ -133,7 +142,8 @@ impl Lane {
         self.rows.attempted.load(Ordering::Relaxed)
     }
 
-    /// More may be due: the claimer is woken once few rows are left, at once where that is so already.
+    /// More may be due: the claimer is woken once few rows are left, at once where that is so
+    /// already.
     pub fn set_hungry(&self) {
         self.rows.hungry.store(true, Ordering::Relaxed);
         self.rows.wake_if_hungry(self.rows());
@@ -161,14 +171,22 @@ pub struct Reserved {
 
 impl Reserved {
     pub fn send(self, leased: Leased) {
-        let _ = self.lane.sender.send(Handed { leased, place: self.place });
+        let _ = self.lane.sender.send(Handed {
+            leased,
+            place: self.place,
+        });
     }
 }
 
 impl Handoff {
     pub fn new(rows_max: usize, bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
-        Self { lanes: arc_swap::ArcSwap::default(), bytes: Arc::new(Semaphore::new(bytes_max)), rows_max, room: Arc::default() }
+        Self {
+            lanes: arc_swap::ArcSwap::default(),
+            bytes: Arc::new(Semaphore::new(bytes_max)),
+            rows_max,
+            room: Arc::default(),
+        }
     }
 
     /// Ends when a destination that had too little room has some.
@@ -179,9 +197,23 @@ impl Handoff {
     /// Adds a destination; the receiver is its worker's.
     pub fn add(&self, destination: Arc<str>) -> (Arc<Lane>, mpsc::UnboundedReceiver<Handed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let (held, refill_at, attempted) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        let rows = Rows { held, hungry: AtomicBool::new(false), refill_at, attempted, wake: self.room.clone() };
-        let lane = Arc::new(Lane { rows: Arc::new(rows), open: AtomicBool::new(true), sender });
+        let (held, refill_at, attempted) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        let rows = Rows {
+            held,
+            hungry: AtomicBool::new(false),
+            refill_at,
+            attempted,
+            wake: self.room.clone(),
+        };
+        let lane = Arc::new(Lane {
+            rows: Arc::new(rows),
+            open: AtomicBool::new(true),
+            sender,
+        });
         self.lanes.rcu(|lanes| {
             let mut lanes = HashMap::clone(lanes);
             lanes.insert(destination.clone(), lane.clone());
@@ -209,8 +241,13 @@ impl Handoff {
 
     /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
     pub fn push(&self, lane: &Lane, leased: Leased) {
-        let bytes = leased.event.as_ref().and_then(|event| u32::try_from(event.body.len()).ok());
-        let place = lane.rows.take(bytes.and_then(|bytes| self.bytes.clone().try_acquire_many_owned(bytes).ok()));
+        let bytes = leased
+            .event
+            .as_ref()
+            .and_then(|event| u32::try_from(event.body.len()).ok());
+        let place = lane
+            .rows
+            .take(bytes.and_then(|bytes| self.bytes.clone().try_acquire_many_owned(bytes).ok()));
         let _ = lane.sender.send(Handed { leased, place });
     }
 
@@ -221,7 +258,11 @@ impl Handoff {
             return None;
         }
         let permits = u32::try_from(body_bytes.max(1)).ok()?;
-        let bytes = if lane.rows() < self.rows_max { self.bytes.clone().try_acquire_many_owned(permits).ok() } else { None };
+        let bytes = if lane.rows() < self.rows_max {
+            self.bytes.clone().try_acquire_many_owned(permits).ok()
+        } else {
+            None
+        };
         if bytes.is_none() {
             lane.rows.hungry.store(true, Ordering::Relaxed);
         }

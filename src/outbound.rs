@@ -1,5 +1,6 @@
-//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this machine's certificates. No proxy but the one that the
-//! settings name; redirects are not followed; which addresses may be connected to is the guard's.
+//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this
+//! machine's certificates. No proxy but the one that the settings name; redirects are not followed;
+//! which addresses may be connected to is the guard's.
 
 mod connect;
 pub mod guard;
@@ -58,7 +59,15 @@ pub fn client<B>(
 where
     B: Body<Data = Bytes> + Send,
 {
-    client_on(Arc::new(Machine { connect_timeout: limits.connect_timeout }), limits, named_by, egress, authorities)
+    client_on(
+        Arc::new(Machine {
+            connect_timeout: limits.connect_timeout,
+        }),
+        limits,
+        named_by,
+        egress,
+        authorities,
+    )
 }
 
 fn client_on<B>(
@@ -75,7 +84,11 @@ where
         .with_tls_config(tls(authorities)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(Guarded::new(Guard::new(named_by, egress.rules.clone()), egress.proxy.clone(), network));
+        .wrap_connector(Guarded::new(
+            Guard::new(named_by, egress.rules.clone()),
+            egress.proxy.clone(),
+            network,
+        ));
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(READ_BYTES_MAX)
@@ -97,19 +110,27 @@ fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls
     Ok(MACHINES_OWN.get_or_init(|| config).clone())
 }
 
-fn with_authorities(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+fn with_authorities(
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
     let verifier = Arc::new(Verifier::new_with_extra_roots(authorities, provider)?);
     // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
 }
 
 /// What the guard said, where it is why there is no connection.
 pub fn blocked(error: &legacy::Error) -> Option<&Blocked> {
     // An `io::Error` gives what it holds by `get_ref` alone; its `source` is the next one.
     fn held<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Blocked> {
-        error.downcast_ref().or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+        error
+            .downcast_ref()
+            .or_else(|| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
     }
     std::iter::successors(error.source(), |&error| error.source()).find_map(held)
 }

@@ -1,4 +1,5 @@
-//! Problem details (RFC 9457), as every face answers with them. Which error is which problem, each face decides for its own.
+//! Problem details (RFC 9457), as every face answers with them. Which error is which problem, each
+//! face decides for its own.
 
 use actix_web::{
     HttpResponse,
@@ -32,7 +33,8 @@ pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
     (504, "upstream-timeout"),
 ];
 
-/// A lease may end long before its time, when the work is done: nobody is sent away for longer than this.
+/// A lease may end long before its time, when the work is done: nobody is sent away for longer than
+/// this.
 const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
 
 pub fn retry_after_seconds(lease_left: f64) -> u64 {

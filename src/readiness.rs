@@ -1,11 +1,13 @@
-//! Whether this node takes requests, and how far its clock is off: kept by `node::probe`, told by every port.
+//! Whether this node takes requests, and how far its clock is off: kept by `node::probe`, told by
+//! every port.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
-/// Whether this node takes requests: its database answers and it is not stopping. A background task keeps it current.
+/// Whether this node takes requests: its database answers and it is not stopping. A background task
+/// keeps it current.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<State>);
 
@@ -24,7 +26,8 @@ impl Readiness {
         self.0.ready.load(Ordering::Relaxed)
     }
 
-    /// How far the clock is off the database's. It is no reason to take no events, and is said beside.
+    /// How far the clock is off the database's. It is no reason to take no events, and is said
+    /// beside.
     pub fn skew(&self) -> &Skew {
         &self.0.skew
     }
@@ -41,7 +44,10 @@ pub struct Skew {
 
 impl Default for Skew {
     fn default() -> Self {
-        Self { offset_ms: AtomicI64::new(NOT_MEASURED), is_over: AtomicBool::default() }
+        Self {
+            offset_ms: AtomicI64::new(NOT_MEASURED),
+            is_over: AtomicBool::default(),
+        }
     }
 }
 
@@ -53,13 +59,15 @@ impl Skew {
 
     /// Notes a measurement, and whether it is more than allowed.
     pub fn set(&self, offset_ms: i64, is_over: bool) {
-        self.offset_ms.store(offset_ms.max(NOT_MEASURED + 1), Ordering::Relaxed);
+        self.offset_ms
+            .store(offset_ms.max(NOT_MEASURED + 1), Ordering::Relaxed);
         self.is_over.store(is_over, Ordering::Relaxed);
     }
 
     /// The offset, only where it is more than allowed.
     pub fn over_ms(&self) -> Option<i64> {
-        self.offset_ms().filter(|_| self.is_over.load(Ordering::Relaxed))
+        self.offset_ms()
+            .filter(|_| self.is_over.load(Ordering::Relaxed))
     }
 }
 

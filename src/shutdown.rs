@@ -1,5 +1,6 @@
-//! How a process is asked to stop: softly first (finish what is begun, take nothing new), then hard (let go at once). It says when, not
-//! what: the order of stopping belongs to whoever started the tasks.
+//! How a process is asked to stop: softly first (finish what is begun, take nothing new), then hard
+//! (let go at once). It says when, not what: the order of stopping belongs to whoever started the
+//! tasks.
 
 use std::io;
 
@@ -37,8 +38,9 @@ impl Shutdown {
         self.hard.cancel();
     }
 
-    /// Stops softly at the first SIGINT or SIGTERM and hard at the second. The handlers are in place when this returns, so a signal that
-    /// comes during the start is not lost. The task ends at the hard stop; whoever exits on that does so by watching `hard`.
+    /// Stops softly at the first SIGINT or SIGTERM and hard at the second. The handlers are in
+    /// place when this returns, so a signal that comes during the start is not lost. The task ends
+    /// at the hard stop; whoever exits on that does so by watching `hard`.
     pub fn on_signals(&self) -> io::Result<tokio::task::JoinHandle<()>> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

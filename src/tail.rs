@@ -1,5 +1,6 @@
-//! The live tail: what happens to requests and deliveries, as it happens, for whoever looks at the moment. Nothing waits for a reader and
-//! nothing is kept: a reader that is too slow misses lines and is told how many.
+//! The live tail: what happens to requests and deliveries, as it happens, for whoever looks at the
+//! moment. Nothing waits for a reader and nothing is kept: a reader that is too slow misses lines
+//! and is told how many.
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ pub enum TailLine {
         event_type: Option<String>,
         event_key: Option<String>,
         status: RequestStatus,
-        /// Why it was rejected, or `type_dropped` where it was not but its type is left out: a stable code.
+        /// Why it was rejected, or `type_dropped` where it was not but its type is left out: a
+        /// stable code.
         reason: Option<String>,
         ack_ms: f64,
         /// The event; of a duplicate or conflict, the first one.
@@ -99,7 +101,10 @@ mod tests {
     #[test]
     fn lines_name_their_kind() {
         let text = serde_json::to_string(&line()).unwrap();
-        assert!(text.starts_with(r#"{"kind":"request","at":"1970-01-01T00:00:00Z","#), "{text}");
+        assert!(
+            text.starts_with(r#"{"kind":"request","at":"1970-01-01T00:00:00Z","#),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<TailLine>(&text).unwrap(), line());
     }
 }

@@ -1,5 +1,5 @@
-//! Where the log goes: lines on stderr, for people or as JSON for machines. Standard output is the commands' own. It sets up and does
-//! nothing else; whoever handles an error logs it, once.
+//! Where the log goes: lines on stderr, for people or as JSON for machines. Standard output is the
+//! commands' own. It sets up and does nothing else; whoever handles an error logs it, once.
 
 use std::{
     io::IsTerminal as _,
@@ -8,7 +8,9 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tracing::{Event, Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing::{
+    Event, Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest,
+};
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt,
     layer::{Context, Filter, SubscriberExt as _},
@@ -25,25 +27,39 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("{filter:?} is no log filter")]
-    Filter { filter: String, source: tracing_subscriber::filter::ParseError },
+    Filter {
+        filter: String,
+        source: tracing_subscriber::filter::ParseError,
+    },
     #[error("the log is set up already")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts the log for the whole process; once. `filter` is in tracing's syntax, such as "info,hookonce::delivery=debug". `color` of None
-/// colours text on a terminal, unless NO_COLOR is set.
+/// Starts the log for the whole process; once. `filter` is in tracing's syntax, such as
+/// "info,hookonce::delivery=debug". `color` of None colours text on a terminal, unless NO_COLOR is
+/// set.
 pub fn init(filter: &str, format: Format, color: Option<bool>) -> Result<(), TelemetryError> {
     use tracing_subscriber::{filter::FilterExt as _, util::SubscriberInitExt as _};
-    let filter = EnvFilter::builder().parse(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| TelemetryError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })?;
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         Format::Json => layer.json().flatten_event(true).boxed(),
         Format::Text => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            layer.with_ansi(color.unwrap_or_else(|| !plain && std::io::stderr().is_terminal())).boxed()
+            layer
+                .with_ansi(color.unwrap_or_else(|| !plain && std::io::stderr().is_terminal()))
+                .boxed()
         }
     };
-    registry().with(layer.with_filter(filter.and(Malformed))).try_init().map_err(TelemetryError::Twice)
+    registry()
+        .with(layer.with_filter(filter.and(Malformed)))
+        .try_init()
+        .map_err(TelemetryError::Twice)
 }
 
 /// What the HTTP server says of each request that is no HTTP: anybody may send thousands a second.
@@ -69,7 +85,11 @@ impl<S: Subscriber> Filter<S> for Malformed {
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if Self::is_one(metadata) { Interest::sometimes() } else { Interest::always() }
+        if Self::is_one(metadata) {
+            Interest::sometimes()
+        } else {
+            Interest::always()
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -83,10 +103,17 @@ impl<S: Subscriber> Filter<S> for Malformed {
 
 /// Tells how many requests were no HTTP, where more than one was.
 pub async fn tell_malformed(stopping: CancellationToken) {
-    while stopping.run_until_cancelled(tokio::time::sleep(TOLD_EVERY)).await.is_some() {
+    while stopping
+        .run_until_cancelled(tokio::time::sleep(TOLD_EVERY))
+        .await
+        .is_some()
+    {
         let count = MALFORMED_COUNT.swap(0, Ordering::Relaxed);
         if count > 1 {
-            tracing::warn!(count, "requests that are no HTTP were refused; the first is in the log");
+            tracing::warn!(
+                count,
+                "requests that are no HTTP were refused; the first is in the log"
+            );
         }
     }
 }
@@ -124,7 +151,10 @@ mod tests {
     fn of_what_is_no_http_one_is_logged_and_all_are_counted() {
         let lines = Lines::default();
         let writer = lines.clone();
-        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone()).with_filter(Malformed);
+        let layer = fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_filter(Malformed);
         tracing::subscriber::with_default(registry().with(layer), || {
             for n in 0..1000 {
                 tracing::error!(target: MALFORMED, "stream error: {n}");
@@ -133,7 +163,10 @@ mod tests {
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.contains("stream error: 0") && text.contains("another"), "{text}");
+        assert!(
+            text.contains("stream error: 0") && text.contains("another"),
+            "{text}"
+        );
         assert_eq!(MALFORMED_COUNT.load(Ordering::Relaxed), 1000);
     }
 }

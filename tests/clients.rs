@@ -1,5 +1,6 @@
-//! The clients in other languages: their own tests, run against this build's binary. Where a language is missing its tests are shown as
-//! ignored, with the reason, and don't fail; with HOOKONCE_CLIENT_TESTS=required they do.
+//! The clients in other languages: their own tests, run against this build's binary. Where a
+//! language is missing its tests are shown as ignored, with the reason, and don't fail; with
+//! HOOKONCE_CLIENT_TESTS=required they do.
 
 use std::{
     fs,
@@ -23,10 +24,17 @@ fn root() -> &'static Path {
 /// The end of a command: its last lines are the error.
 fn run(command: &mut Command) -> Result<String, String> {
     let name = format!("{:?}", command.get_program());
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    if output.status.success() { Ok(text) } else { Err(format!("{name}: {}\n{text}", output.status)) }
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(format!("{name}: {}\n{text}", output.status))
+    }
 }
 
 fn tool(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
@@ -37,11 +45,18 @@ fn tool(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
 
 /// Is the program here, and new enough?
 fn has(program: &str, arguments: &[&str]) -> Result<(), String> {
-    run(&mut tool(program, arguments)).map(drop).map_err(|error| error.lines().next().unwrap_or_default().to_owned())
+    run(&mut tool(program, arguments))
+        .map(drop)
+        .map_err(|error| error.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Does the setup once for these files of this checkout, which it may point to: its stamp tells when either has changed.
-fn once(folder: &Path, files: &[&str], setup: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+/// Does the setup once for these files of this checkout, which it may point to: its stamp tells
+/// when either has changed.
+fn once(
+    folder: &Path,
+    files: &[&str],
+    setup: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     let mut hash = Sha256::new_with_prefix(root().as_os_str().as_encoded_bytes());
     for file in files {
         hash.update(fs::read(root().join(file)).map_err(|error| format!("{file}: {error}"))?);
@@ -58,7 +73,8 @@ fn once(folder: &Path, files: &[&str], setup: impl FnOnce() -> Result<(), String
     fs::write(&stamp, wanted).map_err(text)
 }
 
-const PYTHON_VERSION: &str = "import sys, venv, ensurepip; assert sys.version_info >= (3, 10), 'older than 3.10'";
+const PYTHON_VERSION: &str =
+    "import sys, venv, ensurepip; assert sys.version_info >= (3, 10), 'older than 3.10'";
 
 /// A virtual environment with the Python client and what its tests need.
 fn python() -> Result<PathBuf, String> {
@@ -68,7 +84,19 @@ fn python() -> Result<PathBuf, String> {
     once(&folder, &["clients/python/pyproject.toml"], || {
         run(tool("python3", &["-m", "venv", "venv"]).current_dir(&folder))?;
         let package = format!("{}[test]", root().join("clients/python").display());
-        run(&mut tool(&program, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", &package])).map(drop)
+        run(&mut tool(
+            &program,
+            &[
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-e",
+                &package,
+            ],
+        ))
+        .map(drop)
     })?;
     Ok(program)
 }
@@ -94,19 +122,36 @@ struct Service {
 
 impl Service {
     fn start() -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("hookonce-clients-").tempdir().map_err(|error| error.to_string())?;
+        let folder = tempfile::Builder::new()
+            .prefix("hookonce-clients-")
+            .tempdir()
+            .map_err(|error| error.to_string())?;
         let ports = HANDLERS.map(|name| {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr());
             (name, listener.expect("a port").port())
         });
-        fs::write(folder.path().join("hookonce.toml"), config(&ports)).map_err(|error| error.to_string())?;
+        fs::write(folder.path().join("hookonce.toml"), config(&ports))
+            .map_err(|error| error.to_string())?;
         let log = fs::File::create(folder.path().join("log")).map_err(|error| error.to_string())?;
-        let process = in_folder(&folder, &["serve"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let service = Self { process: process.map_err(|error| error.to_string())?, folder };
-        let read = |name: &str| fs::read_to_string(service.folder.path().join(name)).unwrap_or_default();
-        run(&mut in_folder(&service.folder, &["ready", "--wait", "60s"])).map_err(|error| format!("{error}{}", read("log")))?;
+        let process = in_folder(&folder, &["serve"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let service = Self {
+            process: process.map_err(|error| error.to_string())?,
+            folder,
+        };
+        let read =
+            |name: &str| fs::read_to_string(service.folder.path().join(name)).unwrap_or_default();
+        run(&mut in_folder(&service.folder, &["ready", "--wait", "60s"]))
+            .map_err(|error| format!("{error}{}", read("log")))?;
         let url = format!("http://{}", read("data/admin.address").trim());
-        let ports: serde_json::Map<_, _> = ports.into_iter().map(|(name, port)| (name.to_owned(), port.into())).collect();
+        let ports: serde_json::Map<_, _> = ports
+            .into_iter()
+            .map(|(name, port)| (name.to_owned(), port.into()))
+            .collect();
         let description = serde_json::json!({ "url": url, "folder": service.folder.path(), "handler_ports": ports }).to_string();
         KNOWN.get_or_init(|| Known { url, description });
         Ok(service)
@@ -123,18 +168,29 @@ impl Drop for Service {
 
 fn in_folder(folder: &tempfile::TempDir, arguments: &[&str]) -> Command {
     let mut command = tool(env!("CARGO_BIN_EXE_hookonce"), arguments);
-    command.current_dir(folder.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("HOOKONCE_DATA_DIR", folder.path().join("data")).env("HOOKONCE_TOKEN", TOKEN);
+    command
+        .current_dir(folder.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("HOOKONCE_DATA_DIR", folder.path().join("data"))
+        .env("HOOKONCE_TOKEN", TOKEN);
     command
 }
 
 fn config(ports: &[(&str, u16)]) -> String {
-    let mut config = format!("[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\ntoken = {TOKEN:?}\n");
+    let mut config = format!(
+        "[ingress]\nbind = \"127.0.0.1:0\"\n[admin]\nbind = \"127.0.0.1:0\"\ntoken = {TOKEN:?}\n"
+    );
     config += "[relay]\npoll_interval = \"20ms\"\n";
     for (name, port) in ports {
-        config += &format!("[destinations.{name}]\nurl = \"http://127.0.0.1:{port}/webhooks\"\nsigning_secret = {SIGNING_SECRET:?}\n");
+        config += &format!(
+            "[destinations.{name}]\nurl = \"http://127.0.0.1:{port}/webhooks\"\nsigning_secret = {SIGNING_SECRET:?}\n"
+        );
         config += "retry = { base = \"10ms\", cap = \"100ms\" }\n";
-        config += &format!("[[routes]]\nsource = \"ledger\"\ntypes = [\"{name}.*\"]\ndestination = {name:?}\n");
+        config += &format!(
+            "[[routes]]\nsource = \"ledger\"\ntypes = [\"{name}.*\"]\ndestination = {name:?}\n"
+        );
     }
     config
 }
@@ -142,19 +198,37 @@ fn config(ports: &[(&str, u16)]) -> String {
 /// A command that finds the binary and the running service.
 fn against_service(command: &mut Command) -> Result<(), Failed> {
     let service = KNOWN.get().expect("started before the trials");
-    command.env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce")).env("HOOKONCE_TEST_SERVICE", &service.description);
-    command.env("HOOKONCE_URL", &service.url).env("HOOKONCE_TOKEN", TOKEN).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .env("HOOKONCE_BIN", env!("CARGO_BIN_EXE_hookonce"))
+        .env("HOOKONCE_TEST_SERVICE", &service.description);
+    command
+        .env("HOOKONCE_URL", &service.url)
+        .env("HOOKONCE_TOKEN", TOKEN)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     run(command).map(drop).map_err(Failed::from)
 }
 
 /// A tool of the Python client, with its caches outside the sources.
 fn in_python(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
     let mut command = tool(program, arguments);
-    against_service(command.current_dir(root().join("clients/python")).env("MYPY_CACHE_DIR", work_folder().join("mypy")))
+    against_service(
+        command
+            .current_dir(root().join("clients/python"))
+            .env("MYPY_CACHE_DIR", work_folder().join("mypy")),
+    )
 }
 
-const NODE_VERSION: &str = "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
-const TYPESCRIPT: [&str; 7] = ["package.json", "package-lock.json", ".npmrc", "tsconfig.json", "tsconfig.test.json", "src", "test"];
+const NODE_VERSION: &str =
+    "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
+const TYPESCRIPT: [&str; 7] = [
+    "package.json",
+    "package-lock.json",
+    ".npmrc",
+    "tsconfig.json",
+    "tsconfig.test.json",
+    "src",
+    "test",
+];
 
 /// A copy of the TypeScript client with its compiler: nothing is written among the sources.
 fn typescript() -> Result<PathBuf, String> {
@@ -162,10 +236,18 @@ fn typescript() -> Result<PathBuf, String> {
     has("npm", &["--version"])?;
     let folder = work_folder().join("typescript");
     let (from, to) = (root().join("clients/typescript"), folder.clone());
-    let files = ["clients/typescript/package.json", "clients/typescript/package-lock.json", "clients/typescript/.npmrc"];
+    let files = [
+        "clients/typescript/package.json",
+        "clients/typescript/package-lock.json",
+        "clients/typescript/.npmrc",
+    ];
     once(&folder, &files, || {
-        let copied = ["package.json", "package-lock.json", ".npmrc"].map(|name| fs::copy(from.join(name), to.join(name)));
-        copied.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let copied = ["package.json", "package-lock.json", ".npmrc"]
+            .map(|name| fs::copy(from.join(name), to.join(name)));
+        copied
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
         run(tool("npm", &["ci", "--ignore-scripts"]).current_dir(&to)).map(drop)
     })?;
     let _ = fs::remove_dir_all(folder.join("dist"));
@@ -178,7 +260,11 @@ fn typescript() -> Result<PathBuf, String> {
 
 fn in_typescript(folder: &Path) -> Result<(), Failed> {
     let mut command = tool("npm", &["test"]);
-    against_service(command.current_dir(folder).env("HOOKONCE_CLIENTS", root().join("clients")))
+    against_service(
+        command
+            .current_dir(folder)
+            .env("HOOKONCE_CLIENTS", root().join("clients")),
+    )
 }
 
 /// One of the examples, with its arguments; it fails where it does not show what it is to show.
@@ -189,12 +275,17 @@ fn example(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
 /// Set for the run of this program without any language, which must not do the same again.
 const WITHOUT_LANGUAGES: &str = "HOOKONCE_CLIENT_TESTS_WITHOUT_LANGUAGES";
 
-/// This very program where no language is: it says what it did not run, and fails where that is asked for.
+/// This very program where no language is: it says what it did not run, and fails where that is
+/// asked for.
 fn a_missing_language_is_said() -> Result<(), Failed> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let output = |value: &str| {
         let mut command = Command::new(&program);
-        command.env("PATH", "").env(WITHOUT_LANGUAGES, "1").env("HOOKONCE_CLIENT_TESTS", value).stdin(Stdio::null());
+        command
+            .env("PATH", "")
+            .env(WITHOUT_LANGUAGES, "1")
+            .env("HOOKONCE_CLIENT_TESTS", value)
+            .stdin(Stdio::null());
         command.output().map_err(|error| error.to_string())
     };
     for (value, must_pass) in [("", true), ("required", false)] {
@@ -203,16 +294,24 @@ fn a_missing_language_is_said() -> Result<(), Failed> {
         if output.status.success() != must_pass {
             return Err(format!("HOOKONCE_CLIENT_TESTS={value}: {}\n{text}", output.status).into());
         }
-        for name in ["python: tests", "example: killed agent", "typescript: tests"] {
+        for name in [
+            "python: tests",
+            "example: killed agent",
+            "typescript: tests",
+        ] {
             if !text.contains(&format!("{name}: NOT RUN: ")) {
-                return Err(format!("HOOKONCE_CLIENT_TESTS={value} does not say that {name:?} was not run:\n{text}").into());
+                return Err(format!(
+                    "HOOKONCE_CLIENT_TESTS={value} does not say that {name:?} was not run:\n{text}"
+                )
+                .into());
             }
         }
     }
     Ok(())
 }
 
-/// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are required.
+/// A trial where its setup succeeded; else one that is shown as ignored, or fails where all are
+/// required.
 fn trial<T>(name: &str, setup: &Result<T, String>, test: fn(&T) -> Result<(), Failed>) -> Trial
 where
     T: Clone + Send + 'static,
@@ -220,10 +319,14 @@ where
     match setup.clone() {
         Ok(ready) => Trial::test(name, move || test(&ready)),
         Err(reason) => {
-            let is_required = std::env::var("HOOKONCE_CLIENT_TESTS").is_ok_and(|value| value == "required");
+            let is_required =
+                std::env::var("HOOKONCE_CLIENT_TESTS").is_ok_and(|value| value == "required");
             let summary = reason.lines().next().unwrap_or_default().to_owned();
             eprintln!("{name}: NOT RUN: {reason}");
-            Trial::test(format!("{name}: not run: {summary}"), move || Err(reason.into())).with_ignored_flag(!is_required)
+            Trial::test(format!("{name}: not run: {summary}"), move || {
+                Err(reason.into())
+            })
+            .with_ignored_flag(!is_required)
         }
     }
 }
@@ -235,20 +338,47 @@ fn main() {
     }
     let (python, typescript) = (python(), typescript());
     let has_trials = python.is_ok() || typescript.is_ok();
-    let service = has_trials.then(|| Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}")));
+    let service = has_trials.then(|| {
+        Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}"))
+    });
     let mut trials = vec![
-        trial("python: types", &python, |program| in_python(program, &["-m", "mypy"])),
-        trial("python: tests", &python, |program| in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])),
-        trial("example: killed agent", &python, |program| example(program, &["killed_agent.py"])),
-        trial("example: killed agent, killed elsewhere", &python, |program| example(program, &["killed_agent.py", "2"])),
-        trial("example: killed agent, killed elsewhere again", &python, |program| example(program, &["killed_agent.py", "3"])),
-        trial("example: loop agent", &python, |program| example(program, &["loop_agent.py"])),
-        trial("example: queue consumer", &python, |program| example(program, &["queue_consumer.py"])),
-        trial("example: payment gateway", &python, |program| example(program, &["payment_gateway.py"])),
-        trial("typescript: tests", &typescript, |folder| in_typescript(folder)),
+        trial("python: types", &python, |program| {
+            in_python(program, &["-m", "mypy"])
+        }),
+        trial("python: tests", &python, |program| {
+            in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])
+        }),
+        trial("example: killed agent", &python, |program| {
+            example(program, &["killed_agent.py"])
+        }),
+        trial(
+            "example: killed agent, killed elsewhere",
+            &python,
+            |program| example(program, &["killed_agent.py", "2"]),
+        ),
+        trial(
+            "example: killed agent, killed elsewhere again",
+            &python,
+            |program| example(program, &["killed_agent.py", "3"]),
+        ),
+        trial("example: loop agent", &python, |program| {
+            example(program, &["loop_agent.py"])
+        }),
+        trial("example: queue consumer", &python, |program| {
+            example(program, &["queue_consumer.py"])
+        }),
+        trial("example: payment gateway", &python, |program| {
+            example(program, &["payment_gateway.py"])
+        }),
+        trial("typescript: tests", &typescript, |folder| {
+            in_typescript(folder)
+        }),
     ];
     if std::env::var_os(WITHOUT_LANGUAGES).is_none() {
-        trials.push(Trial::test("a language that is missing is said to be", a_missing_language_is_said));
+        trials.push(Trial::test(
+            "a language that is missing is said to be",
+            a_missing_language_is_said,
+        ));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(service);

@@ -1,5 +1,6 @@
-//! The claim protocol of the ledger as a model, every order of events tried: workers that pause, crash and start again, leases that end at any
-//! moment, answers that are lost, calls that arrive late or twice, somebody who resolves. Broken variants show that the model can see.
+//! The claim protocol of the ledger as a model, every order of events tried: workers that pause,
+//! crash and start again, leases that end at any moment, answers that are lost, calls that arrive
+//! late or twice, somebody who resolves. Broken variants show that the model can see.
 
 use std::collections::BTreeSet;
 
@@ -114,11 +115,15 @@ impl World {
             Call::Claim => self.claim(protocol, from),
             Call::Complete(fence) => self.complete(protocol, fence),
             Call::Release(fence) => match &mut self.step {
-                Some(step) if step.fence == fence && matches!(step.state, State::Running { .. }) => {
+                Some(step)
+                    if step.fence == fence && matches!(step.state, State::Running { .. }) =>
+                {
                     step.state = State::Released;
                     Answer::Accepted
                 }
-                Some(step) if step.fence == fence && step.state == State::Released => Answer::Accepted,
+                Some(step) if step.fence == fence && step.state == State::Released => {
+                    Answer::Accepted
+                }
                 _ => Answer::Stale,
             },
         };
@@ -133,15 +138,24 @@ impl World {
 
     fn claim(&mut self, protocol: &Protocol, from: Life) -> Answer {
         let Some(step) = &mut self.step else {
-            self.step = Some(Step { state: State::Running { live: true }, fence: 1, holder: from, effect_key: from });
+            self.step = Some(Step {
+                state: State::Running { live: true },
+                fence: 1,
+                holder: from,
+                effect_key: from,
+            });
             return Answer::Granted(1);
         };
         match step.state {
             State::Done => return Answer::Ended,
             State::Unknown => return Answer::Busy,
-            State::Running { live: true } if step.holder == from => return Answer::Granted(step.fence),
+            State::Running { live: true } if step.holder == from => {
+                return Answer::Granted(step.fence);
+            }
             State::Running { live: true } => return Answer::Busy,
-            State::Running { live: false } if protocol.hold && protocol.fault != Fault::HoldIsRetried => {
+            State::Running { live: false }
+                if protocol.hold && protocol.fault != Fault::HoldIsRetried =>
+            {
                 step.state = State::Unknown;
                 return Answer::Busy;
             }
@@ -159,7 +173,9 @@ impl World {
     }
 
     fn complete(&mut self, protocol: &Protocol, fence: u8) -> Answer {
-        let Some(step) = &mut self.step else { return Answer::Stale };
+        let Some(step) = &mut self.step else {
+            return Answer::Stale;
+        };
         let is_mine = step.fence == fence || protocol.fault == Fault::FenceUnchecked;
         match step.state {
             State::Running { .. } if is_mine => {
@@ -175,7 +191,10 @@ impl World {
     }
 
     fn life(&self, worker: usize) -> Life {
-        Life { worker: u8::try_from(worker).expect("few workers"), life: self.workers[worker].0 }
+        Life {
+            worker: u8::try_from(worker).expect("few workers"),
+            life: self.workers[worker].0,
+        }
     }
 
     /// The worker has its answer; its call may be in the network a second time.
@@ -198,7 +217,10 @@ impl World {
     fn may_still_work(&self, fence: u8) -> bool {
         let holds = |(index, (_, phase)): (usize, &(u8, Phase))| match phase {
             Phase::Holding(held) => *held == fence,
-            Phase::Calling(Call::Claim) => self.step.as_ref().is_some_and(|step| step.holder == self.life(index)),
+            Phase::Calling(Call::Claim) => self
+                .step
+                .as_ref()
+                .is_some_and(|step| step.holder == self.life(index)),
             _ => false,
         };
         self.workers.iter().enumerate().any(holds)
@@ -206,7 +228,11 @@ impl World {
 
     fn resolve(&mut self, executed: bool) {
         let step = self.step.as_mut().expect("lost");
-        step.state = if executed { State::Done } else { State::Released };
+        step.state = if executed {
+            State::Done
+        } else {
+            State::Released
+        };
         step.fence += 1;
     }
 }
@@ -234,9 +260,15 @@ impl Model for Protocol {
             match phase {
                 Phase::Idle => actions.push(Action::Begin(worker, Call::Claim)),
                 Phase::Calling(_) => {
-                    actions.extend([false, true].map(|answer_lost| Action::Arrive { worker, answer_lost }));
+                    actions.extend([false, true].map(|answer_lost| Action::Arrive {
+                        worker,
+                        answer_lost,
+                    }));
                 }
-                Phase::Holding(fence) => actions.extend([Action::Work(worker), Action::Begin(worker, Call::Release(*fence))]),
+                Phase::Holding(fence) => actions.extend([
+                    Action::Work(worker),
+                    Action::Begin(worker, Call::Release(*fence)),
+                ]),
                 Phase::Worked(fence) => actions.push(Action::Begin(worker, Call::Complete(*fence))),
                 Phase::Finished => {}
             }
@@ -244,13 +276,19 @@ impl Model for Protocol {
                 actions.push(Action::Crash(worker));
             }
         }
-        actions.extend(world.late.iter().map(|(life, call)| Action::ArriveLate(*life, *call)));
+        actions.extend(
+            world
+                .late
+                .iter()
+                .map(|(life, call)| Action::ArriveLate(*life, *call)),
+        );
         let Some(step) = &world.step else { return };
         if step.state == (State::Running { live: true }) {
             actions.push(Action::LeaseEnds);
         }
         if matches!(step.state, State::Unknown | State::Running { live: false }) {
-            // Who resolves knows: the effect happened, or it did not and no holder is left who could still cause it.
+            // Who resolves knows: the effect happened, or it did not and no holder is left who
+            // could still cause it.
             if world.effects > 0 {
                 actions.push(Action::Resolve { executed: true });
             } else if !world.may_still_work(step.fence) {
@@ -264,12 +302,19 @@ impl Model for Protocol {
         match action {
             Action::Begin(worker, call) => world.workers[worker].1 = Phase::Calling(call),
             Action::Work(worker) => {
-                let Phase::Holding(fence) = world.workers[worker].1 else { return None };
+                let Phase::Holding(fence) = world.workers[worker].1 else {
+                    return None;
+                };
                 world.workers[worker].1 = Phase::Worked(fence);
                 world.effects += 1;
             }
-            Action::Arrive { worker, answer_lost } => {
-                let Phase::Calling(call) = world.workers[worker].1 else { return None };
+            Action::Arrive {
+                worker,
+                answer_lost,
+            } => {
+                let Phase::Calling(call) = world.workers[worker].1 else {
+                    return None;
+                };
                 let answer = world.serve(self, world.life(worker), call);
                 if !answer_lost {
                     world.hear(self, worker, call, answer);
@@ -292,43 +337,87 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("at most one effect under hold", |model: &Self, world: &World| !model.hold || world.effects <= 1),
-            Property::always("one completion counts", |_, world: &World| world.accepted.len() <= 1),
-            Property::always("a stale completion never counts", |_, world: &World| !world.stale_accepted),
+            Property::always(
+                "at most one effect under hold",
+                |model: &Self, world: &World| !model.hold || world.effects <= 1,
+            ),
+            Property::always("one completion counts", |_, world: &World| {
+                world.accepted.len() <= 1
+            }),
+            Property::always("a stale completion never counts", |_, world: &World| {
+                !world.stale_accepted
+            }),
             Property::always("the fence only grows", |_, world: &World| !world.fence_fell),
             Property::always("a fence has one holder", |_, world: &World| {
-                world.grants.iter().all(|a| world.grants.iter().all(|b| a.0 != b.0 || a.1 == b.1))
+                world
+                    .grants
+                    .iter()
+                    .all(|a| world.grants.iter().all(|b| a.0 != b.0 || a.1 == b.1))
             }),
             Property::always("the effect key stays", |_, world: &World| {
-                world.grants.iter().map(|grant| grant.2).collect::<BTreeSet<_>>().len() <= 1
+                world
+                    .grants
+                    .iter()
+                    .map(|grant| grant.2)
+                    .collect::<BTreeSet<_>>()
+                    .len()
+                    <= 1
             }),
-            Property::sometimes("a step is done", |_, world: &World| !world.accepted.is_empty()),
-            Property::sometimes("a stale call is refused", |_, world: &World| world.stale_refused),
-            Property::sometimes("a step is taken over", |_, world: &World| world.grants.iter().any(|grant| grant.0 > 1)),
+            Property::sometimes("a step is done", |_, world: &World| {
+                !world.accepted.is_empty()
+            }),
+            Property::sometimes("a stale call is refused", |_, world: &World| {
+                world.stale_refused
+            }),
+            Property::sometimes("a step is taken over", |_, world: &World| {
+                world.grants.iter().any(|grant| grant.0 > 1)
+            }),
         ]
     }
 
     fn within_boundary(&self, world: &World) -> bool {
-        world.step.as_ref().is_none_or(|step| step.fence <= self.fence_max)
+        world
+            .step
+            .as_ref()
+            .is_none_or(|step| step.fence <= self.fence_max)
     }
 }
 
 fn protocol(workers: u8, lives: u8, hold: bool, fault: Fault) -> Protocol {
-    Protocol { workers, lives, hold, fence_max: 3, late_max: 2, fault }
+    Protocol {
+        workers,
+        lives,
+        hold,
+        fence_max: 3,
+        late_max: 2,
+        fault,
+    }
 }
 
 /// Whether a counterexample of this property is found.
 fn is_caught(hold: bool, fault: Fault, property: &'static str) -> bool {
     let found = HasDiscoveries::AnyOf(BTreeSet::from([property]));
-    protocol(2, 2, hold, fault).checker().finish_when(found).spawn_bfs().join().discovery(property).is_some()
+    protocol(2, 2, hold, fault)
+        .checker()
+        .finish_when(found)
+        .spawn_bfs()
+        .join()
+        .discovery(property)
+        .is_some()
 }
 
 #[test]
 fn whatever_the_order_the_protocol_holds() {
     for hold in [true, false] {
         for (workers, lives) in [(2, 2), (3, 1)] {
-            let checker = protocol(workers, lives, hold, Fault::None).checker().spawn_bfs().join();
-            eprintln!("{workers} workers, {lives} lives, hold {hold}: {} states", checker.unique_state_count());
+            let checker = protocol(workers, lives, hold, Fault::None)
+                .checker()
+                .spawn_bfs()
+                .join();
+            eprintln!(
+                "{workers} workers, {lives} lives, hold {hold}: {} states",
+                checker.unique_state_count()
+            );
             assert!(checker.is_done());
             checker.assert_properties();
         }
@@ -339,7 +428,11 @@ fn whatever_the_order_the_protocol_holds() {
 fn the_model_sees_what_is_broken() {
     for (hold, fault, property) in [
         (false, Fault::FenceStays, "a fence has one holder"),
-        (false, Fault::FenceUnchecked, "a stale completion never counts"),
+        (
+            false,
+            Fault::FenceUnchecked,
+            "a stale completion never counts",
+        ),
         (true, Fault::HoldIsRetried, "at most one effect under hold"),
         (false, Fault::NewEffectKey, "the effect key stays"),
     ] {

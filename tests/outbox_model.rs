@@ -1,7 +1,7 @@
-//! The life of a delivery as a model, every order of events tried: nodes that look, claim, send, stand still and
-//! crash, leases that end at any moment, answers that are lost, endings that arrive late or twice, the rescuer, a
-//! soft stop, an operator, and replays. What a statement decides is as in src/store/delivery. Broken variants, each
-//! a test of its own, show that the model can see.
+//! The life of a delivery as a model, every order of events tried: nodes that look, claim, send,
+//! stand still and crash, leases that end at any moment, answers that are lost, endings that arrive
+//! late or twice, the rescuer, a soft stop, an operator, and replays. What a statement decides is
+//! as in src/store/delivery. Broken variants, each a test of its own, show that the model can see.
 
 use std::collections::BTreeSet;
 
@@ -78,7 +78,10 @@ struct Protocol {
 /// Nodes, and what is on its way.
 impl World {
     fn life(&self, node: usize) -> Life {
-        Life { node, life: self.nodes[node].0 }
+        Life {
+            node,
+            life: self.nodes[node].0,
+        }
     }
 
     fn keep_late(&mut self, protocol: &Protocol, ending: Ending) {
@@ -88,16 +91,35 @@ impl World {
     }
 
     fn tell(&mut self, node: usize, finish: Finish) -> Option<()> {
-        let Phase::Holds { row, epoch, attempts } = self.nodes[node].1 else { return None };
+        let Phase::Holds {
+            row,
+            epoch,
+            attempts,
+        } = self.nodes[node].1
+        else {
+            return None;
+        };
         let number = attempts + u8::from(finish != Finish::Release);
-        self.nodes[node].1 = Phase::Telling(Ending { row, epoch, number, finish, by: self.life(node) });
+        self.nodes[node].1 = Phase::Telling(Ending {
+            row,
+            epoch,
+            number,
+            finish,
+            by: self.life(node),
+        });
         Some(())
     }
 
-    /// Whether a row that is open becomes due again, should no node ever speak again and time end all leases.
+    /// Whether a row that is open becomes due again, should no node ever speak again and time end
+    /// all leases.
     fn goes_on(&self, protocol: &Protocol, row: usize) -> bool {
-        let later = Outbox { live: BTreeSet::new(), ..self.outbox.clone() };
-        self.outbox.rows[row].open.is_none_or(|open| !open.leased || protocol.rescues(&later, row, &open))
+        let later = Outbox {
+            live: BTreeSet::new(),
+            ..self.outbox.clone()
+        };
+        self.outbox.rows[row]
+            .open
+            .is_none_or(|open| !open.leased || protocol.rescues(&later, row, &open))
     }
 }
 
@@ -114,14 +136,24 @@ impl Protocol {
         for (node, (life, phase)) in world.nodes.iter().enumerate() {
             match phase {
                 Phase::Idle => {
-                    let due = world.outbox.rows.iter().enumerate().filter(|(_, row)| row.open.is_some_and(|open| !open.leased));
+                    let due = world
+                        .outbox
+                        .rows
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, row)| row.open.is_some_and(|open| !open.leased));
                     actions.extend(due.map(|(row, _)| Action::Look(node, row)));
                 }
-                Phase::Looked(..) => actions.extend([false, true].map(|answer_lost| Action::Claim { node, answer_lost })),
+                Phase::Looked(..) => actions
+                    .extend([false, true].map(|answer_lost| Action::Claim { node, answer_lost })),
                 Phase::Holds { .. } => {
-                    actions.extend([Finish::Final, Finish::Retry, Finish::Release].map(|finish| Action::Tell(node, finish)));
+                    actions.extend(
+                        [Finish::Final, Finish::Retry, Finish::Release]
+                            .map(|finish| Action::Tell(node, finish)),
+                    );
                 }
-                Phase::Telling(_) => actions.extend([false, true].map(|answer_lost| Action::Arrive { node, answer_lost })),
+                Phase::Telling(_) => actions
+                    .extend([false, true].map(|answer_lost| Action::Arrive { node, answer_lost })),
             }
             if life + 1 < self.lives && *phase != Phase::Idle {
                 actions.push(Action::Crash(node));
@@ -131,7 +163,10 @@ impl Protocol {
 
     fn of_rows(&self, world: &World, actions: &mut Vec<Action>) {
         for (at, row) in world.outbox.rows.iter().enumerate() {
-            if row.open.is_some_and(|open| self.rescues(&world.outbox, at, &open)) {
+            if row
+                .open
+                .is_some_and(|open| self.rescues(&world.outbox, at, &open))
+            {
                 actions.push(Action::Rescue(at));
             }
             if world.hands > 0 {
@@ -139,7 +174,13 @@ impl Protocol {
                 actions.extend(row.open.map(|_| Action::Cancel(at)));
             }
         }
-        actions.extend(world.outbox.live.iter().map(|(row, epoch)| Action::LeaseEnds(*row, *epoch)));
+        actions.extend(
+            world
+                .outbox
+                .live
+                .iter()
+                .map(|(row, epoch)| Action::LeaseEnds(*row, *epoch)),
+        );
     }
 }
 
@@ -169,7 +210,11 @@ impl Model for Protocol {
         if self.replay {
             let see = |caller: &usize| world.seen[*caller].is_none() && world.outbox.cursor == 0;
             actions.extend((0..world.seen.len()).filter(see).map(Action::SeeCursor));
-            actions.extend((0..world.seen.len()).filter(|caller| world.seen[*caller].is_some()).map(Action::Advance));
+            actions.extend(
+                (0..world.seen.len())
+                    .filter(|caller| world.seen[*caller].is_some())
+                    .map(Action::Advance),
+            );
         }
     }
 
@@ -181,19 +226,36 @@ impl Model for Protocol {
                 world.outbox.rows.push(Row::born(true));
                 world.outbox.give(0, 1);
                 if handed {
-                    world.nodes[node].1 = Phase::Holds { row: 0, epoch: 1, attempts: 0 };
+                    world.nodes[node].1 = Phase::Holds {
+                        row: 0,
+                        epoch: 1,
+                        attempts: 0,
+                    };
                 }
             }
-            Action::Look(node, row) => world.nodes[node].1 = Phase::Looked(row, world.outbox.rows[row].open?.epoch),
+            Action::Look(node, row) => {
+                world.nodes[node].1 = Phase::Looked(row, world.outbox.rows[row].open?.epoch)
+            }
             Action::Claim { node, answer_lost } => {
-                let Phase::Looked(row, seen) = world.nodes[node].1 else { return None };
-                let claimed = world.outbox.claim(self.fault, row, seen).filter(|_| !answer_lost);
-                let holds = |open: Open| Phase::Holds { row, epoch: open.epoch, attempts: open.attempts };
+                let Phase::Looked(row, seen) = world.nodes[node].1 else {
+                    return None;
+                };
+                let claimed = world
+                    .outbox
+                    .claim(self.fault, row, seen)
+                    .filter(|_| !answer_lost);
+                let holds = |open: Open| Phase::Holds {
+                    row,
+                    epoch: open.epoch,
+                    attempts: open.attempts,
+                };
                 world.nodes[node].1 = claimed.map_or(Phase::Idle, holds);
             }
             Action::Tell(node, finish) => world.tell(node, finish)?,
             Action::Arrive { node, answer_lost } => {
-                let Phase::Telling(ending) = world.nodes[node].1 else { return None };
+                let Phase::Telling(ending) = world.nodes[node].1 else {
+                    return None;
+                };
                 world.outbox.finish(self.fault, ending);
                 if !answer_lost {
                     world.keep_late(self, ending);
@@ -228,30 +290,67 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(NEVER_LOST, |_, world: &World| world.outbox.rows.iter().all(|row| row.open.is_some() != row.ended.is_some())),
-            Property::always(GOES_ON, |model: &Self, world: &World| (0..world.outbox.rows.len()).all(|row| world.goes_on(model, row))),
-            Property::always(OLD_ENDING, |_, world: &World| !world.outbox.happened.old_ending_counted),
-            Property::always(ONE_EPOCH, |_, world: &World| !world.outbox.happened.epoch_given_twice),
-            Property::always(ONE_LEASE, |_, world: &World| !world.outbox.happened.two_live_leases),
-            Property::always(COUNTED_ONCE, |_, world: &World| {
-                let says = |row: &Row| row.open.map(|open| open.attempts).or(row.ended.map(|(_, attempts)| attempts));
-                world.outbox.attempts.values().all(|times| *times == 1)
-                    && world.outbox.rows.iter().all(|row| says(row).is_none_or(|n| n == row.tried))
+            Property::always(NEVER_LOST, |_, world: &World| {
+                world
+                    .outbox
+                    .rows
+                    .iter()
+                    .all(|row| row.open.is_some() != row.ended.is_some())
             }),
-            Property::always(REPLAYED_ONCE, |_, world: &World| world.outbox.rows.len() <= 2),
+            Property::always(GOES_ON, |model: &Self, world: &World| {
+                (0..world.outbox.rows.len()).all(|row| world.goes_on(model, row))
+            }),
+            Property::always(OLD_ENDING, |_, world: &World| {
+                !world.outbox.happened.old_ending_counted
+            }),
+            Property::always(ONE_EPOCH, |_, world: &World| {
+                !world.outbox.happened.epoch_given_twice
+            }),
+            Property::always(ONE_LEASE, |_, world: &World| {
+                !world.outbox.happened.two_live_leases
+            }),
+            Property::always(COUNTED_ONCE, |_, world: &World| {
+                let says = |row: &Row| {
+                    row.open
+                        .map(|open| open.attempts)
+                        .or(row.ended.map(|(_, attempts)| attempts))
+                };
+                world.outbox.attempts.values().all(|times| *times == 1)
+                    && world
+                        .outbox
+                        .rows
+                        .iter()
+                        .all(|row| says(row).is_none_or(|n| n == row.tried))
+            }),
+            Property::always(REPLAYED_ONCE, |_, world: &World| {
+                world.outbox.rows.len() <= 2
+            }),
             Property::sometimes("an old ending is on its way", |_, world: &World| {
-                world.late.iter().any(|ending| ending.epoch < world.outbox.rows[ending.row].newest)
+                world
+                    .late
+                    .iter()
+                    .any(|ending| ending.epoch < world.outbox.rows[ending.row].newest)
             }),
             Property::sometimes("a lease is given back untried", |_, world: &World| {
-                world.outbox.rows.iter().any(|row| row.tried == 0 && row.open.is_some_and(|open| !open.leased && open.epoch > 0))
+                world.outbox.rows.iter().any(|row| {
+                    row.tried == 0 && row.open.is_some_and(|open| !open.leased && open.epoch > 0)
+                })
             }),
-            Property::sometimes("the operator has done all", |_, world: &World| world.hands == 0),
-            Property::sometimes("an event is replayed", |model: &Self, world: &World| !model.replay || world.outbox.rows.len() == 2),
+            Property::sometimes("the operator has done all", |_, world: &World| {
+                world.hands == 0
+            }),
+            Property::sometimes("an event is replayed", |model: &Self, world: &World| {
+                !model.replay || world.outbox.rows.len() == 2
+            }),
         ]
     }
 
     fn within_boundary(&self, world: &World) -> bool {
-        world.outbox.rows.iter().all(|row| row.open.is_none_or(|open| open.epoch <= self.epoch_max))
+        world
+            .outbox
+            .rows
+            .iter()
+            .all(|row| row.open.is_none_or(|open| open.epoch <= self.epoch_max))
     }
 }
 
@@ -264,15 +363,39 @@ const COUNTED_ONCE: &str = "each attempt is counted once";
 const REPLAYED_ONCE: &str = "a replay makes each delivery once";
 
 fn nodes_that_crash(fault: Fault) -> Protocol {
-    Protocol { nodes: 2, lives: 2, hands: 1, replay: false, epoch_max: 3, late_max: 1, fault }
+    Protocol {
+        nodes: 2,
+        lives: 2,
+        hands: 1,
+        replay: false,
+        epoch_max: 3,
+        late_max: 1,
+        fault,
+    }
 }
 
 fn nodes_and_an_operator(fault: Fault) -> Protocol {
-    Protocol { nodes: 2, lives: 1, hands: 2, replay: false, epoch_max: 4, late_max: 1, fault }
+    Protocol {
+        nodes: 2,
+        lives: 1,
+        hands: 2,
+        replay: false,
+        epoch_max: 4,
+        late_max: 1,
+        fault,
+    }
 }
 
 fn a_node_and_a_replay(fault: Fault) -> Protocol {
-    Protocol { nodes: 1, lives: 2, hands: 1, replay: true, epoch_max: 2, late_max: 1, fault }
+    Protocol {
+        nodes: 1,
+        lives: 2,
+        hands: 1,
+        replay: true,
+        epoch_max: 2,
+        late_max: 1,
+        fault,
+    }
 }
 
 fn holds(protocol: Protocol) {
@@ -286,7 +409,10 @@ fn holds(protocol: Protocol) {
 fn is_caught(protocol: Protocol, property: &'static str) {
     let found = HasDiscoveries::AnyOf(BTreeSet::from([property]));
     let checker = protocol.checker().finish_when(found).spawn_bfs().join();
-    assert!(checker.discovery(property).is_some(), "the model does not see it");
+    assert!(
+        checker.discovery(property).is_some(),
+        "the model does not see it"
+    );
 }
 
 #[test]
@@ -352,7 +478,10 @@ fn a_retry_by_hand_that_leaves_the_old_row_is_seen() {
 
 #[test]
 fn a_retry_by_hand_that_counts_the_attempts_on_is_seen() {
-    is_caught(nodes_and_an_operator(Fault::HandKeepsAttempts), COUNTED_ONCE);
+    is_caught(
+        nodes_and_an_operator(Fault::HandKeepsAttempts),
+        COUNTED_ONCE,
+    );
 }
 
 #[test]

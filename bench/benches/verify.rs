@@ -1,5 +1,6 @@
-//! Verification alone, for every built-in scheme: signature, time, event key and type of a body of 2 KiB, signed from the scheme itself; then the
-//! parts that it is made of, and what a new event costs beside it.
+//! Verification alone, for every built-in scheme: signature, time, event key and type of a body of
+//! 2 KiB, signed from the scheme itself; then the parts that it is made of, and what a new event
+//! costs beside it.
 
 use std::hint::black_box;
 
@@ -7,7 +8,10 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookonce::{
     event::{BodyDigest, key_of},
-    provider::{Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, spec::SourceSpec, standard::Signer},
+    provider::{
+        Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign,
+        spec::SourceSpec, standard::Signer,
+    },
     store::inbox::{self, Lessee, NewDelivery, NewEvent},
 };
 use uuid::Uuid;
@@ -45,7 +49,9 @@ fn schemes(criterion: &mut Criterion) {
                 eprintln!("{name}: not signed here, not measured");
                 continue;
             };
-            group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter(|| black_box(case.verify())));
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+                bencher.iter(|| black_box(case.verify()))
+            });
         }
     }
 }
@@ -65,17 +71,43 @@ impl Case {
         let body = body(sample_body(scheme, "invoice.paid", "evt_1").ok()?, size);
         let secret = generate_secret(scheme, &mut rand::rng()).unwrap_or_else(|_| RSA.into());
         let url = Some("https://hooks.example.com/hooks/bench");
-        let draft = Draft { id: "evt_1", headers: &[], event_type, unix_seconds: NOW, body: &body, url, method: "POST" };
+        let draft = Draft {
+            id: "evt_1",
+            headers: &[],
+            event_type,
+            unix_seconds: NOW,
+            body: &body,
+            url,
+            method: "POST",
+        };
         let signed = sign(scheme, &secret, &draft).ok()?;
-        let source = SourceSpec { provider: name.to_owned(), ..SourceSpec::default() };
+        let source = SourceSpec {
+            provider: name.to_owned(),
+            ..SourceSpec::default()
+        };
         let verifier = Verifier::new(catalog, &source, &[secret]).ok()?;
-        let case = Self { verifier, headers: signed.headers, url: signed.url, body: signed.body.into() };
+        let case = Self {
+            verifier,
+            headers: signed.headers,
+            url: signed.url,
+            body: signed.body.into(),
+        };
         case.verify().then_some(case)
     }
 
     fn with<T>(&self, look: impl FnOnce(&Request<'_>) -> T) -> T {
-        let headers: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: "POST", url: self.url.as_deref(), query: None, headers: &headers, body: &self.body };
+        let headers: Vec<(&str, &[u8])> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let request = Request {
+            method: "POST",
+            url: self.url.as_deref(),
+            query: None,
+            headers: &headers,
+            body: &self.body,
+        };
         look(&request)
     }
 
@@ -90,26 +122,45 @@ fn parts(criterion: &mut Criterion) {
     let stripe = Case::new(&catalog, "stripe", 2048).expect("Stripe's scheme signs");
     stripe.with(|request| {
         let verifier = &stripe.verifier;
-        assert!(parts::key_and_type(verifier, request).is_some() && parts::content_pieces(verifier, request, "1767225600").is_some());
-        criterion.bench_function("key and type, 2 KiB", |bencher| bencher.iter(|| parts::key_and_type(verifier, black_box(request))));
+        assert!(
+            parts::key_and_type(verifier, request).is_some()
+                && parts::content_pieces(verifier, request, "1767225600").is_some()
+        );
+        criterion.bench_function("key and type, 2 KiB", |bencher| {
+            bencher.iter(|| parts::key_and_type(verifier, black_box(request)))
+        });
         criterion.bench_function("content from its template", |bencher| {
             bencher.iter(|| parts::content_pieces(verifier, black_box(request), "1767225600"));
         });
     });
-    criterion.bench_function("encode a digest", |bencher| bencher.iter(|| parts::encode_digest(&stripe.verifier, black_box(&[7; 32]))));
+    criterion.bench_function("encode a digest", |bencher| {
+        bencher.iter(|| parts::encode_digest(&stripe.verifier, black_box(&[7; 32])))
+    });
     let body = vec![b'x'; 2048];
-    criterion.bench_function("body digest, 2 KiB", |bencher| bencher.iter(|| BodyDigest::of(black_box(&body))));
-    criterion.bench_function("key of an event", |bencher| bencher.iter(|| key_of("stripe", black_box("evt_1Rb2kQ9mTzSample0000001"))));
-    let signer = Signer::new(&"whsec_aGVsbG8gYmVuY2htYXJrIG9mIGhvb2tvbmNl".into()).expect("a secret");
-    criterion.bench_function("sign an attempt, 2 KiB", |bencher| bencher.iter(|| signer.sign("019a0000", NOW, black_box(&body))));
+    criterion.bench_function("body digest, 2 KiB", |bencher| {
+        bencher.iter(|| BodyDigest::of(black_box(&body)))
+    });
+    criterion.bench_function("key of an event", |bencher| {
+        bencher.iter(|| key_of("stripe", black_box("evt_1Rb2kQ9mTzSample0000001")))
+    });
+    let signer =
+        Signer::new(&"whsec_aGVsbG8gYmVuY2htYXJrIG9mIGhvb2tvbmNl".into()).expect("a secret");
+    criterion.bench_function("sign an attempt, 2 KiB", |bencher| {
+        bencher.iter(|| signer.sign("019a0000", NOW, black_box(&body)))
+    });
     batch(criterion, &stripe);
 }
 
-const LESSEE: Lessee = Lessee { node: Uuid::nil(), lease_seconds: 30.0 };
+const LESSEE: Lessee = Lessee {
+    node: Uuid::nil(),
+    lease_seconds: 30.0,
+};
 
 /// The arguments of the statement that records a batch, with one delivery an event.
 fn batch(criterion: &mut Criterion, case: &Case) {
-    let request = case.with(|request| case.verifier.verify(request, NOW * 1000)).expect("a right signature");
+    let request = case
+        .with(|request| case.verifier.verify(request, NOW * 1000))
+        .expect("a right signature");
     let event = || NewEvent {
         id: Uuid::now_v7(),
         key: Uuid::new_v4(),
@@ -133,7 +184,15 @@ fn batch(criterion: &mut Criterion, case: &Case) {
 
 fn delivery(of: &NewEvent) -> NewDelivery {
     let (event_id, key, source) = (of.id, of.key, of.source.clone());
-    NewDelivery { id: Uuid::now_v7(), event_id, key, source, destination: "h".into(), body_bytes: 2048, leased: true }
+    NewDelivery {
+        id: Uuid::now_v7(),
+        event_id,
+        key,
+        source,
+        destination: "h".into(),
+        body_bytes: 2048,
+        leased: true,
+    }
 }
 
 criterion_group!(benches, schemes, parts);

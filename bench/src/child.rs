@@ -24,19 +24,40 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it with its output in a file. Must be called on the main thread: the kernel ends the child with the thread that made it.
-    pub fn start(mut command: Command, name: &str, signal: Signal, log: &Path) -> anyhow::Result<Self> {
+    /// Starts it with its output in a file. Must be called on the main thread: the kernel ends the
+    /// child with the thread that made it.
+    pub fn start(
+        mut command: Command,
+        name: &str,
+        signal: Signal,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         use std::os::unix::process::CommandExt as _;
-        let output = File::options().create(true).append(true).open(log).with_context(|| format!("can't write {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // In a group of its own: Ctrl-C reaches the benchmark alone, which then stops its children in order.
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("can't write {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        // In a group of its own: Ctrl-C reaches the benchmark alone, which then stops its children
+        // in order.
         command.process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is a bare system call.
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is a bare
+        // system call.
         unsafe {
             command.pre_exec(move || prctl::set_pdeathsig(signal).map_err(std::io::Error::from));
         }
-        let child = command.spawn().with_context(|| format!("can't start {name} ({})", command.get_program().display()))?;
-        Ok(Self { child, name: name.to_owned(), signal })
+        let child = command
+            .spawn()
+            .with_context(|| format!("can't start {name} ({})", command.get_program().display()))?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+            signal,
+        })
     }
 
     pub fn pid(&self) -> i32 {

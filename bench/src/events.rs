@@ -1,7 +1,9 @@
-//! The requests of the load: genuine events of Stripe's and GitHub's kinds, unique by number, signed before the clock starts.
+//! The requests of the load: genuine events of Stripe's and GitHub's kinds, unique by number,
+//! signed before the clock starts.
 //!
-//! A set holds one request as a template and 32 bytes of signature an event; a request is the template with its number and signature put in,
-//! so the timed loop neither signs nor reads cold memory.
+//! A set holds one request as a template and 32 bytes of signature an event; a request is the
+//! template with its number and signature put in, so the timed loop neither signs nor reads cold
+//! memory.
 
 use std::fmt::Write as _;
 
@@ -23,7 +25,8 @@ const SIGNATURE_DIGITS: usize = 64;
 pub enum Provider {
     Stripe,
     Github,
-    /// No provider: what Restate takes, the event with an idempotency key and without a signature. Gateways and DBOS take the same.
+    /// No provider: what Restate takes, the event with an idempotency key and without a signature.
+    /// Gateways and DBOS take the same.
     Restate,
     /// The same for the handler that records a step.
     RestateStep,
@@ -86,24 +89,43 @@ pub struct Recipe<'a> {
 
 impl Events {
     pub fn new(recipe: &Recipe<'_>) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let body = body(recipe);
         let (head, signed_prefix) = head(recipe, now, body.len());
         let template = format!("{head}{body}").into_bytes();
         let mark = "#".repeat(DIGITS);
         let numbers = memchr::memmem::find_iter(&template, mark.as_bytes()).collect();
         let signature = memchr::memmem::find(&template, "~".repeat(SIGNATURE_DIGITS).as_bytes());
-        let secret = if recipe.spoiled { "another secret" } else { recipe.provider.secret() };
-        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
-        let mut events = Self { template, numbers, signature, signed_prefix, body: head.len(), mac, signatures: Vec::new() };
+        let secret = if recipe.spoiled {
+            "another secret"
+        } else {
+            recipe.provider.secret()
+        };
+        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+            .expect("HMAC takes keys of any length");
+        let mut events = Self {
+            template,
+            numbers,
+            signature,
+            signed_prefix,
+            body: head.len(),
+            mac,
+            signatures: Vec::new(),
+        };
         let mut buffer = Vec::new();
-        events.signatures = (0..recipe.signed).map(|number| events.sign(number, &mut buffer)).collect();
+        events.signatures = (0..recipe.signed)
+            .map(|number| events.sign(number, &mut buffer))
+            .collect();
         events
     }
 
     /// The bytes of a request.
     pub fn write(&self, number: usize, request: &mut Vec<u8>) {
-        let Some(at) = self.signature else { return self.fill(number, request) };
+        let Some(at) = self.signature else {
+            return self.fill(number, request);
+        };
         let signature = match self.signatures.get(number) {
             Some(signature) => *signature,
             None => self.sign(number, request),
@@ -122,7 +144,10 @@ impl Events {
 
     /// The number in an id or key of ours.
     pub fn number(id: &[u8]) -> Option<usize> {
-        std::str::from_utf8(id.get(id.len().checked_sub(DIGITS)?..)?).ok()?.parse().ok()
+        std::str::from_utf8(id.get(id.len().checked_sub(DIGITS)?..)?)
+            .ok()?
+            .parse()
+            .ok()
     }
 
     fn fill(&self, number: usize, request: &mut Vec<u8>) {
@@ -170,11 +195,19 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
             ),
             String::new(),
         ),
-        Provider::Restate | Provider::RestateStep | Provider::RestateSend => {
-            (format!("content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n", recipe.run), String::new())
-        }
+        Provider::Restate | Provider::RestateStep | Provider::RestateSend => (
+            format!(
+                "content-type: application/json\r\nidempotency-key: evt_{:016x}{mark}\r\n",
+                recipe.run
+            ),
+            String::new(),
+        ),
     };
-    let folder = if recipe.provider.is_restate() { "webhook" } else { "hooks" };
+    let folder = if recipe.provider.is_restate() {
+        "webhook"
+    } else {
+        "hooks"
+    };
     let head = format!(
         "POST /{folder}/{} HTTP/1.1\r\nhost: hooks.bench.test\r\naccept: */*\r\n{own}content-length: {length}\r\n\r\n",
         recipe.source
@@ -182,7 +215,8 @@ fn head(recipe: &Recipe<'_>, now: u64, length: usize) -> (String, String) {
     (head, signed_prefix)
 }
 
-/// A body of exactly this size. Where the id stands, and what a database can compress, is as in the providers' own examples.
+/// A body of exactly this size. Where the id stands, and what a database can compress, is as in the
+/// providers' own examples.
 fn body(recipe: &Recipe<'_>) -> String {
     let mark = "#".repeat(DIGITS);
     let run = recipe.run;
@@ -212,8 +246,12 @@ fn body(recipe: &Recipe<'_>) -> String {
             1 + random.next() % 30
         );
     }
-    let fill = recipe.size.saturating_sub(text.len() + end.len() + r#"{"note":""},"#.len());
-    let note: String = (0..fill).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[(random.next() % 36) as usize])).collect();
+    let fill = recipe
+        .size
+        .saturating_sub(text.len() + end.len() + r#"{"note":""},"#.len());
+    let note: String = (0..fill)
+        .map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[(random.next() % 36) as usize]))
+        .collect();
     let _ = write!(text, r#"{{"note":"{note}"}},"#);
     text + end
 }
@@ -223,7 +261,14 @@ mod tests {
     use super::*;
 
     fn recipe(provider: Provider, size: usize) -> Recipe<'static> {
-        Recipe { provider, size, source: provider.name(), run: 0x1234_5678_9abc, signed: 2, spoiled: false }
+        Recipe {
+            provider,
+            size,
+            source: provider.name(),
+            run: 0x1234_5678_9abc,
+            signed: 2,
+            spoiled: false,
+        }
     }
 
     #[test]
@@ -243,9 +288,16 @@ mod tests {
     fn a_signature_made_late_is_the_one_made_in_advance() {
         let (mut early, mut late) = (Vec::new(), Vec::new());
         Events::new(&recipe(Provider::Stripe, 2048)).write(1, &mut early);
-        Events::new(&Recipe { signed: 0, ..recipe(Provider::Stripe, 2048) }).write(1, &mut late);
+        Events::new(&Recipe {
+            signed: 0,
+            ..recipe(Provider::Stripe, 2048)
+        })
+        .write(1, &mut late);
         // The time in it may have moved on between the two.
         assert_eq!(early.len(), late.len());
-        assert_eq!(Events::number(b"evt_0000123456789abc000000000042"), Some(42));
+        assert_eq!(
+            Events::number(b"evt_0000123456789abc000000000042"),
+            Some(42)
+        );
     }
 }

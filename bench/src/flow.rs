@@ -1,4 +1,5 @@
-//! Events from their acknowledgement to their arrival at a handler: the load, the handlers, and the times of both.
+//! Events from their acknowledgement to their arrival at a handler: the load, the handlers, and the
+//! times of both.
 
 use std::{
     net::SocketAddr,
@@ -48,7 +49,12 @@ impl Flow {
     pub fn of(provider: Provider, most: usize, keep: Keep) -> Self {
         let begin = Instant::now();
         let times = |keep| Arc::new(Times::new(begin, most, keep));
-        Self { begin, events: fresh(provider, 2048, most.min(SIGNED_MAX)), answered: times(Keep::First), arrived: times(keep) }
+        Self {
+            begin,
+            events: fresh(provider, 2048, most.min(SIGNED_MAX)),
+            answered: times(Keep::First),
+            arrived: times(keep),
+        }
     }
 
     /// For as long as this, at any rate that can be.
@@ -60,8 +66,22 @@ impl Flow {
         Handler::start(port, Behaviour::Answer(self.arrived.clone()))
     }
 
-    pub fn load(&self, address: SocketAddr, connections: usize, pace: Pace, order: Order) -> anyhow::Result<Running> {
-        Load { address, connections, events: self.events.clone(), pace, order, answered: Some(self.answered.clone()) }.start()
+    pub fn load(
+        &self,
+        address: SocketAddr,
+        connections: usize,
+        pace: Pace,
+        order: Order,
+    ) -> anyhow::Result<Running> {
+        Load {
+            address,
+            connections,
+            events: self.events.clone(),
+            pace,
+            order,
+            answered: Some(self.answered.clone()),
+        }
+        .start()
     }
 
     pub fn now(&self) -> Duration {
@@ -88,10 +108,28 @@ impl Flow {
 }
 
 /// hookonce on a database of its own, delivering Stripe's events to one handler.
-pub async fn relaying(bench: &Bench, database: &str, port: u16, extra: &str) -> anyhow::Result<Hookonce> {
-    bench.hookonce.create_database(&bench.postgres, database).await?;
+pub async fn relaying(
+    bench: &Bench,
+    database: &str,
+    port: u16,
+    extra: &str,
+) -> anyhow::Result<Hookonce> {
+    bench
+        .hookonce
+        .create_database(&bench.postgres, database)
+        .await?;
     let relay = Relay::To(vec![("stripe".to_owned(), port)]);
-    bench.hookonce.start(&bench.postgres, &Options { relay, extra, ..Options::paused(database) }).await
+    bench
+        .hookonce
+        .start(
+            &bench.postgres,
+            &Options {
+                relay,
+                extra,
+                ..Options::paused(database)
+            },
+        )
+        .await
 }
 
 /// Processor time over a stretch.
@@ -103,7 +141,10 @@ pub struct Meter {
 impl Meter {
     pub fn start(bench: &Bench, server: i32) -> Self {
         processor::reset_peak_memory(server);
-        let parties = bench.parties(&[Party { name: "server", pid: server }]);
+        let parties = bench.parties(&[Party {
+            name: "server",
+            pid: server,
+        }]);
         let before = Snapshot::take(&parties);
         Self { parties, before }
     }

@@ -1,4 +1,5 @@
-//! Handlers that hookonce delivers to: raw HTTP/1.1 on a thread of their own, so that they cost next to nothing.
+//! Handlers that hookonce delivers to: raw HTTP/1.1 on a thread of their own, so that they cost
+//! next to nothing.
 
 use std::{
     io,
@@ -46,15 +47,24 @@ impl Handler {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let theirs = stop.clone();
-        let thread = std::thread::Builder::new().name("handler".into()).spawn(move || {
-            let served = tokio::task::LocalSet::new().block_on(&runtime, serve(listener, behaviour, theirs));
-            if let Err(error) = served {
-                eprintln!("bench: a handler broke: {error}");
-            }
-        })?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("handler".into())
+            .spawn(move || {
+                let served = tokio::task::LocalSet::new()
+                    .block_on(&runtime, serve(listener, behaviour, theirs));
+                if let Err(error) = served {
+                    eprintln!("bench: a handler broke: {error}");
+                }
+            })?;
+        Ok(Self {
+            address,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     pub fn port(&self) -> u16 {
@@ -71,7 +81,11 @@ impl Drop for Handler {
     }
 }
 
-async fn serve(listener: TcpListener, behaviour: Behaviour, stop: Arc<AtomicBool>) -> io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    behaviour: Behaviour,
+    stop: Arc<AtomicBool>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     while !stop.load(Ordering::Relaxed) {
         if let Ok(accepted) = tokio::time::timeout(LOOK, listener.accept()).await {
@@ -101,7 +115,9 @@ async fn connection(mut stream: TcpStream, behaviour: Behaviour) -> io::Result<(
                 if let Some(number) = number {
                     times.set(number, Instant::now());
                 }
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await?;
             }
             Behaviour::Make(count) => {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +132,10 @@ async fn connection(mut stream: TcpStream, behaviour: Behaviour) -> io::Result<(
 fn whole(request: &[u8]) -> Option<(Option<usize>, usize)> {
     let body = memchr::memmem::find(request, b"\r\n\r\n")? + 4;
     let head = &request[..body];
-    let length: usize = std::str::from_utf8(header(head, b"content-length: ")?).ok()?.parse().ok()?;
+    let length: usize = std::str::from_utf8(header(head, b"content-length: ")?)
+        .ok()?
+        .parse()
+        .ok()?;
     let number = header(head, b"hookonce-event-key: ").and_then(Events::number);
     (request.len() >= body + length).then_some((number, body + length))
 }

@@ -1,4 +1,5 @@
-//! hookonce as users run it: the release binary's `serve` with a settings file of its own, started and stopped here.
+//! hookonce as users run it: the release binary's `serve` with a settings file of its own, started
+//! and stopped here.
 
 use std::{
     fmt::Write as _,
@@ -24,7 +25,8 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// The destination that every database of a run has paused, so that deliveries are written and not made.
+/// The destination that every database of a run has paused, so that deliveries are written and not
+/// made.
 pub const PAUSED: &str = "paused";
 
 /// Who may use the admin port, and the ledger there.
@@ -51,7 +53,12 @@ pub struct Options<'a> {
 
 impl<'a> Options<'a> {
     pub fn paused(database: &'a str) -> Self {
-        Self { database, relay: Relay::Paused, extra: "", wrapper: &[] }
+        Self {
+            database,
+            relay: Relay::Paused,
+            extra: "",
+            wrapper: &[],
+        }
     }
 }
 
@@ -82,26 +89,46 @@ impl Installed {
         }
         let settings = self.write_settings(postgres, &Options::paused(name), 0, 0)?;
         let mut command = self.command(&settings, &[]);
-        let output = command.args(["db", "migrate"]).output().with_context(|| format!("can't run {}", self.binary.display()))?;
+        let output = command
+            .args(["db", "migrate"])
+            .output()
+            .with_context(|| format!("can't run {}", self.binary.display()))?;
         if !output.status.success() {
-            bail!("db migrate failed: {}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "db migrate failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         let pause = format!("insert into destination_pause (destination) values ('{PAUSED}')");
         postgres.connect(name).await?.batch_execute(&pause).await?;
         Ok(())
     }
 
-    pub async fn start(&self, postgres: &Postgres, options: &Options<'_>) -> anyhow::Result<Hookonce> {
+    pub async fn start(
+        &self,
+        postgres: &Postgres,
+        options: &Options<'_>,
+    ) -> anyhow::Result<Hookonce> {
         let (port, admin) = (free_port()?, free_port()?);
         let settings = self.write_settings(postgres, options, port, admin)?;
         let mut command = self.command(&settings, options.wrapper);
         command.arg("serve");
-        let log = self.folder.join(format!("hookonce-{}.log", options.database));
+        let log = self
+            .folder
+            .join(format!("hookonce-{}.log", options.database));
         let begin = Instant::now();
         let running = Running::start(command, "hookonce", Signal::SIGTERM, &log)?;
         let [address, admin] = [port, admin].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let mut hookonce = Hookonce { running, address, admin, started_within: Duration::ZERO };
-        hookonce.wait_until_ready(begin).await.with_context(|| format!("see {}", log.display()))?;
+        let mut hookonce = Hookonce {
+            running,
+            address,
+            admin,
+            started_within: Duration::ZERO,
+        };
+        hookonce
+            .wait_until_ready(begin)
+            .await
+            .with_context(|| format!("see {}", log.display()))?;
         Ok(hookonce)
     }
 
@@ -114,14 +141,27 @@ impl Installed {
                 command
             }
         };
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HOOKONCE")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"HOOKONCE"))
+        {
             command.env_remove(name);
         }
-        command.env_remove("DATABASE_URL").arg("--config").arg(settings).arg("--data-dir").arg(self.folder.join("data"));
+        command
+            .env_remove("DATABASE_URL")
+            .arg("--config")
+            .arg(settings)
+            .arg("--data-dir")
+            .arg(self.folder.join("data"));
         command
     }
 
-    fn write_settings(&self, postgres: &Postgres, options: &Options<'_>, port: u16, admin: u16) -> anyhow::Result<PathBuf> {
+    fn write_settings(
+        &self,
+        postgres: &Postgres,
+        options: &Options<'_>,
+        port: u16,
+        admin: u16,
+    ) -> anyhow::Result<PathBuf> {
         let url = postgres.url(options.database);
         let mut text = format!(
             "[ingress]\nbind = \"127.0.0.1:{port}\"\n[admin]\nbind = \"127.0.0.1:{admin}\"\ntoken = \"{TOKEN}\"\n[database]\nurl = \"{url}\"\n[log]\nfilter = \"warn\"\n\
@@ -131,9 +171,15 @@ impl Installed {
         );
         match &options.relay {
             Relay::Paused => {
-                writeln!(text, "[destinations.{PAUSED}]\nurl = \"http://127.0.0.1:9/\"")?;
+                writeln!(
+                    text,
+                    "[destinations.{PAUSED}]\nurl = \"http://127.0.0.1:9/\""
+                )?;
                 for source in ["stripe", "github"] {
-                    writeln!(text, "[[routes]]\nsource = \"{source}\"\ndestination = \"{PAUSED}\"")?;
+                    writeln!(
+                        text,
+                        "[[routes]]\nsource = \"{source}\"\ndestination = \"{PAUSED}\""
+                    )?;
                 }
             }
             Relay::To(handlers) => {
@@ -142,7 +188,10 @@ impl Installed {
                         text,
                         "[destinations.handler-{at}]\nurl = \"http://127.0.0.1:{port}/\"\nsigning_secret = \"whsec_aGVsbG8gYmVuY2htYXJrIG9mIGhvb2tvbmNl\""
                     )?;
-                    writeln!(text, "[[routes]]\nsource = \"{source}\"\ndestination = \"handler-{at}\"")?;
+                    writeln!(
+                        text,
+                        "[[routes]]\nsource = \"{source}\"\ndestination = \"handler-{at}\""
+                    )?;
                 }
             }
         }
@@ -163,7 +212,10 @@ impl Hookonce {
         loop {
             if let Ok(mut stream) = TcpStream::connect(self.address).await {
                 let mut answer = Vec::new();
-                if load::exchange(&mut stream, request, &mut answer).await.is_ok_and(|answer| answer.status == 200) {
+                if load::exchange(&mut stream, request, &mut answer)
+                    .await
+                    .is_ok_and(|answer| answer.status == 200)
+                {
                     self.started_within = begin.elapsed();
                     return Ok(());
                 }

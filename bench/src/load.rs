@@ -1,7 +1,9 @@
-//! The client: keep-alive HTTP/1.1 connections on one thread of its own, closed loop or at a fixed rate.
+//! The client: keep-alive HTTP/1.1 connections on one thread of its own, closed loop or at a fixed
+//! rate.
 //!
-//! At a fixed rate each request has a time at which it should go; its latency counts from then, whether a connection was free or not, so a
-//! server that stalls can't hide it (coordinated omission).
+//! At a fixed rate each request has a time at which it should go; its latency counts from then,
+//! whether a connection was free or not, so a server that stalls can't hide it (coordinated
+//! omission).
 
 use std::{
     cell::{Cell, RefCell},
@@ -77,7 +79,14 @@ pub struct Counts {
 
 impl Counts {
     pub fn all(&self) -> [u64; 5] {
-        [&self.accepted, &self.duplicate, &self.conflict, &self.refused, &self.failed].map(|count| count.load(Ordering::Relaxed))
+        [
+            &self.accepted,
+            &self.duplicate,
+            &self.conflict,
+            &self.refused,
+            &self.failed,
+        ]
+        .map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -116,7 +125,9 @@ impl Running {
 
     /// Waits for a load that ends by itself.
     pub async fn join(self) -> anyhow::Result<Histogram<u64>> {
-        tokio::task::spawn_blocking(move || self.thread.join()).await?.map_err(|_| anyhow::anyhow!("the load's thread panicked"))?
+        tokio::task::spawn_blocking(move || self.thread.join())
+            .await?
+            .map_err(|_| anyhow::anyhow!("the load's thread panicked"))?
     }
 }
 
@@ -128,17 +139,25 @@ impl Load {
     pub fn start(self) -> anyhow::Result<Running> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, self.run(theirs))
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("load".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                tokio::task::LocalSet::new().block_on(&runtime, self.run(theirs))
+            })?;
         Ok(Running { shared, thread })
     }
 
     async fn run(self, shared: Arc<Shared>) -> anyhow::Result<Histogram<u64>> {
         let mut streams = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
-            streams.push(connect(self.address).await.with_context(|| format!("can't connect to {}", self.address))?);
+            streams.push(
+                connect(self.address)
+                    .await
+                    .with_context(|| format!("can't connect to {}", self.address))?,
+            );
         }
         let driver = Rc::new(Driver {
             shared,
@@ -152,9 +171,12 @@ impl Load {
             begin: Instant::now(),
             load: self,
         });
-        let ticking = matches!(driver.load.pace, Pace::Open(_)).then(|| tokio::task::spawn_local(Driver::tick(driver.clone())));
-        let tasks: Vec<_> =
-            streams.into_iter().map(|stream| tokio::task::spawn_local(Driver::connection(driver.clone(), stream))).collect();
+        let ticking = matches!(driver.load.pace, Pace::Open(_))
+            .then(|| tokio::task::spawn_local(Driver::tick(driver.clone())));
+        let tasks: Vec<_> = streams
+            .into_iter()
+            .map(|stream| tokio::task::spawn_local(Driver::connection(driver.clone(), stream)))
+            .collect();
         for task in tasks {
             task.await??;
         }
@@ -166,15 +188,29 @@ impl Load {
 }
 
 /// Sends each of the first `count` once; an error where one is not accepted.
-pub async fn send_each(address: SocketAddr, events: &Arc<Events>, count: usize) -> anyhow::Result<()> {
-    let load = Load { address, connections: 16, events: events.clone(), pace: Pace::Closed, order: Order::Once(count), answered: None };
+pub async fn send_each(
+    address: SocketAddr,
+    events: &Arc<Events>,
+    count: usize,
+) -> anyhow::Result<()> {
+    let load = Load {
+        address,
+        connections: 16,
+        events: events.clone(),
+        pace: Pace::Closed,
+        order: Order::Once(count),
+        answered: None,
+    };
     let running = load.start()?;
     while !running.is_finished() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let [accepted, rest @ ..] = running.counts();
     running.join().await?;
-    anyhow::ensure!(accepted == count as u64, "of {count} requests {accepted} were accepted, others {rest:?}");
+    anyhow::ensure!(
+        accepted == count as u64,
+        "of {count} requests {accepted} were accepted, others {rest:?}"
+    );
     Ok(())
 }
 
@@ -200,10 +236,14 @@ impl Driver {
         let (mut request, mut answer) = (Vec::new(), Vec::with_capacity(4096));
         let mut failures = 0;
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let Some(number) = self.take_number() else { break };
+            let Some(number) = self.take_number() else {
+                break;
+            };
             self.load.events.write(number, &mut request);
             let due = self.wait_for_turn().await;
-            let exchanged = tokio::time::timeout(ANSWER_WITHIN, exchange(&mut stream, &request, &mut answer)).await;
+            let exchanged =
+                tokio::time::timeout(ANSWER_WITHIN, exchange(&mut stream, &request, &mut answer))
+                    .await;
             match exchanged.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(answered) => {
                     failures = 0;
@@ -216,7 +256,8 @@ impl Driver {
                     self.shared.counts.failed.fetch_add(1, Ordering::Relaxed);
                     failures += 1;
                     if failures >= FAILURES_MAX {
-                        return Err(error).context("a connection of the load failed again and again");
+                        return Err(error)
+                            .context("a connection of the load failed again and again");
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     if let Ok(fresh) = connect(self.load.address).await {
@@ -240,7 +281,9 @@ impl Driver {
 
     /// When this request counts as sent.
     async fn wait_for_turn(&self) -> Instant {
-        let Pace::Open(per_second) = self.load.pace else { return Instant::now() };
+        let Pace::Open(per_second) = self.load.pace else {
+            return Instant::now();
+        };
         let turn = self.sent.get();
         self.sent.set(turn + 1);
         let due = self.begin + Duration::from_secs_f64(turn as f64 / per_second);
@@ -259,8 +302,12 @@ impl Driver {
         let now = Instant::now();
         let counts = &self.shared.counts;
         let counter = match answer.status {
-            200..=299 if memchr::memmem::find(answer.body, br#""duplicate""#).is_some() => &counts.duplicate,
-            200..=299 if memchr::memmem::find(answer.body, br#""conflict""#).is_some() => &counts.conflict,
+            200..=299 if memchr::memmem::find(answer.body, br#""duplicate""#).is_some() => {
+                &counts.duplicate
+            }
+            200..=299 if memchr::memmem::find(answer.body, br#""conflict""#).is_some() => {
+                &counts.conflict
+            }
             200..=299 => &counts.accepted,
             400..=499 => &counts.refused,
             _ => &counts.failed,
@@ -291,7 +338,8 @@ impl AsRawFd for Timer {
     }
 }
 
-/// Wakes tasks at exact times: a runtime's own timers are a millisecond coarse. Times are asked for in ascending order.
+/// Wakes tasks at exact times: a runtime's own timers are a millisecond coarse. Times are asked for
+/// in ascending order.
 struct Alarm {
     timer: AsyncFd<Timer>,
     waiting: RefCell<VecDeque<(Instant, Rc<Notify>)>>,
@@ -302,9 +350,14 @@ impl Alarm {
     fn new() -> anyhow::Result<Self> {
         let flags = timerfd::TimerFlags::TFD_NONBLOCK | timerfd::TimerFlags::TFD_CLOEXEC;
         let timer = timerfd::TimerFd::new(timerfd::ClockId::CLOCK_MONOTONIC, flags)?;
-        // SAFETY: the timer owns its descriptor, which stays the same and open until the AsyncFd drops it.
+        // SAFETY: the timer owns its descriptor, which stays the same and open until the AsyncFd
+        // drops it.
         let timer = unsafe { AsyncFd::register(Timer(timer))? };
-        Ok(Self { timer, waiting: RefCell::default(), changed: Notify::new() })
+        Ok(Self {
+            timer,
+            waiting: RefCell::default(),
+            changed: Notify::new(),
+        })
     }
 
     async fn wait(&self, due: Instant) {
@@ -327,8 +380,13 @@ impl Alarm {
             self.changed.notified().await;
             return Ok(());
         };
-        let left = next.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-        self.timer.get_ref().0.set(timerfd::Expiration::OneShot(TimeSpec::from_duration(left)), timerfd::TimerSetTimeFlags::empty())?;
+        let left = next
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_nanos(1));
+        self.timer.get_ref().0.set(
+            timerfd::Expiration::OneShot(TimeSpec::from_duration(left)),
+            timerfd::TimerSetTimeFlags::empty(),
+        )?;
         let mut guard = self.timer.readable().await?;
         let _ = self.timer.get_ref().0.wait();
         guard.clear_ready();
@@ -351,7 +409,11 @@ pub struct Answer<'a> {
 }
 
 /// Sends a request and reads the whole answer.
-pub async fn exchange<'a>(stream: &mut TcpStream, request: &[u8], answer: &'a mut Vec<u8>) -> io::Result<Answer<'a>> {
+pub async fn exchange<'a>(
+    stream: &mut TcpStream,
+    request: &[u8],
+    answer: &'a mut Vec<u8>,
+) -> io::Result<Answer<'a>> {
     stream.write_all(request).await?;
     answer.clear();
     loop {
@@ -359,8 +421,13 @@ pub async fn exchange<'a>(stream: &mut TcpStream, request: &[u8], answer: &'a mu
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some((status, body)) = whole(answer) {
-            let last = header(&answer[..body], b"connection:").is_some_and(|value| value.trim().eq_ignore_ascii_case("close"));
-            return Ok(Answer { status, body: &answer[body..], last });
+            let last = header(&answer[..body], b"connection:")
+                .is_some_and(|value| value.trim().eq_ignore_ascii_case("close"));
+            return Ok(Answer {
+                status,
+                body: &answer[body..],
+                last,
+            });
         }
     }
 }
@@ -379,7 +446,9 @@ fn whole(answer: &[u8]) -> Option<(u16, usize)> {
 }
 
 fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a str> {
-    let line = head.split(|byte| *byte == b'\n').find(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))?;
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))?;
     std::str::from_utf8(&line[name.len()..]).ok()
 }
 
@@ -393,7 +462,12 @@ mod tests {
         assert_eq!(whole(text), Some((200, text.len() - 2)));
         assert_eq!(whole(&text[..text.len() - 1]), None);
         assert_eq!(whole(&text[..20]), None);
-        assert!(whole(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").is_none());
-        assert!(whole(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").is_some());
+        assert!(
+            whole(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n").is_none()
+        );
+        assert!(
+            whole(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+                .is_some()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Measures hookonce's release binary over HTTP, from this process, on a private PostgreSQL: `bench/run`, or `bench/run --quick`.
+//! Measures hookonce's release binary over HTTP, from this process, on a private PostgreSQL:
+//! `bench/run`, or `bench/run --quick`.
 
 mod bare;
 mod cases;
@@ -60,7 +61,8 @@ struct Arguments {
     /// hookonce's release binary; default: beside this program
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Another version's release binary, to compare with: the case "versions" alone, unless others are named
+    /// Another version's release binary, to compare with: the case "versions" alone, unless others
+    /// are named
     #[arg(long)]
     against: Option<PathBuf>,
     /// The folder of PostgreSQL's programs; default: that of PATH, else the newest installed
@@ -81,7 +83,8 @@ struct Arguments {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Part {
-    /// Send signed events to a hookonce that runs already (with the benchmark's secrets), for a profiler to look at
+    /// Send signed events to a hookonce that runs already (with the benchmark's secrets), for a
+    /// profiler to look at
     Load(profile::Arguments),
     /// Count instructions an acknowledged event, and compare with those recorded
     Instructions(instructions::Arguments),
@@ -157,8 +160,12 @@ fn main() -> ExitCode {
 
 /// On this thread alone: children end with the thread that started them.
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = arguments.scratch.join(format!("hookonce-bench-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let folder = arguments
+        .scratch
+        .join(format!("hookonce-bench-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
     let result = runtime.block_on(async {
         tokio::select! {
@@ -180,10 +187,20 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     let bench = Bench {
         quick: arguments.quick,
         folder: folder.to_path_buf(),
-        hookonce: hookonce::Installed { binary, folder: folder.to_path_buf() },
-        against: arguments.against.clone().map(|binary| hookonce::Installed { binary, folder: folder.to_path_buf() }),
+        hookonce: hookonce::Installed {
+            binary,
+            folder: folder.to_path_buf(),
+        },
+        against: arguments.against.clone().map(|binary| hookonce::Installed {
+            binary,
+            folder: folder.to_path_buf(),
+        }),
         peers: arguments.peers.clone().map_or_else(beside_target, Ok)?,
-        repeats: Cell::new(if arguments.quick { REPEATS_QUICK } else { REPEATS }),
+        repeats: Cell::new(if arguments.quick {
+            REPEATS_QUICK
+        } else {
+            REPEATS
+        }),
         missing: RefCell::default(),
         postgres,
     };
@@ -194,7 +211,11 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     }
     let mut report = describe(&bench).await?;
     fs::create_dir_all(&arguments.output)?;
-    let at_most = if arguments.quick { AT_MOST_QUICK } else { AT_MOST };
+    let at_most = if arguments.quick {
+        AT_MOST_QUICK
+    } else {
+        AT_MOST
+    };
     for name in cases::NAMES {
         let is_wanted = match arguments.only.as_slice() {
             [] => cases::is_extra(name) == arguments.against.is_some(),
@@ -207,56 +228,97 @@ async fn run(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         let before = begin.elapsed();
         bench.postgres.clear().await?;
         match tokio::time::timeout(at_most.saturating_sub(before), cases::run(&bench, name)).await {
-            Ok(Ok(case)) => report.cases.push(Case { seconds: (begin.elapsed() - before).as_secs_f64(), ..case }),
+            Ok(Ok(case)) => report.cases.push(Case {
+                seconds: (begin.elapsed() - before).as_secs_f64(),
+                ..case
+            }),
             Ok(Err(error)) => bench.missing(&format!("{name}: {error:#}")),
             Err(_) => bench.missing(&format!("{name}: the run's time was over")),
         }
         report.seconds = begin.elapsed().as_secs_f64();
-        eprintln!("{name}: {:.0} s, {:.0} s in all", report.seconds - before.as_secs_f64(), report.seconds);
+        eprintln!(
+            "{name}: {:.0} s, {:.0} s in all",
+            report.seconds - before.as_secs_f64(),
+            report.seconds
+        );
         report.missing.clone_from(&bench.missing.borrow());
         write(&report, &arguments.output)?;
     }
     bench.postgres.stop().await;
     println!("{}", table::markdown(&report));
-    eprintln!("report.json, report.md and the plots are in {}", arguments.output.display());
+    eprintln!(
+        "report.json, report.md and the plots are in {}",
+        arguments.output.display()
+    );
     Ok(())
 }
 
 fn beside() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("hookonce");
-    anyhow::ensure!(binary.exists(), "{} is not there: cargo build --release, or give --binary", binary.display());
+    anyhow::ensure!(
+        binary.exists(),
+        "{} is not there: cargo build --release, or give --binary",
+        binary.display()
+    );
     Ok(binary)
 }
 
 fn beside_target() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    Ok(program.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench-peers"))
+    Ok(program
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("."))
+        .join("bench-peers"))
 }
 
 async fn describe(bench: &Bench) -> anyhow::Result<Report> {
     let first = |command: &mut Command| {
-        let output =
-            command.output().map(|output| String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned());
+        let output = command.output().map(|output| {
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        });
         output.unwrap_or_default()
     };
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        processor.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let count = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let postgres: String = bench.postgres.connect("postgres").await?.query_one("select version()", &[]).await?.get(0);
+    let postgres: String = bench
+        .postgres
+        .connect("postgres")
+        .await?
+        .query_one("select version()", &[])
+        .await?
+        .get(0);
     let commit = first(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
     Ok(Report {
         at: first(Command::new("date").args(["-u", "+%F %R UTC"])),
         quick: bench.quick,
-        machine: format!("{count} × {model}, {}", first(Command::new("uname").args(["-sr"]))),
-        hookonce: format!("{} at {commit}", first(Command::new(&bench.hookonce.binary).arg("--version"))),
+        machine: format!(
+            "{count} × {model}, {}",
+            first(Command::new("uname").args(["-sr"]))
+        ),
+        hookonce: format!(
+            "{} at {commit}",
+            first(Command::new(&bench.hookonce.binary).arg("--version"))
+        ),
         postgres: postgres.split(" on ").next().unwrap_or_default().to_owned(),
         ..Report::default()
     })
 }
 
 fn write(report: &Report, output: &Path) -> anyhow::Result<()> {
-    fs::write(output.join("report.json"), serde_json::to_vec_pretty(report)?)?;
+    fs::write(
+        output.join("report.json"),
+        serde_json::to_vec_pretty(report)?,
+    )?;
     fs::write(output.join("report.md"), table::markdown(report))?;
     plot::draw(report, output)
 }

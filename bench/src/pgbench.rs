@@ -1,4 +1,5 @@
-//! The yardstick: pgbench with one event a commit, through the single-row form of hookonce's statement, on its schema, with the same body.
+//! The yardstick: pgbench with one event a commit, through the single-row form of hookonce's
+//! statement, on its schema, with the same body.
 
 use std::{
     fs,
@@ -14,8 +15,9 @@ use tokio_postgres::Client;
 
 use crate::{child::Running, load, postgres::Postgres};
 
-/// As `store::inbox::record` writes it: the conflict target named, the event and its delivery born in the statement that decides whether the key
-/// is new. Key and id are made in the statement, for pgbench has no UUIDs: some 3 µs that hookonce spends elsewhere.
+/// As `store::inbox::record` writes it: the conflict target named, the event and its delivery born
+/// in the statement that decides whether the key is new. Key and id are made in the statement, for
+/// pgbench has no UUIDs: some 3 µs that hookonce spends elsewhere.
 const SCRIPT: &str = "\
 with n as materialized (
     select KEY as key,
@@ -65,7 +67,8 @@ pub fn is_installed(postgres: &Postgres) -> bool {
 }
 
 impl Pgbench {
-    /// Starts it, and waits until it is warm. With `known`, each event has one of so many keys that are there.
+    /// Starts it, and waits until it is warm. With `known`, each event has one of so many keys that
+    /// are there.
     pub async fn start(
         postgres: &Postgres,
         client: &Client,
@@ -81,15 +84,46 @@ impl Pgbench {
         let script = folder.join("script.sql");
         match known {
             None => fs::write(&script, SCRIPT.replace("KEY", NEW_KEY))?,
-            Some(count) => fs::write(&script, format!("\\set n random(1, {count})\n{}", SCRIPT.replace("KEY", KNOWN_KEY)))?,
+            Some(count) => fs::write(
+                &script,
+                format!(
+                    "\\set n random(1, {count})\n{}",
+                    SCRIPT.replace("KEY", KNOWN_KEY)
+                ),
+            )?,
         }
-        let digest = format!("\\x{}", hex::encode(<sha2::Sha256 as sha2::Digest>::digest(body.as_bytes())));
+        let digest = format!(
+            "\\x{}",
+            hex::encode(<sha2::Sha256 as sha2::Digest>::digest(body.as_bytes()))
+        );
         let mut command = Command::new(postgres.binaries().join("pgbench"));
-        command.current_dir(&folder).args(["-n", "-M", "prepared", "-l", "-h"]).arg(postgres.host()).args(["-U", postgres.user()]);
-        command.args(["-c", &connections.to_string(), "-j", "1", "-T", AT_MOST_SECONDS]);
-        command.arg("-D").arg(format!("body={body}")).arg("-D").arg(format!("digest={digest}")).arg("-D").arg(format!("headers={HEADERS}"));
+        command
+            .current_dir(&folder)
+            .args(["-n", "-M", "prepared", "-l", "-h"])
+            .arg(postgres.host())
+            .args(["-U", postgres.user()]);
+        command.args([
+            "-c",
+            &connections.to_string(),
+            "-j",
+            "1",
+            "-T",
+            AT_MOST_SECONDS,
+        ]);
+        command
+            .arg("-D")
+            .arg(format!("body={body}"))
+            .arg("-D")
+            .arg(format!("digest={digest}"))
+            .arg("-D")
+            .arg(format!("headers={HEADERS}"));
         command.arg("-f").arg(&script).arg(database);
-        let running = Running::start(command, "pgbench", Signal::SIGTERM, &folder.join("output.log"))?;
+        let running = Running::start(
+            command,
+            "pgbench",
+            Signal::SIGTERM,
+            &folder.join("output.log"),
+        )?;
         let mut pgbench = Self { running, folder };
         pgbench.wait_until_warm(client, connections).await?;
         Ok(pgbench)
@@ -120,9 +154,13 @@ impl Pgbench {
         fs::read_to_string(self.folder.join("output.log")).unwrap_or_default()
     }
 
-    /// What was committed in the window. Its log is written by the page: pgbench goes on until that reaches past the window.
+    /// What was committed in the window. Its log is written by the page: pgbench goes on until that
+    /// reaches past the window.
     pub async fn finish(mut self, from: SystemTime, to: SystemTime) -> anyhow::Result<Tally> {
-        let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let micros = |time: SystemTime| {
+            time.duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros())
+        };
         let window = micros(from)..micros(to);
         let deadline = Instant::now() + LOGGED_WITHIN;
         loop {
@@ -135,22 +173,42 @@ impl Pgbench {
             }
             self.running.check().with_context(|| self.output())?;
             if Instant::now() > deadline {
-                bail!("pgbench's log did not reach past the window: {}", self.output());
+                bail!(
+                    "pgbench's log did not reach past the window: {}",
+                    self.output()
+                );
             }
         }
     }
 
     /// What the log says so far of the window, and the time (µs) of its last whole line.
     fn tally(&self, window: &std::ops::Range<u128>) -> anyhow::Result<(Tally, u128)> {
-        let mut tally = Tally { count: 0, latencies: load::histogram() };
+        let mut tally = Tally {
+            count: 0,
+            latencies: load::histogram(),
+        };
         let mut latest = 0;
-        for entry in fs::read_dir(&self.folder)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("pgbench_log")) {
+        for entry in fs::read_dir(&self.folder)?.flatten().filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("pgbench_log")
+        }) {
             let text = fs::read_to_string(entry.path())?;
             // The last line may be a part of one.
-            for line in text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines() {
+            for line in text
+                .rsplit_once('\n')
+                .map_or("", |(whole, _)| whole)
+                .lines()
+            {
                 // client, transaction, latency in µs, script, seconds, µs
-                let fields: Vec<u64> = line.split(' ').filter_map(|field| field.parse().ok()).collect();
-                let [_, _, latency, _, seconds, rest, ..] = fields[..] else { continue };
+                let fields: Vec<u64> = line
+                    .split(' ')
+                    .filter_map(|field| field.parse().ok())
+                    .collect();
+                let [_, _, latency, _, seconds, rest, ..] = fields[..] else {
+                    continue;
+                };
                 let at = u128::from(seconds) * 1_000_000 + u128::from(rest);
                 latest = latest.max(at);
                 if window.contains(&at) {
@@ -163,7 +221,8 @@ impl Pgbench {
     }
 }
 
-/// Puts these keys into the table, where they are not there yet, as if their events had come before.
+/// Puts these keys into the table, where they are not there yet, as if their events had come
+/// before.
 pub async fn fill_keys(client: &Client, count: usize) -> anyhow::Result<()> {
     let insert = format!(
         "insert into event_key (key, event_id, body_digest, expires_at)

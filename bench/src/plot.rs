@@ -1,4 +1,5 @@
-//! The plots of a report, as SVG: latency by percentile, throughput by connections, rate by table size.
+//! The plots of a report, as SVG: latency by percentile, throughput by connections, rate by table
+//! size.
 
 use std::{ops::Range, path::Path};
 
@@ -6,8 +7,8 @@ use anyhow::anyhow;
 use plotters::{
     coord::Shift,
     prelude::{
-        ChartBuilder, Circle, DrawingArea, IntoDrawingArea as _, IntoLogRange as _, LineSeries, Palette as _, Palette99, PathElement,
-        SVGBackend,
+        ChartBuilder, Circle, DrawingArea, IntoDrawingArea as _, IntoLogRange as _, LineSeries,
+        Palette as _, Palette99, PathElement, SVGBackend,
     },
     style::{BLACK, Color as _, WHITE},
 };
@@ -30,12 +31,29 @@ struct Chart<'a> {
 
 pub fn draw(report: &Report, folder: &Path) -> anyhow::Result<()> {
     for case in &report.cases {
-        let path =
-            |kind: &str| folder.join(format!("{}-{kind}.svg", case.name.to_lowercase().replace([' ', ':', ','], "-").replace("--", "-")));
-        let chart = Chart { title: &format!("{}: latency", case.name), x: "percentile", y: "ms", x_label: percentile };
+        let path = |kind: &str| {
+            folder.join(format!(
+                "{}-{kind}.svg",
+                case.name
+                    .to_lowercase()
+                    .replace([' ', ':', ','], "-")
+                    .replace("--", "-")
+            ))
+        };
+        let chart = Chart {
+            title: &format!("{}: latency", case.name),
+            x: "percentile",
+            y: "ms",
+            x_label: percentile,
+        };
         write(&path("latency"), &chart, &latencies(&case.series))?;
         let lines = by_connections(&case.series);
-        let chart = Chart { title: &format!("{}: answers a second", case.name), x: "connections", y: "a second", x_label: whole };
+        let chart = Chart {
+            title: &format!("{}: answers a second", case.name),
+            x: "connections",
+            y: "a second",
+            x_label: whole,
+        };
         write(&path("rate"), &chart, &lines)?;
         let lines = by_keys(&case.series);
         let chart = Chart {
@@ -67,9 +85,17 @@ fn latencies(series: &[Series]) -> Vec<Line> {
         let points: Vec<(f64, f64)> = curve
             .iter()
             .filter(|(percentile, _)| (10.0..100.0).contains(percentile))
-            .map(|(percentile, micros)| (1.0 / (1.0 - percentile / 100.0), (*micros).max(1) as f64 / 1000.0))
+            .map(|(percentile, micros)| {
+                (
+                    1.0 / (1.0 - percentile / 100.0),
+                    (*micros).max(1) as f64 / 1000.0,
+                )
+            })
             .collect();
-        (!points.is_empty()).then(|| Line { name: series.name.clone(), points })
+        (!points.is_empty()).then(|| Line {
+            name: series.name.clone(),
+            points,
+        })
     });
     lines.collect()
 }
@@ -94,11 +120,16 @@ fn by_keys(series: &[Series]) -> Vec<Line> {
 fn grouped(series: &[Series], split: impl Fn(&str) -> Option<(String, f64)>) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for one in series {
-        let Some((name, x)) = split(&one.name) else { continue };
+        let Some((name, x)) = split(&one.name) else {
+            continue;
+        };
         let point = (x, one.median(|sample| sample.per_second));
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
-            None => lines.push(Line { name, points: vec![point] }),
+            None => lines.push(Line {
+                name,
+                points: vec![point],
+            }),
         }
     }
     lines.retain(|line| line.points.len() > 1);
@@ -106,17 +137,30 @@ fn grouped(series: &[Series], split: impl Fn(&str) -> Option<(String, f64)>) -> 
 }
 
 fn span(values: impl Iterator<Item = f64> + Clone) -> Option<Range<f64>> {
-    let (low, high) = (values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max));
+    let (low, high) = (
+        values.clone().fold(f64::INFINITY, f64::min),
+        values.fold(0.0, f64::max),
+    );
     // Less than a decade is drawn from its power of ten on, else it might have no number at all.
-    let start = if high < low * 10.0 { 10_f64.powf(low.log10().floor()).min(low * 0.8) } else { low * 0.8 };
+    let start = if high < low * 10.0 {
+        10_f64.powf(low.log10().floor()).min(low * 0.8)
+    } else {
+        low * 0.8
+    };
     (low.is_finite() && low > 0.0 && high > 0.0).then_some(start..high * 1.3)
 }
 
 fn write(path: &Path, chart: &Chart<'_>, lines: &[Line]) -> anyhow::Result<()> {
     let points = lines.iter().flat_map(|line| line.points.iter().copied());
-    let (Some(x), Some(y)) = (span(points.clone().map(|(x, _)| x)), span(points.map(|(_, y)| y))) else { return Ok(()) };
+    let (Some(x), Some(y)) = (
+        span(points.clone().map(|(x, _)| x)),
+        span(points.map(|(_, y)| y)),
+    ) else {
+        return Ok(());
+    };
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    drawn(&area, chart, lines, x, y).map_err(|error| anyhow!("can't draw {}: {error}", path.display()))
+    drawn(&area, chart, lines, x, y)
+        .map_err(|error| anyhow!("can't draw {}: {error}", path.display()))
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -138,18 +182,32 @@ fn drawn(
         .build_cartesian_2d(x.log_scale(), y.log_scale())
         .map_err(|error| text(&error))?;
     let mut mesh = context.configure_mesh();
-    mesh.x_desc(chart.x).y_desc(chart.y).x_label_formatter(&chart.x_label).light_line_style(BLACK.mix(0.05));
+    mesh.x_desc(chart.x)
+        .y_desc(chart.y)
+        .x_label_formatter(&chart.x_label)
+        .light_line_style(BLACK.mix(0.05));
     mesh.draw().map_err(|error| text(&error))?;
     for (at, line) in lines.iter().enumerate() {
         let color = Palette99::pick(at).to_rgba();
         let series = LineSeries::new(line.points.iter().copied(), color.stroke_width(2));
-        let legend = move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(2));
-        context.draw_series(series).map_err(|error| text(&error))?.label(&line.name).legend(legend);
-        let dots = line.points.iter().map(|point| Circle::new(*point, 3, color.filled()));
+        let legend =
+            move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(2));
+        context
+            .draw_series(series)
+            .map_err(|error| text(&error))?
+            .label(&line.name)
+            .legend(legend);
+        let dots = line
+            .points
+            .iter()
+            .map(|point| Circle::new(*point, 3, color.filled()));
         context.draw_series(dots).map_err(|error| text(&error))?;
     }
     let mut labels = context.configure_series_labels();
-    labels.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).label_font(("sans-serif", 12));
+    labels
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 12));
     labels.draw().map_err(|error| text(&error))?;
     area.present().map_err(|error| text(&error))
 }

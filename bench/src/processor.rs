@@ -1,4 +1,5 @@
-//! Who used the processors: reads /proc before and after a stretch of time and splits what was used among the parties. Linux alone.
+//! Who used the processors: reads /proc before and after a stretch of time and splits what was used
+//! among the parties. Linux alone.
 
 use std::{collections::HashMap, fs, time::Instant};
 
@@ -43,7 +44,11 @@ pub struct Used {
 impl Used {
     /// Of all processes under this name.
     pub fn of(&self, party: &str) -> f64 {
-        self.parties.iter().filter(|(name, _)| name == party).map(|(_, seconds)| seconds).sum()
+        self.parties
+            .iter()
+            .filter(|(name, _)| name == party)
+            .map(|(_, seconds)| seconds)
+            .sum()
     }
 
     /// Others' share of all processors.
@@ -78,11 +83,17 @@ impl Snapshot {
 
     pub fn until(&self, later: &Self) -> Used {
         let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1e9;
-        let parties: Vec<(String, f64)> =
-            (self.parties.iter().zip(&later.parties)).map(|((name, from), (_, to))| ((*name).to_owned(), seconds(*from, *to))).collect();
+        let parties: Vec<(String, f64)> = (self.parties.iter().zip(&later.parties))
+            .map(|((name, from), (_, to))| ((*name).to_owned(), seconds(*from, *to)))
+            .collect();
         let others = seconds(self.others, later.others) + seconds(self.stolen, later.stolen);
         let kernel = seconds(self.kernel, later.kernel);
-        Used { seconds: later.at.duration_since(self.at).as_secs_f64(), parties, kernel, others }
+        Used {
+            seconds: later.at.duration_since(self.at).as_secs_f64(),
+            parties,
+            kernel,
+            others,
+        }
     }
 }
 
@@ -103,14 +114,21 @@ fn owner(pid: i32, processes: &HashMap<i32, Process>, parties: &[Party]) -> Opti
 }
 
 fn tick_ns() -> u64 {
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+        .ok()
+        .flatten()
+        .and_then(|ticks| u64::try_from(ticks).ok());
     1_000_000_000 / per_second.unwrap_or(100)
 }
 
 /// What the hypervisor gave to others, of all processors.
 fn stolen() -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    text.split_whitespace().nth(8).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0) * tick_ns()
+    text.split_whitespace()
+        .nth(8)
+        .and_then(|field| field.parse::<u64>().ok())
+        .unwrap_or(0)
+        * tick_ns()
 }
 
 fn processes() -> HashMap<i32, Process> {
@@ -122,18 +140,40 @@ fn processes() -> HashMap<i32, Process> {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             // The name is in brackets and may hold anything.
             let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            let number = |at: usize| {
+                fields
+                    .get(at)
+                    .and_then(|field| field.parse::<u64>().ok())
+                    .unwrap_or(0)
+            };
             let parent = fields.get(1)?.parse().ok()?;
-            let exact = if number(17) == 1 { on_processor(pid) } else { None };
+            let exact = if number(17) == 1 {
+                on_processor(pid)
+            } else {
+                None
+            };
             let own = exact.unwrap_or((number(11) + number(12)) * tick_ns);
-            Some((pid, Process { parent, own, reaped: (number(13) + number(14)) * tick_ns }))
+            Some((
+                pid,
+                Process {
+                    parent,
+                    own,
+                    reaped: (number(13) + number(14)) * tick_ns,
+                },
+            ))
         })
         .collect()
 }
 
-/// To the nanosecond, of a process with one thread: hundreds of young backends have not used a whole tick each.
+/// To the nanosecond, of a process with one thread: hundreds of young backends have not used a
+/// whole tick each.
 fn on_processor(pid: i32) -> Option<u64> {
-    fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+    fs::read_to_string(format!("/proc/{pid}/schedstat"))
+        .ok()?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The most memory that a process held since the last reset, in bytes.
@@ -146,12 +186,20 @@ pub fn resident_memory(pid: i32) -> u64 {
 }
 
 pub fn reset_peak_memory(pid: i32) {
-    // 5: see proc(5), /proc/pid/clear_refs. Without the right to do so the peak is that of the whole life.
+    // 5: see proc(5), /proc/pid/clear_refs. Without the right to do so the peak is that of the
+    // whole life.
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
 fn memory(pid: i32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }

@@ -41,10 +41,24 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let provider = if arguments.github { Provider::Github } else { Provider::Stripe };
-    let signed = arguments.count.or(arguments.hot).unwrap_or((arguments.seconds * 40_000.0) as usize);
+    let provider = if arguments.github {
+        Provider::Github
+    } else {
+        Provider::Stripe
+    };
+    let signed = arguments
+        .count
+        .or(arguments.hot)
+        .unwrap_or((arguments.seconds * 40_000.0) as usize);
     let source = arguments.source.as_deref().unwrap_or(provider.name());
-    let recipe = Recipe { provider, size: arguments.size, source, run: next_run(), signed, spoiled: arguments.spoiled };
+    let recipe = Recipe {
+        provider,
+        size: arguments.size,
+        source,
+        run: next_run(),
+        signed,
+        spoiled: arguments.spoiled,
+    };
     let order = match (arguments.count, arguments.hot) {
         (Some(count), _) => Order::Once(count),
         (None, Some(hot)) => Order::Among(hot),
@@ -58,7 +72,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         order,
         answered: None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (begin, running) = (Instant::now(), load.start()?);
         running.measure(true);

@@ -1,4 +1,5 @@
-//! What a run found: series of rounds, figures with their spread and the bound they are held to. Kept as JSON; tables and plots are made of it.
+//! What a run found: series of rounds, figures with their spread and the bound they are held to.
+//! Kept as JSON; tables and plots are made of it.
 
 use serde::Serialize;
 
@@ -13,7 +14,10 @@ pub struct Series {
 
 impl Series {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), samples: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            samples: Vec::new(),
+        }
     }
 
     pub fn values(&self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
@@ -26,14 +30,22 @@ impl Series {
 
     /// This side by the other, round by round.
     pub fn ratios(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
-        let all = self.samples.iter().zip(&other.samples).map(|(own, other)| of(own) / of(other));
+        let all = self
+            .samples
+            .iter()
+            .zip(&other.samples)
+            .map(|(own, other)| of(own) / of(other));
         // A round in which nothing was answered has no ratio.
         all.filter(|ratio| ratio.is_finite()).collect()
     }
 }
 
 pub fn median(values: &[f64]) -> f64 {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let mut sorted: Vec<f64> = values
+        .iter()
+        .copied()
+        .filter(|value| value.is_finite())
+        .collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
         0 => f64::NAN,
@@ -103,7 +115,11 @@ pub struct Case {
 
 impl Case {
     pub fn new(name: &str, about: &str) -> Self {
-        Self { name: name.to_owned(), about: about.to_owned(), ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub fn find(&self, series: &str) -> Option<&Series> {
@@ -112,7 +128,10 @@ impl Case {
 
     /// Round by round, one side's rate by another's; None where either was not measured.
     pub fn rates(&self, own: &str, other: &str) -> Option<Vec<f64>> {
-        Some(self.find(own)?.ratios(self.find(other)?, |sample| sample.per_second))
+        Some(
+            self.find(own)?
+                .ratios(self.find(other)?, |sample| sample.per_second),
+        )
     }
 
     pub fn figure(&mut self, name: &str, unit: &str, values: Vec<f64>, bound: Bound) {

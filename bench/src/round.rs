@@ -1,4 +1,5 @@
-//! One stretch of time with one load on one side: what was answered, how fast, at what cost, and who disturbed it.
+//! One stretch of time with one load on one side: what was answered, how fast, at what cost, and
+//! who disturbed it.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +28,8 @@ use crate::{
 const WARM_UP: Duration = Duration::from_millis(400);
 /// Others may use up to this share of the processors before a round counts as disturbed.
 pub const DISTURBED: f64 = 0.04;
-/// Events signed in advance, a second of a closed loop's window; what comes after is signed when it is sent.
+/// Events signed in advance, a second of a closed loop's window; what comes after is signed when it
+/// is sent.
 const SIGNED_A_SECOND: f64 = 20_000.0;
 
 /// Latencies in µs.
@@ -44,10 +46,13 @@ pub struct Latency {
     pub curve: Vec<(f64, u64)>,
 }
 
-const CURVE: [f64; 14] = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0];
+const CURVE: [f64; 14] = [
+    0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0,
+];
 
 impl Latency {
-    /// `interval`: µs between the requests of one connection where nothing stalls; 0 where latencies count from when they were due.
+    /// `interval`: µs between the requests of one connection where nothing stalls; 0 where
+    /// latencies count from when they were due.
     pub fn of(latencies: &Histogram<u64>, interval: u64) -> Self {
         let at = |quantile: f64| latencies.value_at_quantile(quantile);
         let corrected = latencies.clone_correct(interval);
@@ -58,7 +63,10 @@ impl Latency {
             p999: at(0.999),
             max: latencies.max(),
             p99_corrected: corrected.value_at_quantile(0.99),
-            curve: CURVE.iter().map(|percentile| (*percentile, at(percentile / 100.0))).collect(),
+            curve: CURVE
+                .iter()
+                .map(|percentile| (*percentile, at(percentile / 100.0)))
+                .collect(),
         }
     }
 }
@@ -109,7 +117,10 @@ impl Sample {
     /// A stretch of a longer flow: its rate is known, its events are counted elsewhere.
     pub fn of_rate(per_second: f64, used: &Used, latency: Latency) -> Self {
         let events = (per_second * used.seconds) as u64;
-        Self { per_second, ..Self::new(events, used, latency, 0) }
+        Self {
+            per_second,
+            ..Self::new(events, used, latency, 0)
+        }
     }
 }
 
@@ -123,7 +134,10 @@ pub enum Expect {
 
 impl Expect {
     /// How many answers were as expected; an error where another kind came.
-    pub fn check(self, [accepted, duplicate, conflict, refused, failed]: [u64; 5]) -> anyhow::Result<u64> {
+    pub fn check(
+        self,
+        [accepted, duplicate, conflict, refused, failed]: [u64; 5],
+    ) -> anyhow::Result<u64> {
         let events = match self {
             Self::Accepted => accepted,
             Self::Duplicate => duplicate,
@@ -169,21 +183,37 @@ impl Requests {
     }
 }
 
-/// Tells the events of one round from those of all others, also in earlier runs on the same machine.
+/// Tells the events of one round from those of all others, also in earlier runs on the same
+/// machine.
 pub fn next_run() -> u64 {
     static RUNS: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     (now << 12) + (RUNS.fetch_add(1, Ordering::Relaxed) & 0xfff)
 }
 
 /// Many signed events that were never sent.
 pub fn fresh(provider: Provider, size: usize, signed: usize) -> Arc<Events> {
-    Arc::new(Events::new(&Recipe { provider, size, source: provider.name(), run: next_run(), signed, spoiled: false }))
+    Arc::new(Events::new(&Recipe {
+        provider,
+        size,
+        source: provider.name(),
+        run: next_run(),
+        signed,
+        spoiled: false,
+    }))
 }
 
 impl Http {
-    /// New events of a provider and a size to a hookonce; its database, where one is named, is emptied before each round.
-    pub fn new_events(hookonce: &Hookonce, database: Option<&str>, (provider, size): (Provider, usize), connections: usize) -> Self {
+    /// New events of a provider and a size to a hookonce; its database, where one is named, is
+    /// emptied before each round.
+    pub fn new_events(
+        hookonce: &Hookonce,
+        database: Option<&str>,
+        (provider, size): (Provider, usize),
+        connections: usize,
+    ) -> Self {
         Self {
             address: hookonce.address,
             pids: vec![hookonce.pid()],
@@ -198,7 +228,11 @@ impl Http {
     /// The sample has no events where nothing was answered in the window.
     pub async fn measure(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
         let events = match &self.requests {
-            Requests::Fresh { provider, size } => fresh(*provider, *size, (SIGNED_A_SECOND * window.as_secs_f64()) as usize),
+            Requests::Fresh { provider, size } => fresh(
+                *provider,
+                *size,
+                (SIGNED_A_SECOND * window.as_secs_f64()) as usize,
+            ),
             Requests::Fixed(events, _) => events.clone(),
         };
         let client = match &self.database {
@@ -212,7 +246,14 @@ impl Http {
             Some(client) => postgres::wal_bytes(client).await,
             None => Ok(0),
         };
-        let servers: Vec<Party> = self.pids.iter().map(|pid| Party { name: "server", pid: *pid }).collect();
+        let servers: Vec<Party> = self
+            .pids
+            .iter()
+            .map(|pid| Party {
+                name: "server",
+                pid: *pid,
+            })
+            .collect();
         let parties = bench.parties(&servers);
         let load = Load {
             address: self.address,
@@ -224,13 +265,20 @@ impl Http {
         };
         let running = load.start()?;
         tokio::time::sleep(WARM_UP).await;
-        self.pids.iter().copied().for_each(processor::reset_peak_memory);
-        let (wal_before, before, counts) = (wal().await?, Snapshot::take(&parties), running.counts());
+        self.pids
+            .iter()
+            .copied()
+            .for_each(processor::reset_peak_memory);
+        let (wal_before, before, counts) =
+            (wal().await?, Snapshot::take(&parties), running.counts());
         running.measure(true);
         tokio::time::sleep(window).await;
         running.measure(false);
         let (counted, after) = (running.counts(), Snapshot::take(&parties));
-        let (wal_after, memory) = (wal().await?, self.pids.iter().copied().map(processor::peak_memory).sum());
+        let (wal_after, memory) = (
+            wal().await?,
+            self.pids.iter().copied().map(processor::peak_memory).sum(),
+        );
         let latencies = running.stop().await?;
         let answers: [u64; 5] = std::array::from_fn(|at| counted[at] - counts[at]);
         if answers == [0; 5] {
@@ -238,10 +286,22 @@ impl Http {
         }
         let (events, failed) = (self.expect.check(answers)?, answers[4]);
         let used = before.until(&after);
-        let interval =
-            if matches!(self.pace, Pace::Closed) { (used.seconds * 1e6 * self.connections as f64 / events as f64) as u64 } else { 0 };
-        let sample = Sample::new(events, &used, Latency::of(&latencies, interval), wal_after - wal_before);
-        Ok(Sample { failed, memory_bytes: memory, ..sample })
+        let interval = if matches!(self.pace, Pace::Closed) {
+            (used.seconds * 1e6 * self.connections as f64 / events as f64) as u64
+        } else {
+            0
+        };
+        let sample = Sample::new(
+            events,
+            &used,
+            Latency::of(&latencies, interval),
+            wal_after - wal_before,
+        );
+        Ok(Sample {
+            failed,
+            memory_bytes: memory,
+            ..sample
+        })
     }
 }
 
@@ -254,7 +314,10 @@ pub async fn measure_all(
     count: usize,
     expect: Expect,
 ) -> anyhow::Result<Sample> {
-    let parties = bench.parties(&[Party { name: "server", pid: hookonce.pid() }]);
+    let parties = bench.parties(&[Party {
+        name: "server",
+        pid: hookonce.pid(),
+    }]);
     let load = Load {
         address: hookonce.address,
         connections: 64,
@@ -269,11 +332,23 @@ pub async fn measure_all(
     while !running.is_finished() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let (after, wal_after, counts) = (Snapshot::take(&parties), postgres::wal_bytes(client).await?, running.counts());
+    let (after, wal_after, counts) = (
+        Snapshot::take(&parties),
+        postgres::wal_bytes(client).await?,
+        running.counts(),
+    );
     let latencies = running.join().await?;
     let events = expect.check(counts)?;
-    let sample = Sample::new(events, &before.until(&after), Latency::of(&latencies, 0), wal_after - wal_before);
-    Ok(Sample { memory_bytes: processor::peak_memory(hookonce.pid()), ..sample })
+    let sample = Sample::new(
+        events,
+        &before.until(&after),
+        Latency::of(&latencies, 0),
+        wal_after - wal_before,
+    );
+    Ok(Sample {
+        memory_bytes: processor::peak_memory(hookonce.pid()),
+        ..sample
+    })
 }
 
 /// pgbench with one event a commit.
@@ -293,15 +368,40 @@ impl SingleRow<'_> {
             Some(count) => pgbench::fill_keys(&client, count).await?,
         }
         let body = fresh(Provider::Stripe, self.size, 0).body_text(0);
-        let pgbench = Pgbench::start(&bench.postgres, &client, self.database, self.connections, &body, self.known, &bench.folder).await?;
-        let parties = bench.parties(&[Party { name: "server", pid: pgbench.pid() }]);
-        let (wal_before, before, from) = (postgres::wal_bytes(&client).await?, Snapshot::take(&parties), SystemTime::now());
+        let pgbench = Pgbench::start(
+            &bench.postgres,
+            &client,
+            self.database,
+            self.connections,
+            &body,
+            self.known,
+            &bench.folder,
+        )
+        .await?;
+        let parties = bench.parties(&[Party {
+            name: "server",
+            pid: pgbench.pid(),
+        }]);
+        let (wal_before, before, from) = (
+            postgres::wal_bytes(&client).await?,
+            Snapshot::take(&parties),
+            SystemTime::now(),
+        );
         tokio::time::sleep(window).await;
-        let (to, after, wal_after) = (SystemTime::now(), Snapshot::take(&parties), postgres::wal_bytes(&client).await?);
+        let (to, after, wal_after) = (
+            SystemTime::now(),
+            Snapshot::take(&parties),
+            postgres::wal_bytes(&client).await?,
+        );
         let tally = pgbench.finish(from, to).await?;
         let used = before.until(&after);
         let interval = (used.seconds * 1e6 * self.connections as f64 / tally.count as f64) as u64;
-        let mut sample = Sample::new(tally.count, &used, Latency::of(&tally.latencies, interval), wal_after - wal_before);
+        let mut sample = Sample::new(
+            tally.count,
+            &used,
+            Latency::of(&tally.latencies, interval),
+            wal_after - wal_before,
+        );
         // pgbench is its own client.
         (sample.client_us, sample.server_us) = (sample.server_us, 0.0);
         Ok(sample)
@@ -310,7 +410,16 @@ impl SingleRow<'_> {
 
 impl Bench {
     pub fn parties(&self, more: &[Party]) -> Vec<Party> {
-        let mut parties = vec![Party { name: "postgres", pid: self.postgres.pid() }, Party { name: "client", pid: own_pid() }];
+        let mut parties = vec![
+            Party {
+                name: "postgres",
+                pid: self.postgres.pid(),
+            },
+            Party {
+                name: "client",
+                pid: own_pid(),
+            },
+        ];
         parties.extend_from_slice(more);
         parties
     }

@@ -1,4 +1,5 @@
-//! Sides that are compared: measured in turn, A B A B, so that what drifts hits all alike; a round that others disturbed is measured again.
+//! Sides that are compared: measured in turn, A B A B, so that what drifts hits all alike; a round
+//! that others disturbed is measured again.
 
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ pub struct Side<'a> {
 
 impl<'a> Side<'a> {
     pub fn http(name: impl Into<String>, http: Http) -> Self {
-        Self { name: name.into(), kind: Kind::Http(http) }
+        Self {
+            name: name.into(),
+            kind: Kind::Http(http),
+        }
     }
 
     pub async fn once(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
@@ -37,8 +41,13 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Measures, and where others disturbed it once more, as long as the run has repeats left. The least disturbed try counts.
-pub async fn undisturbed(bench: &Bench, name: &str, measure: impl AsyncFn() -> anyhow::Result<Sample>) -> anyhow::Result<Sample> {
+/// Measures, and where others disturbed it once more, as long as the run has repeats left. The
+/// least disturbed try counts.
+pub async fn undisturbed(
+    bench: &Bench,
+    name: &str,
+    measure: impl AsyncFn() -> anyhow::Result<Sample>,
+) -> anyhow::Result<Sample> {
     let mut best: Option<Sample> = None;
     let mut tries = 0;
     loop {
@@ -55,16 +64,21 @@ pub async fn undisturbed(bench: &Bench, name: &str, measure: impl AsyncFn() -> a
             sample.others * 100.0
         );
         // A disk may stall for longer than a short round: then nothing was answered in it.
-        let is_better = |best: &Sample| best.events == 0 || (sample.events > 0 && sample.others < best.others);
+        let is_better =
+            |best: &Sample| best.events == 0 || (sample.events > 0 && sample.others < best.others);
         if best.as_ref().is_none_or(is_better) {
             best = Some(sample);
         }
-        let quiet = best.as_ref().is_some_and(|best| best.events > 0 && best.others <= DISTURBED);
+        let quiet = best
+            .as_ref()
+            .is_some_and(|best| best.events > 0 && best.others <= DISTURBED);
         if quiet || tries >= TRIES_MAX || !bench.take_repeat() {
             break;
         }
         match best.as_ref().is_some_and(|best| best.events == 0) {
-            true => bench.missing(&format!("{name}: nothing was answered in a round, which is measured again")),
+            true => bench.missing(&format!(
+                "{name}: nothing was answered in a round, which is measured again"
+            )),
             false => eprintln!("  {name:<28} was disturbed: once more"),
         }
     }
@@ -76,11 +90,18 @@ pub async fn undisturbed(bench: &Bench, name: &str, measure: impl AsyncFn() -> a
 }
 
 /// All sides, round by round.
-pub async fn interleave(bench: &Bench, sides: &[Side<'_>], rounds: usize, window: Duration) -> anyhow::Result<Vec<Series>> {
+pub async fn interleave(
+    bench: &Bench,
+    sides: &[Side<'_>],
+    rounds: usize,
+    window: Duration,
+) -> anyhow::Result<Vec<Series>> {
     let mut all: Vec<Series> = sides.iter().map(|side| Series::new(&side.name)).collect();
     for _ in 0..rounds {
         for (side, series) in sides.iter().zip(&mut all) {
-            series.samples.push(undisturbed(bench, &side.name, async || side.once(bench, window).await).await?);
+            series.samples.push(
+                undisturbed(bench, &side.name, async || side.once(bench, window).await).await?,
+            );
         }
     }
     Ok(all)

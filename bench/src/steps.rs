@@ -1,4 +1,5 @@
-//! The ledger's load: connections that claim and complete new steps, or claim steps that have ended, in a closed loop on a thread of their own.
+//! The ledger's load: connections that claim and complete new steps, or claim steps that have
+//! ended, in a closed loop on a thread of their own.
 
 use std::{
     cell::{Cell, RefCell},
@@ -50,7 +51,13 @@ pub struct Steps {
 
 impl Steps {
     pub fn of(hookonce: &Hookonce, database: &str, connections: usize, work: Work) -> Self {
-        Self { address: hookonce.admin, pid: hookonce.pid(), database: database.to_owned(), connections, work }
+        Self {
+            address: hookonce.admin,
+            pid: hookonce.pid(),
+            database: database.to_owned(),
+            connections,
+            work,
+        }
     }
 
     pub async fn measure(&self, bench: &Bench, window: Duration) -> anyhow::Result<Sample> {
@@ -58,12 +65,19 @@ impl Steps {
         if matches!(self.work, Work::Pairs) {
             postgres::empty(&client).await?;
         }
-        let parties = bench.parties(&[Party { name: "server", pid: self.pid }]);
+        let parties = bench.parties(&[Party {
+            name: "server",
+            pid: self.pid,
+        }]);
         let set = next_run();
         let running = Running::start(self, set, None)?;
         tokio::time::sleep(WARM_UP).await;
         processor::reset_peak_memory(self.pid);
-        let (wal_before, before, count) = (postgres::wal_bytes(&client).await?, Snapshot::take(&parties), running.count());
+        let (wal_before, before, count) = (
+            postgres::wal_bytes(&client).await?,
+            Snapshot::take(&parties),
+            running.count(),
+        );
         running.shared.measuring.store(true, Ordering::Relaxed);
         tokio::time::sleep(window).await;
         running.shared.measuring.store(false, Ordering::Relaxed);
@@ -74,15 +88,28 @@ impl Steps {
         ensure!(events > 0, "no step was answered");
         let used = before.until(&after);
         let interval = (used.seconds * 1e6 * self.connections as f64 / events as f64) as u64;
-        let sample = Sample::of_rate(events as f64 / used.seconds, &used, Latency::of(&latencies, interval));
-        Ok(Sample { events, memory_bytes, wal_bytes: wal as f64 / events as f64, ..sample })
+        let sample = Sample::of_rate(
+            events as f64 / used.seconds,
+            &used,
+            Latency::of(&latencies, interval),
+        );
+        Ok(Sample {
+            events,
+            memory_bytes,
+            wal_bytes: wal as f64 / events as f64,
+            ..sample
+        })
     }
 }
 
 /// Claims and completes so many steps, and gives their set.
 pub async fn finish(hookonce: &Hookonce, database: &str, count: usize) -> anyhow::Result<u64> {
     let set = next_run();
-    let running = Running::start(&Steps::of(hookonce, database, 16, Work::Pairs), set, Some(count))?;
+    let running = Running::start(
+        &Steps::of(hookonce, database, 16, Work::Pairs),
+        set,
+        Some(count),
+    )?;
     running.join().await?;
     Ok(set)
 }
@@ -104,10 +131,17 @@ impl Running {
     fn start(steps: &Steps, set: u64, most: Option<usize>) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (steps, theirs) = (steps.clone(), shared.clone());
-        let thread = std::thread::Builder::new().name("steps".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, run(steps, theirs, set, most.unwrap_or(usize::MAX)))
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("steps".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                tokio::task::LocalSet::new().block_on(
+                    &runtime,
+                    run(steps, theirs, set, most.unwrap_or(usize::MAX)),
+                )
+            })?;
         Ok(Self { shared, thread })
     }
 
@@ -121,7 +155,9 @@ impl Running {
     }
 
     async fn join(self) -> anyhow::Result<Histogram<u64>> {
-        tokio::task::spawn_blocking(move || self.thread.join()).await?.map_err(|_| anyhow::anyhow!("the load's thread panicked"))?
+        tokio::task::spawn_blocking(move || self.thread.join())
+            .await?
+            .map_err(|_| anyhow::anyhow!("the load's thread panicked"))?
     }
 }
 
@@ -135,10 +171,24 @@ struct Driver {
     latencies: RefCell<Histogram<u64>>,
 }
 
-async fn run(steps: Steps, shared: Arc<Shared>, set: u64, most: usize) -> anyhow::Result<Histogram<u64>> {
+async fn run(
+    steps: Steps,
+    shared: Arc<Shared>,
+    set: u64,
+    most: usize,
+) -> anyhow::Result<Histogram<u64>> {
     let connections = steps.connections;
-    let driver = Rc::new(Driver { steps, shared, set, most, next: Cell::new(0), latencies: RefCell::new(histogram()) });
-    let tasks: Vec<_> = (0..connections).map(|_| tokio::task::spawn_local(driver.clone().connection())).collect();
+    let driver = Rc::new(Driver {
+        steps,
+        shared,
+        set,
+        most,
+        next: Cell::new(0),
+        latencies: RefCell::new(histogram()),
+    });
+    let tasks: Vec<_> = (0..connections)
+        .map(|_| tokio::task::spawn_local(driver.clone().connection()))
+        .collect();
     for task in tasks {
         task.await??;
     }
@@ -147,7 +197,9 @@ async fn run(steps: Steps, shared: Arc<Shared>, set: u64, most: usize) -> anyhow
 
 impl Driver {
     async fn connection(self: Rc<Self>) -> anyhow::Result<()> {
-        let mut stream = TcpStream::connect(self.steps.address).await.context("can't connect to the ledger")?;
+        let mut stream = TcpStream::connect(self.steps.address)
+            .await
+            .context("can't connect to the ledger")?;
         stream.set_nodelay(true)?;
         let mut answer = Vec::new();
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -159,10 +211,25 @@ impl Driver {
             let begin = Instant::now();
             match self.steps.work {
                 Work::Pairs => {
-                    self.call(&mut stream, &mut answer, &self.claim(self.set, number), 201).await?;
-                    self.call(&mut stream, &mut answer, &self.complete(self.set, number), 200).await?;
+                    self.call(&mut stream, &mut answer, &self.claim(self.set, number), 201)
+                        .await?;
+                    self.call(
+                        &mut stream,
+                        &mut answer,
+                        &self.complete(self.set, number),
+                        200,
+                    )
+                    .await?;
                 }
-                Work::Ended { set, count } => self.call(&mut stream, &mut answer, &self.claim(set, number % count), 200).await?,
+                Work::Ended { set, count } => {
+                    self.call(
+                        &mut stream,
+                        &mut answer,
+                        &self.claim(set, number % count),
+                        200,
+                    )
+                    .await?
+                }
             }
             self.shared.count.fetch_add(1, Ordering::Relaxed);
             if self.shared.measuring.load(Ordering::Relaxed) {
@@ -174,9 +241,20 @@ impl Driver {
     }
 
     /// A round with another answer is no measurement.
-    async fn call(&self, stream: &mut TcpStream, answer: &mut Vec<u8>, request: &str, expected: u16) -> anyhow::Result<()> {
+    async fn call(
+        &self,
+        stream: &mut TcpStream,
+        answer: &mut Vec<u8>,
+        request: &str,
+        expected: u16,
+    ) -> anyhow::Result<()> {
         let said = exchange(stream, request.as_bytes(), answer).await?;
-        ensure!(said.status == expected, "{expected} was expected: {} {}", said.status, String::from_utf8_lossy(said.body));
+        ensure!(
+            said.status == expected,
+            "{expected} was expected: {} {}",
+            said.status,
+            String::from_utf8_lossy(said.body)
+        );
         Ok(())
     }
 
@@ -190,7 +268,14 @@ impl Driver {
     }
 
     fn complete(&self, set: u64, number: usize) -> String {
-        self.request(set, number, "complete", &format!(r#"{{"fence":1,"result":{{"id":"ch_{set:x}{number:012}","status":"succeeded"}}}}"#))
+        self.request(
+            set,
+            number,
+            "complete",
+            &format!(
+                r#"{{"fence":1,"result":{{"id":"ch_{set:x}{number:012}","status":"succeeded"}}}}"#
+            ),
+        )
     }
 
     fn request(&self, set: u64, number: usize, action: &str, body: &str) -> String {

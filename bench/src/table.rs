@@ -18,8 +18,12 @@ pub fn markdown(report: &Report) -> String {
         report.postgres,
         report.seconds
     );
-    let bounded: Vec<&Figure> =
-        report.cases.iter().flat_map(|case| &case.figures).filter(|figure| !matches!(figure.bound, Bound::None)).collect();
+    let bounded: Vec<&Figure> = report
+        .cases
+        .iter()
+        .flat_map(|case| &case.figures)
+        .filter(|figure| !matches!(figure.bound, Bound::None))
+        .collect();
     if !bounded.is_empty() {
         text += "\n## Where it stands\n\n| Figure | Measured | Spread | Floor | Goal | |\n|---|---|---|---|---|---|\n";
         for figure in bounded {
@@ -29,7 +33,13 @@ pub fn markdown(report: &Report) -> String {
                 Bound::None => Default::default(),
             };
             let (median, spread) = (number(figure.median), spread(figure));
-            let _ = writeln!(text, "| {} | {median} {} | {spread} | {floor} | {goal} | {} |", figure.name, figure.unit, figure.verdict());
+            let _ = writeln!(
+                text,
+                "| {} | {median} {} | {spread} | {floor} | {goal} | {} |",
+                figure.name,
+                figure.unit,
+                figure.verdict()
+            );
         }
     }
     for case in &report.cases {
@@ -66,21 +76,36 @@ fn section(case: &Case) -> String {
             median(|sample| sample.wal_bytes),
             median(|sample| sample.memory_bytes as f64 / 1_048_576.0),
             series.median(|sample| sample.others) * 100.0,
-            if series.median(|sample| sample.others) > DISTURBED { " disturbed" } else { "" }
+            if series.median(|sample| sample.others) > DISTURBED {
+                " disturbed"
+            } else {
+                ""
+            }
         );
     }
     let plain: Vec<&Figure> = case.figures.iter().collect();
     if !plain.is_empty() {
         text += "\n| Figure | Median | Spread |\n|---|---|---|\n";
         for figure in plain {
-            let _ = writeln!(text, "| {} | {} {} | {} |", figure.name, number(figure.median), figure.unit, spread(figure));
+            let _ = writeln!(
+                text,
+                "| {} | {} {} | {} |",
+                figure.name,
+                number(figure.median),
+                figure.unit,
+                spread(figure)
+            );
         }
     }
     text
 }
 
 fn spread(figure: &Figure) -> String {
-    if figure.values.len() < 2 { String::new() } else { format!("{} to {}", number(figure.low), number(figure.high)) }
+    if figure.values.len() < 2 {
+        String::new()
+    } else {
+        format!("{} to {}", number(figure.low), number(figure.high))
+    }
 }
 
 /// Three digits that count.

@@ -1,5 +1,5 @@
-//! The admin API's client. On the machine of the service it finds address and token in the data folder; a token found there is never sent
-//! to another machine.
+//! The admin API's client. On the machine of the service it finds address and token in the data
+//! folder; a token found there is never sent to another machine.
 
 use std::{fs, net::IpAddr, time::Duration};
 
@@ -36,12 +36,22 @@ impl Client {
             None => None,
         };
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
-        let http = if is_here { builder.no_proxy() } else { builder }.build().context("can't set up the HTTP client")?;
-        Ok(Self { http, base, token, verbose: globals.verbose > 0 })
+        let http = if is_here { builder.no_proxy() } else { builder }
+            .build()
+            .context("can't set up the HTTP client")?;
+        Ok(Self {
+            http,
+            base,
+            token,
+            verbose: globals.verbose > 0,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-        let url = self.base.join(path).with_context(|| format!("{path:?} is no path"))?;
+        let url = self
+            .base
+            .join(path)
+            .with_context(|| format!("{path:?} is no path"))?;
         if self.verbose {
             anstream::eprintln!("{method} {url}");
         }
@@ -54,24 +64,40 @@ impl Client {
 
     /// The answer to a request, whatever its status.
     pub async fn answer(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        request
-            .send()
-            .await
-            .with_context(|| format!("no answer from hookonce at {}: is it running there? (--server names another)", self.base))
+        request.send().await.with_context(|| {
+            format!(
+                "no answer from hookonce at {}: is it running there? (--server names another)",
+                self.base
+            )
+        })
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = accepted(self.answer(request.timeout(ANSWER_TIMEOUT)).await?).await?;
-        response.json().await.with_context(|| format!("{} did not answer with what was asked for: is it hookonce's admin port?", self.base))
+        response.json().await.with_context(|| {
+            format!(
+                "{} did not answer with what was asked for: is it hookonce's admin port?",
+                self.base
+            )
+        })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.json(self.request(Method::GET, path)?).await
     }
 
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<&Value>) -> anyhow::Result<T> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path)?;
-        self.json(if let Some(body) = body { request.json(body) } else { request }).await
+        self.json(if let Some(body) = body {
+            request.json(body)
+        } else {
+            request
+        })
+        .await
     }
 
     /// An answer without an end.
@@ -81,21 +107,37 @@ impl Client {
 
     /// Whether the service says that it is ready; an error says why nobody answered.
     pub async fn is_ready(&self) -> anyhow::Result<bool> {
-        let request = self.request(Method::GET, "/readyz")?.timeout(CONNECT_TIMEOUT);
+        let request = self
+            .request(Method::GET, "/readyz")?
+            .timeout(CONNECT_TIMEOUT);
         Ok(self.answer(request).await?.status().is_success())
     }
 
     /// A list, page by page, at most `limit` rows.
-    pub async fn list<T: DeserializeOwned>(&self, path: &str, query: &[(&str, Option<String>)], limit: usize) -> anyhow::Result<Vec<T>> {
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        limit: usize,
+    ) -> anyhow::Result<Vec<T>> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         while rows.len() < limit {
             let page_rows = (limit - rows.len()).min(PAGE_ROWS).to_string();
-            let given = query.iter().filter_map(|(name, value)| value.as_deref().map(|value| (*name, value)));
-            let paging = [("limit", Some(page_rows.as_str())), ("cursor", cursor.as_deref())];
-            let paging = paging.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+            let given = query
+                .iter()
+                .filter_map(|(name, value)| value.as_deref().map(|value| (*name, value)));
+            let paging = [
+                ("limit", Some(page_rows.as_str())),
+                ("cursor", cursor.as_deref()),
+            ];
+            let paging = paging
+                .into_iter()
+                .filter_map(|(name, value)| value.map(|value| (name, value)));
             let parameters: Vec<(&str, &str)> = given.chain(paging).collect();
-            let page: Page<T> = self.json(self.request(Method::GET, path)?.query(&parameters)).await?;
+            let page: Page<T> = self
+                .json(self.request(Method::GET, path)?.query(&parameters))
+                .await?;
             rows.extend(page.items);
             match page.next {
                 Some(next) => cursor = Some(next.to_string()),
@@ -113,11 +155,17 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
         return Ok(response);
     }
     let problem: Option<Problem> = response.json().await.ok();
-    let said = problem.map_or_else(|| format!("the answer was {status}"), |problem| problem.detail.unwrap_or(problem.title));
+    let said = problem.map_or_else(
+        || format!("the answer was {status}"),
+        |problem| problem.detail.unwrap_or(problem.title),
+    );
     let (exit, message) = match status {
         StatusCode::BAD_REQUEST => (Exit::Usage, said),
         StatusCode::NOT_FOUND => (Exit::NotFound, said),
-        StatusCode::UNAUTHORIZED => (Exit::Failed, "the admin token is missing or wrong: give --token or set HOOKONCE_TOKEN".into()),
+        StatusCode::UNAUTHORIZED => (
+            Exit::Failed,
+            "the admin token is missing or wrong: give --token or set HOOKONCE_TOKEN".into(),
+        ),
         _ => (Exit::Failed, said),
     };
     Err(Failure { exit, message }.into())
@@ -136,18 +184,31 @@ fn address(globals: &Globals) -> anyhow::Result<Url> {
             })?
         }
     };
-    parse_address(text.trim()).ok_or_else(|| Failure::usage(format!("--server: {text:?} is no http(s) URL")).into())
+    parse_address(text.trim())
+        .ok_or_else(|| Failure::usage(format!("--server: {text:?} is no http(s) URL")).into())
 }
 
-/// A URL, or an address and port; an address that stands for all of a machine's is this machine's own.
+/// A URL, or an address and port; an address that stands for all of a machine's is this machine's
+/// own.
 fn parse_address(text: &str) -> Option<Url> {
-    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let mut url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).parse::<IpAddr>();
+    let text = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let mut url = Url::parse(&text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    let host = url
+        .host_str()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .parse::<IpAddr>();
     if let Ok(host) = host
         && host.is_unspecified()
     {
-        url.set_host(Some(if host.is_ipv4() { "127.0.0.1" } else { "[::1]" })).ok()?;
+        url.set_host(Some(if host.is_ipv4() { "127.0.0.1" } else { "[::1]" }))
+            .ok()?;
     }
     Some(url)
 }
@@ -163,7 +224,10 @@ fn is_loopback(url: &Url) -> bool {
 
 /// The token of the settings, else the one that the service made.
 fn local_token(globals: &Globals) -> Option<SecretString> {
-    let configured = super::config::load(globals).ok().and_then(|loaded| loaded.settings.admin.token).and_then(|token| token.read().ok());
+    let configured = super::config::load(globals)
+        .ok()
+        .and_then(|loaded| loaded.settings.admin.token)
+        .and_then(|token| token.read().ok());
     configured.or_else(|| {
         let token = fs::read_to_string(globals.data_dir.join("admin.token")).ok()?;
         Some(SecretString::from(token.trim().to_owned()))
@@ -184,16 +248,28 @@ mod tests {
             ("ftp://hooks.example", None),
             ("", None),
         ] {
-            assert_eq!(parse_address(text).as_ref().map(Url::as_str), expected, "{text}");
+            assert_eq!(
+                parse_address(text).as_ref().map(Url::as_str),
+                expected,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_local_token_stays_on_this_machine() {
-        for (text, expected) in
-            [("localhost:1", true), ("127.0.0.9:1", true), ("[::1]:1", true), ("10.0.0.1:1", false), ("localhost.x.example:1", false)]
-        {
-            assert_eq!(parse_address(text).as_ref().map(is_loopback), Some(expected), "{text}");
+        for (text, expected) in [
+            ("localhost:1", true),
+            ("127.0.0.9:1", true),
+            ("[::1]:1", true),
+            ("10.0.0.1:1", false),
+            ("localhost.x.example:1", false),
+        ] {
+            assert_eq!(
+                parse_address(text).as_ref().map(is_loopback),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 }

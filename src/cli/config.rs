@@ -36,12 +36,14 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The settings' schema, with the built-in providers named: an editor offers them, and takes another name for one of the file's own.
+/// The settings' schema, with the built-in providers named: an editor offers them, and takes
+/// another name for one of the file's own.
 fn schema() -> serde_json::Value {
     let mut schema = settings::schema();
     let built_in = Catalog::new(&BTreeMap::new());
     let names: Vec<&str> = built_in.iter().flat_map(Catalog::names).collect();
-    schema["$defs"]["Source"]["properties"]["provider"] = json!({ "anyOf": [{ "enum": names }, { "type": "string" }] });
+    schema["$defs"]["Source"]["properties"]["provider"] =
+        json!({ "anyOf": [{ "enum": names }, { "type": "string" }] });
     schema
 }
 
@@ -59,7 +61,10 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
             for warning in warnings(&loaded) {
                 anstream::eprintln!("\x1b[1;33mwarning:\x1b[0m {warning}");
             }
-            let file = loaded.file.map_or_else(|| "no file: the defaults and the environment".into(), |file| file.display().to_string());
+            let file = loaded.file.map_or_else(
+                || "no file: the defaults and the environment".into(),
+                |file| file.display().to_string(),
+            );
             let settings = loaded.settings;
             let counts = format!(
                 "{} sources, {} destinations, {} routes",
@@ -71,12 +76,26 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         (Ok(loaded), _) => {
-            output::list(globals, &warnings(&loaded).into_iter().map(|warning| row(warning, "warning")).collect::<Vec<_>>(), &[])?;
+            output::list(
+                globals,
+                &warnings(&loaded)
+                    .into_iter()
+                    .map(|warning| row(warning, "warning"))
+                    .collect::<Vec<_>>(),
+                &[],
+            )?;
             Ok(Exit::Done)
         }
         (Err(problems), Format::Table) => Err(problems.into()),
         (Err(Problems(problems)), _) => {
-            output::list(globals, &problems.into_iter().map(|problem| row(problem, "error")).collect::<Vec<_>>(), &[])?;
+            output::list(
+                globals,
+                &problems
+                    .into_iter()
+                    .map(|problem| row(problem, "error"))
+                    .collect::<Vec<_>>(),
+                &[],
+            )?;
             Ok(Exit::Failed)
         }
     }
@@ -84,21 +103,38 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
 
 /// The settings as `serve` would read them, but for what only providers can tell.
 pub fn load(globals: &Globals) -> Result<Loaded, Problems> {
-    settings::load(&Inputs { file: globals.config.clone(), environment: std::env::vars().collect(), overlay: None })
+    settings::load(&Inputs {
+        file: globals.config.clone(),
+        environment: std::env::vars().collect(),
+        overlay: None,
+    })
 }
 
 /// What is wrong with providers and with the sources that use them.
 pub fn scheme_problems(loaded: &Loaded) -> Problems {
     let catalog = match Catalog::new(&loaded.settings.providers) {
         Ok(catalog) => catalog,
-        Err(errors) => return Problems(errors.into_iter().map(|error| loaded.problem(error.key, error.message)).collect()),
+        Err(errors) => {
+            return Problems(
+                errors
+                    .into_iter()
+                    .map(|error| loaded.problem(error.key, error.message))
+                    .collect(),
+            );
+        }
     };
-    let errors = Sources::build(&loaded.settings, &catalog, &[], false).err().unwrap_or_default();
+    let errors = Sources::build(&loaded.settings, &catalog, &[], false)
+        .err()
+        .unwrap_or_default();
     Problems(
         errors
             .into_iter()
             .map(|(source, error)| {
-                let key = if error.key.is_empty() { format!("sources.{source}") } else { format!("sources.{source}.{}", error.key) };
+                let key = if error.key.is_empty() {
+                    format!("sources.{source}")
+                } else {
+                    format!("sources.{source}.{}", error.key)
+                };
                 loaded.problem(key, error.message)
             })
             .collect(),
@@ -107,15 +143,22 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
 
 /// What looks wrong and may be right: secrets that were probably pasted wrongly.
 pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
-    let Ok(catalog) = Catalog::new(&loaded.settings.providers) else { return Vec::new() };
+    let Ok(catalog) = Catalog::new(&loaded.settings.providers) else {
+        return Vec::new();
+    };
     let mut warnings = Vec::new();
     for (name, source) in &loaded.settings.sources {
-        let Some(scheme) = catalog.get(&source.provider) else { continue };
+        let Some(scheme) = catalog.get(&source.provider) else {
+            continue;
+        };
         for (index, secret) in source.secret.iter().chain(&source.secrets).enumerate() {
             let Ok(secret) = secret.read() else { continue };
             let key = format!("sources.{name}.{}", secret_key(source, index));
             let said = doubts(scheme, secret.expose_secret());
-            warnings.extend(said.into_iter().map(|doubt| loaded.problem(key.as_str(), format!("looks wrong: it {doubt}"))));
+            warnings.extend(
+                said.into_iter()
+                    .map(|doubt| loaded.problem(key.as_str(), format!("looks wrong: it {doubt}"))),
+            );
         }
     }
     warnings
@@ -125,12 +168,15 @@ pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
 pub fn catalog(globals: &Globals) -> anyhow::Result<Catalog> {
     let own = match load(globals) {
         Ok(loaded) => loaded.settings.providers,
-        // A file that was named must be right; one that happens to lie around must not keep a built-in provider from being used.
+        // A file that was named must be right; one that happens to lie around must not keep a
+        // built-in provider from being used.
         Err(problems) if globals.config.is_some() => return Err(problems.into()),
         Err(_) => BTreeMap::new(),
     };
     Catalog::new(&own).map_err(|errors| {
-        let problems = errors.into_iter().map(|error| Problem::new("[providers]", error.key, error.message));
+        let problems = errors
+            .into_iter()
+            .map(|error| Problem::new("[providers]", error.key, error.message));
         Problems(problems.collect()).into()
     })
 }
@@ -151,7 +197,10 @@ mod tests {
             ("SignatureSpec", &["groups"]),
         ] {
             for key in keys {
-                assert!(schema["$defs"][table]["properties"][*key].is_object(), "{table}.{key}");
+                assert!(
+                    schema["$defs"][table]["properties"][*key].is_object(),
+                    "{table}.{key}"
+                );
             }
         }
     }

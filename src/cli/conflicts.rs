@@ -8,7 +8,10 @@ use super::{
     client::Client,
     output::{self, Column, columns},
 };
-use crate::contract::{BodyDifference, Conflict, ConflictCount, ConflictId, Conflicts, HeaderDifference, RelayedConflict, WholeConflict};
+use crate::contract::{
+    BodyDifference, Conflict, ConflictCount, ConflictId, Conflicts, HeaderDifference,
+    RelayedConflict, WholeConflict,
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -65,7 +68,12 @@ const COUNTS: [Column<ConflictCount>; 3] = columns!(
 
 pub async fn run(globals: &Globals, client: &Client, command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::List { source, since, until, limit } => {
+        Command::List {
+            source,
+            since,
+            until,
+            limit,
+        } => {
             let query = [("source", source), ("since", since), ("until", until)];
             let conflicts: Vec<Conflict> = client.list("/api/v1/conflicts", &query, limit).await?;
             output::list(globals, &conflicts, &COLUMNS)?;
@@ -80,11 +88,24 @@ pub async fn run(globals: &Globals, client: &Client, command: Command) -> anyhow
         }
         Command::Relay { ids } => {
             for id in ids {
-                let relayed: RelayedConflict = client.post(&format!("/api/v1/conflicts/{id}/relay"), None).await?;
-                output::one(globals, &relayed, |RelayedConflict { event, destinations, .. }| match destinations.as_slice() {
-                    [] => format!("{id} is the event {event} now; no route leads anywhere"),
-                    names => format!("{id} is the event {event} now, on its way to {}", output::printable(&names.join(", "))),
-                })?;
+                let relayed: RelayedConflict = client
+                    .post(&format!("/api/v1/conflicts/{id}/relay"), None)
+                    .await?;
+                output::one(
+                    globals,
+                    &relayed,
+                    |RelayedConflict {
+                         event,
+                         destinations,
+                         ..
+                     }| match destinations.as_slice() {
+                        [] => format!("{id} is the event {event} now; no route leads anywhere"),
+                        names => format!(
+                            "{id} is the event {event} now, on its way to {}",
+                            output::printable(&names.join(", "))
+                        ),
+                    },
+                )?;
             }
         }
     }
@@ -98,7 +119,14 @@ fn text(conflict: &WholeConflict) -> String {
         Value::String(text) => output::printable(text),
         other => output::printable(&other.to_string()),
     };
-    let line = |name: &str, first: &Value, this: &Value| format!("  {}: {} -> {}\n", output::printable(name), value(first), value(this));
+    let line = |name: &str, first: &Value, this: &Value| {
+        format!(
+            "  {}: {} -> {}\n",
+            output::printable(name),
+            value(first),
+            value(this)
+        )
+    };
     if !conflict.differences.headers.is_empty() {
         text.push_str("\nheaders that differ\n");
     }
@@ -116,6 +144,9 @@ fn text(conflict: &WholeConflict) -> String {
             }
         });
     }
-    text.push_str(&format!("\n{}\n", output::body(conflict.body.as_deref(), conflict.body_base64.as_deref())));
+    text.push_str(&format!(
+        "\n{}\n",
+        output::body(conflict.body.as_deref(), conflict.body_base64.as_deref())
+    ));
     text
 }

@@ -49,17 +49,26 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Install => {
             let binaries = database::fetch(&globals.data_dir).await?;
             let folder = binaries.folder().display().to_string();
-            output::one(globals, &json!({ "folder": folder }), |_| format!("PostgreSQL is in {folder}"))?;
+            output::one(globals, &json!({ "folder": folder }), |_| {
+                format!("PostgreSQL is in {folder}")
+            })?;
         }
         Command::Migrate => {
             migrate(globals).await?;
-            output::one(globals, &json!({ "migrated": true }), |_| "the schema is up to date".into())?;
+            output::one(globals, &json!({ "migrated": true }), |_| {
+                "the schema is up to date".into()
+            })?;
         }
         Command::Status => {
             let status: Status = Client::find(globals)?.get("/api/v1/status").await?;
             output::one(globals, &status, |status| {
-                let schema = status.schema_version.map_or_else(|| "null".into(), |version| version.to_string());
-                let version = format!("hookonce {}, schema {schema}\n", output::printable(&status.version));
+                let schema = status
+                    .schema_version
+                    .map_or_else(|| "null".into(), |version| version.to_string());
+                let version = format!(
+                    "hookonce {}, schema {schema}\n",
+                    output::printable(&status.version)
+                );
                 version + &output::fields(&status.database, &FIELDS)
             })?;
         }
@@ -81,17 +90,25 @@ const PRUNED: [Column<Pruned>; 6] = columns!(
     "dedup keys removed" => dedup_keys,
 );
 
-/// Works beside a running node, and starts the managed server for as long as it takes where none runs.
+/// Works beside a running node, and starts the managed server for as long as it takes where none
+/// runs.
 async fn migrate(globals: &Globals) -> anyhow::Result<()> {
     let settings = config::load(globals)?.settings;
-    let running = if settings.database.url.is_none() { postgres::running_url(&globals.data_dir) } else { None };
+    let running = if settings.database.url.is_none() {
+        postgres::running_url(&globals.data_dir)
+    } else {
+        None
+    };
     let Database { url, server } = match running {
         Some(url) => Database { url, server: None },
         None => open(&settings, globals).await?,
     };
     let migrated = migrate_at(&url, &settings).await;
     if let Some(server) = server {
-        server.stop().await.context("the managed PostgreSQL was not stopped")?;
+        server
+            .stop()
+            .await
+            .context("the managed PostgreSQL was not stopped")?;
     }
     migrated
 }
@@ -99,15 +116,22 @@ async fn migrate(globals: &Globals) -> anyhow::Result<()> {
 async fn open(settings: &Settings, globals: &Globals) -> anyhow::Result<Database> {
     match &settings.database.url {
         Some(url) => {
-            let url = url.read().map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
-            Ok(Database { url: url.expose_secret().to_owned(), server: None })
+            let url = url
+                .read()
+                .map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
+            Ok(Database {
+                url: url.expose_secret().to_owned(),
+                server: None,
+            })
         }
         None => database::open(settings, &globals.data_dir, false).await,
     }
 }
 
 async fn migrate_at(url: &str, settings: &Settings) -> anyhow::Result<()> {
-    let reached = tls::reach(url).await.context("can't use the database (database.url)")?;
+    let reached = tls::reach(url)
+        .await
+        .context("can't use the database (database.url)")?;
     let pool = schema::pool(&reached.options, 2);
     schema::check(&pool, settings.database.allow_fsync_off).await?;
     schema::migrate(&pool).await?;

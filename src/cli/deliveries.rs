@@ -74,10 +74,22 @@ const ATTEMPT_COLUMNS: [Column<Attempt>; 7] = columns!(
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
-        Command::List { state, destination, source, event, limit } => {
+        Command::List {
+            state,
+            destination,
+            source,
+            event,
+            limit,
+        } => {
             let state = state.map(|state| state.to_string());
-            let query = [("state", state), ("destination", destination), ("source", source), ("event", event.map(|id| id.to_string()))];
-            let deliveries: Vec<Delivery> = client.list("/api/v1/deliveries", &query, limit).await?;
+            let query = [
+                ("state", state),
+                ("destination", destination),
+                ("source", source),
+                ("event", event.map(|id| id.to_string())),
+            ];
+            let deliveries: Vec<Delivery> =
+                client.list("/api/v1/deliveries", &query, limit).await?;
             output::list(globals, &deliveries, &COLUMNS)?;
             Ok(Exit::Done)
         }
@@ -94,21 +106,38 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 fn text(delivery: &WholeDelivery) -> String {
     let mut text = output::fields(delivery, &FIELDS);
     if !delivery.attempts.is_empty() {
-        text.push_str(&format!("\n{}", output::table(&delivery.attempts, &ATTEMPT_COLUMNS)));
+        text.push_str(&format!(
+            "\n{}",
+            output::table(&delivery.attempts, &ATTEMPT_COLUMNS)
+        ));
     }
-    let response = delivery.attempts.last().and_then(|attempt| attempt.response.as_deref());
+    let response = delivery
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.response.as_deref());
     if let Some(response) = response.filter(|response| !response.is_empty()) {
-        text.push_str(&format!("\nlast response: {}\n", output::printable(response)));
+        text.push_str(&format!(
+            "\nlast response: {}\n",
+            output::printable(response)
+        ));
     }
     text
 }
 
 /// Does it to each; what fails for one does not keep the others from it.
-async fn each(globals: &Globals, client: &Client, ids: &[DeliveryId], action: &str) -> anyhow::Result<Exit> {
+async fn each(
+    globals: &Globals,
+    client: &Client,
+    ids: &[DeliveryId],
+    action: &str,
+) -> anyhow::Result<Exit> {
     let mut done: Vec<Delivery> = Vec::new();
     let mut errors = Vec::new();
     for id in ids {
-        match client.post(&format!("/api/v1/deliveries/{id}/{action}"), None).await {
+        match client
+            .post(&format!("/api/v1/deliveries/{id}/{action}"), None)
+            .await
+        {
             Ok(delivery) => done.push(delivery),
             Err(error) => errors.push(error),
         }
@@ -131,7 +160,15 @@ async fn each(globals: &Globals, client: &Client, ids: &[DeliveryId], action: &s
 
 /// What all have in common, else `Failed`.
 fn exit_of(errors: &[anyhow::Error]) -> Exit {
-    let exit = |error: &anyhow::Error| error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit);
+    let exit = |error: &anyhow::Error| {
+        error
+            .downcast_ref::<Failure>()
+            .map_or(Exit::Failed, |failure| failure.exit)
+    };
     let first = errors.first().map_or(Exit::Failed, exit);
-    if errors.iter().all(|error| exit(error) == first) { first } else { Exit::Failed }
+    if errors.iter().all(|error| exit(error) == first) {
+        first
+    } else {
+        Exit::Failed
+    }
 }

@@ -42,8 +42,15 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Pause { name } => (name, "pause"),
         Command::Resume { name } => (name, "resume"),
     };
-    let answer: Paused =
-        client.post(&format!("/api/v1/destinations/{}/{action}", utf8_percent_encode(name, NON_ALPHANUMERIC)), None).await?;
+    let answer: Paused = client
+        .post(
+            &format!(
+                "/api/v1/destinations/{}/{action}",
+                utf8_percent_encode(name, NON_ALPHANUMERIC)
+            ),
+            None,
+        )
+        .await?;
     output::one(globals, &answer, |answer| {
         let what = match (answer.paused, answer.changed) {
             (true, true) => "is paused: what comes in for it is kept",

@@ -40,7 +40,8 @@ pub enum Command {
     /// All about one, with its deliveries and conflicts
     Show {
         id: EventId,
-        /// The exact body of the request that it came in, and nothing else: of one that was split, the whole
+        /// The exact body of the request that it came in, and nothing else: of one that was split,
+        /// the whole
         #[arg(long)]
         original: bool,
     },
@@ -49,7 +50,8 @@ pub enum Command {
         #[arg(long)]
         source: Option<String>,
     },
-    /// Requests that share their key with an event of another body, or their body with an event of another unsigned id
+    /// Requests that share their key with an event of another body, or their body with an event of
+    /// another unsigned id
     #[command(subcommand)]
     Conflicts(conflicts::Command),
 }
@@ -80,16 +82,37 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::Conflicts(command) => return conflicts::run(globals, &client, command).await,
-        Command::List { source, r#type, since, until, limit } => {
-            let query = [("source", source), ("type", r#type), ("since", since), ("until", until)];
+        Command::List {
+            source,
+            r#type,
+            since,
+            until,
+            limit,
+        } => {
+            let query = [
+                ("source", source),
+                ("type", r#type),
+                ("since", since),
+                ("until", until),
+            ];
             let events: Vec<Event> = client.list("/api/v1/events", &query, limit).await?;
             output::list(globals, &events, &COLUMNS)?;
         }
         Command::Show { id, original: true } => {
-            let body = client.stream(&format!("/api/v1/events/{id}/original")).await?.bytes().await.context("the body broke off")?;
-            std::io::stdout().write_all(&body).context("can't write the body")?;
+            let body = client
+                .stream(&format!("/api/v1/events/{id}/original"))
+                .await?
+                .bytes()
+                .await
+                .context("the body broke off")?;
+            std::io::stdout()
+                .write_all(&body)
+                .context("can't write the body")?;
         }
-        Command::Show { id, original: false } => {
+        Command::Show {
+            id,
+            original: false,
+        } => {
             let event: WholeEvent = client.get(&format!("/api/v1/events/{id}")).await?;
             output::one(globals, &event, text)?;
         }
@@ -102,20 +125,39 @@ fn text(event: &WholeEvent) -> String {
     let mut text = output::fields(event, &FIELDS);
     text.push('\n');
     if let Some(why) = &event.type_dropped {
-        text.push_str(&format!("no type   what the request says is {}: it was left out\n", output::printable(why)));
+        text.push_str(&format!(
+            "no type   what the request says is {}: it was left out\n",
+            output::printable(why)
+        ));
     }
-    if let Some(Original { items, body_bytes, .. }) = &event.original {
+    if let Some(Original {
+        items, body_bytes, ..
+    }) = &event.original
+    {
         text.push_str(&format!("split     one of {items} events of a request of {body_bytes} bytes: --original prints it\n"));
     }
     for (name, value) in &event.headers {
-        text.push_str(&format!("{}: {}\n", output::printable(name), output::printable(value)));
+        text.push_str(&format!(
+            "{}: {}\n",
+            output::printable(name),
+            output::printable(value)
+        ));
     }
-    text.push_str(&format!("\n{}\n", output::body(event.body.as_deref(), event.body_base64.as_deref())));
+    text.push_str(&format!(
+        "\n{}\n",
+        output::body(event.body.as_deref(), event.body_base64.as_deref())
+    ));
     if !event.deliveries.is_empty() {
-        text.push_str(&format!("\n{}", output::table(&event.deliveries, &DELIVERY_COLUMNS)));
+        text.push_str(&format!(
+            "\n{}",
+            output::table(&event.deliveries, &DELIVERY_COLUMNS)
+        ));
     }
     if !event.conflicts.is_empty() {
-        text.push_str(&format!("\n{}", output::table(&event.conflicts, &conflicts::COLUMNS)));
+        text.push_str(&format!(
+            "\n{}",
+            output::table(&event.conflicts, &conflicts::COLUMNS)
+        ));
     }
     text
 }
@@ -137,8 +179,14 @@ async fn tail(globals: &Globals, client: &Client, source: Option<&str>) -> anyho
         waiting.extend_from_slice(&chunk.context("the stream broke off")?);
         while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = waiting.drain(..=end).collect();
-            let Some(data) = line.strip_prefix(b"data: ") else { continue };
-            show(globals, serde_json::from_slice(data).context("the stream is not hookonce's")?, source)?;
+            let Some(data) = line.strip_prefix(b"data: ") else {
+                continue;
+            };
+            show(
+                globals,
+                serde_json::from_slice(data).context("the stream is not hookonce's")?,
+                source,
+            )?;
         }
     }
     globals.note("the service ended the stream");

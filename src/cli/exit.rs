@@ -28,10 +28,16 @@ pub struct Failure {
 
 impl Failure {
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+        }
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { exit: Exit::NotFound, message: message.into() }
+        Self {
+            exit: Exit::NotFound,
+            message: message.into(),
+        }
     }
 }

@@ -91,7 +91,9 @@ const FIELDS: [Column<WholeStep>; 13] = columns!(
 );
 
 fn name(value: impl ValueEnum) -> Option<String> {
-    value.to_possible_value().map(|value| value.get_name().to_owned())
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
 }
 
 fn path(run: &str, step: Option<&str>, action: &str, tenant: Option<&str>) -> String {
@@ -109,40 +111,93 @@ fn path(run: &str, step: Option<&str>, action: &str, tenant: Option<&str>) -> St
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
-        Command::List { run, status, tenant, since, limit } => {
-            let query = [("run", run), ("status", status.map(|status| status.to_string())), ("tenant", tenant), ("since", since)];
+        Command::List {
+            run,
+            status,
+            tenant,
+            since,
+            limit,
+        } => {
+            let query = [
+                ("run", run),
+                ("status", status.map(|status| status.to_string())),
+                ("tenant", tenant),
+                ("since", since),
+            ];
             let steps: Vec<Step> = client.list("/api/v1/steps", &query, limit).await?;
             output::list(globals, &steps, &COLUMNS)?;
         }
-        Command::Show { run, step: None, tenant } => {
-            let steps: Vec<WholeStep> = client.list(&path(&run, None, "", None), &[("tenant", tenant)], usize::MAX).await?;
+        Command::Show {
+            run,
+            step: None,
+            tenant,
+        } => {
+            let steps: Vec<WholeStep> = client
+                .list(
+                    &path(&run, None, "", None),
+                    &[("tenant", tenant)],
+                    usize::MAX,
+                )
+                .await?;
             if steps.is_empty() {
                 return Err(Failure::not_found(format!("there is no run {run:?}")).into());
             }
             match globals.output {
-                Format::Table => output::list(globals, &steps.into_iter().map(|whole| whole.step).collect::<Vec<_>>(), &COLUMNS)?,
+                Format::Table => output::list(
+                    globals,
+                    &steps
+                        .into_iter()
+                        .map(|whole| whole.step)
+                        .collect::<Vec<_>>(),
+                    &COLUMNS,
+                )?,
                 Format::Json | Format::Ndjson => output::list(globals, &steps, &[])?,
             }
         }
-        Command::Show { run, step: Some(step), tenant } => {
-            let step: WholeStep = client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?;
+        Command::Show {
+            run,
+            step: Some(step),
+            tenant,
+        } => {
+            let step: WholeStep = client
+                .get(&path(&run, Some(&step), "", tenant.as_deref()))
+                .await?;
             output::one(globals, &step, text)?;
         }
-        Command::Resolve { run, step, outcome, result, evidence, fence, tenant } => {
-            let result = result.map(|result| serde_json::from_str::<Value>(&result)).transpose();
-            let result = result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
+        Command::Resolve {
+            run,
+            step,
+            outcome,
+            result,
+            evidence,
+            fence,
+            tenant,
+        } => {
+            let result = result
+                .map(|result| serde_json::from_str::<Value>(&result))
+                .transpose();
+            let result =
+                result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
             let fence = match fence {
                 Some(fence) => fence,
                 None => {
-                    let known: WholeStep = client.get(&path(&run, Some(&step), "", tenant.as_deref())).await?;
+                    let known: WholeStep = client
+                        .get(&path(&run, Some(&step), "", tenant.as_deref()))
+                        .await?;
                     known.step.fence
                 }
             };
-            let mut body = json!({ "expected_fence": fence, "outcome": name(outcome), "evidence": evidence });
+            let mut body =
+                json!({ "expected_fence": fence, "outcome": name(outcome), "evidence": evidence });
             if let Some(result) = result {
                 body["result"] = result;
             }
-            let answer: Settled = client.post(&path(&run, Some(&step), "/resolve", tenant.as_deref()), Some(&body)).await?;
+            let answer: Settled = client
+                .post(
+                    &path(&run, Some(&step), "/resolve", tenant.as_deref()),
+                    Some(&body),
+                )
+                .await?;
             output::one(globals, &answer, |answer| match answer.status {
                 StepState::Released => format!("{run} {step} may be claimed again"),
                 status => format!("{run} {step} is {status}"),
@@ -156,9 +211,14 @@ fn text(step: &WholeStep) -> String {
     let mut text = output::fields(step, &FIELDS);
     for (key, json) in [("result", &step.result), ("evidence", &step.evidence)] {
         // Shown as other JSON is: without blanks, members by name.
-        let value = json.as_ref().and_then(|json| serde_json::from_str::<Value>(json.get()).ok());
+        let value = json
+            .as_ref()
+            .and_then(|json| serde_json::from_str::<Value>(json.get()).ok());
         if let Some(value) = value.filter(|value| !value.is_null()) {
-            text.push_str(&format!("{key:<11} {}\n", output::printable(&value.to_string())));
+            text.push_str(&format!(
+                "{key:<11} {}\n",
+                output::printable(&value.to_string())
+            ));
         }
     }
     text

@@ -17,8 +17,14 @@ fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
 
 /// The synopsis, description and options of each command below this one.
 fn commands(parent: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
-    for command in parent.get_subcommands().filter(|command| command.get_name() != "help") {
-        let name = command.get_bin_name().unwrap_or(command.get_name()).to_uppercase();
+    for command in parent
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+    {
+        let name = command
+            .get_bin_name()
+            .unwrap_or(command.get_name())
+            .to_uppercase();
         page.extend(format!(".SH \"{name}\"\n").into_bytes());
         let own = command.clone().mut_args(|arg| {
             let is_global = arg.is_global_set();
@@ -30,7 +36,11 @@ fn commands(parent: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
         man.render_synopsis_section(&mut section)?;
         man.render_options_section(&mut section)?;
         // Below a command's own heading they are subsections.
-        page.extend(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").into_bytes());
+        page.extend(
+            String::from_utf8_lossy(&section)
+                .replace(".SH ", ".SS ")
+                .into_bytes(),
+        );
         commands(command, page)?;
     }
     Ok(())

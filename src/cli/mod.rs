@@ -1,4 +1,5 @@
-//! The commands, one a file: arguments in, exit code out. Here is the whole tree, what is global to it, and the dispatch.
+//! The commands, one a file: arguments in, exit code out. Here is the whole tree, what is global to
+//! it, and the dispatch.
 
 mod client;
 pub mod completions;
@@ -39,7 +40,12 @@ use crate::postgres::default_data_dir;
 
 /// A webhook inbox: verify, record once, acknowledge, relay until done, replay.
 #[derive(Debug, Parser)]
-#[command(name = "hookonce", version, max_term_width = 120, arg_required_else_help = true)]
+#[command(
+    name = "hookonce",
+    version,
+    max_term_width = 120,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -49,23 +55,63 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct GlobalArgs {
-    /// The settings; default: ./hookonce.toml, then hookonce/hookonce.toml in $XDG_CONFIG_HOME and /etc
-    #[arg(long, global = true, value_name = "FILE", env = "HOOKONCE_CONFIG", help_heading = "Global options")]
+    /// The settings; default: ./hookonce.toml, then hookonce/hookonce.toml in $XDG_CONFIG_HOME and
+    /// /etc
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HOOKONCE_CONFIG",
+        help_heading = "Global options"
+    )]
     config: Option<PathBuf>,
-    /// The managed PostgreSQL, dev's secrets, the local admin token; default: $XDG_DATA_HOME/hookonce, as root /var/lib/hookonce
-    #[arg(long, global = true, value_name = "FOLDER", env = "HOOKONCE_DATA_DIR", help_heading = "Global options")]
+    /// The managed PostgreSQL, dev's secrets, the local admin token; default:
+    /// $XDG_DATA_HOME/hookonce, as root /var/lib/hookonce
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "HOOKONCE_DATA_DIR",
+        help_heading = "Global options"
+    )]
     data_dir: Option<PathBuf>,
     /// How results are written to standard output
-    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        help_heading = "Global options"
+    )]
     output: Format,
     /// The admin address of the running service; on the same machine it is found by itself
-    #[arg(long, global = true, value_name = "URL", env = "HOOKONCE_SERVER", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "HOOKONCE_SERVER",
+        help_heading = "Global options"
+    )]
     server: Option<String>,
     /// The admin token; on the same machine it is found by itself
-    #[arg(long, global = true, value_name = "TOKEN", env = "HOOKONCE_TOKEN", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "HOOKONCE_TOKEN",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     token: Option<SecretString>,
     /// Colours; auto obeys NO_COLOR
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
     color: Color,
     /// Say nothing but results and errors
     #[arg(short, long, global = true, help_heading = "Global options")]
@@ -150,7 +196,11 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // A reader that closed the pipe is no failure.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
         }
     };
     // Only the first installation can succeed, and any is as good as another.
@@ -165,24 +215,47 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) if is_broken_pipe(&error) => Exit::Done,
         Err(error) => {
             anstream::eprintln!("\x1b[1;31merror:\x1b[0m {error:#}");
-            error.downcast_ref::<Failure>().map_or(Exit::Failed, |failure| failure.exit)
+            error
+                .downcast_ref::<Failure>()
+                .map_or(Exit::Failed, |failure| failure.exit)
         }
     }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn execute(cli: Cli) -> anyhow::Result<Exit> {
-    let GlobalArgs { config, data_dir, output, server, token, quiet, verbose, .. } = cli.global;
+    let GlobalArgs {
+        config,
+        data_dir,
+        output,
+        server,
+        token,
+        quiet,
+        verbose,
+        ..
+    } = cli.global;
     let data_dir = match data_dir {
         Some(data_dir) => std::path::absolute(data_dir)?,
         None => default_data_dir()?,
     };
-    let globals = Globals { config, data_dir, output, server, token, quiet, verbose };
+    let globals = Globals {
+        config,
+        data_dir,
+        output,
+        server,
+        token,
+        quiet,
+        verbose,
+    };
     match cli.command {
-        Command::Dev { forward_to, port } => dev::run(&globals, forward_to.as_deref(), port).await.map(|()| Exit::Done),
+        Command::Dev { forward_to, port } => dev::run(&globals, forward_to.as_deref(), port)
+            .await
+            .map(|()| Exit::Done),
         Command::Serve => serve::run(&globals).await.map(|()| Exit::Done),
         Command::Send(arguments) => send::run(&globals, arguments).await,
         Command::Verify(arguments) => verify_files::run(&globals, arguments),
@@ -205,7 +278,8 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
 
 /// A length of time as people write it.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    text.parse::<crate::settings::Period>().map(|period| period.0)
+    text.parse::<crate::settings::Period>()
+        .map(|period| period.0)
 }
 
 #[cfg(test)]

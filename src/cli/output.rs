@@ -1,4 +1,5 @@
-//! Results on standard output: a table for people, JSON for programs. Notes go to standard error, so that a pipe gets results alone.
+//! Results on standard output: a table for people, JSON for programs. Notes go to standard error,
+//! so that a pipe gets results alone.
 
 use std::{borrow::Cow, io::Write as _};
 
@@ -9,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Format, Globals};
 use crate::contract::{
-    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, EffectKey, EventId, Mark, OnLost, RejectionId, ReplayId, Scope,
-    SecretState, StepState, Time, TokenId,
+    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, EffectKey, EventId, Mark,
+    OnLost, RejectionId, ReplayId, Scope, SecretState, StepState, Time, TokenId,
 };
 
 /// A column of a table, or a field: its title, and what stands there; None where there is nothing.
@@ -44,8 +45,30 @@ macro_rules! shown_as_written {
     )+};
 }
 
-shown_as_written!(i16, i32, i64, u64, usize, ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, TokenId);
-shown_as_written!(AttemptOutcome, ConflictKind, DeliveryState, Mark, OnLost, Scope, SecretState, StepState);
+shown_as_written!(
+    i16,
+    i32,
+    i64,
+    u64,
+    usize,
+    ConflictId,
+    DeliveryId,
+    EffectKey,
+    EventId,
+    RejectionId,
+    ReplayId,
+    TokenId
+);
+shown_as_written!(
+    AttemptOutcome,
+    ConflictKind,
+    DeliveryState,
+    Mark,
+    OnLost,
+    Scope,
+    SecretState,
+    StepState
+);
 
 impl Shown for bool {
     fn shown(&self) -> Option<String> {
@@ -83,7 +106,12 @@ impl<T: Shown> Shown for Vec<T> {
         if self.is_empty() {
             return Some("-".into());
         }
-        Some(self.iter().map(|value| value.shown().unwrap_or_else(|| "-".into())).collect::<Vec<_>>().join(", "))
+        Some(
+            self.iter()
+                .map(|value| value.shown().unwrap_or_else(|| "-".into()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        )
     }
 }
 
@@ -100,7 +128,11 @@ impl Shown for Value {
 }
 
 /// Writes a list.
-pub fn list<T: Serialize>(globals: &Globals, rows: &[T], columns: &[Column<T>]) -> std::io::Result<()> {
+pub fn list<T: Serialize>(
+    globals: &Globals,
+    rows: &[T],
+    columns: &[Column<T>],
+) -> std::io::Result<()> {
     match globals.output {
         Format::Json => print(&pretty(rows)?),
         Format::Ndjson => rows.iter().try_for_each(line),
@@ -113,7 +145,11 @@ pub fn list<T: Serialize>(globals: &Globals, rows: &[T], columns: &[Column<T>]) 
 }
 
 /// Writes one thing. `text` makes what people see.
-pub fn one<T: Serialize>(globals: &Globals, value: &T, text: impl FnOnce(&T) -> String) -> std::io::Result<()> {
+pub fn one<T: Serialize>(
+    globals: &Globals,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> std::io::Result<()> {
     match globals.output {
         Format::Json => print(&pretty(value)?),
         Format::Ndjson => line(value),
@@ -139,19 +175,41 @@ fn pretty(value: &(impl Serialize + ?Sized)) -> std::io::Result<String> {
 
 pub fn table<T>(rows: &[T], columns: &[Column<T>]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|(title, _)| *title));
     for row in rows {
-        table.add_row(columns.iter().map(|(_, of)| of(row).unwrap_or_else(|| "-".into())));
+        table.add_row(
+            columns
+                .iter()
+                .map(|(_, of)| of(row).unwrap_or_else(|| "-".into())),
+        );
     }
     // The first column starts at the margin.
-    table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned() + "\n").collect()
+    table
+        .lines()
+        .map(|line| {
+            line.strip_prefix(' ')
+                .unwrap_or(&line)
+                .trim_end()
+                .to_owned()
+                + "\n"
+        })
+        .collect()
 }
 
 /// Lines of "title  value" for those that have one.
 pub fn fields<T>(value: &T, columns: &[Column<T>]) -> String {
-    let width = columns.iter().map(|(title, _)| title.len()).max().unwrap_or_default();
-    columns.iter().filter_map(|(title, of)| Some(format!("{title:<width$}  {}\n", of(value)?))).collect()
+    let width = columns
+        .iter()
+        .map(|(title, _)| title.len())
+        .max()
+        .unwrap_or_default();
+    columns
+        .iter()
+        .filter_map(|(title, of)| Some(format!("{title:<width$}  {}\n", of(value)?)))
+        .collect()
 }
 
 /// The lines of a body, of which one of the two is given.
@@ -162,7 +220,15 @@ pub fn body(text: Option<&str>, base64: Option<&str>) -> String {
 
 /// Control characters made visible.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 impl Globals {
@@ -193,18 +259,31 @@ mod tests {
     fn a_table_starts_at_the_margin_and_escapes_what_came_from_outside() {
         let at = time::macros::datetime!(2026-01-01 00:00:00.123456 UTC);
         let rows = [(1_i32, "a\u{1b}[31m".to_owned(), Time(at), None::<Mark>)];
-        let columns: [Column<Row>; 4] =
-            [("ID", |row| row.0.shown()), ("KEY", |row| row.1.shown()), ("RECEIVED", |row| row.2.shown()), ("NONE", |row| row.3.shown())];
+        let columns: [Column<Row>; 4] = [
+            ("ID", |row| row.0.shown()),
+            ("KEY", |row| row.1.shown()),
+            ("RECEIVED", |row| row.2.shown()),
+            ("NONE", |row| row.3.shown()),
+        ];
         let text = table(&rows, &columns);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("ID "), "{text:?}");
-        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["1", "a\\u{1b}[31m", "2026-01-01T00:00:00Z", "-"]);
+        assert_eq!(
+            lines[1].split_whitespace().collect::<Vec<_>>(),
+            ["1", "a\\u{1b}[31m", "2026-01-01T00:00:00Z", "-"]
+        );
     }
 
     #[test]
     fn fields_leave_out_what_is_not_there() {
         let value = json!({ "a": 1, "b": null, "cc": ["x", "y"] });
-        assert_eq!(fields(&value, &columns!(Value; "a" => "a", "b" => "b", "cc" => "cc")), "a   1\ncc  x, y\n");
+        assert_eq!(
+            fields(
+                &value,
+                &columns!(Value; "a" => "a", "b" => "b", "cc" => "cc")
+            ),
+            "a   1\ncc  x, y\n"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `providers`: list, show. Needs no running service: schemes are built in or in the settings. How a fact was established is told with it.
+//! `providers`: list, show. Needs no running service: schemes are built in or in the settings. How
+//! a fact was established is told with it.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -9,13 +10,16 @@ use super::{
 };
 use crate::{
     provider::Scheme,
-    settings::scheme::{Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, SchemeSpec, Stability},
+    settings::scheme::{
+        Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, SchemeSpec, Stability,
+    },
 };
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     List,
-    /// What is known of a provider, how it was established, and the scheme as it would be written in [providers.NAME]
+    /// What is known of a provider, how it was established, and the scheme as it would be written
+    /// in [providers.NAME]
     Show {
         name: String,
     },
@@ -39,8 +43,14 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             output::list(globals, &rows, &COLUMNS)?;
         }
         Command::Show { name } => {
-            let scheme = catalog.get(&name).ok_or_else(|| Failure::not_found(catalog.not_known(&name)))?;
-            let text = format!("{}\n{}", facts(scheme), toml::to_string_pretty(&scheme.spec)?);
+            let scheme = catalog
+                .get(&name)
+                .ok_or_else(|| Failure::not_found(catalog.not_known(&name)))?;
+            let text = format!(
+                "{}\n{}",
+                facts(scheme),
+                toml::to_string_pretty(&scheme.spec)?
+            );
             output::one(globals, &shown(scheme), |_| text)?;
         }
     }
@@ -49,7 +59,9 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 
 fn shown(scheme: &Scheme) -> Value {
     let mut value = json!({ "name": scheme.name });
-    if let (Some(value), Ok(Value::Object(spec))) = (value.as_object_mut(), serde_json::to_value(&scheme.spec)) {
+    if let (Some(value), Ok(Value::Object(spec))) =
+        (value.as_object_mut(), serde_json::to_value(&scheme.spec))
+    {
         value.extend(spec);
     }
     value
@@ -68,23 +80,37 @@ fn row(scheme: &Scheme) -> Value {
 fn algorithms(scheme: &Scheme) -> String {
     let names = scheme.spec.algorithm.as_slice().iter().map(named);
     let names = names.collect::<Vec<_>>().join(" or ");
-    if scheme.spec.signature.jws { format!("token (JWT) with {names}") } else { names }
+    if scheme.spec.signature.jws {
+        format!("token (JWT) with {names}")
+    } else {
+        names
+    }
 }
 
 /// A value as it is written in a scheme.
 fn named(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn established(scheme: &Scheme) -> &str {
-    scheme.spec.confidence.as_ref().map_or("-", |confidence| &confidence.scheme)
+    scheme
+        .spec
+        .confidence
+        .as_ref()
+        .map_or("-", |confidence| &confidence.scheme)
 }
 
 /// What the key is made of, as a table's cell.
 fn key_in_short(scheme: &Scheme) -> String {
     let spec = &scheme.spec;
     match dedup_of(spec.dedup, spec.key.as_ref()) {
-        Dedup::Key => spec.key.as_ref().map_or_else(String::new, |key| spelt(&key.to_string())),
+        Dedup::Key => spec
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| spelt(&key.to_string())),
         Dedup::Body if type_in_header(spec) => "the body's digest + its type".into(),
         Dedup::Body => "the body's digest".into(),
         Dedup::None => "none: each request is an event".into(),
@@ -93,7 +119,9 @@ fn key_in_short(scheme: &Scheme) -> String {
 
 /// What it names, and whether it stays the same.
 fn identity_in_short(scheme: &Scheme) -> String {
-    let Some(identity) = &scheme.spec.identity else { return "-".into() };
+    let Some(identity) = &scheme.spec.identity else {
+        return "-".into();
+    };
     let stays = match identity.stays {
         Some(Stability::Stated) => "stays, as stated",
         Some(Stability::Recalled) => "stays, as recalled",
@@ -108,32 +136,61 @@ fn identity_in_short(scheme: &Scheme) -> String {
 }
 
 fn dedup_of(dedup: Option<Dedup>, key: Option<&OneOrMany<String>>) -> Dedup {
-    dedup.unwrap_or(if key.is_some() { Dedup::Key } else { Dedup::None })
+    dedup.unwrap_or(if key.is_some() {
+        Dedup::Key
+    } else {
+        Dedup::None
+    })
 }
 
 fn type_in_header(spec: &SchemeSpec) -> bool {
-    spec.event_type.as_ref().is_some_and(|place| place.contains("header:"))
+    spec.event_type
+        .as_ref()
+        .is_some_and(|place| place.contains("header:"))
 }
 
 /// A key as people read it: the whole body is there by its digest.
 fn spelt(key: &str) -> String {
-    let parts = key.split(" + ").map(|part| if part == "body:" { "the body's digest" } else { part });
+    let parts = key.split(" + ").map(|part| {
+        if part == "body:" {
+            "the body's digest"
+        } else {
+            part
+        }
+    });
     parts.collect::<Vec<_>>().join(" + ")
 }
 
 /// What is known, as comments before the scheme itself, so that the whole can be pasted.
 fn facts(scheme: &Scheme) -> String {
     let spec = &scheme.spec;
-    let delivery = spec.confidence.as_ref().and_then(|confidence| confidence.delivery.as_deref());
+    let delivery = spec
+        .confidence
+        .as_ref()
+        .and_then(|confidence| confidence.delivery.as_deref());
     let recalled = |said: Option<&str>| said.map_or(String::new(), |said| format!(" ({said})"));
-    let mut lines = vec![format!("{} ({})", spec.label.as_deref().unwrap_or(&scheme.name), scheme.name)];
+    let mut lines = vec![format!(
+        "{} ({})",
+        spec.label.as_deref().unwrap_or(&scheme.name),
+        scheme.name
+    )];
     let mut say = |what: &str, text: String| lines.push(format!("{what:<12} {text}"));
     say(
         "signature",
-        format!("{} in {}{}", algorithms(scheme), spec.signature.from, recalled(Some(established(scheme)).filter(|by| *by != "-"))),
+        format!(
+            "{} in {}{}",
+            algorithms(scheme),
+            spec.signature.from,
+            recalled(Some(established(scheme)).filter(|by| *by != "-"))
+        ),
     );
     if let Some(library) = &spec.checked {
-        say("checked", format!("against {library}: genuine, altered, another secret's and stale requests are judged alike"));
+        say(
+            "checked",
+            format!(
+                "against {library}: genuine, altered, another secret's and stale requests are judged alike"
+            ),
+        );
     }
     say("covers", covers(scheme));
     if let Some(keys) = &spec.keys {
@@ -151,11 +208,18 @@ fn facts(scheme: &Scheme) -> String {
         say("holds", format!("{place} {must}"));
     }
     if let Some(time) = &spec.time {
-        let tolerance = time.tolerance.map_or("not checked: no tolerance is known".into(), |tolerance| format!("within {tolerance}"));
+        let tolerance = time
+            .tolerance
+            .map_or("not checked: no tolerance is known".into(), |tolerance| {
+                format!("within {tolerance}")
+            });
         say("time", format!("{}, {tolerance}", time.from));
     }
     identity_in_full(scheme, &mut say);
-    say("event type", spec.event_type.clone().unwrap_or_else(|| "not told".into()));
+    say(
+        "event type",
+        spec.event_type.clone().unwrap_or_else(|| "not told".into()),
+    );
     if let Some(items) = &spec.items {
         say("several", several(&items.table()));
     }
@@ -164,37 +228,67 @@ fn facts(scheme: &Scheme) -> String {
     }
     say(
         "remembered",
-        spec.window
-            .map_or("as long as retention.keys: how long it is sent again is not known".into(), |window| format!("{window} at least")),
+        spec.window.map_or(
+            "as long as retention.keys: how long it is sent again is not known".into(),
+            |window| format!("{window} at least"),
+        ),
     );
     say(
         "answered",
-        spec.ack_budget
-            .map_or("within ingress.ack_budget: the provider's patience is not known".into(), |budget| format!("within {budget}")),
+        spec.ack_budget.map_or(
+            "within ingress.ack_budget: the provider's patience is not known".into(),
+            |budget| format!("within {budget}"),
+        ),
     );
     for challenge in &spec.challenge {
-        let signed = if challenge.unsigned { "unsigned" } else { "signed" };
-        let keeps = if challenge.keep.is_some() { "; brings the secret" } else { "" };
-        say("handshake", format!("{}, {signed}{keeps}", challenge.method.as_deref().unwrap_or("POST")));
+        let signed = if challenge.unsigned {
+            "unsigned"
+        } else {
+            "signed"
+        };
+        let keeps = if challenge.keep.is_some() {
+            "; brings the secret"
+        } else {
+            ""
+        };
+        say(
+            "handshake",
+            format!(
+                "{}, {signed}{keeps}",
+                challenge.method.as_deref().unwrap_or("POST")
+            ),
+        );
     }
     if !spec.events.is_empty() {
-        say("types", format!("{} … (some, as recalled)", spec.events.join(", ")));
+        say(
+            "types",
+            format!("{} … (some, as recalled)", spec.events.join(", ")),
+        );
     }
     if !spec.sources.is_empty() {
         say("read in", spec.sources.join(", "));
     }
     // What is signed may have line breaks, which would end the comment.
-    lines.into_iter().map(|line| format!("# {}\n", line.replace('\n', "\\n"))).collect()
+    lines
+        .into_iter()
+        .map(|line| format!("# {}\n", line.replace('\n', "\\n")))
+        .collect()
 }
 
 fn fetched_from(keys: &KeysSpec) -> String {
-    let hosts = if keys.hosts.is_empty() { String::new() } else { format!(", on {}", keys.hosts.join(", ")) };
+    let hosts = if keys.hosts.is_empty() {
+        String::new()
+    } else {
+        format!(", on {}", keys.hosts.join(", "))
+    };
     format!("fetched from {}{hosts}", keys.from)
 }
 
 fn covers(scheme: &Scheme) -> String {
     match &scheme.spec.content {
-        _ if scheme.spec.algorithm.as_slice().contains(&Algorithm::Token) => "nothing: who has the token can send anything".into(),
+        _ if scheme.spec.algorithm.as_slice().contains(&Algorithm::Token) => {
+            "nothing: who has the token can send anything".into()
+        }
         None if scheme.spec.signature.jws => "the token's claims".into(),
         None => "{body}".into(),
         Some(OneOrMany::One(content)) => content.clone(),
@@ -221,27 +315,41 @@ fn identity_in_full(scheme: &Scheme, say: &mut impl FnMut(&str, String)) {
                 Some(false) => ", not covered by the signature",
                 None => "",
             };
-            say("names", format!("{} {}{signed}", article(names), named(&names)));
+            say(
+                "names",
+                format!("{} {}{signed}", article(names), named(&names)),
+            );
         }
         let evidence = identity.evidence.as_deref().unwrap_or("not established");
         let stays = match identity.stays {
             Some(Stability::Stated) => format!("stays the same when sent again ({evidence})"),
-            Some(Stability::Recalled) => format!("recalled to stay the same when sent again, not read again ({evidence})"),
+            Some(Stability::Recalled) => {
+                format!("recalled to stay the same when sent again, not read again ({evidence})")
+            }
             _ => "whether it stays the same when sent again is not established".into(),
         };
         say("again", stays);
     }
     if !spec.ignore.is_empty() {
-        say("ignored", format!("{}: changes when it is sent again", spec.ignore.join(", ")));
+        say(
+            "ignored",
+            format!("{}: changes when it is sent again", spec.ignore.join(", ")),
+        );
     }
     if dedup != Dedup::None {
         let kept = match scheme.key_is_doubtful() {
-            Some(true) => "relayed as an event of its own, with a mark: the key is not established to name an event",
+            Some(true) => {
+                "relayed as an event of its own, with a mark: the key is not established to name an event"
+            }
             _ => "kept as a conflict, not relayed",
         };
         say("other body", kept.into());
     }
-    if let Some(found) = spec.identity.as_ref().and_then(|identity| identity.found.as_ref()) {
+    if let Some(found) = spec
+        .identity
+        .as_ref()
+        .and_then(|identity| identity.found.as_ref())
+    {
         say("found", found.clone());
     }
 }
@@ -255,7 +363,11 @@ fn article(names: Named) -> &'static str {
 
 /// How a request of several events is split.
 fn several(items: &ItemsTable) -> String {
-    let when = if items.optional { "where the source says items = true" } else { "always" };
+    let when = if items.optional {
+        "where the source says items = true"
+    } else {
+        "always"
+    };
     let key = match (&items.key, items.dedup) {
         (_, Some(Dedup::Body)) => "the digest of an item is its key".into(),
         (_, Some(Dedup::None)) => "each is an event of its own".into(),
@@ -278,7 +390,8 @@ mod tests {
     };
 
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
-    const START: &str = "<!-- the table is written by a test: HOOKONCE_WRITE_DOCS=1 cargo test providers -->\n";
+    const START: &str =
+        "<!-- the table is written by a test: HOOKONCE_WRITE_DOCS=1 cargo test providers -->\n";
 
     fn catalog() -> Catalog {
         Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
@@ -293,25 +406,64 @@ mod tests {
         assert!(facts("savvycal").contains("is not established"));
         assert!(facts("dropbox").contains("none: each request is an event"));
         assert!(facts("figma").contains("who has the token"));
-        for scheme in catalog.iter().filter(|scheme| !["hmac", "token"].contains(&scheme.name.as_str())) {
+        for scheme in catalog
+            .iter()
+            .filter(|scheme| !["hmac", "token"].contains(&scheme.name.as_str()))
+        {
             let spec = &scheme.spec;
-            assert!(spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(), "{}", scheme.name);
-            let identity = spec.identity.as_ref().unwrap_or_else(|| panic!("{} does not say what its key names", scheme.name));
+            assert!(
+                spec.confidence.is_some() && !spec.sources.is_empty() && spec.label.is_some(),
+                "{}",
+                scheme.name
+            );
+            let identity = spec
+                .identity
+                .as_ref()
+                .unwrap_or_else(|| panic!("{} does not say what its key names", scheme.name));
             assert!(identity.found.is_some(), "{}: what was found?", scheme.name);
             let dedup = dedup_of(spec.dedup, spec.key.as_ref());
-            assert_eq!(dedup == Dedup::None, identity.names.is_none(), "{}: what the key names", scheme.name);
-            assert_eq!(dedup == Dedup::None, identity.stays.is_none(), "{}: whether it stays", scheme.name);
-            assert!(!matches!(identity.names, Some(Named::Action | Named::Object)), "{}: no key alone", scheme.name);
-            if matches!(identity.stays, Some(Stability::Stated | Stability::Recalled)) {
-                assert!(identity.evidence.is_some(), "{}: how is that known?", scheme.name);
+            assert_eq!(
+                dedup == Dedup::None,
+                identity.names.is_none(),
+                "{}: what the key names",
+                scheme.name
+            );
+            assert_eq!(
+                dedup == Dedup::None,
+                identity.stays.is_none(),
+                "{}: whether it stays",
+                scheme.name
+            );
+            assert!(
+                !matches!(identity.names, Some(Named::Action | Named::Object)),
+                "{}: no key alone",
+                scheme.name
+            );
+            if matches!(
+                identity.stays,
+                Some(Stability::Stated | Stability::Recalled)
+            ) {
+                assert!(
+                    identity.evidence.is_some(),
+                    "{}: how is that known?",
+                    scheme.name
+                );
             }
             assert!(!facts(&scheme.name).contains('\r'));
-            assert!(facts(&scheme.name).lines().all(|line| line.starts_with("# ")), "{}", scheme.name);
+            assert!(
+                facts(&scheme.name)
+                    .lines()
+                    .all(|line| line.starts_with("# ")),
+                "{}",
+                scheme.name
+            );
         }
     }
 
     fn evidence(scheme: &Scheme) -> String {
-        let Some(identity) = &scheme.spec.identity else { return "-".into() };
+        let Some(identity) = &scheme.spec.identity else {
+            return "-".into();
+        };
         let said = [identity.evidence.as_deref(), identity.found.as_deref()];
         said.into_iter().flatten().collect::<Vec<_>>().join(": ")
     }
@@ -324,8 +476,17 @@ mod tests {
         for scheme in catalog.iter() {
             let row = row(scheme);
             let cell = |key: &str| row[key].as_str().unwrap_or("-").replace('|', "\\|");
-            let label = scheme.spec.docs.as_ref().map_or_else(|| cell("label"), |docs| format!("[{}]({docs})", cell("label")));
-            let checked = scheme.spec.checked.as_ref().map_or_else(String::new, |library| format!("; checked against {library}"));
+            let label = scheme.spec.docs.as_ref().map_or_else(
+                || cell("label"),
+                |docs| format!("[{}]({docs})", cell("label")),
+            );
+            let checked = scheme
+                .spec
+                .checked
+                .as_ref()
+                .map_or_else(String::new, |library| {
+                    format!("; checked against {library}")
+                });
             let _ = writeln!(
                 table,
                 "| `{}` | {label} | {} | {}{checked} | {} | {} | {} | {} |",
@@ -344,12 +505,18 @@ mod tests {
     #[test]
     fn the_documents_table_is_the_data() {
         let text = fs::read_to_string(DOCUMENT).unwrap();
-        let (before, written) = text.split_once(START).expect("the document has the table's mark");
+        let (before, written) = text
+            .split_once(START)
+            .expect("the document has the table's mark");
         let table = table(&catalog());
         if std::env::var_os("HOOKONCE_WRITE_DOCS").is_some() {
             fs::write(DOCUMENT, format!("{before}{START}\n{table}")).unwrap();
         } else {
-            assert_eq!(written.trim(), table.trim(), "HOOKONCE_WRITE_DOCS=1 cargo test providers");
+            assert_eq!(
+                written.trim(),
+                table.trim(),
+                "HOOKONCE_WRITE_DOCS=1 cargo test providers"
+            );
         }
     }
 
@@ -357,24 +524,43 @@ mod tests {
     fn blocks<'t>(text: &'t str, kind: &str) -> Vec<(&'t str, &'t str)> {
         let fences = text.split("\n```").collect::<Vec<_>>();
         let inside = fences.chunks(2).filter_map(|pair| pair.get(1));
-        inside.filter_map(|block| block.strip_prefix(kind)?.split_once('\n')).collect()
+        inside
+            .filter_map(|block| block.strip_prefix(kind)?.split_once('\n'))
+            .collect()
     }
 
     #[test]
     fn the_documents_examples_are_accepted_as_they_stand() {
         let text = fs::read_to_string(DOCUMENT).unwrap();
-        let schemes = blocks(&text, "toml").into_iter().filter(|(_, toml)| toml.starts_with("[providers."));
+        let schemes = blocks(&text, "toml")
+            .into_iter()
+            .filter(|(_, toml)| toml.starts_with("[providers."));
         let schemes: Vec<&str> = schemes.map(|(_, toml)| toml).collect();
         let requests = blocks(&text, "http");
-        assert_eq!((schemes.len(), requests.len()), (9, 9), "nine examples, each with a request");
+        assert_eq!(
+            (schemes.len(), requests.len()),
+            (9, 9),
+            "nine examples, each with a request"
+        );
         let published = blocks(&text, "json")[0].1;
         for (toml, (said, request)) in schemes.into_iter().zip(requests) {
-            let settings: BTreeMap<String, BTreeMap<String, crate::settings::SchemeSpec>> = toml::from_str(toml).unwrap();
-            let catalog = Catalog::new(&settings["providers"]).unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
+            let settings: BTreeMap<String, BTreeMap<String, crate::settings::SchemeSpec>> =
+                toml::from_str(toml).unwrap();
+            let catalog = Catalog::new(&settings["providers"])
+                .unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
             let name = settings["providers"].keys().next().unwrap();
-            let said: BTreeMap<&str, &str> = said.split_whitespace().filter_map(|word| word.split_once('=')).collect();
-            let source = SourceSpec { provider: name.clone(), ..SourceSpec::default() };
-            let verifier = |secret: &str| Verifier::new(&catalog, &source, &[secret.into()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let said: BTreeMap<&str, &str> = said
+                .split_whitespace()
+                .filter_map(|word| word.split_once('='))
+                .collect();
+            let source = SourceSpec {
+                provider: name.clone(),
+                ..SourceSpec::default()
+            };
+            let verifier = |secret: &str| {
+                Verifier::new(&catalog, &source, &[secret.into()])
+                    .unwrap_or_else(|errors| panic!("{errors:?}"))
+            };
             let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
             let (line, head) = head.split_once('\n').unwrap_or((head, ""));
             let (method, path) = line.split_once(' ').unwrap();
@@ -383,36 +569,82 @@ mod tests {
                 .filter_map(|line| line.split_once(": "))
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.as_bytes()))
                 .collect();
-            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let headers: Vec<(&str, &[u8])> = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), *value))
+                .collect();
             let url = format!("https://hooks.example.com{path}");
             let body = Bytes::copy_from_slice(body.trim_end().as_bytes());
-            let request = Request { method, url: Some(&url), query: None, headers: &headers, body: &body };
+            let request = Request {
+                method,
+                url: Some(&url),
+                query: None,
+                headers: &headers,
+                body: &body,
+            };
             let now = said["now"].parse::<i64>().unwrap() * 1000;
             let own = verifier(said["secret"]);
-            if let Some(need) = own.verify(&request, now).err().and_then(|rejection| rejection.needs) {
-                own.known_keys().put(&need, KeySet::read(need.format, published.as_bytes()).unwrap(), now);
+            if let Some(need) = own
+                .verify(&request, now)
+                .err()
+                .and_then(|rejection| rejection.needs)
+            {
+                own.known_keys().put(
+                    &need,
+                    KeySet::read(need.format, published.as_bytes()).unwrap(),
+                    now,
+                );
             }
-            let verified = own.verify(&request, now).unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
+            let verified = own
+                .verify(&request, now)
+                .unwrap_or_else(|rejection| panic!("{name}: {rejection:?}"));
             match (said.get("answer"), said.get("items")) {
-                (Some(answer), _) => assert_eq!(verified.challenge().unwrap().body, answer.as_bytes(), "{name}"),
+                (Some(answer), _) => assert_eq!(
+                    verified.challenge().unwrap().body,
+                    answer.as_bytes(),
+                    "{name}"
+                ),
                 (None, Some(items)) => {
-                    let found = verified.items().iter().map(|item| format!("{}:{}", item.event_key().unwrap(), item.event_type().unwrap()));
+                    let found = verified.items().iter().map(|item| {
+                        format!(
+                            "{}:{}",
+                            item.event_key().unwrap(),
+                            item.event_type().unwrap()
+                        )
+                    });
                     assert_eq!(found.collect::<Vec<_>>().join(","), *items, "{name}");
                 }
                 (None, None) => {
-                    assert_eq!((verified.event_key(), verified.event_type()), (Some(said["key"]), said.get("type").copied()), "{name}")
+                    assert_eq!(
+                        (verified.event_key(), verified.event_type()),
+                        (Some(said["key"]), said.get("type").copied()),
+                        "{name}"
+                    )
                 }
             }
             if own.scheme().spec.keys.is_some() {
-                assert!(verifier("tenant-8").verify(&request, now).is_err(), "{name}: another's");
+                assert!(
+                    verifier("tenant-8").verify(&request, now).is_err(),
+                    "{name}: another's"
+                );
                 continue;
             }
-            let other = generate_secret(verifier(said["secret"]).scheme(), &mut rand::rng()).unwrap();
-            let stranger = Verifier::new(&catalog, &source, std::slice::from_ref(&other)).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let other =
+                generate_secret(verifier(said["secret"]).scheme(), &mut rand::rng()).unwrap();
+            let stranger = Verifier::new(&catalog, &source, std::slice::from_ref(&other))
+                .unwrap_or_else(|errors| panic!("{errors:?}"));
             if !said.contains_key("answer") {
                 assert!(stranger.verify(&request, now).is_err(), "{name}");
             }
-            let draft = Draft { id: "e", headers: &[], event_type: None, unix_seconds: 9, body: b"{}", url: Some(&url), method: "POST" };
+            let draft = Draft {
+                id: "e",
+                headers: &[],
+                event_type: None,
+                unix_seconds: 9,
+                body: b"{}",
+                url: Some(&url),
+                method: "POST",
+            };
             assert!(sign(stranger.scheme(), &other, &draft).is_ok(), "{name}");
         }
     }

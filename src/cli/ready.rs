@@ -18,7 +18,9 @@ pub async fn run(globals: &Globals, wait: Option<Duration>) -> anyhow::Result<Ex
                 output::one(globals, &json!({ "ready": true }), |_| "ready".into())?;
                 return Ok(Exit::Done);
             }
-            Ok(false) => anyhow::anyhow!("hookonce is up but not ready: its database does not answer, or it is stopping"),
+            Ok(false) => anyhow::anyhow!(
+                "hookonce is up but not ready: its database does not answer, or it is stopping"
+            ),
             Err(error) => error,
         };
         if Instant::now() >= until {

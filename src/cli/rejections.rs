@@ -54,13 +54,27 @@ const FIELDS: [Column<Explained>; 8] = columns!(
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
-        Command::List { source, reason, since, until, limit } => {
-            let query = [("source", source), ("reason", reason), ("since", since), ("until", until)];
-            let rejections: Vec<Rejection> = client.list("/api/v1/rejections", &query, limit).await?;
+        Command::List {
+            source,
+            reason,
+            since,
+            until,
+            limit,
+        } => {
+            let query = [
+                ("source", source),
+                ("reason", reason),
+                ("since", since),
+                ("until", until),
+            ];
+            let rejections: Vec<Rejection> =
+                client.list("/api/v1/rejections", &query, limit).await?;
             output::list(globals, &rejections, &COLUMNS)?;
         }
         Command::Explain { id } => {
-            let rejection: Explained = client.get(&format!("/api/v1/rejections/{id}/explain")).await?;
+            let rejection: Explained = client
+                .get(&format!("/api/v1/rejections/{id}/explain"))
+                .await?;
             output::one(globals, &rejection, text)?;
         }
     }
@@ -71,20 +85,35 @@ fn text(explained: &Explained) -> String {
     let mut text = output::fields(explained, &FIELDS);
     text.push('\n');
     for (name, value) in &explained.headers {
-        text.push_str(&format!("{}: {}\n", output::printable(name), output::printable(value)));
+        text.push_str(&format!(
+            "{}: {}\n",
+            output::printable(name),
+            output::printable(value)
+        ));
     }
     text.push('\n');
-    for Check { check, passed, found } in &explained.checks {
+    for Check {
+        check,
+        passed,
+        found,
+    } in &explained.checks
+    {
         let mark = match passed {
             Some(true) => "ok",
             Some(false) => "FAILED",
             None => "-",
         };
-        text.push_str(&format!("{mark:<7} {:<10} {}\n", output::printable(check), output::printable(found)));
+        text.push_str(&format!(
+            "{mark:<7} {:<10} {}\n",
+            output::printable(check),
+            output::printable(found)
+        ));
     }
     if !explained.secrets.is_empty() {
         let secrets = explained.secrets.join(", ");
-        text.push_str(&format!("\nthe source's secrets, by the start of their SHA-256: {secrets}\n"));
+        text.push_str(&format!(
+            "\nthe source's secrets, by the start of their SHA-256: {secrets}\n"
+        ));
     }
     for Diagnosis { code, text: why } in &explained.diagnoses {
         text.push_str(&format!("\n{code}: {}\n", output::printable(why)));

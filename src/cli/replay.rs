@@ -1,5 +1,5 @@
-//! `replay`: count, ask, then make the deliveries page by page at the pace that was asked for. The service keeps how far it came: what was
-//! interrupted goes on with --resume.
+//! `replay`: count, ask, then make the deliveries page by page at the pace that was asked for. The
+//! service keeps how far it came: what was interrupted goes on with --resume.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -107,12 +107,26 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
     }
     request["dry_run"] = false.into();
     let replay: Replay = client.post("/api/v1/replays", Some(&request)).await?;
-    advance(globals, &client, replay.id, &arguments, Some(counts.deliveries.unsigned_abs())).await
+    advance(
+        globals,
+        &client,
+        replay.id,
+        &arguments,
+        Some(counts.deliveries.unsigned_abs()),
+    )
+    .await
 }
 
 fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
-    let filters = [&arguments.source, &arguments.r#type, &arguments.since, &arguments.until];
-    let is_bounded = !arguments.id.is_empty() || filters.iter().any(|filter| filter.is_some()) || arguments.status.is_some();
+    let filters = [
+        &arguments.source,
+        &arguments.r#type,
+        &arguments.since,
+        &arguments.until,
+    ];
+    let is_bounded = !arguments.id.is_empty()
+        || filters.iter().any(|filter| filter.is_some())
+        || arguments.status.is_some();
     if !is_bounded && arguments.limit.is_none() {
         return Err(Failure::usage(
             "say what to replay: ids, --source, --type, --since, --until, --status (any for everything) or --limit",
@@ -120,7 +134,12 @@ fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
         .into());
     }
     let mut request = json!({});
-    let texts = [("source", &arguments.source), ("type", &arguments.r#type), ("since", &arguments.since), ("until", &arguments.until)];
+    let texts = [
+        ("source", &arguments.source),
+        ("type", &arguments.r#type),
+        ("since", &arguments.since),
+        ("until", &arguments.until),
+    ];
     for (name, value) in texts.into_iter().chain([("to", &arguments.to)]) {
         if let Some(value) = value {
             request[name] = value.as_str().into();
@@ -129,7 +148,10 @@ fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
     if !arguments.id.is_empty() {
         request["ids"] = json!(arguments.id);
     }
-    if let Some(status) = arguments.status.and_then(|status| status.to_possible_value()) {
+    if let Some(status) = arguments
+        .status
+        .and_then(|status| status.to_possible_value())
+    {
         request["status"] = status.get_name().into();
     }
     if let Some(limit) = arguments.limit {
@@ -139,7 +161,13 @@ fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
 }
 
 fn count_text(counts: &DryRun) -> String {
-    let DryRun { events, deliveries, unrouted, destinations, .. } = counts;
+    let DryRun {
+        events,
+        deliveries,
+        unrouted,
+        destinations,
+        ..
+    } = counts;
     let mut text = format!("{events} events, {deliveries} deliveries");
     if *unrouted > 0 {
         text.push_str(&format!(" ({unrouted} events have no destination)"));
@@ -153,7 +181,10 @@ fn count_text(counts: &DryRun) -> String {
 
 fn confirmed(counts: &DryRun) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("there is no terminal to ask at: add --yes to replay, or --dry-run to count").into());
+        return Err(Failure::usage(
+            "there is no terminal to ask at: add --yes to replay, or --dry-run to count",
+        )
+        .into());
     }
     anstream::eprint!("{}Replay? [y/N] ", count_text(counts));
     std::io::stderr().flush()?;
@@ -163,16 +194,26 @@ fn confirmed(counts: &DryRun) -> anyhow::Result<bool> {
 }
 
 /// Pages until it is done. Ctrl-C and errors leave it where it stands.
-async fn advance(globals: &Globals, client: &Client, id: ReplayId, arguments: &Arguments, total: Option<u64>) -> anyhow::Result<Exit> {
+async fn advance(
+    globals: &Globals,
+    client: &Client,
+    id: ReplayId,
+    arguments: &Arguments,
+    total: Option<u64>,
+) -> anyhow::Result<Exit> {
     let bar = progress(globals, total, arguments.rate);
-    let page = arguments.rate.map_or(PAGE_EVENTS, |rate| PAGE_EVENTS.min(rate.ceil() as u32).max(1));
+    let page = arguments.rate.map_or(PAGE_EVENTS, |rate| {
+        PAGE_EVENTS.min(rate.ceil() as u32).max(1)
+    });
     let path = format!("/api/v1/replays/{id}/advance");
     let mut next_at = Instant::now();
     let mut created_here = 0;
     let interrupted = loop {
         let step = async {
             sleep_until(next_at).await;
-            client.post::<Advanced>(&path, Some(&json!({ "limit": page }))).await
+            client
+                .post::<Advanced>(&path, Some(&json!({ "limit": page })))
+                .await
         };
         let answer = tokio::select! {
             answer = step => answer,
@@ -187,17 +228,23 @@ async fn advance(globals: &Globals, client: &Client, id: ReplayId, arguments: &A
         bar.inc(created);
         if answer.done {
             bar.finish_and_clear();
-            return finished(globals, &client.get(&format!("/api/v1/replays/{id}")).await?);
+            return finished(
+                globals,
+                &client.get(&format!("/api/v1/replays/{id}")).await?,
+            );
         }
         if let Some(rate) = arguments.rate {
-            next_at = next_at.max(Instant::now() - Duration::from_secs(1)) + Duration::from_secs_f64(created as f64 / rate);
+            next_at = next_at.max(Instant::now() - Duration::from_secs(1))
+                + Duration::from_secs_f64(created as f64 / rate);
         }
     };
     bar.abandon();
     if let Some(error) = &interrupted {
         anstream::eprintln!("\x1b[1;31merror:\x1b[0m {error:#}");
     }
-    anstream::eprintln!("interrupted after {created_here} deliveries; go on with: hookonce replay --resume {id}");
+    anstream::eprintln!(
+        "interrupted after {created_here} deliveries; go on with: hookonce replay --resume {id}"
+    );
     Ok(Exit::Partly)
 }
 
@@ -206,24 +253,44 @@ fn progress(globals: &Globals, total: Option<u64>, rate: Option<f64>) -> Progres
         return ProgressBar::hidden();
     }
     let (bar, template) = match (total, rate) {
-        (Some(total), None) => (ProgressBar::new(total), "{bar:40} {pos}/{len} deliveries ({eta} left)"),
+        (Some(total), None) => (
+            ProgressBar::new(total),
+            "{bar:40} {pos}/{len} deliveries ({eta} left)",
+        ),
         // Pages come at once and then wait: what a guess would make of that is far too soon.
-        (Some(total), Some(_)) => (ProgressBar::new(total), "{bar:40} {pos}/{len} deliveries ({at_rate} left)"),
-        (None, _) => (ProgressBar::new_spinner(), "{spinner} {pos} deliveries ({elapsed})"),
+        (Some(total), Some(_)) => (
+            ProgressBar::new(total),
+            "{bar:40} {pos}/{len} deliveries ({at_rate} left)",
+        ),
+        (None, _) => (
+            ProgressBar::new_spinner(),
+            "{spinner} {pos} deliveries ({elapsed})",
+        ),
     };
     let at_rate = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
         let left = state.len().unwrap_or_default().saturating_sub(state.pos()) as f64;
         let left = rate.and_then(|rate| Duration::try_from_secs_f64((left / rate).ceil()).ok());
-        let _ = write!(text, "{}", left.map_or_else(|| "?".into(), |left| humantime::format_duration(left).to_string()));
+        let _ = write!(
+            text,
+            "{}",
+            left.map_or_else(
+                || "?".into(),
+                |left| humantime::format_duration(left).to_string()
+            )
+        );
     };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.with_key("at_rate", at_rate));
     bar
 }
 
 fn finished(globals: &Globals, replay: &Replay) -> anyhow::Result<Exit> {
     match globals.output {
-        Format::Table => output::print(&format!("replay {}: {} deliveries made", replay.id, replay.deliveries))?,
+        Format::Table => output::print(&format!(
+            "replay {}: {} deliveries made",
+            replay.id, replay.deliveries
+        ))?,
         _ => output::one(globals, replay, |_| String::new())?,
     }
     Ok(Exit::Done)
@@ -244,9 +311,21 @@ mod tests {
 
     #[test]
     fn counts_name_what_goes_nowhere() {
-        let destinations = vec![DryDestination { destination: "a".into(), deliveries: 2 }];
-        let counts = DryRun { dry_run: true, events: 3, deliveries: 2, unrouted: 1, destinations };
+        let destinations = vec![DryDestination {
+            destination: "a".into(),
+            deliveries: 2,
+        }];
+        let counts = DryRun {
+            dry_run: true,
+            events: 3,
+            deliveries: 2,
+            unrouted: 1,
+            destinations,
+        };
         let text = count_text(&counts);
-        assert!(text.starts_with("3 events, 2 deliveries (1 events have no destination)\nDESTINATION"), "{text}");
+        assert!(
+            text.starts_with("3 events, 2 deliveries (1 events have no destination)\nDESTINATION"),
+            "{text}"
+        );
     }
 }

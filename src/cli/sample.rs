@@ -1,12 +1,20 @@
-//! Sample payloads for `hookonce send`: of our own making, in the shape that each provider's events have. Nothing is signed here.
+//! Sample payloads for `hookonce send`: of our own making, in the shape that each provider's events
+//! have. Nothing is signed here.
 
 use serde_json::{Value, json};
 
 use crate::provider::{Scheme, SchemeError, sample_body};
 
-/// A type and a body for it; `id` goes where the provider has its event's id. The default type is the first that is known of the provider.
-pub fn sample(scheme: &Scheme, event_type: Option<&str>, id: &str) -> Result<(String, Vec<u8>), SchemeError> {
-    let event_type = event_type.or(scheme.spec.events.first().map(String::as_str)).unwrap_or("example.created");
+/// A type and a body for it; `id` goes where the provider has its event's id. The default type is
+/// the first that is known of the provider.
+pub fn sample(
+    scheme: &Scheme,
+    event_type: Option<&str>,
+    id: &str,
+) -> Result<(String, Vec<u8>), SchemeError> {
+    let event_type = event_type
+        .or(scheme.spec.events.first().map(String::as_str))
+        .unwrap_or("example.created");
     let body = match scheme.name.as_str() {
         "stripe" => stripe(event_type, id),
         "github" => github(event_type),
@@ -23,8 +31,7 @@ pub fn sample(scheme: &Scheme, event_type: Option<&str>, id: &str) -> Result<(St
 
 fn stripe(event_type: &str, id: &str) -> Value {
     let customer = "cus_Rk3vXw81LpQz";
-    let address =
-        json!({"city": "Utrecht", "country": "NL", "line1": "Oudegracht 12", "line2": null, "postal_code": "3511 AB", "state": null});
+    let address = json!({"city": "Utrecht", "country": "NL", "line1": "Oudegracht 12", "line2": null, "postal_code": "3511 AB", "state": null});
     let object = match event_type.split('.').next().unwrap_or_default() {
         "invoice" => {
             let paid = event_type == "invoice.paid";
@@ -79,7 +86,9 @@ fn stripe(event_type: &str, id: &str) -> Value {
 }
 
 fn github(event_type: &str) -> Value {
-    let (event, action) = event_type.split_once('.').map_or((event_type, None), |(event, action)| (event, Some(action)));
+    let (event, action) = event_type
+        .split_once('.')
+        .map_or((event_type, None), |(event, action)| (event, Some(action)));
     let user = |login: &str, id: u32| {
         json!({"login": login, "id": id, "type": "User", "site_admin": false, "html_url": format!("https://github.com/{login}"),
                "url": format!("https://api.github.com/users/{login}")})
@@ -164,8 +173,10 @@ fn slack(event_type: &str, id: &str) -> Value {
             json!({"type": event_type, "user": "U08MIRA42", "reaction": "tada", "item_user": "U08JULES7", "event_ts": "1772357400.000200",
             "item": {"type": "message", "channel": "C08BILLING", "ts": "1772357388.000100"}})
         }
-        _ => json!({"type": event_type, "user": "U08MIRA42", "text": "<@U08HOOK99> is the March invoice out?", "channel": "C08BILLING",
-            "channel_type": "channel", "ts": "1772357400.000200", "event_ts": "1772357400.000200"}),
+        _ => {
+            json!({"type": event_type, "user": "U08MIRA42", "text": "<@U08HOOK99> is the March invoice out?", "channel": "C08BILLING",
+            "channel_type": "channel", "ts": "1772357400.000200", "event_ts": "1772357400.000200"})
+        }
     };
     json!({
         "token": "sample", "team_id": "T08NORTH1", "api_app_id": "A08HOOK99", "event": event, "type": "event_callback", "event_id": id,
@@ -186,8 +197,10 @@ fn shopify(topic: &str) -> Value {
             json!({"id": 9_204_417_763_u64, "title": "Enamel mug", "vendor": "Northwind", "status": "active", "handle": "enamel-mug",
             "variants": [{"id": 47_110_225_601_u64, "price": "20.00", "sku": "MUG-EN-01", "inventory_quantity": 37}]})
         }
-        "customers" => json!({"id": 8_017_552_934_u64, "email": "jules@northwind.example", "first_name": "Jules", "last_name": "Verhoeven",
-            "orders_count": 0, "state": "enabled", "created_at": "2026-03-01T10:30:00+01:00"}),
+        "customers" => {
+            json!({"id": 8_017_552_934_u64, "email": "jules@northwind.example", "first_name": "Jules", "last_name": "Verhoeven",
+            "orders_count": 0, "state": "enabled", "created_at": "2026-03-01T10:30:00+01:00"})
+        }
         _ => {
             json!({"id": 71_220_983, "name": "Northwind", "domain": "northwind.example", "myshopify_domain": "northwind-sample.myshopify.com"})
         }
@@ -214,28 +227,73 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(5);
         for scheme in catalog.iter() {
             // None is made for RSA.
-            let Ok(secret) = generate_secret(scheme, &mut rng) else { continue };
-            let source = SourceSpec { provider: scheme.name.clone(), ..SourceSpec::default() };
-            let verifier = Verifier::new(&catalog, &source, std::slice::from_ref(&secret)).unwrap_or_else(|errors| panic!("{errors:?}"));
-            let events = scheme.spec.events.iter().map(|event| Some(event.as_str())).chain([None]);
+            let Ok(secret) = generate_secret(scheme, &mut rng) else {
+                continue;
+            };
+            let source = SourceSpec {
+                provider: scheme.name.clone(),
+                ..SourceSpec::default()
+            };
+            let verifier = Verifier::new(&catalog, &source, std::slice::from_ref(&secret))
+                .unwrap_or_else(|errors| panic!("{errors:?}"));
+            let events = scheme
+                .spec
+                .events
+                .iter()
+                .map(|event| Some(event.as_str()))
+                .chain([None]);
             for wanted in events {
                 let (event_type, body) = sample(scheme, wanted, "evt_9").unwrap();
                 let url = Some("https://x.example/");
-                let draft =
-                    Draft { id: "evt_9", headers: &[], event_type: Some(&event_type), unix_seconds: 9, body: &body, url, method: "POST" };
+                let draft = Draft {
+                    id: "evt_9",
+                    headers: &[],
+                    event_type: Some(&event_type),
+                    unix_seconds: 9,
+                    body: &body,
+                    url,
+                    method: "POST",
+                };
                 let signed = sign(verifier.scheme(), &secret, &draft).unwrap();
-                let headers: Vec<(&str, &[u8])> = signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-                let request =
-                    Request { method: "POST", url: signed.url.as_deref(), query: None, headers: &headers, body: &Bytes::from(signed.body) };
-                let verified = verifier.verify(&request, 9000).unwrap_or_else(|rejection| panic!("{}: {rejection:?}", scheme.name));
+                let headers: Vec<(&str, &[u8])> = signed
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                    .collect();
+                let request = Request {
+                    method: "POST",
+                    url: signed.url.as_deref(),
+                    query: None,
+                    headers: &headers,
+                    body: &Bytes::from(signed.body),
+                };
+                let verified = verifier
+                    .verify(&request, 9000)
+                    .unwrap_or_else(|rejection| panic!("{}: {rejection:?}", scheme.name));
                 if scheme.spec.event_type.is_some() && event_type != "url_verification" {
-                    assert_eq!(verified.event_type(), Some(event_type.as_str()), "{}", scheme.name);
+                    assert_eq!(
+                        verified.event_type(),
+                        Some(event_type.as_str()),
+                        "{}",
+                        scheme.name
+                    );
                 }
                 // Some keys begin with a time or with the body's digest.
                 let key = verified.event_key().unwrap_or_default();
-                let begins_with_id = scheme.spec.key.as_ref().is_some_and(|key| key.as_slice()[0].contains("id"));
-                if begins_with_id && verified.dedup() == Dedup::Key && event_type != "url_verification" {
-                    assert!(key.starts_with("evt_9"), "{} {event_type}: {key}", scheme.name);
+                let begins_with_id = scheme
+                    .spec
+                    .key
+                    .as_ref()
+                    .is_some_and(|key| key.as_slice()[0].contains("id"));
+                if begins_with_id
+                    && verified.dedup() == Dedup::Key
+                    && event_type != "url_verification"
+                {
+                    assert!(
+                        key.starts_with("evt_9"),
+                        "{} {event_type}: {key}",
+                        scheme.name
+                    );
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! `send`: signs as the provider does and posts, as often as asked. Samples are `sample.rs`, signing is the provider's.
+//! `send`: signs as the provider does and posts, as often as asked. Samples are `sample.rs`,
+//! signing is the provider's.
 
 use std::{
     io::IsTerminal as _,
@@ -76,18 +77,36 @@ struct Signed {
 
 pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;
-    let scheme = catalog.get(&arguments.provider).ok_or_else(|| Failure::not_found(catalog.not_known(&arguments.provider)))?;
-    let to = arguments.to.clone().unwrap_or_else(|| format!("{BASE}{}", arguments.provider));
-    let url = Url::parse(&to).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let scheme = catalog
+        .get(&arguments.provider)
+        .ok_or_else(|| Failure::not_found(catalog.not_known(&arguments.provider)))?;
+    let to = arguments
+        .to
+        .clone()
+        .unwrap_or_else(|| format!("{BASE}{}", arguments.provider));
+    let url = Url::parse(&to)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| Failure::usage(format!("--to: {to:?} is no http(s) URL")))?;
     let secret = match &arguments.secret {
         Some(secret) => secret.clone(),
         None => find_secret(globals, &arguments.provider, &url)?,
     };
-    let data = arguments.data.as_deref().map(verify_files::read).transpose()?;
-    let http = reqwest::Client::builder().timeout(TIMEOUT).build().context("can't set up the HTTP client")?;
+    let data = arguments
+        .data
+        .as_deref()
+        .map(verify_files::read)
+        .transpose()?;
+    let http = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .build()
+        .context("can't set up the HTTP client")?;
     let total = u64::from(arguments.count) * (u64::from(arguments.duplicates) + 1);
-    let bar = if total > 10 && !globals.quiet && std::io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
+    let bar = if total > 10 && !globals.quiet && std::io::stderr().is_terminal() {
+        ProgressBar::new(total)
+    } else {
+        ProgressBar::hidden()
+    };
 
     let mut rows = Vec::new();
     let mut accepted = 0;
@@ -95,9 +114,17 @@ pub async fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit
         let signed = signed(&arguments, scheme, &secret, &url, data.as_deref(), number)?;
         for _ in 0..=arguments.duplicates {
             let row = post(&http, &signed).await;
-            accepted += u64::from(row["http"].as_u64().is_some_and(|status| (200..300).contains(&status)));
+            accepted += u64::from(
+                row["http"]
+                    .as_u64()
+                    .is_some_and(|status| (200..300).contains(&status)),
+            );
             bar.inc(1);
-            if globals.output == Format::Ndjson { output::line(&row)? } else { rows.push(row) }
+            if globals.output == Format::Ndjson {
+                output::line(&row)?
+            } else {
+                rows.push(row)
+            }
         }
     }
     bar.finish_and_clear();
@@ -132,8 +159,10 @@ fn signed(
     let (event_type, body) = match data {
         Some(body) => (arguments.r#type.clone(), body.to_vec()),
         None => {
-            let (event_type, body) = sample(scheme, arguments.r#type.as_deref(), &id)
-                .map_err(|error| anyhow::anyhow!("can't make a sample of {}: {error}", arguments.provider))?;
+            let (event_type, body) =
+                sample(scheme, arguments.r#type.as_deref(), &id).map_err(|error| {
+                    anyhow::anyhow!("can't make a sample of {}: {error}", arguments.provider)
+                })?;
             (Some(event_type), distinct(body, &id))
         }
     };
@@ -146,9 +175,19 @@ fn signed(
         url: Some(url.as_str()),
         method: "POST",
     };
-    let signed = sign(scheme, secret, &draft).map_err(|error| anyhow::anyhow!("can't sign as {}: {error}", arguments.provider))?;
-    let url = signed.url.and_then(|url| Url::parse(&url).ok()).unwrap_or_else(|| url.clone());
-    Ok(Signed { id, event_type, headers: signed.headers, body: signed.body, url })
+    let signed = sign(scheme, secret, &draft)
+        .map_err(|error| anyhow::anyhow!("can't sign as {}: {error}", arguments.provider))?;
+    let url = signed
+        .url
+        .and_then(|url| Url::parse(&url).ok())
+        .unwrap_or_else(|| url.clone());
+    Ok(Signed {
+        id,
+        event_type,
+        headers: signed.headers,
+        body: signed.body,
+        url,
+    })
 }
 
 /// An id in the form of the provider's own.
@@ -158,12 +197,14 @@ fn fresh_id(provider: &str) -> String {
         "stripe" => format!("evt_{}", hex::encode(random)),
         "standard-webhooks" | "svix" => format!("msg_{}", hex::encode(random)),
         "slack" => format!("Ev{}", hex::encode_upper(&random[..5])),
-        _ => uuid::Builder::from_random_bytes(chance::bytes()).into_uuid().to_string(),
+        _ => uuid::Builder::from_random_bytes(chance::bytes())
+            .into_uuid()
+            .to_string(),
     }
 }
 
-/// Two samples without their id in the body would be the same body under two ids, which is what a replayed request looks like: each says
-/// which it is.
+/// Two samples without their id in the body would be the same body under two ids, which is what a
+/// replayed request looks like: each says which it is.
 fn distinct(body: Vec<u8>, id: &str) -> Vec<u8> {
     if memchr::memmem::find(&body, id.as_bytes()).is_some() {
         return body;
@@ -188,7 +229,10 @@ async fn post(http: &reqwest::Client, signed: &Signed) -> Value {
         Ok(response) => {
             row["http"] = response.status().as_u16().into();
             let answer: Value = response.json().await.unwrap_or_default();
-            row["status"] = answer["status"].as_str().or(answer["title"].as_str()).into();
+            row["status"] = answer["status"]
+                .as_str()
+                .or(answer["title"].as_str())
+                .into();
             row["event"] = answer["event"].as_str().into();
         }
         Err(error) => row["error"] = format!("{:#}", anyhow::Error::new(error)).into(),
@@ -202,7 +246,11 @@ fn find_secret(globals: &Globals, provider: &str, url: &Url) -> anyhow::Result<S
     let source = url.path().strip_prefix("/hooks/").unwrap_or(provider);
     if let Ok(loaded) = config::load(globals)
         && let Some(source) = loaded.settings.sources.get(source)
-        && let Some(secret) = source.secret.iter().chain(&source.secrets).find_map(|secret| secret.read().ok())
+        && let Some(secret) = source
+            .secret
+            .iter()
+            .chain(&source.secrets)
+            .find_map(|secret| secret.read().ok())
     {
         return Ok(secret);
     }
@@ -222,7 +270,15 @@ mod tests {
     #[test]
     fn samples_of_two_ids_differ() {
         let catalog = Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
-        for provider in ["stripe", "github", "slack", "shopify", "standard-webhooks", "zoom", "telegram"] {
+        for provider in [
+            "stripe",
+            "github",
+            "slack",
+            "shopify",
+            "standard-webhooks",
+            "zoom",
+            "telegram",
+        ] {
             let scheme = catalog.get(provider).unwrap();
             let body = |id: &str| distinct(sample(scheme, None, id).unwrap().1, id);
             assert_ne!(body("id-one"), body("id-two"), "{provider}");

@@ -23,10 +23,18 @@ use crate::{
 };
 
 pub async fn run(globals: &Globals) -> anyhow::Result<()> {
-    let inputs = Inputs { file: globals.config.clone(), environment: std::env::vars().collect(), overlay: None };
+    let inputs = Inputs {
+        file: globals.config.clone(),
+        environment: std::env::vars().collect(),
+        overlay: None,
+    };
     let loaded = read(&inputs)?;
     let log = &loaded.settings.log;
-    let format = if log.format == LogFormat::Json { telemetry::Format::Json } else { telemetry::Format::Text };
+    let format = if log.format == LogFormat::Json {
+        telemetry::Format::Json
+    } else {
+        telemetry::Format::Text
+    };
     telemetry::init(&log.filter, format, None)?;
     for warning in crate::cli::config::warnings(&loaded) {
         tracing::warn!(key = warning.key, "{}", warning.message);
@@ -44,7 +52,11 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
 pub fn read(inputs: &Inputs) -> anyhow::Result<Loaded> {
     let loaded = load::load(inputs)?;
     let problems = crate::cli::config::scheme_problems(&loaded);
-    if problems.0.is_empty() { Ok(loaded) } else { Err(problems.into()) }
+    if problems.0.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(problems.into())
+    }
 }
 
 /// A node with its database and what it left in the data folder.
@@ -57,13 +69,20 @@ pub struct Node {
 
 impl Node {
     /// `install` lets a missing PostgreSQL be downloaded.
-    pub async fn start(settings: Settings, data_dir: DataDir, tail: Tail, install: bool) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: Settings,
+        data_dir: DataDir,
+        tail: Tail,
+        install: bool,
+    ) -> anyhow::Result<Self> {
         // The handlers come first: a signal during the start is not lost.
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("can't listen for signals")?;
         let Database { url, server } = database::open(&settings, data_dir.path(), install).await?;
         let token = match &settings.admin.token {
-            Some(token) => token.read().map_err(|error| anyhow::anyhow!("admin.token: {error}"))?,
+            Some(token) => token
+                .read()
+                .map_err(|error| anyhow::anyhow!("admin.token: {error}"))?,
             None => data_dir.admin_token()?,
         };
         let announced = data_dir.clone();
@@ -84,12 +103,23 @@ impl Node {
                 return Err(error);
             }
         };
-        Ok(Self { application, shutdown, server, data_dir })
+        Ok(Self {
+            application,
+            shutdown,
+            server,
+            data_dir,
+        })
     }
 
-    /// Runs until a signal or the end of the managed server, then stops in order. `inputs` is what SIGHUP reads anew.
+    /// Runs until a signal or the end of the managed server, then stops in order. `inputs` is what
+    /// SIGHUP reads anew.
     pub async fn run_until_stopped(self, inputs: Option<Inputs>) -> anyhow::Result<()> {
-        let Self { application, shutdown, server, data_dir } = self;
+        let Self {
+            application,
+            shutdown,
+            server,
+            data_dir,
+        } = self;
         let mut hang_up = signal(SignalKind::hangup())?;
         let ends = server.as_ref().map(Server::exited);
         let died = async {
@@ -134,6 +164,8 @@ fn reload(application: &Application, inputs: Option<&Inputs>) {
     let Some(inputs) = inputs else { return };
     match read(inputs).and_then(|loaded| application.reload(loaded.settings)) {
         Ok(()) => tracing::info!("the configuration was read again and is in force"),
-        Err(error) => tracing::error!("the configuration was read again and is refused, the old one stays in force: {error:#}"),
+        Err(error) => tracing::error!(
+            "the configuration was read again and is refused, the old one stays in force: {error:#}"
+        ),
     }
 }

@@ -35,7 +35,12 @@ const COLUMNS: [Column<Source>; 9] = columns!(
 
 pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
-    let path = |name: &str| format!("/api/v1/sources/{}/secret", utf8_percent_encode(name, NON_ALPHANUMERIC));
+    let path = |name: &str| {
+        format!(
+            "/api/v1/sources/{}/secret",
+            utf8_percent_encode(name, NON_ALPHANUMERIC)
+        )
+    };
     match command {
         Command::List => {
             let Page { items, .. } = client.get("/api/v1/sources").await?;
@@ -46,9 +51,14 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             output::one(globals, &answer, |answer| output::printable(&answer.secret))?;
         }
         Command::Forget { name } => {
-            let answer: Forgotten = client.post(&format!("{}/forget", path(&name)), None).await?;
+            let answer: Forgotten = client
+                .post(&format!("{}/forget", path(&name)), None)
+                .await?;
             output::one(globals, &answer, |_| {
-                format!("{} has forgotten its secret: the next handshake brings another", output::printable(&name))
+                format!(
+                    "{} has forgotten its secret: the next handshake brings another",
+                    output::printable(&name)
+                )
             })?;
         }
     }

@@ -43,13 +43,27 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     let client = Client::find(globals)?;
     match command {
         Command::Create { scope, tenant } => {
-            let answer: NewToken = client.post("/api/v1/tokens", Some(&json!({ "scopes": scope, "tenant": tenant }))).await?;
-            globals.note(&format!("token {}: keep it now, it is not shown again", answer.id));
+            let answer: NewToken = client
+                .post(
+                    "/api/v1/tokens",
+                    Some(&json!({ "scopes": scope, "tenant": tenant })),
+                )
+                .await?;
+            globals.note(&format!(
+                "token {}: keep it now, it is not shown again",
+                answer.id
+            ));
             output::one(globals, &answer, |answer| answer.token.clone())?;
         }
-        Command::List { limit } => output::list(globals, &client.list("/api/v1/tokens", &[], limit).await?, &COLUMNS)?,
+        Command::List { limit } => output::list(
+            globals,
+            &client.list("/api/v1/tokens", &[], limit).await?,
+            &COLUMNS,
+        )?,
         Command::Revoke { id } => {
-            let answer: Token = client.post(&format!("/api/v1/tokens/{id}/revoke"), None).await?;
+            let answer: Token = client
+                .post(&format!("/api/v1/tokens/{id}/revoke"), None)
+                .await?;
             output::one(globals, &answer, |_| format!("token {id} is revoked"))?;
         }
     }

@@ -1,4 +1,5 @@
-//! `hookonce verify`: accept or reject, and why; for one request, or for one JSON object a line. Prints no secret.
+//! `hookonce verify`: accept or reject, and why; for one request, or for one JSON object a line.
+//! Prints no secret.
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Clock,
-    provider::{BASE64, Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier},
+    provider::{
+        BASE64, Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest,
+        Verifier,
+    },
     settings::{Dedup, OneOrMany, scheme::SourceSpec},
 };
 
@@ -80,7 +84,8 @@ impl Verdict {
     }
 }
 
-/// Verifiers by what they are made of, so that many requests to a few sources prepare each scheme and secret once.
+/// Verifiers by what they are made of, so that many requests to a few sources prepare each scheme
+/// and secret once.
 pub struct Verifiers<'a> {
     catalog: &'a Catalog,
     made: HashMap<Made, Result<Verifier, (Reason, String)>>,
@@ -100,23 +105,38 @@ struct Made {
 
 impl<'a> Verifiers<'a> {
     pub fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, made: HashMap::new() }
+        Self {
+            catalog,
+            made: HashMap::new(),
+        }
     }
 
     fn get(&mut self, case: &Case) -> &Result<Verifier, (Reason, String)> {
         let made = Made {
             provider: case.provider.clone(),
-            secrets: case.secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect(),
-            verify_token: case.verify_token.as_ref().map(|token| token.expose_secret().to_owned()),
+            secrets: case
+                .secrets
+                .iter()
+                .map(|secret| secret.expose_secret().to_owned())
+                .collect(),
+            verify_token: case
+                .verify_token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned()),
             key: case.key.as_ref().map(|key| key.as_slice().to_vec()),
             dedup: case.dedup,
             ignore: case.ignore.clone(),
-            scheme: case.scheme.as_ref().map(|scheme| Value::Object(scheme.clone()).to_string()),
+            scheme: case
+                .scheme
+                .as_ref()
+                .map(|scheme| Value::Object(scheme.clone()).to_string()),
         };
         if self.made.len() >= VERIFIERS_MAX && !self.made.contains_key(&made) {
             self.made.clear();
         }
-        self.made.entry(made).or_insert_with(|| build(self.catalog, case))
+        self.made
+            .entry(made)
+            .or_insert_with(|| build(self.catalog, case))
     }
 }
 
@@ -135,7 +155,16 @@ fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
     };
     Verifier::with_usable(catalog, &source, &case.secrets)
         .map(|verifier| verifier.with_verify_token(case.verify_token.as_ref()))
-        .map_err(|errors| (Reason::Unsupported, errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+        .map_err(|errors| {
+            (
+                Reason::Unsupported,
+                errors
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            )
+        })
 }
 
 /// Verifies one request at a time in unix milliseconds.
@@ -144,10 +173,23 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
         Ok(verifier) => verifier,
         Err((reason, detail)) => return Verdict::rejected(Rejection::new(*reason, detail.clone())),
     };
-    let names: Vec<String> = case.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    let values = case.headers.iter().map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
+    let names: Vec<String> = case
+        .headers
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    let values = case
+        .headers
+        .iter()
+        .map(|(_, value)| value.trim_matches([' ', '\t']).as_bytes());
     let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values).collect();
-    let request = Request { method: &case.method, url: case.url.as_deref(), query: None, headers: &headers, body: &case.body };
+    let request = Request {
+        method: &case.method,
+        url: case.url.as_deref(),
+        query: None,
+        headers: &headers,
+        body: &case.body,
+    };
     match verified(verifier, &request, case.keys.as_deref(), now_unix_ms) {
         Ok(verified) => Verdict {
             id: Value::Null,
@@ -164,16 +206,26 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
     }
 }
 
-/// With the provider's keys, where they were given and the scheme wants them. They count for this request alone.
-fn verified(verifier: &Verifier, request: &Request<'_>, keys: Option<&str>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
+/// With the provider's keys, where they were given and the scheme wants them. They count for this
+/// request alone.
+fn verified(
+    verifier: &Verifier,
+    request: &Request<'_>,
+    keys: Option<&str>,
+    now_unix_ms: i64,
+) -> Result<VerifiedRequest, Rejection> {
     let rejection = match (verifier.verify(request, now_unix_ms), keys) {
         (Err(rejection), Some(keys)) if rejection.needs.is_some() => (rejection, keys),
         (checked, _) => return checked,
     };
     let (Rejection { needs, .. }, keys) = rejection;
     let need = needs.expect("just seen");
-    let set = KeySet::read(need.format, keys.as_bytes())
-        .map_err(|error| Rejection::new(Reason::Unsupported, format!("the keys that were given: {error}")))?;
+    let set = KeySet::read(need.format, keys.as_bytes()).map_err(|error| {
+        Rejection::new(
+            Reason::Unsupported,
+            format!("the keys that were given: {error}"),
+        )
+    })?;
     verifier.known_keys().put(&need, set, now_unix_ms);
     let checked = verifier.verify(request, now_unix_ms);
     verifier.known_keys().forget(&need);
@@ -188,21 +240,32 @@ fn shown(answer: &ChallengeAnswer) -> String {
     }
 }
 
-/// One JSON object a line in, one verdict a line out, in the same order. A line that can't be read is a verdict too.
-pub fn verify_jsonl(mut input: impl BufRead, output: impl Write, catalog: &Catalog) -> anyhow::Result<()> {
+/// One JSON object a line in, one verdict a line out, in the same order. A line that can't be read
+/// is a verdict too.
+pub fn verify_jsonl(
+    mut input: impl BufRead,
+    output: impl Write,
+    catalog: &Catalog,
+) -> anyhow::Result<()> {
     let mut output = std::io::BufWriter::new(output);
     let mut line = Vec::new();
     let mut verifiers = Verifiers::new(catalog);
     loop {
         line.clear();
-        if input.read_until(b'\n', &mut line).context("can't read the requests")? == 0 {
+        if input
+            .read_until(b'\n', &mut line)
+            .context("can't read the requests")?
+            == 0
+        {
             break;
         }
         if line.trim_ascii().is_empty() {
             continue;
         }
         serde_json::to_writer(&mut output, &verdict_of(&line, &mut verifiers))?;
-        output.write_all(b"\n").context("can't write the verdicts")?;
+        output
+            .write_all(b"\n")
+            .context("can't write the verdicts")?;
     }
     output.flush().context("can't write the verdicts")
 }
@@ -234,20 +297,33 @@ struct Line {
 }
 
 fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
-    let malformed = |id: Value, detail: String| Verdict { id, ..Verdict::rejected(Rejection::new(Reason::MalformedRequest, detail)) };
+    let malformed = |id: Value, detail: String| Verdict {
+        id,
+        ..Verdict::rejected(Rejection::new(Reason::MalformedRequest, detail))
+    };
     let line: Line = match serde_json::from_slice(line) {
         Ok(line) => line,
         Err(error) => {
-            let id = serde_json::from_slice::<Value>(line).ok().and_then(|mut value| value.get_mut("id").map(Value::take));
+            let id = serde_json::from_slice::<Value>(line)
+                .ok()
+                .and_then(|mut value| value.get_mut("id").map(Value::take));
             return malformed(id.unwrap_or_default(), error.to_string());
         }
     };
-    let Some(headers) = headers_of(&line.headers) else { return malformed(line.id, "`headers` is no object and no list of pairs".into()) };
+    let Some(headers) = headers_of(&line.headers) else {
+        return malformed(
+            line.id,
+            "`headers` is no object and no list of pairs".into(),
+        );
+    };
     let body = match BASE64.decode(&line.body_base64) {
         Ok(body) => body.into(),
         Err(error) => return malformed(line.id, format!("`body_base64`: {error}")),
     };
-    let now_unix_ms = line.now.map_or_else(|| Clock::System.unix_ms(), |seconds| (seconds * 1000.0) as i64);
+    let now_unix_ms = line.now.map_or_else(
+        || Clock::System.unix_ms(),
+        |seconds| (seconds * 1000.0) as i64,
+    );
     let case = Case {
         provider: line.provider,
         secrets: line.secrets.into_iter().map(SecretString::from).collect(),
@@ -256,13 +332,21 @@ fn verdict_of(line: &[u8], verifiers: &mut Verifiers<'_>) -> Verdict {
         dedup: line.dedup,
         ignore: line.ignore,
         scheme: line.scheme,
-        method: line.method.map_or_else(|| "POST".into(), |method| method.to_ascii_uppercase()),
+        method: line
+            .method
+            .map_or_else(|| "POST".into(), |method| method.to_ascii_uppercase()),
         url: line.url,
         headers,
         body,
-        keys: line.keys.map(|keys| keys.as_str().map_or_else(|| keys.to_string(), str::to_owned)),
+        keys: line.keys.map(|keys| {
+            keys.as_str()
+                .map_or_else(|| keys.to_string(), str::to_owned)
+        }),
     };
-    Verdict { id: line.id, ..verify_one(&case, now_unix_ms, verifiers) }
+    Verdict {
+        id: line.id,
+        ..verify_one(&case, now_unix_ms, verifiers)
+    }
 }
 
 /// `{name: value}`, `{name: [value, …]}` or `[[name, value], …]`.
@@ -289,7 +373,9 @@ fn headers_of(value: &Value) -> Option<Vec<(String, String)>> {
         }
         Value::Array(pairs) => {
             for pair in pairs {
-                let [name, value] = pair.as_array()?.as_slice() else { return None };
+                let [name, value] = pair.as_array()?.as_slice() else {
+                    return None;
+                };
                 headers.push((text(name)?, text(value)?));
             }
         }
@@ -316,7 +402,11 @@ mod tests {
     fn run(lines: &[String]) -> Vec<Value> {
         let mut output = Vec::new();
         verify_jsonl(lines.join("\n").as_bytes(), &mut output, &catalog()).unwrap();
-        output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+        output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     #[test]
@@ -335,16 +425,41 @@ mod tests {
                 lines.push(line("later", "s", json!({}), None, b"{}"));
                 continue;
             };
-            let (secret, other) = (secret.expose_secret(), generate_secret(scheme, &mut rng).unwrap());
+            let (secret, other) = (
+                secret.expose_secret(),
+                generate_secret(scheme, &mut rng).unwrap(),
+            );
             let body = sample_body(scheme, "a.b", "evt_1").unwrap();
             let url = Some("https://x.example/");
-            let draft = Draft { id: "evt_1", headers: &[], event_type: Some("a.b"), unix_seconds: 1000, body: &body, url, method: "POST" };
+            let draft = Draft {
+                id: "evt_1",
+                headers: &[],
+                event_type: Some("a.b"),
+                unix_seconds: 1000,
+                body: &body,
+                url,
+                method: "POST",
+            };
             let signed = sign(scheme, &secret.into(), &draft).unwrap();
-            let object: Map<String, Value> = signed.headers.iter().map(|(name, value)| (name.to_uppercase(), json!(value))).collect();
-            let (headers, url, body) = (json!(signed.headers), signed.url.as_deref(), &signed.body[..]);
+            let object: Map<String, Value> = signed
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_uppercase(), json!(value)))
+                .collect();
+            let (headers, url, body) = (
+                json!(signed.headers),
+                signed.url.as_deref(),
+                &signed.body[..],
+            );
             lines.push(line("pairs", secret, headers.clone(), url, body));
             lines.push(line("object", secret, object.into(), url, body));
-            lines.push(line("other", other.expose_secret(), headers.clone(), url, body));
+            lines.push(line(
+                "other",
+                other.expose_secret(),
+                headers.clone(),
+                url,
+                body,
+            ));
             lines.push(line("bare", secret, json!({}), None, b"{}"));
             lines.push(line("empty", "", headers, url, body));
         }
@@ -353,11 +468,17 @@ mod tests {
                 "pairs" | "object" => json!(["accept", null]),
                 "bare" => json!(["reject", "missing_signature"]),
                 // Where the body is the signature, "{}" is one of the wrong form.
-                "later" if verdict["reason"] == "malformed_signature" => json!(["reject", "malformed_signature"]),
+                "later" if verdict["reason"] == "malformed_signature" => {
+                    json!(["reject", "malformed_signature"])
+                }
                 "later" => json!(["reject", "missing_signature"]),
                 _ => json!(["reject", "no_match"]),
             };
-            assert_eq!(json!([verdict["verdict"], verdict["reason"]]), expected, "{line}");
+            assert_eq!(
+                json!([verdict["verdict"], verdict["reason"]]),
+                expected,
+                "{line}"
+            );
         }
     }
 
@@ -371,7 +492,10 @@ mod tests {
             "",
             r#"{"id":[4],"secrets":7}"#,
         ];
-        let reasons: Vec<Value> = run(&lines.map(str::to_owned)).iter().map(|verdict| json!([verdict["id"], verdict["reason"]])).collect();
+        let reasons: Vec<Value> = run(&lines.map(str::to_owned))
+            .iter()
+            .map(|verdict| json!([verdict["id"], verdict["reason"]]))
+            .collect();
         let expected = json!([
             [null, "malformed_request"],
             [1, "unknown_provider"],
@@ -386,8 +510,18 @@ mod tests {
     fn a_handshake_shows_its_answer_and_a_repeated_header_is_refused() {
         let catalog = catalog();
         let body = br#"{"type":"url_verification","challenge":"abc"}"#;
-        let draft = Draft { id: "", headers: &[], event_type: None, unix_seconds: 1000, body, url: None, method: "POST" };
-        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft).unwrap().headers;
+        let draft = Draft {
+            id: "",
+            headers: &[],
+            event_type: None,
+            unix_seconds: 1000,
+            body,
+            url: None,
+            method: "POST",
+        };
+        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft)
+            .unwrap()
+            .headers;
         let line = |headers: &[(String, String)]| {
             json!({"id": 1, "provider": "slack", "secrets": ["s"], "headers": headers, "body_base64": BASE64.encode(body), "now": 1000})
                 .to_string()
@@ -395,7 +529,10 @@ mod tests {
         let good = line(&headers);
         headers.push(headers.last().unwrap().clone());
         let verdicts = run(&[good, line(&headers)]);
-        assert_eq!((&verdicts[0]["verdict"], &verdicts[0]["challenge_answer"]), (&json!("accept"), &json!("abc")));
+        assert_eq!(
+            (&verdicts[0]["verdict"], &verdicts[0]["challenge_answer"]),
+            (&json!("accept"), &json!("abc"))
+        );
         assert_eq!(
             verdicts[1],
             json!({"id": 1, "verdict": "reject", "reason": "malformed_request", "event_key": null, "dedup": null, "event_type": null})

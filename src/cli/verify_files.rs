@@ -1,4 +1,5 @@
-//! `verify`: reads a request from files and says whether a source would take it. The checking is `verify.rs`.
+//! `verify`: reads a request from files and says whether a source would take it. The checking is
+//! `verify.rs`.
 
 use std::{
     fs,
@@ -56,11 +57,17 @@ pub struct Arguments {
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     let catalog = config::catalog(globals)?;
     if let Some(file) = &arguments.jsonl {
-        let input: Box<dyn std::io::Read> = if is_stdin(file) { Box::new(std::io::stdin()) } else { Box::new(open(file)?) };
+        let input: Box<dyn std::io::Read> = if is_stdin(file) {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(open(file)?)
+        };
         verify_jsonl(BufReader::new(input), std::io::stdout().lock(), &catalog)?;
         return Ok(Exit::Done);
     }
-    let (Some(provider), Some(headers), Some(body)) = (arguments.provider, arguments.headers, arguments.body) else {
+    let (Some(provider), Some(headers), Some(body)) =
+        (arguments.provider, arguments.headers, arguments.body)
+    else {
         return Err(Failure::usage("--provider, --headers and --body are needed").into());
     };
     let headers = String::from_utf8_lossy(&read(&headers)?).into_owned();
@@ -70,25 +77,59 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
         verify_token: arguments.verify_token,
         method: arguments.method,
         url: arguments.url,
-        headers: parse_headers(&headers).map_err(|line| Failure::usage(format!("--headers: {line:?} is no \"name: value\" line")))?,
+        headers: parse_headers(&headers).map_err(|line| {
+            Failure::usage(format!("--headers: {line:?} is no \"name: value\" line"))
+        })?,
         body: read(&body)?.into(),
-        keys: arguments.keys.map(|file| read(&file).map(|text| String::from_utf8_lossy(&text).into_owned())).transpose()?,
+        keys: arguments
+            .keys
+            .map(|file| read(&file).map(|text| String::from_utf8_lossy(&text).into_owned()))
+            .transpose()?,
         ..Case::default()
     };
-    let now_unix_ms = arguments.now.map_or_else(|| Clock::System.unix_ms(), |seconds| seconds.saturating_mul(1000));
+    let now_unix_ms = arguments.now.map_or_else(
+        || Clock::System.unix_ms(),
+        |seconds| seconds.saturating_mul(1000),
+    );
     let verdict = verify_one(&case, now_unix_ms, &mut Verifiers::new(&catalog));
     output::one(globals, &serde_json::to_value(&verdict)?, |_| {
-        let reason = verdict.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        let detail = verdict.detail.as_deref().map(|detail| format!("\n{}", output::printable(detail))).unwrap_or_default();
+        let reason = verdict
+            .reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        let detail = verdict
+            .detail
+            .as_deref()
+            .map(|detail| format!("\n{}", output::printable(detail)))
+            .unwrap_or_default();
         let event_type = match verdict.type_dropped {
-            Some(why) => Some(format!("- (what the request says is {why}: it is left out)")),
+            Some(why) => Some(format!(
+                "- (what the request says is {why}: it is left out)"
+            )),
             None => verdict.event_type.clone(),
         };
-        let fields = [("event key", &verdict.event_key), ("event type", &event_type), ("answer", &verdict.challenge_answer)];
-        let fields = fields.iter().filter_map(|(name, value)| Some(format!("\n{name:<10}  {}", output::printable(value.as_deref()?))));
-        format!("{}{reason}{detail}{}", verdict.verdict, fields.collect::<String>())
+        let fields = [
+            ("event key", &verdict.event_key),
+            ("event type", &event_type),
+            ("answer", &verdict.challenge_answer),
+        ];
+        let fields = fields.iter().filter_map(|(name, value)| {
+            Some(format!(
+                "\n{name:<10}  {}",
+                output::printable(value.as_deref()?)
+            ))
+        });
+        format!(
+            "{}{reason}{detail}{}",
+            verdict.verdict,
+            fields.collect::<String>()
+        )
     })?;
-    Ok(if verdict.is_accepted() { Exit::Done } else { Exit::Failed })
+    Ok(if verdict.is_accepted() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -103,20 +144,31 @@ fn open(path: &Path) -> anyhow::Result<fs::File> {
 pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if is_stdin(path) {
-        std::io::stdin().read_to_end(&mut bytes).context("can't read standard input")?;
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .context("can't read standard input")?;
     } else {
-        open(path)?.read_to_end(&mut bytes).with_context(|| format!("can't read {}", path.display()))?;
+        open(path)?
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("can't read {}", path.display()))?;
     }
     Ok(bytes)
 }
 
-/// "name: value" lines, as curl and browsers show them; a request line before them is passed over. The error is the line that is none.
+/// "name: value" lines, as curl and browsers show them; a request line before them is passed over.
+/// The error is the line that is none.
 fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
-    let is_passed_over = |at: usize, line: &str| line.trim().is_empty() || (at == 0 && line.contains(" HTTP/"));
-    let lines = text.lines().enumerate().filter(|(at, line)| !is_passed_over(*at, line));
+    let is_passed_over =
+        |at: usize, line: &str| line.trim().is_empty() || (at == 0 && line.contains(" HTTP/"));
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(at, line)| !is_passed_over(*at, line));
     lines
         .map(|(_, line)| match line.split_once(':') {
-            Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok((name.trim().to_owned(), value.trim().to_owned()))
+            }
             _ => Err(line.to_owned()),
         })
         .collect()
@@ -128,8 +180,14 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_tools_show_them() {
-        let expected = vec![("Host".to_owned(), "x:1".to_owned()), ("A".to_owned(), "b".to_owned())];
-        assert_eq!(parse_headers("POST / HTTP/1.1\r\nHost: x:1\r\nA:b\r\n\r\n"), Ok(expected));
+        let expected = vec![
+            ("Host".to_owned(), "x:1".to_owned()),
+            ("A".to_owned(), "b".to_owned()),
+        ];
+        assert_eq!(
+            parse_headers("POST / HTTP/1.1\r\nHost: x:1\r\nA:b\r\n\r\n"),
+            Ok(expected)
+        );
         assert_eq!(parse_headers("A: b\nnonsense"), Err("nonsense".into()));
     }
 }

@@ -94,9 +94,17 @@ pub struct HeaderDifference {
 #[serde(untagged)]
 pub enum BodyDifference {
     /// In JSON: where, by JSON Pointer (RFC 6901), and what stands there in each.
-    Place { path: String, first: Value, this: Value },
+    Place {
+        path: String,
+        first: Value,
+        this: Value,
+    },
     /// In anything else: the byte from which they differ, and the sizes of both.
-    Byte { byte: usize, first_bytes: usize, these_bytes: usize },
+    Byte {
+        byte: usize,
+        first_bytes: usize,
+        these_bytes: usize,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

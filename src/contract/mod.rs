@@ -25,7 +25,8 @@ use uuid::Uuid;
 
 pub use self::{
     conflicts::{
-        BodyDifference, Conflict, ConflictCount, ConflictKind, Conflicts, Differences, HeaderDifference, RelayedConflict, WholeConflict,
+        BodyDifference, Conflict, ConflictCount, ConflictKind, Conflicts, Differences,
+        HeaderDifference, RelayedConflict, WholeConflict,
     },
     dedup::{DedupDone, Done, MarkStatus, Marked},
     deliveries::{Attempt, AttemptOutcome, Delivery, DeliveryState, WholeDelivery},
@@ -34,7 +35,9 @@ pub use self::{
     ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
     node::{Database, Pruned, Status},
     problem::{GatewayProblem, Problem, URN},
-    rejections::{Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections},
+    rejections::{
+        Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections,
+    },
     replays::{Advanced, DryDestination, DryRun, Replay},
     sources::{Forgotten, LearntSecret, SecretState, Source},
     steps::{EndedStep, Extended, Granted, OnLost, Settled, Step, StepEnd, StepState, WholeStep},

@@ -46,7 +46,9 @@ impl Finisher {
     /// Has an ending written.
     pub fn finish(&self, entry: Entry) {
         if self.0.put(entry).is_err() {
-            tracing::error!("an ending came after the finisher was closed: the delivery will be made again");
+            tracing::error!(
+                "an ending came after the finisher was closed: the delivery will be made again"
+            );
         }
     }
 
@@ -66,10 +68,21 @@ impl Statement for Endings {
         0
     }
 
-    async fn run(&self, connection: &mut PgConnection, batch: &[&Entry]) -> Result<Vec<Option<()>>, Error> {
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        batch: &[&Entry],
+    ) -> Result<Vec<Option<()>>, Error> {
         let finished: Vec<&Finished> = batch.iter().map(|entry| &entry.finished).collect();
-        let done: HashSet<_> = delivery::finish(connection, &finished).await?.into_iter().collect();
-        let stale: Vec<_> = finished.iter().map(|row| row.id.0).filter(|id| !done.contains(id)).collect();
+        let done: HashSet<_> = delivery::finish(connection, &finished)
+            .await?
+            .into_iter()
+            .collect();
+        let stale: Vec<_> = finished
+            .iter()
+            .map(|row| row.id.0)
+            .filter(|id| !done.contains(id))
+            .collect();
         if !stale.is_empty() {
             tracing::warn!(stale = stale.len(), ids = ?stale, "completions refused: their leases were lost");
         }

@@ -52,10 +52,17 @@ pub enum Verdict {
 
 impl Answer {
     pub fn failed(failure: Failure, detail: impl Into<String>) -> Self {
-        Self { status: Err(failure), retry_after: None, no_retry: false, response: Vec::new(), detail: Some(detail.into()) }
+        Self {
+            status: Err(failure),
+            retry_after: None,
+            no_retry: false,
+            response: Vec::new(),
+            detail: Some(detail.into()),
+        }
     }
 
-    /// 2xx: delivered. 410, `hookonce-retry: no` or an address that may not be called: dead at once. All else: retry.
+    /// 2xx: delivered. 410, `hookonce-retry: no` or an address that may not be called: dead at
+    /// once. All else: retry.
     pub fn verdict(&self) -> Verdict {
         match self.status {
             Ok(200..=299) => Verdict::Delivered,
@@ -82,9 +89,15 @@ pub fn retry_after(value: &str, now_unix: i64) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let format = time::macros::format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
-    let date = time::PrimitiveDateTime::parse(value, format).ok()?.assume_utc();
-    Some(Duration::from_secs(u64::try_from(date.unix_timestamp() - now_unix).unwrap_or(0)))
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let date = time::PrimitiveDateTime::parse(value, format)
+        .ok()?
+        .assume_utc();
+    Some(Duration::from_secs(
+        u64::try_from(date.unix_timestamp() - now_unix).unwrap_or(0),
+    ))
 }
 
 #[cfg(test)]
@@ -92,7 +105,13 @@ mod tests {
     use super::*;
 
     fn status(status: u16, no_retry: bool) -> Answer {
-        Answer { status: Ok(status), retry_after: None, no_retry, response: Vec::new(), detail: None }
+        Answer {
+            status: Ok(status),
+            retry_after: None,
+            no_retry,
+            response: Vec::new(),
+            detail: None,
+        }
     }
 
     #[test]
@@ -105,19 +124,41 @@ mod tests {
             (status(410, false), Verdict::Dead, Some("status")),
             (status(500, true), Verdict::Dead, Some("status")),
             (status(503, false), Verdict::Retry, Some("status")),
-            (Answer::failed(Failure::Timeout, ""), Verdict::Retry, Some("timeout")),
-            (Answer::failed(Failure::EventGone, ""), Verdict::Dead, Some("event_gone")),
-            (Answer::failed(Failure::Blocked, ""), Verdict::Dead, Some("blocked")),
+            (
+                Answer::failed(Failure::Timeout, ""),
+                Verdict::Retry,
+                Some("timeout"),
+            ),
+            (
+                Answer::failed(Failure::EventGone, ""),
+                Verdict::Dead,
+                Some("event_gone"),
+            ),
+            (
+                Answer::failed(Failure::Blocked, ""),
+                Verdict::Dead,
+                Some("blocked"),
+            ),
         ] {
-            assert_eq!((answer.verdict(), answer.error()), (verdict, error), "{answer:?}");
+            assert_eq!(
+                (answer.verdict(), answer.error()),
+                (verdict, error),
+                "{answer:?}"
+            );
         }
     }
 
     #[test]
     fn retry_after_reads_both_forms() {
         assert_eq!(retry_after("120", 0), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_767), Some(Duration::from_secs(10)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_800), Some(Duration::ZERO));
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_767),
+            Some(Duration::from_secs(10))
+        );
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_800),
+            Some(Duration::ZERO)
+        );
         assert_eq!(retry_after("soon", 0), None);
     }
 }

@@ -30,10 +30,25 @@ impl Schedule {
         })
     }
 
-    /// What follows attempt `number` (from 1) of a delivery of this age. `chance` is uniform in [0, 1): full jitter over the exponential
-    /// step; an explicit list of delays is kept as written. A handler's Retry-After can only lengthen, up to its cap.
-    pub fn next(&self, number: u32, age: Duration, retry_after: Option<Duration>, chance: f64) -> Next {
-        let Retry { base, factor, cap, attempts_max, age_max, schedule, retry_after_max } = &self.0;
+    /// What follows attempt `number` (from 1) of a delivery of this age. `chance` is uniform in [0,
+    /// 1): full jitter over the exponential step; an explicit list of delays is kept as written. A
+    /// handler's Retry-After can only lengthen, up to its cap.
+    pub fn next(
+        &self,
+        number: u32,
+        age: Duration,
+        retry_after: Option<Duration>,
+        chance: f64,
+    ) -> Next {
+        let Retry {
+            base,
+            factor,
+            cap,
+            attempts_max,
+            age_max,
+            schedule,
+            retry_after_max,
+        } = &self.0;
         let step = number.saturating_sub(1);
         let delay = match schedule {
             Some(schedule) => match schedule.get(step as usize) {
@@ -42,7 +57,8 @@ impl Schedule {
             },
             None if number >= *attempts_max => return Next::Dead,
             None => {
-                let ceiling = (base.as_secs_f64() * factor.powi(step.min(1_000) as i32)).min(cap.as_secs_f64());
+                let ceiling = (base.as_secs_f64() * factor.powi(step.min(1_000) as i32))
+                    .min(cap.as_secs_f64());
                 Duration::try_from_secs_f64(ceiling * chance).unwrap_or(cap.0)
             }
         };
@@ -76,32 +92,69 @@ mod tests {
     #[test]
     fn the_step_doubles_up_to_the_cap() {
         let schedule = Schedule::new(&defaults(), None);
-        for (number, seconds) in [(1, 0.5), (2, 1.0), (3, 2.0), (12, 1024.0), (13, 1800.0), (19, 1800.0)] {
-            assert_eq!(schedule.next(number, Duration::ZERO, None, 0.5), Next::After(Duration::from_secs_f64(seconds)), "{number}");
+        for (number, seconds) in [
+            (1, 0.5),
+            (2, 1.0),
+            (3, 2.0),
+            (12, 1024.0),
+            (13, 1800.0),
+            (19, 1800.0),
+        ] {
+            assert_eq!(
+                schedule.next(number, Duration::ZERO, None, 0.5),
+                Next::After(Duration::from_secs_f64(seconds)),
+                "{number}"
+            );
         }
         assert_eq!(schedule.next(20, Duration::ZERO, None, 0.5), Next::Dead);
     }
 
     #[test]
     fn an_old_delivery_is_dead() {
-        assert_eq!(Schedule::new(&defaults(), None).next(1, Duration::from_secs(3 * 86_400), None, 0.5), Next::Dead);
+        assert_eq!(
+            Schedule::new(&defaults(), None).next(1, Duration::from_secs(3 * 86_400), None, 0.5),
+            Next::Dead
+        );
     }
 
     #[test]
     fn retry_after_lengthens_up_to_its_cap_and_never_shortens() {
         let schedule = Schedule::new(&defaults(), None);
         let after = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(schedule.next(1, Duration::ZERO, after(30), 0.9), Next::After(Duration::from_secs(30)));
-        assert_eq!(schedule.next(1, Duration::ZERO, after(1_000_000), 0.9), Next::After(Duration::from_secs(3600)));
-        assert_eq!(schedule.next(12, Duration::ZERO, after(1), 0.5), Next::After(Duration::from_secs(1024)));
+        assert_eq!(
+            schedule.next(1, Duration::ZERO, after(30), 0.9),
+            Next::After(Duration::from_secs(30))
+        );
+        assert_eq!(
+            schedule.next(1, Duration::ZERO, after(1_000_000), 0.9),
+            Next::After(Duration::from_secs(3600))
+        );
+        assert_eq!(
+            schedule.next(12, Duration::ZERO, after(1), 0.5),
+            Next::After(Duration::from_secs(1024))
+        );
     }
 
     #[test]
     fn an_explicit_list_is_followed_to_its_end() {
-        let list = ["5s", "5m"].map(|period| period.parse().expect("a period")).to_vec();
-        let schedule = Schedule::new(&defaults(), Some(&RetryOverride { schedule: Some(list), ..Default::default() }));
-        assert_eq!(schedule.next(1, Duration::ZERO, None, 0.1), Next::After(Duration::from_secs(5)));
-        assert_eq!(schedule.next(2, Duration::ZERO, None, 0.1), Next::After(Duration::from_secs(300)));
+        let list = ["5s", "5m"]
+            .map(|period| period.parse().expect("a period"))
+            .to_vec();
+        let schedule = Schedule::new(
+            &defaults(),
+            Some(&RetryOverride {
+                schedule: Some(list),
+                ..Default::default()
+            }),
+        );
+        assert_eq!(
+            schedule.next(1, Duration::ZERO, None, 0.1),
+            Next::After(Duration::from_secs(5))
+        );
+        assert_eq!(
+            schedule.next(2, Duration::ZERO, None, 0.1),
+            Next::After(Duration::from_secs(300))
+        );
         assert_eq!(schedule.next(3, Duration::ZERO, None, 0.1), Next::Dead);
     }
 

@@ -1,4 +1,5 @@
-//! One destination as it is now: its address, schedule, bounds and breaker. It sends nothing and claims nothing.
+//! One destination as it is now: its address, schedule, bounds and breaker. It sends nothing and
+//! claims nothing.
 
 use std::{
     num::NonZeroU32,
@@ -48,7 +49,8 @@ pub struct Breaker {
     probing: AtomicBool,
 }
 
-/// An attempt that the breaker has let through. Where it is the probe, no other is let through until it ends, however it ends.
+/// An attempt that the breaker has let through. Where it is the probe, no other is let through
+/// until it ends, however it ends.
 pub struct Admitted<'a> {
     probing: Option<&'a AtomicBool>,
 }
@@ -64,29 +66,40 @@ impl Drop for Admitted<'_> {
 impl Breaker {
     /// How many deliveries may be held now: all, one probe, or none.
     pub fn allowed(&self, most: usize) -> usize {
-        match *self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        match *self
+            .opened_at
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
             None => most,
             Some(at) if at.elapsed() >= self.open_for => 1,
             Some(_) => 0,
         }
     }
 
-    /// Lets an attempt begin, or None. The claimer keeps to `allowed`, but learns of an opening only at its next poll: what was claimed or
-    /// handed over before that comes here.
+    /// Lets an attempt begin, or None. The claimer keeps to `allowed`, but learns of an opening
+    /// only at its next poll: what was claimed or handed over before that comes here.
     pub fn admit(&self) -> Option<Admitted<'_>> {
         match self.allowed(2) {
             0 => None,
-            1 => (!self.probing.swap(true, Ordering::AcqRel)).then(|| Admitted { probing: Some(&self.probing) }),
+            1 => (!self.probing.swap(true, Ordering::AcqRel)).then(|| Admitted {
+                probing: Some(&self.probing),
+            }),
             _ => Some(Admitted { probing: None }),
         }
     }
 
     pub fn record(&self, failed: bool) {
-        let mut opened_at = self.opened_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut opened_at = self
+            .opened_at
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !failed {
             self.failures.store(0, Ordering::Relaxed);
             *opened_at = None;
-        } else if self.failures_max > 0 && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max {
+        } else if self.failures_max > 0
+            && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max
+        {
             *opened_at = Some(Instant::now());
         }
     }
@@ -96,17 +109,35 @@ impl Target {
     pub fn new(name: &Arc<str>, destination: &Destination, relay: &Relay) -> Result<Self, String> {
         let address = Address::parse(&destination.url)?;
         let secrets = secrets(destination)?;
-        let signers = secrets.iter().map(Signer::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let signers = secrets
+            .iter()
+            .map(Signer::new)
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
         let credential = destination.auth.as_ref().map(credential).transpose()?;
-        let named_by = if is_url(name) { NamedBy::Caller } else { NamedBy::Settings };
+        let named_by = if is_url(name) {
+            NamedBy::Caller
+        } else {
+            NamedBy::Settings
+        };
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
-            http: HttpDestination { address, named_by, credential, signers, timeout, response_max: relay.response_max.bytes() },
+            http: HttpDestination {
+                address,
+                named_by,
+                credential,
+                signers,
+                timeout,
+                response_max: relay.response_max.bytes(),
+            },
             schedule: Schedule::new(&relay.retry, destination.retry.as_ref()),
             lease: relay.lease.0,
             concurrency: destination.concurrency.unwrap_or(relay.concurrency).max(1),
-            rate: destination.rate.and_then(NonZeroU32::new).map(|rate| (rate, RateLimiter::direct(quota(rate)))),
+            rate: destination
+                .rate
+                .and_then(NonZeroU32::new)
+                .map(|rate| (rate, RateLimiter::direct(quota(rate)))),
             breaker: Breaker {
                 failures_max: relay.breaker.failures,
                 open_for: relay.breaker.open.0,
@@ -119,39 +150,62 @@ impl Target {
         })
     }
 
-    /// Whether these settings would make the same target. Secrets are compared as they can be read now with as they were read then: a file
-    /// whose content was rotated is a change.
+    /// Whether these settings would make the same target. Secrets are compared as they can be read
+    /// now with as they were read then: a file whose content was rotated is a change.
     pub fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
         self.settings.0 == *destination
             && self.settings.1 == *relay
-            && destination.auth.as_ref().map(credential).transpose().is_ok_and(|now| now == self.http.credential)
+            && destination
+                .auth
+                .as_ref()
+                .map(credential)
+                .transpose()
+                .is_ok_and(|now| now == self.http.credential)
             && secrets(destination).is_ok_and(|secrets| {
-                let exposed = |secrets: &[SecretString]| secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>();
+                let exposed = |secrets: &[SecretString]| {
+                    secrets
+                        .iter()
+                        .map(|secret| secret.expose_secret().to_owned())
+                        .collect::<Vec<_>>()
+                };
                 exposed(&secrets) == exposed(&self.secrets)
             })
     }
 
-    /// How many deliveries this node may hold for it while it is not paused, at this pace of attempts a second: work for half a second, so
-    /// that none waits long under its lease, and some for each attempt at once before a pace is known.
+    /// How many deliveries this node may hold for it while it is not paused, at this pace of
+    /// attempts a second: work for half a second, so that none waits long under its lease, and some
+    /// for each attempt at once before a pace is known.
     pub fn held_max(&self, per_second: f64) -> usize {
-        let most = (self.concurrency * 4).max((per_second * HELD_SECONDS) as usize).min(HELD_ROWS_MAX.max(self.concurrency));
-        self.breaker.allowed(self.rate.as_ref().map_or(most, |(rate, _)| most.min(rate.get() as usize)))
+        let most = (self.concurrency * 4)
+            .max((per_second * HELD_SECONDS) as usize)
+            .min(HELD_ROWS_MAX.max(self.concurrency));
+        self.breaker.allowed(
+            self.rate
+                .as_ref()
+                .map_or(most, |(rate, _)| most.min(rate.get() as usize)),
+        )
     }
 }
 
-/// Whether it is a URL that a caller named instead of a destination of the settings, whose names hold no colon.
+/// Whether it is a URL that a caller named instead of a destination of the settings, whose names
+/// hold no colon.
 pub fn is_url(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }
 
-/// Spread over the second: a whole second's worth at once would make two within the first. The two per cent that may come together make up
-/// for timers that are late.
+/// Spread over the second: a whole second's worth at once would make two within the first. The two
+/// per cent that may come together make up for timers that are late.
 fn quota(rate: NonZeroU32) -> Quota {
     Quota::per_second(rate).allow_burst(NonZeroU32::new(rate.get() / 50).unwrap_or(NonZeroU32::MIN))
 }
 
 fn secrets(destination: &Destination) -> Result<Vec<SecretString>, String> {
-    destination.signing_secret.iter().chain(&destination.signing_secrets).map(SecretRef::read).collect()
+    destination
+        .signing_secret
+        .iter()
+        .chain(&destination.signing_secrets)
+        .map(SecretRef::read)
+        .collect()
 }
 
 #[cfg(test)]
@@ -161,14 +215,25 @@ mod tests {
 
     #[test]
     fn a_rotated_secret_file_is_a_change() {
-        let relay = crate::settings::load(&crate::settings::Inputs::default()).unwrap().settings.relay;
+        let relay = crate::settings::load(&crate::settings::Inputs::default())
+            .unwrap()
+            .settings
+            .relay;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signing_secret = Some(SecretRef::File(file.path().into()));
         let token = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(token.path(), "a").unwrap();
-        let auth = Some(Auth { bearer: Some(SecretRef::File(token.path().into())), ..Auth::default() });
-        let destination = Destination { url: "http://127.0.0.1:1/".into(), signing_secret, auth, ..Destination::default() };
+        let auth = Some(Auth {
+            bearer: Some(SecretRef::File(token.path().into())),
+            ..Auth::default()
+        });
+        let destination = Destination {
+            url: "http://127.0.0.1:1/".into(),
+            signing_secret,
+            auth,
+            ..Destination::default()
+        };
         let target = Target::new(&"d".into(), &destination, &relay).unwrap();
         assert!(target.same_as(&destination, &relay));
         std::fs::write(file.path(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();

@@ -1,5 +1,6 @@
-//! Workers: one a destination takes what is handed over, within its own concurrency, rate and breaker, so that a slow one delays no other; one
-//! claimer polls for what is due. The database is the authority; the hand-off and hints only save time.
+//! Workers: one a destination takes what is handed over, within its own concurrency, rate and
+//! breaker, so that a slow one delays no other; one claimer polls for what is due. The database is
+//! the authority; the hand-off and hints only save time.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -94,7 +95,11 @@ struct Pace {
 
 impl Pace {
     fn new() -> Self {
-        Self { since: Instant::now(), attempted: 0, per_second: 0.0 }
+        Self {
+            since: Instant::now(),
+            attempted: 0,
+            per_second: 0.0,
+        }
     }
 
     /// `attempted`: those that have ended by now.
@@ -102,7 +107,11 @@ impl Pace {
         let elapsed = self.since.elapsed();
         if elapsed >= PACE_OVER {
             let ended = attempted.saturating_sub(self.attempted);
-            *self = Self { since: Instant::now(), attempted, per_second: ended as f64 / elapsed.as_secs_f64() };
+            *self = Self {
+                since: Instant::now(),
+                attempted,
+                per_second: ended as f64 / elapsed.as_secs_f64(),
+            };
         }
         self.per_second
     }
@@ -127,12 +136,18 @@ impl Relays {
     ///
     /// What is wrong with a destination; nothing has changed then.
     pub fn prepare(&self, settings: &Settings) -> Result<NewTargets, String> {
-        let running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let is_as_before = |name: &str, destination: &Destination| {
             let running = running.get(name);
             running.is_some_and(|running| running.target.same_as(destination, &settings.relay))
         };
-        let changed = settings.destinations.iter().filter(|(name, new)| !is_as_before(name, new));
+        let changed = settings
+            .destinations
+            .iter()
+            .filter(|(name, new)| !is_as_before(name, new));
         let targets = changed.map(|(name, destination)| {
             let target = Target::new(&name.as_str().into(), destination, &settings.relay);
             target.map_err(|error| format!("destination {name}: {error}"))
@@ -146,10 +161,18 @@ impl Relays {
         if let Ok(mut relay) = self.settings.write() {
             *relay = settings.relay.clone();
         }
-        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        new.0.into_iter().for_each(|target| self.spawn(&mut running, target));
-        let gone: Vec<Arc<str>> =
-            running.keys().filter(|name| !is_url(name) && !settings.destinations.contains_key(&***name)).cloned().collect();
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        new.0
+            .into_iter()
+            .for_each(|target| self.spawn(&mut running, target));
+        let gone: Vec<Arc<str>> = running
+            .keys()
+            .filter(|name| !is_url(name) && !settings.destinations.contains_key(&***name))
+            .cloned()
+            .collect();
         for name in gone {
             self.context.handoff.remove(&name);
             if let Some(running) = running.remove(&name) {
@@ -162,9 +185,22 @@ impl Relays {
         let target = Arc::new(target);
         let (lane, receiver) = self.context.handoff.add(target.name.clone());
         let retired = CancellationToken::new();
-        let worker = Worker { context: self.context.clone(), target: target.clone(), lane: lane.clone(), sends: self.sends.clone() };
+        let worker = Worker {
+            context: self.context.clone(),
+            target: target.clone(),
+            lane: lane.clone(),
+            sends: self.sends.clone(),
+        };
         self.sends.spawn(worker.run(receiver, retired.clone()));
-        if let Some(old) = running.insert(target.name.clone(), Running { target, lane, retired, pace: Pace::new() }) {
+        if let Some(old) = running.insert(
+            target.name.clone(),
+            Running {
+                target,
+                lane,
+                retired,
+                pace: Pace::new(),
+            },
+        ) {
             old.retired.cancel();
         }
     }
@@ -176,7 +212,10 @@ impl Relays {
             if let Err(error) = self.claim_once().await {
                 tracing::warn!(%error, "due deliveries could not be claimed");
             }
-            let interval = self.settings.read().map_or(Duration::from_secs(1), |relay| relay.poll_interval.0);
+            let interval = self
+                .settings
+                .read()
+                .map_or(Duration::from_secs(1), |relay| relay.poll_interval.0);
             let pause = jittered(interval, 0.5);
             tokio::select! {
                 () = context.stopping.cancelled() => {}
@@ -187,7 +226,8 @@ impl Relays {
         }
     }
 
-    /// Claims what is due, as far as destinations have room. One that got some may have more: it asks again when half of its room is free.
+    /// Claims what is due, as far as destinations have room. One that got some may have more: it
+    /// asks again when half of its room is free.
     pub async fn claim_once(&self) -> Result<(), sqlx::Error> {
         self.learn_pauses().await?;
         self.open_urls().await?;
@@ -195,10 +235,24 @@ impl Relays {
         if wants.is_empty() {
             return Ok(());
         }
-        let lease = self.settings.read().map_or(20.0, |relay| relay.lease.as_secs_f64());
-        let bytes_max = i64::try_from(self.context.handoff.bytes_left()).map_or(CLAIM_BYTES_MAX, |left| left.min(CLAIM_BYTES_MAX));
-        let asked: Vec<(&str, i64)> = wants.iter().map(|(name, free, _)| (&**name, *free)).collect();
-        let claimed = delivery::claim(&self.context.claiming, self.context.node, lease, &asked, bytes_max).await?;
+        let lease = self
+            .settings
+            .read()
+            .map_or(20.0, |relay| relay.lease.as_secs_f64());
+        let bytes_max = i64::try_from(self.context.handoff.bytes_left())
+            .map_or(CLAIM_BYTES_MAX, |left| left.min(CLAIM_BYTES_MAX));
+        let asked: Vec<(&str, i64)> = wants
+            .iter()
+            .map(|(name, free, _)| (&**name, *free))
+            .collect();
+        let claimed = delivery::claim(
+            &self.context.claiming,
+            self.context.node,
+            lease,
+            &asked,
+            bytes_max,
+        )
+        .await?;
         let mut fed: Vec<&Arc<Lane>> = Vec::new();
         for (destination, leased) in claimed {
             if let Some((.., lane)) = wants.iter().find(|(name, ..)| **name == *destination) {
@@ -214,22 +268,38 @@ impl Relays {
 
     /// The destinations that have room: how many rows each may get, and its lane.
     fn wants(&self) -> Vec<(Arc<str>, i64, Arc<Lane>)> {
-        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let wants = running.values_mut().filter_map(|running| {
             let paused = self.context.is_paused(&running.target.name);
             let pace = running.pace.update(running.lane.attempted());
-            let held_max = if paused { 0 } else { running.target.held_max(pace) };
+            let held_max = if paused {
+                0
+            } else {
+                running.target.held_max(pace)
+            };
             // While the breaker lets only a probe through, nothing is handed over past it.
             running.lane.set_open(held_max > 1);
             running.lane.set_refill_at(held_max / 2);
             let free = held_max.saturating_sub(running.lane.rows());
-            (free > 0).then(|| (running.target.name.clone(), i64::try_from(free).unwrap_or(i64::MAX), running.lane.clone()))
+            (free > 0).then(|| {
+                (
+                    running.target.name.clone(),
+                    i64::try_from(free).unwrap_or(i64::MAX),
+                    running.lane.clone(),
+                )
+            })
         });
         wants.collect()
     }
 
     async fn learn_pauses(&self) -> Result<(), sqlx::Error> {
-        let paused = destination::paused(&self.context.pool).await?.into_iter().collect();
+        let paused = destination::paused(&self.context.pool)
+            .await?
+            .into_iter()
+            .collect();
         if **self.context.paused.load() != paused {
             self.context.paused.store(Arc::new(paused));
         }
@@ -239,20 +309,41 @@ impl Relays {
     /// Destinations that a replay gave as a URL get a worker while they have due deliveries.
     async fn open_urls(&self) -> Result<(), sqlx::Error> {
         let due = destination::due_urls(&self.context.pool, URLS_MAX).await?;
-        let Ok(relay) = self.settings.read().map(|relay| relay.clone()) else { return Ok(()) };
-        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Ok(relay) = self.settings.read().map(|relay| relay.clone()) else {
+            return Ok(());
+        };
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         for url in due {
             let name: Arc<str> = url.as_str().into();
-            if running.contains_key(&name) || running.keys().filter(|name| is_url(name)).count() >= URLS_MAX as usize {
+            if running.contains_key(&name)
+                || running.keys().filter(|name| is_url(name)).count() >= URLS_MAX as usize
+            {
                 continue;
             }
-            match Target::new(&name, &Destination { url, ..Destination::default() }, &relay) {
+            match Target::new(
+                &name,
+                &Destination {
+                    url,
+                    ..Destination::default()
+                },
+                &relay,
+            ) {
                 Ok(target) => self.spawn(&mut running, target),
-                Err(error) => tracing::warn!(destination = &*name, error, "a replay's destination can't be called"),
+                Err(error) => tracing::warn!(
+                    destination = &*name,
+                    error,
+                    "a replay's destination can't be called"
+                ),
             }
         }
-        let idle: Vec<Arc<str>> =
-            running.iter().filter(|(name, running)| is_url(name) && running.lane.rows() == 0).map(|(name, _)| name.clone()).collect();
+        let idle: Vec<Arc<str>> = running
+            .iter()
+            .filter(|(name, running)| is_url(name) && running.lane.rows() == 0)
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in idle.into_iter().skip(URLS_MAX as usize / 2) {
             self.context.handoff.remove(&name);
             if let Some(running) = running.remove(&name) {
@@ -267,11 +358,15 @@ impl Relays {
         self.context.finisher.close().await;
     }
 
-    /// Waits for the attempts on their way, at most so long, then cuts them; what is left is given back.
+    /// Waits for the attempts on their way, at most so long, then cuts them; what is left is given
+    /// back.
     pub async fn drain(&self, at_most: Duration) {
         self.context.stopping.cancel();
         self.sends.close();
-        if tokio::time::timeout(at_most, self.sends.wait()).await.is_err() {
+        if tokio::time::timeout(at_most, self.sends.wait())
+            .await
+            .is_err()
+        {
             self.context.cut.cancel();
             self.sends.wait().await;
         }
@@ -331,22 +426,36 @@ impl Worker {
     fn release(&self, handed: Handed, delay_seconds: f64) {
         let (leased, place) = handed.into_parts();
         let finish = Finish::Release(delay_seconds);
-        let finished = Finished { id: leased.id, key: leased.key, epoch: leased.epoch, number: leased.attempts, finish };
+        let finished = Finished {
+            id: leased.id,
+            key: leased.key,
+            epoch: leased.epoch,
+            number: leased.attempts,
+            finish,
+        };
         self.context.finisher.finish(Entry { finished, place });
     }
 
     /// Whether the lease might end before an attempt that begins now does.
     fn is_too_late(&self, handed: &Handed) -> bool {
-        handed.leased().leased_at.elapsed() + self.target.http.timeout + LEASE_MARGIN > self.target.lease
+        handed.leased().leased_at.elapsed() + self.target.http.timeout + LEASE_MARGIN
+            > self.target.lease
     }
 
     async fn deliver(&self, handed: Handed) {
         if self.is_too_late(&handed) {
             return self.release(handed, 0.0);
         }
-        let admitted = if self.context.is_paused(&self.target.name) { None } else { self.target.breaker.admit() };
+        let admitted = if self.context.is_paused(&self.target.name) {
+            None
+        } else {
+            self.target.breaker.admit()
+        };
         let Some(_admitted) = admitted else {
-            return self.release(handed, self.target.breaker.open_for.as_secs_f64() * chance::fraction());
+            return self.release(
+                handed,
+                self.target.breaker.open_for.as_secs_f64() * chance::fraction(),
+            );
         };
         let (started, started_at) = (Instant::now(), self.context.clock.utc());
         let answer = tokio::select! {
@@ -361,41 +470,81 @@ impl Worker {
         let Some(event) = &leased.event else {
             return Answer::failed(Failure::EventGone, "retention has dropped the event");
         };
-        self.target.http.send(&self.context.clients, leased, event, self.context.clock.unix_ms().div_euclid(1000)).await
+        self.target
+            .http
+            .send(
+                &self.context.clients,
+                leased,
+                event,
+                self.context.clock.unix_ms().div_euclid(1000),
+            )
+            .await
     }
 
-    fn finish(&self, handed: Handed, answer: &Answer, started_at: time::OffsetDateTime, latency: Duration) {
+    fn finish(
+        &self,
+        handed: Handed,
+        answer: &Answer,
+        started_at: time::OffsetDateTime,
+        latency: Duration,
+    ) {
         let (leased, place) = handed.into_parts();
         let number = leased.attempts + 1;
         let verdict = answer.verdict();
         self.lane.note_attempt();
-        let failed_to_answer = !matches!(answer.status, Ok(0..=499) | Err(Failure::EventGone | Failure::Blocked));
+        let failed_to_answer = !matches!(
+            answer.status,
+            Ok(0..=499) | Err(Failure::EventGone | Failure::Blocked)
+        );
         self.target.breaker.record(failed_to_answer);
         let attempt = Attempt {
             id: ids::new(),
             started_at,
             latency_ms: i32::try_from(latency.as_millis()).unwrap_or(i32::MAX),
-            status: answer.status.ok().and_then(|status| i16::try_from(status).ok()),
+            status: answer
+                .status
+                .ok()
+                .and_then(|status| i16::try_from(status).ok()),
             error: answer.error(),
             detail: answer.detail.clone(),
             response: (!answer.response.is_empty()).then(|| answer.response.clone()),
         };
-        let age = Duration::try_from_secs_f64(leased.age_seconds).unwrap_or_default() + leased.leased_at.elapsed();
-        let next = self.target.schedule.next(number.unsigned_abs(), age, answer.retry_after, chance::fraction());
+        let age = Duration::try_from_secs_f64(leased.age_seconds).unwrap_or_default()
+            + leased.leased_at.elapsed();
+        let next = self.target.schedule.next(
+            number.unsigned_abs(),
+            age,
+            answer.retry_after,
+            chance::fraction(),
+        );
         let (outcome, finish) = match (verdict, next) {
             (Verdict::Delivered, _) => (AttemptOutcome::Delivered, Finish::Delivered(attempt)),
-            (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => (AttemptOutcome::Dead, Finish::Dead(attempt)),
-            (Verdict::Retry, Next::After(delay)) => (AttemptOutcome::Retry, Finish::Retry(attempt, delay.as_secs_f64())),
+            (Verdict::Dead, _) | (Verdict::Retry, Next::Dead) => {
+                (AttemptOutcome::Dead, Finish::Dead(attempt))
+            }
+            (Verdict::Retry, Next::After(delay)) => (
+                AttemptOutcome::Retry,
+                Finish::Retry(attempt, delay.as_secs_f64()),
+            ),
         };
         self.report(&leased, answer, outcome, latency);
-        let finished = Finished { id: leased.id, key: leased.key, epoch: leased.epoch, number, finish };
+        let finished = Finished {
+            id: leased.id,
+            key: leased.key,
+            epoch: leased.epoch,
+            number,
+            finish,
+        };
         self.context.finisher.finish(Entry { finished, place });
     }
 
     fn report(&self, leased: &Leased, answer: &Answer, outcome: AttemptOutcome, latency: Duration) {
         self.context.tail.write(|| TailLine::Attempt {
             at: self.context.clock.utc(),
-            event: leased.event.as_ref().map_or(EventId(Uuid::nil()), |event| event.id),
+            event: leased
+                .event
+                .as_ref()
+                .map_or(EventId(Uuid::nil()), |event| event.id),
             delivery: leased.id,
             destination: self.target.name.to_string(),
             number: leased.attempts.unsigned_abs() + 1,

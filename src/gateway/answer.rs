@@ -46,16 +46,26 @@ impl Answer {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let body = match self.body {
             AnswerBody::Whole(bytes) => BoxBody::new(bytes),
-            AnswerBody::Announced(Some(length)) if is_head => {
-                BoxBody::new(SizedStream::new(length, stream::empty::<Result<Bytes, BrokenOff>>()))
-            }
+            AnswerBody::Announced(Some(length)) if is_head => BoxBody::new(SizedStream::new(
+                length,
+                stream::empty::<Result<Bytes, BrokenOff>>(),
+            )),
             AnswerBody::Announced(_) => BoxBody::new(()),
-            AnswerBody::Pieces { length: Some(length), pieces } => BoxBody::new(SizedStream::new(length, pieces)),
-            AnswerBody::Pieces { length: None, pieces } => BoxBody::new(BodyStream::new(pieces)),
+            AnswerBody::Pieces {
+                length: Some(length),
+                pieces,
+            } => BoxBody::new(SizedStream::new(length, pieces)),
+            AnswerBody::Pieces {
+                length: None,
+                pieces,
+            } => BoxBody::new(BodyStream::new(pieces)),
         };
         let mut response = HttpResponse::with_body(status, body);
         for (name, value) in &self.headers {
-            if let (Ok(name), Ok(value)) = (ActixName::from_bytes(name.as_str().as_bytes()), ActixValue::from_bytes(value.as_bytes())) {
+            if let (Ok(name), Ok(value)) = (
+                ActixName::from_bytes(name.as_str().as_bytes()),
+                ActixValue::from_bytes(value.as_bytes()),
+            ) {
                 response.headers_mut().append(name, value);
             }
         }
@@ -76,14 +86,25 @@ impl Pieces {
         let (sender, receiver) = mpsc::unbounded_channel::<Result<Bytes, BrokenOff>>();
         let room = Arc::new(Semaphore::new(room_bytes));
         let given_back = room.clone();
-        let stream = stream::unfold((receiver, given_back), move |(mut receiver, room)| async move {
-            let piece = receiver.recv().await?;
-            if let Ok(piece) = &piece {
-                room.add_permits(piece.len().min(room_bytes));
-            }
-            Some((piece, (receiver, room)))
-        });
-        (Self { sender, room, room_bytes, is_gone: false }, Box::pin(stream))
+        let stream = stream::unfold(
+            (receiver, given_back),
+            move |(mut receiver, room)| async move {
+                let piece = receiver.recv().await?;
+                if let Ok(piece) = &piece {
+                    room.add_permits(piece.len().min(room_bytes));
+                }
+                Some((piece, (receiver, room)))
+            },
+        );
+        (
+            Self {
+                sender,
+                room,
+                room_bytes,
+                is_gone: false,
+            },
+            Box::pin(stream),
+        )
     }
 
     /// Waits for room, but not for ever: a caller that takes nothing counts as gone.
@@ -102,7 +123,9 @@ impl Pieces {
                 self.is_gone = self.sender.send(Ok(piece)).is_err();
             }
             _ => {
-                let _ = self.sender.send(Err(BrokenOff("the caller takes too long".into())));
+                let _ = self
+                    .sender
+                    .send(Err(BrokenOff("the caller takes too long".into())));
                 self.is_gone = true;
             }
         }

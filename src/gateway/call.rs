@@ -1,4 +1,5 @@
-//! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once begun it no longer belongs to its connection.
+//! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once
+//! begun it no longer belongs to its connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +39,11 @@ pub struct Keyed {
 }
 
 /// Reads a body of at most `body_max`, within what all bodies together may take.
-pub async fn read_body(gateway: &Gateway, request: &HttpRequest, payload: web::Payload) -> Result<(Bytes, Share), Refusal> {
+pub async fn read_body(
+    gateway: &Gateway,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<(Bytes, Share), Refusal> {
     let share = Share::new(&gateway.buffered);
     let limits = Limits {
         bytes_max: gateway.settings.body_max.bytes(),
@@ -53,10 +58,20 @@ pub async fn read_body(gateway: &Gateway, request: &HttpRequest, payload: web::P
 
 /// How long the caller is willing to wait for the first: `Prefer: wait=n`, in seconds (RFC 7240).
 fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
-    let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
-    let mut preferences = values.flat_map(|value| value.split([',', ';'])).filter_map(|preference| preference.split_once('='));
+    let values = request
+        .headers()
+        .get_all("prefer")
+        .filter_map(|value| value.to_str().ok());
+    let mut preferences = values
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|preference| preference.split_once('='));
     let (_, seconds) = preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
-    seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
+    seconds
+        .trim()
+        .trim_matches('"')
+        .parse()
+        .ok()
+        .map(Duration::from_secs)
 }
 
 pub async fn start(
@@ -66,34 +81,73 @@ pub async fn start(
     keyed: Keyed,
     room: (OwnedSemaphorePermit, Share),
 ) -> Reply {
-    let Keyed { key, fingerprint, body, rule } = keyed;
-    let wait = preferred_wait(request).unwrap_or(gateway.settings.wait.0).min(gateway.ledger.wait_max());
+    let Keyed {
+        key,
+        fingerprint,
+        body,
+        rule,
+    } = keyed;
+    let wait = preferred_wait(request)
+        .unwrap_or(gateway.settings.wait.0)
+        .min(gateway.ledger.wait_max());
     let caller = key::caller(request.headers(), &gateway.settings.caller).into();
-    let call = Call { outgoing, body, key, caller, rule, fingerprint, wait, _room: room };
+    let call = Call {
+        outgoing,
+        body,
+        key,
+        caller,
+        rule,
+        fingerprint,
+        wait,
+        _room: room,
+    };
     let (reply, answer) = oneshot::channel();
-    gateway.tasks.spawn_on(decide(gateway.clone(), call, reply), &gateway.runtime);
+    gateway
+        .tasks
+        .spawn_on(decide(gateway.clone(), call, reply), &gateway.runtime);
     answer.await.unwrap_or(Err(Refusal::Internal))
 }
 
 async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>) {
     let id = ids::new();
     let claim = NewClaim {
-        place: Place { key: run_key(&gateway.tenant, &call.caller), step: call.key.as_str().into() },
+        place: Place {
+            key: run_key(&gateway.tenant, &call.caller),
+            step: call.key.as_str().into(),
+        },
         tenant: gateway.tenant.clone(),
         run: call.caller.clone(),
         id,
         claim_id: id.simple().to_string(),
         owner: None,
         lease_seconds: gateway.settings.lease.as_secs_f64(),
-        on_lost: if call.rule.upstream_idempotent { OnLost::Retry } else { OnLost::Hold },
+        on_lost: if call.rule.upstream_idempotent {
+            OnLost::Retry
+        } else {
+            OnLost::Hold
+        },
         input_hash: Some(format!("sha256:{}", hex::encode(call.fingerprint))),
     };
-    let said = match gateway.ledger.claim(&claim, call.wait, || !reply.is_closed()).await {
-        Ok(Claim::Granted(row)) => return Execution::new(gateway, call, claim.place, row.fence, reply).run().await,
+    let said = match gateway
+        .ledger
+        .claim(&claim, call.wait, || !reply.is_closed())
+        .await
+    {
+        Ok(Claim::Granted(row)) => {
+            return Execution::new(gateway, call, claim.place, row.fence, reply)
+                .run()
+                .await;
+        }
         Ok(Claim::Ended(row)) => replay(&gateway, &row),
         Ok(Claim::InputChanged(row)) => Err(expired(&gateway, &row).unwrap_or(Refusal::KeyReused)),
-        Ok(Claim::Running(row)) => Err(Refusal::InProgress { lease_left_seconds: row.lease_left.unwrap_or_default() }),
-        Ok(Claim::Unknown(row)) => Err(Refusal::OutcomeUnknown { key: call.key, caller: call.caller.to_string(), fence: row.fence }),
+        Ok(Claim::Running(row)) => Err(Refusal::InProgress {
+            lease_left_seconds: row.lease_left.unwrap_or_default(),
+        }),
+        Ok(Claim::Unknown(row)) => Err(Refusal::OutcomeUnknown {
+            key: call.key,
+            caller: call.caller.to_string(),
+            fence: row.fence,
+        }),
         Err(CommitError::Busy) => Err(Refusal::Busy),
         Err(CommitError::Refused) => Err(Refusal::Refused),
         Err(CommitError::Unavailable) => {
@@ -117,7 +171,9 @@ async fn free(gateway: &Gateway, claim: &NewClaim) {
 }
 
 fn expired(gateway: &Gateway, row: &Claimed) -> Option<Refusal> {
-    row.ended_age.is_some_and(|age| age > gateway.settings.keep.as_secs_f64()).then_some(Refusal::KeyExpired)
+    row.ended_age
+        .is_some_and(|age| age > gateway.settings.keep.as_secs_f64())
+        .then_some(Refusal::KeyExpired)
 }
 
 /// The answer as it was, from the row that the claim has read.
@@ -130,14 +186,23 @@ fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
         Refusal::Internal
     })?;
     let Ok(Some(body)) = kept.body() else {
-        return Err(Refusal::BodyNotRetained { status: kept.status, bytes: kept.body_bytes });
+        return Err(Refusal::BodyNotRetained {
+            status: kept.status,
+            bytes: kept.body_bytes,
+        });
     };
     let mut headers = headers::from_pairs(&kept.headers);
     mark(
         &mut headers,
         gateway.clock.utc(),
         true,
-        Some(gateway.settings.keep.saturating_sub(Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default())),
+        Some(gateway.settings.keep.saturating_sub(
+            Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default(),
+        )),
     );
-    Ok(Answer { status: kept.status, headers, body: AnswerBody::Whole(body.into()) })
+    Ok(Answer {
+        status: kept.status,
+        headers,
+        body: AnswerBody::Whole(body.into()),
+    })
 }

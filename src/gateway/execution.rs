@@ -1,5 +1,6 @@
-//! The holder of a key sends its request, passes the answer on, and records it. The end of the answer reaches the caller after the commit, so
-//! that whoever has seen it whole will be given the same again. The claim was committed before: a holder that is lost counts as one that has sent.
+//! The holder of a key sends its request, passes the answer on, and records it. The end of the
+//! answer reaches the caller after the commit, so that whoever has seen it whole will be given the
+//! same again. The claim was committed before: a holder that is lost counts as one that has sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,9 +61,23 @@ struct Ending {
 }
 
 impl Execution {
-    pub fn new(gateway: Arc<Gateway>, call: Call, place: Place, fence: i64, reply: oneshot::Sender<Reply>) -> Self {
-        let beat = AbortOnDropHandle::new(tokio::spawn(beat(gateway.clone(), place.clone(), fence)));
-        Self { gateway, call, place, fence, reply, _beat: beat }
+    pub fn new(
+        gateway: Arc<Gateway>,
+        call: Call,
+        place: Place,
+        fence: i64,
+        reply: oneshot::Sender<Reply>,
+    ) -> Self {
+        let beat =
+            AbortOnDropHandle::new(tokio::spawn(beat(gateway.clone(), place.clone(), fence)));
+        Self {
+            gateway,
+            call,
+            place,
+            fence,
+            reply,
+            _beat: beat,
+        }
     }
 
     pub async fn run(self) {
@@ -78,7 +93,8 @@ impl Execution {
                 Ok(Answered::Whole(head, body)) => return self.finish(head, body).await,
                 Ok(Answered::Begun(head, body)) => return self.pass_on(head, body).await,
                 Err(failure) => {
-                    let may_retry = self.call.rule.upstream_idempotent && attempt < self.gateway.settings.attempts_max;
+                    let may_retry = self.call.rule.upstream_idempotent
+                        && attempt < self.gateway.settings.attempts_max;
                     if !may_retry || self.gateway.cut.is_cancelled() {
                         return self.fail(failure).await;
                     }
@@ -90,7 +106,12 @@ impl Execution {
     }
 
     async fn attempt(&self) -> Result<Answered, Failure> {
-        let Call { outgoing, body, rule, .. } = &self.call;
+        let Call {
+            outgoing,
+            body,
+            rule,
+            ..
+        } = &self.call;
         let mut request = Request::new(upstream::full(body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
@@ -103,9 +124,16 @@ impl Execution {
             request.headers_mut().insert(key::HEADER, key);
         }
         let settings = &self.gateway.settings;
-        let (head, mut body) = upstream::send(&self.gateway.client, request, settings.timeout.0).await?.into_parts();
+        let (head, mut body) = upstream::send(&self.gateway.client, request, settings.timeout.0)
+            .await?
+            .into_parts();
         let whole_max = WHOLE_BYTES_MAX.min(settings.body_kept_max.0);
-        if !body.is_end_stream() && body.size_hint().upper().is_none_or(|bytes| bytes > whole_max) {
+        if !body.is_end_stream()
+            && body
+                .size_hint()
+                .upper()
+                .is_none_or(|bytes| bytes > whole_max)
+        {
             return Ok(Answered::Begun(head, body));
         }
         let mut whole = BytesMut::new();
@@ -119,14 +147,30 @@ impl Execution {
         let is_kept = is_final(&head);
         let headers = headers::returned(head.headers);
         let mut marked = headers.clone();
-        operation::mark(&mut marked, self.gateway.clock.utc(), false, is_kept.then_some(self.gateway.settings.keep.0));
-        (Ending { status: head.status.as_u16(), headers, is_kept }, marked)
+        operation::mark(
+            &mut marked,
+            self.gateway.clock.utc(),
+            false,
+            is_kept.then_some(self.gateway.settings.keep.0),
+        );
+        (
+            Ending {
+                status: head.status.as_u16(),
+                headers,
+                is_kept,
+            },
+            marked,
+        )
     }
 
     /// Records, then answers.
     async fn finish(self, head: response::Parts, body: Bytes) {
         let (ending, headers) = self.ending(head);
-        let answer = Answer { status: ending.status, headers, body: AnswerBody::Whole(body.clone()) };
+        let answer = Answer {
+            status: ending.status,
+            headers,
+            body: AnswerBody::Whole(body.clone()),
+        };
         let later = self.record(&ending, Some(&body), body.len() as u64).await;
         let _ = self.reply.send(Ok(answer));
         if let Some(completion) = later {
@@ -137,18 +181,41 @@ impl Execution {
     /// Passes an answer on as it comes, all but its last piece; records it; then sends that.
     async fn pass_on(self, mut head: response::Parts, mut body: Incoming) {
         let settings = &self.gateway.settings;
-        // Where an answer has a length and chunks the chunks count (RFC 9112, 6.3), and so does what the body itself says.
+        // Where an answer has a length and chunks the chunks count (RFC 9112, 6.3), and so does
+        // what the body itself says.
         head.headers.remove(CONTENT_LENGTH);
         let length = body.size_hint().exact();
         let (ending, headers) = self.ending(head);
         let (mut pieces, stream) = Pieces::new(ROOM_BYTES);
         let mut kept = Kept::new(settings.body_kept_max.bytes(), self.gateway.answers.clone());
         let (idle_timeout, cut) = (settings.idle_timeout.0, self.gateway.cut.clone());
-        // Who asked has the answer from here on; what is left of the execution has no reply to give.
-        let Self { gateway, place, fence, reply, _beat, call } = self;
-        let _ = reply.send(Ok(Answer { status: ending.status, headers, body: AnswerBody::Pieces { length, pieces: stream } }));
+        // Who asked has the answer from here on; what is left of the execution has no reply to
+        // give.
+        let Self {
+            gateway,
+            place,
+            fence,
+            reply,
+            _beat,
+            call,
+        } = self;
+        let _ = reply.send(Ok(Answer {
+            status: ending.status,
+            headers,
+            body: AnswerBody::Pieces {
+                length,
+                pieces: stream,
+            },
+        }));
         let (reply, _) = oneshot::channel();
-        let this = Self { gateway, call, place, fence, reply, _beat };
+        let this = Self {
+            gateway,
+            call,
+            place,
+            fence,
+            reply,
+            _beat,
+        };
         let (mut bytes, mut last) = (0_u64, None);
         loop {
             let piece = tokio::select! {
@@ -180,7 +247,8 @@ impl Execution {
         }
     }
 
-    /// What is recorded for all who come later; where the database can't take it now it is returned.
+    /// What is recorded for all who come later; where the database can't take it now it is
+    /// returned.
     async fn record(&self, ending: &Ending, body: Option<&[u8]>, bytes: u64) -> Option<Completion> {
         if !ending.is_kept {
             operation::release(&self.gateway, &self.place, self.fence).await;
@@ -188,23 +256,31 @@ impl Execution {
         }
         let pairs = headers::to_pairs(&ending.headers);
         let kept = match body {
-            Some(body) if body.len() <= self.gateway.settings.body_kept_max.bytes() => KeptAnswer::whole(ending.status, pairs, body),
+            Some(body) if body.len() <= self.gateway.settings.body_kept_max.bytes() => {
+                KeptAnswer::whole(ending.status, pairs, body)
+            }
             _ => KeptAnswer::without_body(ending.status, pairs, bytes),
         };
         let result = kept.json();
         let completion = Completion {
             place: self.place.clone(),
             fence: self.fence,
-            end: if ending.status < 400 { StepEnd::Done } else { StepEnd::Failed },
+            end: if ending.status < 400 {
+                StepEnd::Done
+            } else {
+                StepEnd::Failed
+            },
             digest: Sha256::digest(&result).into(),
             result,
-            keep_seconds: self.gateway.settings.keep.as_secs_f64() + self.gateway.settings.expired_keep.as_secs_f64(),
+            keep_seconds: self.gateway.settings.keep.as_secs_f64()
+                + self.gateway.settings.expired_keep.as_secs_f64(),
             emit: Vec::new(),
         };
         (!record_once(&self.gateway, &completion).await).then_some(completion)
     }
 
-    /// No answer: the key is free where nothing was sent, may be sent again where the upstream knows it, and is unknown otherwise.
+    /// No answer: the key is free where nothing was sent, may be sent again where the upstream
+    /// knows it, and is unknown otherwise.
     async fn fail(self, failure: Failure) {
         let refusal = if let Failure::NeverSent(why) = &failure {
             operation::release(&self.gateway, &self.place, self.fence).await;
@@ -214,7 +290,11 @@ impl Execution {
             if self.call.rule.upstream_idempotent {
                 Refusal::SendAgain(failure.to_string())
             } else {
-                Refusal::OutcomeUnknown { key: self.call.key.clone(), caller: self.call.caller.to_string(), fence: self.fence }
+                Refusal::OutcomeUnknown {
+                    key: self.call.key.clone(),
+                    caller: self.call.caller.to_string(),
+                    fence: self.fence,
+                }
             }
         };
         let _ = self.reply.send(Err(refusal));
@@ -223,14 +303,17 @@ impl Execution {
     /// Said at once, so that nobody has to wait for the lease to end; it would come to the same.
     async fn give_up(&self, failure: &Failure) {
         let evidence = serde_json::json!({ "gateway": failure.to_string() }).to_string();
-        if let Err(error) = ledger::give_up(&self.gateway.pool, &self.place, self.fence, &evidence).await {
+        if let Err(error) =
+            ledger::give_up(&self.gateway.pool, &self.place, self.fence, &evidence).await
+        {
             tracing::warn!(%error, step = %self.place.step, "a lost call will be known as unknown when its lease ends");
         }
         self.gateway.ledger.waiters.wake(&self.place);
     }
 }
 
-/// Those that say that nothing was done, or not yet: the same request may be sent again. All others are the answer for good.
+/// Those that say that nothing was done, or not yet: the same request may be sent again. All others
+/// are the answer for good.
 fn is_final(head: &response::Parts) -> bool {
     match head.status.as_u16() {
         401 | 403 | 408 | 409 | 423 | 425 | 429 => false,
@@ -244,7 +327,11 @@ async fn record_once(gateway: &Gateway, completion: &Completion) -> bool {
     match gateway.ledger.complete(completion.clone()).await {
         Ok(Fenced::Done(())) => true,
         // The lease was over and somebody asked meanwhile; but here is what came of it.
-        Ok(Fenced::Stale(fence, state)) if fence == completion.fence && state == StepState::Unknown => resolve(gateway, completion).await,
+        Ok(Fenced::Stale(fence, state))
+            if fence == completion.fence && state == StepState::Unknown =>
+        {
+            resolve(gateway, completion).await
+        }
         Ok(Fenced::Stale(fence, state)) => {
             tracing::warn!(step = %completion.place.step, given = completion.fence, fence, %state, "an answer came too late to be kept");
             true
@@ -291,7 +378,9 @@ async fn beat(gateway: Arc<Gateway>, place: Place, fence: i64) {
         match ledger::heartbeat(&gateway.pool, &place, fence, lease.as_secs_f64()).await {
             Ok(Fenced::Done(_)) => {}
             Ok(_) => return,
-            Err(error) => tracing::warn!(%error, step = %place.step, "a call's lease was not extended"),
+            Err(error) => {
+                tracing::warn!(%error, step = %place.step, "a call's lease was not extended")
+            }
         }
     }
 }

@@ -40,10 +40,12 @@ pub struct Gateway {
     pub clock: Clock,
     pub tenant: Arc<str>,
     pub calls: Arc<Semaphore>,
-    /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they pass.
+    /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they
+    /// pass.
     pub buffered: Arc<Reading>,
     pub answers: Arc<Semaphore>,
-    /// Calls that have begun: they end whatever becomes of who sent them, so they don't run on a connection's thread.
+    /// Calls that have begun: they end whatever becomes of who sent them, so they don't run on a
+    /// connection's thread.
     pub runtime: Handle,
     pub tasks: TaskTracker,
     /// Cancelled when the time to stop is over: what is not answered by then is unknown.
@@ -69,8 +71,13 @@ impl Gateway {
         let rules = settings.paths.iter().map(|path| Rule {
             path: TypeGlob::new(&path.path),
             key: path.key.unwrap_or(whole.key),
-            key_from: path.key_from.clone().unwrap_or_else(|| whole.key_from.clone()),
-            upstream_idempotent: path.upstream_idempotent.unwrap_or(whole.upstream_idempotent),
+            key_from: path
+                .key_from
+                .clone()
+                .unwrap_or_else(|| whole.key_from.clone()),
+            upstream_idempotent: path
+                .upstream_idempotent
+                .unwrap_or(whole.upstream_idempotent),
         });
         Ok(Self {
             rules: rules.chain([whole.clone()]).collect(),
@@ -82,7 +89,9 @@ impl Gateway {
             tenant: format!("{GATEWAY_TENANT}{name}").into(),
             calls: Arc::new(Semaphore::new(settings.calls_max)),
             buffered: Reading::new(settings.buffered_max.bytes()),
-            answers: Arc::new(Semaphore::new(settings.answers_max.bytes().min(Semaphore::MAX_PERMITS))),
+            answers: Arc::new(Semaphore::new(
+                settings.answers_max.bytes().min(Semaphore::MAX_PERMITS),
+            )),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
@@ -93,7 +102,10 @@ impl Gateway {
     /// Lets calls that have begun end within this time; what is left then is unknown.
     pub async fn drain(&self, timeout: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(timeout, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(timeout, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.cut.cancel();
             let _ = tokio::time::timeout(timeout, self.tasks.wait()).await;
         }
@@ -102,6 +114,9 @@ impl Gateway {
     /// The rule of a path.
     pub fn rule(&self, path: &str) -> &Rule {
         let path = key::plain_path(path);
-        self.rules.iter().find(|rule| rule.path.matches(&path)).unwrap_or(&self.rules[self.rules.len() - 1])
+        self.rules
+            .iter()
+            .find(|rule| rule.path.matches(&path))
+            .unwrap_or(&self.rules[self.rules.len() - 1])
     }
 }

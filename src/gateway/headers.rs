@@ -1,9 +1,12 @@
-//! What of a request's and an answer's headers goes on to the other side (RFC 9110, 7.6), and what a proxy adds.
+//! What of a request's and an answer's headers goes on to the other side (RFC 9110, 7.6), and what
+//! a proxy adds.
 
 use actix_web::{HttpRequest, http::Method as ActixMethod};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
 };
 
 use crate::{
@@ -14,17 +17,34 @@ use crate::{
 const VIA_US: &str = "1.1 hookonce";
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 /// These too are between two neighbours, though some of them by custom alone.
-const HOP_BY_HOP_NAMES: [&str; 4] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"];
+const HOP_BY_HOP_NAMES: [&str; 4] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+];
 
-/// Refuses what would make a proxy a tunnel, what can be read in two ways, and expectations that nobody can meet.
+/// Refuses what would make a proxy a tunnel, what can be read in two ways, and expectations that
+/// nobody can meet.
 pub fn check(request: &HttpRequest) -> Result<(), Refusal> {
     if matches!(*request.method(), ActixMethod::CONNECT | ActixMethod::TRACE) {
         return Err(Refusal::Method);
     }
-    let values = |name: &'static str| request.headers().get_all(name).filter_map(|value| value.to_str().ok());
-    // An offer of HTTP/2 in clear text may be left unanswered (RFC 9110, 7.8); whoever asks for a WebSocket wants nothing else.
-    let wants = |protocol: &str| !protocol.trim().is_empty() && !protocol.trim().eq_ignore_ascii_case("h2c");
-    if values("upgrade").flat_map(|value| value.split(',')).any(wants) {
+    let values = |name: &'static str| {
+        request
+            .headers()
+            .get_all(name)
+            .filter_map(|value| value.to_str().ok())
+    };
+    // An offer of HTTP/2 in clear text may be left unanswered (RFC 9110, 7.8); whoever asks for a
+    // WebSocket wants nothing else.
+    let wants = |protocol: &str| {
+        !protocol.trim().is_empty() && !protocol.trim().eq_ignore_ascii_case("h2c")
+    };
+    if values("upgrade")
+        .flat_map(|value| value.split(','))
+        .any(wants)
+    {
         return Err(Refusal::Upgrade);
     }
     if let Some(name) = ambiguous(request.headers()) {
@@ -48,17 +68,30 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub fn of(request: &HttpRequest, upstream: &Upstream) -> Result<Self, Refusal> {
-        let target = request.uri().path_and_query().map(|target| target.as_str()).filter(|target| target.starts_with('/'));
-        let uri = target.and_then(|target| upstream.uri(target)).ok_or(Refusal::Target)?;
-        let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| Refusal::Method)?;
+        let target = request
+            .uri()
+            .path_and_query()
+            .map(|target| target.as_str())
+            .filter(|target| target.starts_with('/'));
+        let uri = target
+            .and_then(|target| upstream.uri(target))
+            .ok_or(Refusal::Target)?;
+        let method = Method::from_bytes(request.method().as_str().as_bytes())
+            .map_err(|_| Refusal::Method)?;
         let received = request.headers().iter().filter_map(|(name, value)| {
-            Some((HeaderName::from_bytes(name.as_str().as_bytes()).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+            Some((
+                HeaderName::from_bytes(name.as_str().as_bytes()).ok()?,
+                HeaderValue::from_bytes(value.as_bytes()).ok()?,
+            ))
         });
         let received: HeaderMap = received.fold(HeaderMap::new(), |mut headers, (name, value)| {
             headers.append(name, value);
             headers
         });
-        let has_body = received.contains_key(TRANSFER_ENCODING) || received.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+        let has_body = received.contains_key(TRANSFER_ENCODING)
+            || received
+                .get(CONTENT_LENGTH)
+                .is_some_and(|length| length != "0");
         let host = received.get(HOST).cloned();
         let mut headers = end_to_end(received);
         // Made anew for the connection that it goes on; the expectation was met here.
@@ -67,14 +100,24 @@ impl Outgoing {
         }
         headers.remove("http2-settings");
         headers.append(VIA, HeaderValue::from_static(VIA_US));
-        if let Some(from) = request.peer_addr().and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok()) {
+        if let Some(from) = request
+            .peer_addr()
+            .and_then(|peer| HeaderValue::try_from(peer.ip().to_string()).ok())
+        {
             headers.append("x-forwarded-for", from);
         }
         if let Some(host) = host {
             headers.entry("x-forwarded-host").or_insert(host);
         }
-        headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static("http"));
-        Ok(Self { method, uri, headers, has_body })
+        headers
+            .entry("x-forwarded-proto")
+            .or_insert(HeaderValue::from_static("http"));
+        Ok(Self {
+            method,
+            uri,
+            headers,
+            has_body,
+        })
     }
 }
 
@@ -98,7 +141,10 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP_NAMES.into_iter().chain(named.iter().map(String::as_str)) {
+    for name in HOP_BY_HOP_NAMES
+        .into_iter()
+        .chain(named.iter().map(String::as_str))
+    {
         headers.remove(name);
     }
     headers
@@ -106,14 +152,25 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 
 /// As a step's result has them: each byte of a value as one character.
 pub fn to_pairs(headers: &HeaderMap) -> Vec<(String, String)> {
-    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().iter().map(|b| char::from(*b)).collect())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.as_bytes().iter().map(|b| char::from(*b)).collect(),
+            )
+        })
+        .collect()
 }
 
 pub fn from_pairs(pairs: &[(String, String)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
-        if let (Ok(name), Some(Ok(value))) = (HeaderName::try_from(name), bytes.map(|bytes| HeaderValue::from_bytes(&bytes))) {
+        if let (Ok(name), Some(Ok(value))) = (
+            HeaderName::try_from(name),
+            bytes.map(|bytes| HeaderValue::from_bytes(&bytes)),
+        ) {
             headers.append(name, value);
         }
     }
@@ -144,22 +201,51 @@ mod tests {
             .to_http_request();
         let outgoing = Outgoing::of(&request, &upstream).unwrap();
         assert_eq!(outgoing.uri, "http://pay.test:90/base/a%2fb/../c?q=%20");
-        let names: Vec<&str> = outgoing.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = outgoing
+            .headers
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(names.iter().filter(|name| **name == "cookie").count(), 2);
         let mut names: Vec<&str> = outgoing.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["authorization", "cookie", "via", "x-forwarded-host", "x-forwarded-proto"]);
+        assert_eq!(
+            names,
+            [
+                "authorization",
+                "cookie",
+                "via",
+                "x-forwarded-host",
+                "x-forwarded-proto"
+            ]
+        );
         assert_eq!(outgoing.headers["x-forwarded-host"], "shop.test");
     }
 
     #[test]
     fn tunnels_and_unknown_expectations_are_refused() {
         let refused = |name: &'static str, value: &'static str| {
-            check(&TestRequest::default().insert_header((name, value)).to_http_request()).is_err()
+            check(
+                &TestRequest::default()
+                    .insert_header((name, value))
+                    .to_http_request(),
+            )
+            .is_err()
         };
-        assert!(refused("upgrade", "websocket") && refused("upgrade", "h2c, websocket") && refused("expect", "the-impossible"));
+        assert!(
+            refused("upgrade", "websocket")
+                && refused("upgrade", "h2c, websocket")
+                && refused("expect", "the-impossible")
+        );
         assert!(!refused("upgrade", "h2c") && !refused("expect", "100-Continue"));
-        assert!(check(&TestRequest::default().method(ActixMethod::TRACE).to_http_request()).is_err());
+        assert!(
+            check(
+                &TestRequest::default()
+                    .method(ActixMethod::TRACE)
+                    .to_http_request()
+            )
+            .is_err()
+        );
     }
 
     #[test]

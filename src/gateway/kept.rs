@@ -1,4 +1,5 @@
-//! The body of an answer that is kept while it passes: bounded by itself, and by what all of them together may take.
+//! The body of an answer that is kept while it passes: bounded by itself, and by what all of them
+//! together may take.
 
 use std::sync::Arc;
 
@@ -15,12 +16,19 @@ pub struct Kept {
 
 impl Kept {
     pub fn new(bytes_max: usize, room: Arc<Semaphore>) -> Self {
-        Self { body: Some(BytesMut::new()), share: None, bytes_max, room }
+        Self {
+            body: Some(BytesMut::new()),
+            share: None,
+            bytes_max,
+            room,
+        }
     }
 
     pub fn add(&mut self, piece: &[u8]) {
         let Some(body) = &mut self.body else { return };
-        let bytes = u32::try_from(piece.len()).ok().filter(|_| body.len() + piece.len() <= self.bytes_max);
+        let bytes = u32::try_from(piece.len())
+            .ok()
+            .filter(|_| body.len() + piece.len() <= self.bytes_max);
         match bytes.and_then(|bytes| self.room.clone().try_acquire_many_owned(bytes).ok()) {
             Some(more) => {
                 match &mut self.share {
@@ -48,7 +56,10 @@ mod tests {
         let (mut one, mut two) = (Kept::new(8, room.clone()), Kept::new(8, room.clone()));
         one.add(b"12345678");
         two.add(b"12");
-        assert_eq!((one.body(), two.body()), (Some(&b"12345678"[..]), Some(&b"12"[..])));
+        assert_eq!(
+            (one.body(), two.body()),
+            (Some(&b"12345678"[..]), Some(&b"12"[..]))
+        );
         two.add(b"3");
         assert_eq!((two.body(), room.available_permits()), (None, 2));
         one.add(b"9");

@@ -1,4 +1,5 @@
-//! What names an operation: the key, whose it is, and the fingerprint that tells whether it is the same request. Pure.
+//! What names an operation: the key, whose it is, and the fingerprint that tells whether it is the
+//! same request. Pure.
 
 use actix_web::{
     HttpRequest,
@@ -15,13 +16,22 @@ const KEY_BYTES_MAX: usize = 255;
 /// The key of the header, `k` and `"k"` alike.
 pub fn of_header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut values = headers.get_all(HEADER);
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
-        return Err(Refusal::KeyMalformed("there is more than one header Idempotency-Key"));
+        return Err(Refusal::KeyMalformed(
+            "there is more than one header Idempotency-Key",
+        ));
     }
-    let text = value.to_str().map_err(|_| Refusal::KeyMalformed("a key is visible ASCII"))?.trim_matches([' ', '\t']);
+    let text = value
+        .to_str()
+        .map_err(|_| Refusal::KeyMalformed("a key is visible ASCII"))?
+        .trim_matches([' ', '\t']);
     let key = match text.strip_prefix('"') {
-        Some(quoted) => unquoted(quoted).ok_or(Refusal::KeyMalformed("the quotes around the key do not fit"))?,
+        Some(quoted) => unquoted(quoted).ok_or(Refusal::KeyMalformed(
+            "the quotes around the key do not fit",
+        ))?,
         None => text.to_owned(),
     };
     valid(key).map(Some)
@@ -42,27 +52,39 @@ fn unquoted(text: &str) -> Option<String> {
 
 fn valid(key: String) -> Result<String, Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Refusal::KeyMalformed("a key is 1 to 255 characters of visible ASCII"));
+        return Err(Refusal::KeyMalformed(
+            "a key is 1 to 255 characters of visible ASCII",
+        ));
     }
     Ok(key)
 }
 
 /// The key of a request without the header, by its path's rule. None where the body has none.
-pub fn derived(from: &KeyFrom, fingerprint: &[u8; 32], body: &[u8]) -> Result<Option<String>, Refusal> {
+pub fn derived(
+    from: &KeyFrom,
+    fingerprint: &[u8; 32],
+    body: &[u8],
+) -> Result<Option<String>, Refusal> {
     match from {
         KeyFrom::Header => Ok(None),
         KeyFrom::Digest => Ok(Some(format!("sha256:{}", hex::encode(fingerprint)))),
         KeyFrom::Body(pointer) => {
-            let Some(found) = pointer::find(body, pointer) else { return Ok(None) };
+            let Some(found) = pointer::find(body, pointer) else {
+                return Ok(None);
+            };
             match found.get().as_bytes()[0] {
                 b'n' => Ok(None),
                 b'"' => match serde_json::from_str::<String>(found.get()) {
                     Ok(text) => valid(text).map(Some),
-                    Err(_) => Err(Refusal::KeyMalformed("the key in the body is no text that can be read")),
+                    Err(_) => Err(Refusal::KeyMalformed(
+                        "the key in the body is no text that can be read",
+                    )),
                 },
                 // As it was sent: two long numbers may be the same as floating point.
                 b'-' | b'0'..=b'9' => valid(found.get().to_owned()).map(Some),
-                _ => Err(Refusal::KeyMalformed("the key in the body is neither text nor a number")),
+                _ => Err(Refusal::KeyMalformed(
+                    "the key in the body is neither text nor a number",
+                )),
             }
         }
     }
@@ -74,17 +96,30 @@ pub fn caller(headers: &HeaderMap, name: &str) -> String {
     if values.peek().is_none() {
         return "anonymous".into();
     }
-    digest_of(values.map(|value| value.as_bytes())).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    digest_of(values.map(|value| value.as_bytes()))
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// What must be the same for a request to be the same.
 pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
-    let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
     let uri = request.uri();
-    digest_of([request.method().as_str().as_bytes(), uri.path().as_bytes(), uri.query().unwrap_or_default().as_bytes(), content_type, body])
+    digest_of([
+        request.method().as_str().as_bytes(),
+        uri.path().as_bytes(),
+        uri.query().unwrap_or_default().as_bytes(),
+        content_type,
+        body,
+    ])
 }
 
-/// A path as an upstream may read it, to look for its rule: another spelling must not find another rule.
+/// A path as an upstream may read it, to look for its rule: another spelling must not find another
+/// rule.
 pub fn plain_path(path: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let mut parts: Vec<&str> = Vec::new();
@@ -95,7 +130,11 @@ pub fn plain_path(path: &str) -> String {
             part => parts.push(part),
         }
     }
-    let end = if decoded.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    let end = if decoded.ends_with('/') && !parts.is_empty() {
+        "/"
+    } else {
+        ""
+    };
     format!("/{}{end}", parts.join("/"))
 }
 
@@ -131,8 +170,21 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused() {
         let long = "k".repeat(256);
-        for value in ["", "\"\"", "\"k", "\"k\";a=1", "a b", "\"a b\"", "\"a\\nb\"", "k\u{e9}", &long] {
-            assert!(matches!(key(&[value]), Err(Refusal::KeyMalformed(_))), "{value}");
+        for value in [
+            "",
+            "\"\"",
+            "\"k",
+            "\"k\";a=1",
+            "a b",
+            "\"a b\"",
+            "\"a\\nb\"",
+            "k\u{e9}",
+            &long,
+        ] {
+            assert!(
+                matches!(key(&[value]), Err(Refusal::KeyMalformed(_))),
+                "{value}"
+            );
         }
         assert!(key(&[&"k".repeat(255)]).is_ok());
         assert!(matches!(key(&["k", "k"]), Err(Refusal::KeyMalformed(_))));
@@ -142,14 +194,33 @@ mod tests {
     fn a_key_is_found_in_the_body() {
         let from = KeyFrom::Body("/order/ids/0".into());
         let found = |body: &str| derived(&from, &[0; 32], body.as_bytes());
-        assert_eq!(found(r#"{"order":{"ids":["a"]}}"#).unwrap().as_deref(), Some("a"));
-        assert_eq!(found(r#"{"order":{"ids":[17]}}"#).unwrap().as_deref(), Some("17"));
-        assert_eq!(found(r#"{"order":{"ids":[12345678901234567890123]}}"#).unwrap().as_deref(), Some("12345678901234567890123"));
+        assert_eq!(
+            found(r#"{"order":{"ids":["a"]}}"#).unwrap().as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            found(r#"{"order":{"ids":[17]}}"#).unwrap().as_deref(),
+            Some("17")
+        );
+        assert_eq!(
+            found(r#"{"order":{"ids":[12345678901234567890123]}}"#)
+                .unwrap()
+                .as_deref(),
+            Some("12345678901234567890123")
+        );
         for body in ["", "{}", r#"{"order":{"ids":[null]}}"#, "[1"] {
             assert!(found(body).unwrap().is_none(), "{body}");
         }
-        assert!(found(r#"{"order":{"ids":[{}]}}"#).is_err() && found(r#"{"order":{"ids":["a b"]}}"#).is_err());
-        assert_eq!(derived(&KeyFrom::Digest, &[0xab; 32], b"").unwrap().unwrap(), format!("sha256:{}", "ab".repeat(32)));
+        assert!(
+            found(r#"{"order":{"ids":[{}]}}"#).is_err()
+                && found(r#"{"order":{"ids":["a b"]}}"#).is_err()
+        );
+        assert_eq!(
+            derived(&KeyFrom::Digest, &[0xab; 32], b"")
+                .unwrap()
+                .unwrap(),
+            format!("sha256:{}", "ab".repeat(32))
+        );
     }
 
     #[test]
@@ -172,11 +243,18 @@ mod tests {
     #[test]
     fn callers_are_told_apart_and_not_shown() {
         let of = |value: Option<&str>| {
-            let request = value.into_iter().fold(TestRequest::default(), |request, value| request.insert_header(("authorization", value)));
+            let request = value
+                .into_iter()
+                .fold(TestRequest::default(), |request, value| {
+                    request.insert_header(("authorization", value))
+                });
             caller(request.to_http_request().headers(), "authorization")
         };
         assert_eq!(of(None), "anonymous");
         assert_ne!(of(Some("Bearer a")), of(Some("Bearer b")));
-        assert_eq!((of(Some("Bearer a")).len(), of(Some("Bearer a"))), (64, of(Some("Bearer a"))));
+        assert_eq!(
+            (of(Some("Bearer a")).len(), of(Some("Bearer a"))),
+            (64, of(Some("Bearer a")))
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The Idempotency-Key gateway: a reverse proxy for an API that lacks one. A key is a step of the ledger (tenant `gateway:NAME`, run the caller's
-//! digest), so who may send, who waits, what is lost and what a person resolves is decided there; here is HTTP alone. Settings are read at the
+//! The Idempotency-Key gateway: a reverse proxy for an API that lacks one. A key is a step of the
+//! ledger (tenant `gateway:NAME`, run the caller's digest), so who may send, who waits, what is
+//! lost and what a person resolves is decided there; here is HTTP alone. Settings are read at the
 //! start.
 
 mod answer;
@@ -29,7 +30,11 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config.default_service(web::to(receive));
 }
 
-async fn receive(request: HttpRequest, payload: web::Payload, gateway: web::Data<Gateway>) -> HttpResponse {
+async fn receive(
+    request: HttpRequest,
+    payload: web::Payload,
+    gateway: web::Data<Gateway>,
+) -> HttpResponse {
     let is_head = request.method() == Method::HEAD;
     match handle(&request, payload, &gateway.into_inner()).await {
         Ok(answer) => answer.into_response(is_head),
@@ -37,9 +42,17 @@ async fn receive(request: HttpRequest, payload: web::Payload, gateway: web::Data
     }
 }
 
-async fn handle(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gateway>) -> Result<answer::Answer, Refusal> {
+async fn handle(
+    request: &HttpRequest,
+    payload: web::Payload,
+    gateway: &Arc<Gateway>,
+) -> Result<answer::Answer, Refusal> {
     headers::check(request)?;
-    let permit = gateway.calls.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let permit = gateway
+        .calls
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Refusal::Busy)?;
     let outgoing = headers::Outgoing::of(request, &gateway.upstream)?;
     // The other methods are idempotent by themselves (RFC 9110, 9.2.2).
     if !matches!(*request.method(), Method::POST | Method::PATCH) {
@@ -49,7 +62,9 @@ async fn handle(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gate
     let key = key::of_header(request.headers())?;
     if key.is_none() && rule.key_from == KeyFrom::Header {
         return match rule.key {
-            KeyRule::Required => Err(Refusal::KeyMissing("send a header Idempotency-Key with a name of this operation")),
+            KeyRule::Required => Err(Refusal::KeyMissing(
+                "send a header Idempotency-Key with a name of this operation",
+            )),
             KeyRule::Optional => pass::pass(gateway, outgoing, payload, permit).await,
         };
     }
@@ -61,11 +76,23 @@ async fn handle(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gate
     };
     match (key, rule.key) {
         (Some(key), _) => {
-            call::start(gateway, request, outgoing, call::Keyed { key, fingerprint, body, rule: rule.clone() }, (permit, share)).await
+            call::start(
+                gateway,
+                request,
+                outgoing,
+                call::Keyed {
+                    key,
+                    fingerprint,
+                    body,
+                    rule: rule.clone(),
+                },
+                (permit, share),
+            )
+            .await
         }
         (None, KeyRule::Optional) => pass::pass_body(gateway, outgoing, body, permit).await,
-        (None, KeyRule::Required) => {
-            Err(Refusal::KeyMissing("the body has no key where this path's rule looks for it: send it, or a header Idempotency-Key"))
-        }
+        (None, KeyRule::Required) => Err(Refusal::KeyMissing(
+            "the body has no key where this path's rule looks for it: send it, or a header Idempotency-Key",
+        )),
     }
 }

@@ -1,4 +1,5 @@
-//! A call with a key, from the claim to its answer: what deciding it and executing it have in common.
+//! A call with a key, from the claim to its answer: what deciding it and executing it have in
+//! common.
 
 use std::{
     sync::Arc,
@@ -60,10 +61,20 @@ pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
 }
 
 /// What a gateway says of an answer. `left`: how long it will be given again, from now.
-pub fn mark(headers: &mut HeaderMap, now: OffsetDateTime, is_replayed: bool, left: Option<Duration>) {
-    headers.insert("idempotent-replayed", HeaderValue::from_static(if is_replayed { "true" } else { "false" }));
+pub fn mark(
+    headers: &mut HeaderMap,
+    now: OffsetDateTime,
+    is_replayed: bool,
+    left: Option<Duration>,
+) {
+    headers.insert(
+        "idempotent-replayed",
+        HeaderValue::from_static(if is_replayed { "true" } else { "false" }),
+    );
     headers.remove("idempotency-expires");
-    let expires = left.and_then(|left| SystemTime::from(now).checked_add(left)).map(|at| HttpDate::from(at).to_string());
+    let expires = left
+        .and_then(|left| SystemTime::from(now).checked_add(left))
+        .map(|at| HttpDate::from(at).to_string());
     if let Some(expires) = expires.and_then(|expires| HeaderValue::try_from(expires).ok()) {
         headers.insert("idempotency-expires", expires);
     }

@@ -21,17 +21,32 @@ use super::{
 /// Pieces of a request's body on their way.
 const PIECES_MAX: usize = 4;
 
-pub async fn pass(gateway: &Gateway, outgoing: Outgoing, payload: web::Payload, permit: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
-    let body = if outgoing.has_body { streamed(payload, gateway.settings.idle_timeout.0) } else { upstream::empty() };
+pub async fn pass(
+    gateway: &Gateway,
+    outgoing: Outgoing,
+    payload: web::Payload,
+    permit: OwnedSemaphorePermit,
+) -> Result<Answer, Refusal> {
+    let body = if outgoing.has_body {
+        streamed(payload, gateway.settings.idle_timeout.0)
+    } else {
+        upstream::empty()
+    };
     exchange(gateway, outgoing, body, permit).await
 }
 
 /// The same with a body that was read to look for a key.
-pub async fn pass_body(gateway: &Gateway, outgoing: Outgoing, body: Bytes, permit: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
+pub async fn pass_body(
+    gateway: &Gateway,
+    outgoing: Outgoing,
+    body: Bytes,
+    permit: OwnedSemaphorePermit,
+) -> Result<Answer, Refusal> {
     exchange(gateway, outgoing, upstream::full(body), permit).await
 }
 
-/// A request's body belongs to its connection's thread; the upstream's connection may be on another.
+/// A request's body belongs to its connection's thread; the upstream's connection may be on
+/// another.
 fn streamed(mut payload: web::Payload, idle_timeout: Duration) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     actix_web::rt::spawn(async move {
@@ -47,25 +62,38 @@ fn streamed(mut payload: web::Payload, idle_timeout: Duration) -> Body {
             }
         }
     });
-    let pieces = stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|piece| (piece, receiver)) });
+    let pieces = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
     StreamBody::new(pieces).boxed_unsync()
 }
 
-async fn exchange(gateway: &Gateway, outgoing: Outgoing, body: Body, permit: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
+async fn exchange(
+    gateway: &Gateway,
+    outgoing: Outgoing,
+    body: Body,
+    permit: OwnedSemaphorePermit,
+) -> Result<Answer, Refusal> {
     let mut request = Request::new(body);
     *request.method_mut() = outgoing.method;
     *request.uri_mut() = outgoing.uri;
     *request.headers_mut() = outgoing.headers;
-    let response = upstream::send(&gateway.client, request, gateway.settings.timeout.0).await.map_err(|failure| match failure {
-        Failure::NeverSent(_) => Refusal::UpstreamUnreachable(failure.to_string()),
-        Failure::Late(_) => Refusal::UpstreamLate(failure.to_string()),
-        Failure::Broken(_) => Refusal::UpstreamFailed(failure.to_string()),
-    })?;
+    let response = upstream::send(&gateway.client, request, gateway.settings.timeout.0)
+        .await
+        .map_err(|failure| match failure {
+            Failure::NeverSent(_) => Refusal::UpstreamUnreachable(failure.to_string()),
+            Failure::Late(_) => Refusal::UpstreamLate(failure.to_string()),
+            Failure::Broken(_) => Refusal::UpstreamFailed(failure.to_string()),
+        })?;
     let (head, body) = response.into_parts();
     let idle_timeout = gateway.settings.idle_timeout.0;
     let body = if body.is_end_stream() {
         // Of what a HEAD would have had, which no body says.
-        AnswerBody::Announced(head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()))
+        AnswerBody::Announced(
+            head.headers
+                .get(CONTENT_LENGTH)
+                .and_then(|length| length.to_str().ok()?.parse().ok()),
+        )
     } else {
         let length = body.size_hint().exact();
         let pieces = stream::unfold((body, permit), move |(mut body, permit)| async move {
@@ -74,7 +102,14 @@ async fn exchange(gateway: &Gateway, outgoing: Outgoing, body: Body, permit: Own
                 Err(failure) => Some((Err(BrokenOff(failure.to_string())), (body, permit))),
             }
         });
-        AnswerBody::Pieces { length, pieces: Box::pin(pieces) }
+        AnswerBody::Pieces {
+            length,
+            pieces: Box::pin(pieces),
+        }
     };
-    Ok(Answer { status: head.status.as_u16(), headers: headers::returned(head.headers), body })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        headers: headers::returned(head.headers),
+        body,
+    })
 }

@@ -1,4 +1,5 @@
-//! A JSON pointer (RFC 6901) followed through a body without a tree of it, which would take many times the body's size.
+//! A JSON pointer (RFC 6901) followed through a body without a tree of it, which would take many
+//! times the body's size.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,9 +9,14 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The value's own text. None where the body is no JSON or has no such value. Of members with one name the last counts.
+/// The value's own text. None where the body is no JSON or has no such value. Of members with one
+/// name the last counts.
 pub fn find<'a>(body: &'a [u8], pointer: &str) -> Option<&'a RawValue> {
-    let tokens: Vec<String> = pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+    let tokens: Vec<String> = pointer
+        .split('/')
+        .skip(1)
+        .map(|token| token.replace("~1", "/").replace("~0", "~"))
+        .collect();
     let mut json = serde_json::Deserializer::from_slice(body);
     let found = At(&tokens).deserialize(&mut json).ok()?;
     json.end().ok()?;
@@ -52,7 +58,10 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let wanted: Option<usize> = self.0[0].parse().ok().filter(|index: &usize| index.to_string() == self.0[0]);
+        let wanted: Option<usize> = self.0[0]
+            .parse()
+            .ok()
+            .filter(|index: &usize| index.to_string() == self.0[0]);
         let mut found = None;
         for index in 0.. {
             if wanted == Some(index) {
@@ -108,19 +117,39 @@ mod tests {
     fn values_are_found_as_serde_json_finds_them() {
         let body = r#"{"a":{"b":["x",{"c":1.50}],"0":"member"},"e/f":true,"m~n":null,"":7,"\u0061b":"escaped","d":1,"d":2,"n":5,"s":"t"}"#;
         let tree: serde_json::Value = serde_json::from_str(body).unwrap();
-        let pointers =
-            ["/a/b/0", "/a/b/1/c", "/a/b/2", "/a/b/00", "/a/0", "/e~1f", "/m~0n", "/", "/ab", "/d", "/n/x", "/s/0", "/e~1f/x", "/a"];
+        let pointers = [
+            "/a/b/0", "/a/b/1/c", "/a/b/2", "/a/b/00", "/a/0", "/e~1f", "/m~0n", "/", "/ab", "/d",
+            "/n/x", "/s/0", "/e~1f/x", "/a",
+        ];
         for pointer in pointers {
-            let own: Option<serde_json::Value> = found(body, pointer).map(|text| serde_json::from_str(&text).unwrap());
+            let own: Option<serde_json::Value> =
+                found(body, pointer).map(|text| serde_json::from_str(&text).unwrap());
             assert_eq!(own.as_ref(), tree.pointer(pointer), "{pointer}");
         }
-        assert_eq!(found(body, "/a/b/1/c").as_deref(), Some("1.50"), "not the text itself");
+        assert_eq!(
+            found(body, "/a/b/1/c").as_deref(),
+            Some("1.50"),
+            "not the text itself"
+        );
     }
 
     #[test]
     fn what_is_no_json_has_no_value() {
-        let deep = format!("{{\"x\":{}1{},\"a\":1}}", "[".repeat(100_000), "]".repeat(100_000));
-        for body in ["", "{", "[1", "{\"a\":1}x", "{\"a\":01}", "\"a\"", "1", "null"] {
+        let deep = format!(
+            "{{\"x\":{}1{},\"a\":1}}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        for body in [
+            "",
+            "{",
+            "[1",
+            "{\"a\":1}x",
+            "{\"a\":01}",
+            "\"a\"",
+            "1",
+            "null",
+        ] {
             assert_eq!(found(body, "/a"), None, "{body}");
         }
         // Skipped without a stack, or refused: either is an end.

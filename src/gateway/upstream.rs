@@ -1,4 +1,5 @@
-//! The upstream: its address, and the client that speaks to it. Bytes of a path go on as they came, which is why this is no `url::Url`.
+//! The upstream: its address, and the client that speaks to it. Bytes of a path go on as they came,
+//! which is why this is no `url::Url`.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -55,15 +56,27 @@ pub fn client(settings: &settings::Gateway, egress: &Egress) -> Result<Client, U
         None => Vec::new(),
     };
     let idle_for = settings.connection_idle_max.0;
-    let idle_max = if idle_for.is_zero() { 0 } else { settings.calls_max };
-    let limits = outbound::Limits { connect_timeout: settings.connect_timeout.0, idle_for, idle_max };
+    let idle_max = if idle_for.is_zero() {
+        0
+    } else {
+        settings.calls_max
+    };
+    let limits = outbound::Limits {
+        connect_timeout: settings.connect_timeout.0,
+        idle_for,
+        idle_max,
+    };
     Ok(outbound::client(&limits, NamedBy::Settings, egress, own)?)
 }
 
 fn authorities(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let own = read.map_err(|error| UpstreamError::Authority(path.clone(), error))?;
-    if own.is_empty() { Err(UpstreamError::NoAuthority(path.clone())) } else { Ok(own) }
+    if own.is_empty() {
+        Err(UpstreamError::NoAuthority(path.clone()))
+    } else {
+        Ok(own)
+    }
 }
 
 pub fn empty() -> Body {
@@ -71,7 +84,9 @@ pub fn empty() -> Body {
 }
 
 pub fn full(body: Bytes) -> Body {
-    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+    Full::new(body)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Why there is no answer.
@@ -94,12 +109,16 @@ impl std::fmt::Display for Failure {
 }
 
 /// Sends a request and waits for the answer's head.
-pub async fn send(client: &Client, request: Request<Body>, timeout: Duration) -> Result<Response<Incoming>, Failure> {
+pub async fn send(
+    client: &Client,
+    request: Request<Body>,
+    timeout: Duration,
+) -> Result<Response<Incoming>, Failure> {
     match tokio::time::timeout(timeout, client.request(request)).await {
         // What comes on that connection now is no HTTP: there will be no answer.
-        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Failure::Broken("the upstream switches protocols (101), which it was not asked".into()))
-        }
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(
+            Failure::Broken("the upstream switches protocols (101), which it was not asked".into()),
+        ),
         Ok(Ok(response)) => Ok(response),
         // A connection that was made before and is gone is no such error: bytes may have arrived.
         Ok(Err(error)) if error.is_connect() => Err(Failure::NeverSent(chain(&error))),
@@ -108,7 +127,8 @@ pub async fn send(client: &Client, request: Request<Body>, timeout: Duration) ->
     }
 }
 
-/// The next piece of a body; None at its end. Trailers are passed over: nobody here has a place for them.
+/// The next piece of a body; None at its end. Trailers are passed over: nobody here has a place for
+/// them.
 pub async fn piece(body: &mut Incoming, timeout: Duration) -> Result<Option<Bytes>, Failure> {
     loop {
         match tokio::time::timeout(timeout, body.frame()).await {

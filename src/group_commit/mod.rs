@@ -45,7 +45,12 @@ impl<S: Statement> GroupCommit<S> {
     pub fn new(statement: S, dialer: Dialer, runtime: Option<Handle>, options: Options) -> Self {
         let room = Arc::new(Room::new(options.rows_max, options.bytes_max));
         let shared = Arc::new(Shared::new(statement, dialer, options));
-        Self { shared, room, runtime, writing: TaskTracker::new() }
+        Self {
+            shared,
+            room,
+            runtime,
+            writing: TaskTracker::new(),
+        }
     }
 
     /// What the items are written by.
@@ -98,19 +103,32 @@ impl<S: Statement> GroupCommit<S> {
         self.enqueue(item, None)
     }
 
-    fn enqueue(&self, item: S::Item, answer: Option<oneshot::Sender<Result<S::Answer, CommitError>>>) -> Result<(), CommitError> {
+    fn enqueue(
+        &self,
+        item: S::Item,
+        answer: Option<oneshot::Sender<Result<S::Answer, CommitError>>>,
+    ) -> Result<(), CommitError> {
         let share = Room::share(&self.room, S::rows(&item), S::bytes(&item))?;
         let mut queue = self.shared.queue();
-        queue.push(Waiting { item, answer, rounds: 0, _share: share })?;
+        queue.push(Waiting {
+            item,
+            answer,
+            rounds: 0,
+            _share: share,
+        })?;
         self.start_writer(queue);
         Ok(())
     }
 
     /// Starts a writer if one is free and something waits for it.
     fn start_writer(&self, mut queue: MutexGuard<'_, Queue<S>>) {
-        let Some((slot, connection)) = queue.occupy() else { return };
+        let Some((slot, connection)) = queue.occupy() else {
+            return;
+        };
         drop(queue);
-        let run = self.writing.track_future(Writer::new(self.shared.clone(), slot, connection).run());
+        let run = self
+            .writing
+            .track_future(Writer::new(self.shared.clone(), slot, connection).run());
         match &self.runtime {
             Some(runtime) => drop(runtime.spawn(run)),
             None => drop(tokio::spawn(run)),

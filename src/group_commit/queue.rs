@@ -17,8 +17,8 @@ use super::statement::{CommitError, Statement};
 /// A batch that is on its way for longer than this is not waited for by another.
 pub(super) const SOON: Duration = Duration::from_millis(100);
 
-/// A second batch runs beside the first once `batch_rows_max` divided by this waits. Two halves of a
-/// batch cost two commits, and more than the whole.
+/// A second batch runs beside the first once `batch_rows_max` divided by this waits. Two halves of
+/// a batch cost two commits, and more than the whole.
 const BESIDE_DIVISOR: usize = 4;
 
 /// The bounds of a group commit.
@@ -82,17 +82,30 @@ pub(super) struct Share {
 
 impl Room {
     pub fn new(rows_max: usize, bytes_max: usize) -> Self {
-        Self { rows: AtomicUsize::new(0), bytes: AtomicUsize::new(0), rows_max, bytes_max }
+        Self {
+            rows: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            rows_max,
+            bytes_max,
+        }
     }
 
     /// Takes a part of the room. An empty room has a place for any item, whose own bounds hold it.
     pub fn share(room: &Arc<Self>, rows: usize, bytes: usize) -> Result<Share, CommitError> {
         let rows_before = room.rows.fetch_add(rows, Ordering::Relaxed);
         let bytes_before = room.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let share = Share { room: room.clone(), rows, bytes };
+        let share = Share {
+            room: room.clone(),
+            rows,
+            bytes,
+        };
         let has_rows = rows_before == 0 || rows_before + rows <= room.rows_max;
         let has_bytes = bytes_before == 0 || bytes_before + bytes <= room.bytes_max;
-        if has_rows && has_bytes { Ok(share) } else { Err(CommitError::Busy) }
+        if has_rows && has_bytes {
+            Ok(share)
+        } else {
+            Err(CommitError::Busy)
+        }
     }
 }
 
@@ -124,7 +137,9 @@ impl<S: Statement> Queue<S> {
     pub fn new(options: &Options) -> Self {
         Self {
             waiting: VecDeque::new(),
-            slots: (0..options.writers.max(1)).map(|_| Slot::default()).collect(),
+            slots: (0..options.writers.max(1))
+                .map(|_| Slot::default())
+                .collect(),
             batch_rows_max: options.batch_rows_max,
             batch_bytes_max: options.batch_bytes_max,
             closed: false,
@@ -145,11 +160,15 @@ impl<S: Statement> Queue<S> {
 
     /// Drops the connections of free writers.
     pub fn disconnect(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.connection = None);
+        self.slots
+            .iter_mut()
+            .for_each(|slot| slot.connection = None);
     }
 
     pub fn is_any_busy_for(&self, time: Duration) -> bool {
-        self.slots.iter().any(|slot| slot.busy_since.is_some_and(|since| since.elapsed() >= time))
+        self.slots
+            .iter()
+            .any(|slot| slot.busy_since.is_some_and(|since| since.elapsed() >= time))
     }
 
     /// Whether a batch that is not full may wait for more.
@@ -159,7 +178,8 @@ impl<S: Statement> Queue<S> {
 
     /// Whether what waits should be written now. A batch that comes back soon takes it along.
     fn is_ready(&self) -> bool {
-        let is_back_soon = |slot: &Slot| slot.busy_since.is_some_and(|since| since.elapsed() < SOON);
+        let is_back_soon =
+            |slot: &Slot| slot.busy_since.is_some_and(|since| since.elapsed() < SOON);
         let is_enough = self.waiting.len() >= self.batch_rows_max.div_ceil(BESIDE_DIVISOR);
         !self.waiting.is_empty() && (is_enough || !self.slots.iter().any(is_back_soon))
     }
@@ -169,7 +189,10 @@ impl<S: Statement> Queue<S> {
         if !self.is_ready() {
             return None;
         }
-        let free = self.slots.iter().position(|slot| slot.busy_since.is_none())?;
+        let free = self
+            .slots
+            .iter()
+            .position(|slot| slot.busy_since.is_none())?;
         self.slots[free].busy_since = Some(Instant::now());
         Some((free, self.slots[free].connection.take()))
     }
@@ -179,8 +202,8 @@ impl<S: Statement> Queue<S> {
         self.slots[slot].busy_since = None;
     }
 
-    /// Whether the slot's writer has more to write. If not, its slot is freed under the same lock, so
-    /// the next item finds it free, and its connection is kept there.
+    /// Whether the slot's writer has more to write. If not, its slot is freed under the same lock,
+    /// so the next item finds it free, and its connection is kept there.
     pub fn goes_on(&mut self, slot: usize, connection: &mut Option<PgConnection>) -> bool {
         self.slots[slot].busy_since = None;
         if !self.is_ready() {

@@ -23,7 +23,13 @@ pub(super) struct Shared<S: Statement> {
 impl<S: Statement> Shared<S> {
     pub fn new(statement: S, dialer: Dialer, options: Options) -> Self {
         let queue = Mutex::new(Queue::new(&options));
-        Self { statement, options, dialer, queue, failed_at: Mutex::default() }
+        Self {
+            statement,
+            options,
+            dialer,
+            queue,
+            failed_at: Mutex::default(),
+        }
     }
 
     /// Nothing is left half-done under the lock, so a panic of another thread does no harm.
@@ -44,6 +50,8 @@ impl<S: Statement> Shared<S> {
     }
 
     fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

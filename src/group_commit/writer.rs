@@ -40,7 +40,11 @@ impl<S: Statement> Drop for Writer<S> {
 
 impl<S: Statement> Writer<S> {
     pub fn new(shared: Arc<Shared<S>>, slot: usize, connection: Option<PgConnection>) -> Self {
-        Self { shared, connection, slot: Some(slot) }
+        Self {
+            shared,
+            connection,
+            slot: Some(slot),
+        }
     }
 
     pub async fn run(mut self) {
@@ -79,7 +83,10 @@ impl<S: Statement> Writer<S> {
                     failures = 0;
                 }
                 Err(Error::Again) => {
-                    tracing::debug!(rows = part.len(), "rows changed under a batch, which is tried again");
+                    tracing::debug!(
+                        rows = part.len(),
+                        "rows changed under a batch, which is tried again"
+                    );
                     parts.push(part);
                     tokio::time::sleep(backoff.pause()).await;
                 }
@@ -89,7 +96,8 @@ impl<S: Statement> Writer<S> {
                 }
                 Err(error) if is_refusal(&error) => {
                     tracing::error!(%error, "the database refuses a row");
-                    part.into_iter().for_each(|waiting| waiting.answer(Err(CommitError::Refused)));
+                    part.into_iter()
+                        .for_each(|waiting| waiting.answer(Err(CommitError::Refused)));
                 }
                 Err(error) => {
                     failures += 1;
@@ -97,7 +105,8 @@ impl<S: Statement> Writer<S> {
                     let (rows, pause) = (part.len(), backoff.pause());
                     if failures >= self.shared.options.tries_max {
                         tracing::error!(%error, rows, failures, "a batch is given up");
-                        part.into_iter().for_each(|waiting| waiting.answer(Err(CommitError::Unavailable)));
+                        part.into_iter()
+                            .for_each(|waiting| waiting.answer(Err(CommitError::Unavailable)));
                         continue;
                     }
                     let delay_ms = pause.as_millis();
@@ -143,9 +152,13 @@ fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) 
 /// be at fault. Of PostgreSQL's error classes (appendix A of its manual) 21 is two rows of one
 /// statement that may not come together, 22 a value, 23 a constraint, 54 a limit.
 fn is_refusal(error: &Error) -> bool {
-    let Error::Database(error) = error else { return false };
+    let Error::Database(error) = error else {
+        return false;
+    };
     match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&code[..2], "21" | "22" | "23" | "54")),
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| matches!(&code[..2], "21" | "22" | "23" | "54")),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }

@@ -104,14 +104,19 @@ impl Responder for Octets {
         HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "application/octet-stream"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}\"", self.id)))
+            .insert_header((
+                header::CONTENT_DISPOSITION,
+                format!("attachment; filename=\"{}\"", self.id),
+            ))
             .body(self.bytes)
     }
 }
 
 impl Answers for Octets {
     fn describe(sketch: &mut Sketch<'_>) {
-        sketch.answers.push((200, Content::Media("application/octet-stream")));
+        sketch
+            .answers
+            .push((200, Content::Media("application/octet-stream")));
     }
 }
 
@@ -129,7 +134,9 @@ impl Responder for JsonText {
 
 impl Answers for JsonText {
     fn describe(sketch: &mut Sketch<'_>) {
-        sketch.answers.push((200, Content::Media("application/json")));
+        sketch
+            .answers
+            .push((200, Content::Media("application/json")));
     }
 }
 
@@ -146,6 +153,8 @@ impl Responder for EventStream {
 
 impl Answers for EventStream {
     fn describe(sketch: &mut Sketch<'_>) {
-        sketch.answers.push((200, Content::Media("text/event-stream")));
+        sketch
+            .answers
+            .push((200, Content::Media("text/event-stream")));
     }
 }

@@ -1,5 +1,6 @@
-//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope the route asks for (`table`), from a page of
-//! this machine or none. A rebound name or another site's page is refused before the token is looked at.
+//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope
+//! the route asks for (`table`), from a page of this machine or none. A rebound name or another
+//! site's page is refused before the token is looked at.
 
 use std::net::IpAddr;
 
@@ -19,7 +20,12 @@ use crate::{
 
 /// This machine's own name, lower-case, if it has one.
 pub fn own_names() -> Vec<String> {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).map(|name| name.to_ascii_lowercase()).into_iter().collect()
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .map(|name| name.to_ascii_lowercase())
+        .into_iter()
+        .collect()
 }
 
 /// Refuses whoever may not; otherwise the handler finds the `Grant` in the request.
@@ -30,25 +36,52 @@ pub async fn guard<B: MessageBody>(
     own_host: bool,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     match check(&request, need, own_host).await {
-        Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
-        Err(error) => Ok(request.into_response(error.error_response()).map_into_right_body()),
+        Ok(()) => next
+            .call(request)
+            .await
+            .map(ServiceResponse::map_into_left_body),
+        Err(error) => Ok(request
+            .into_response(error.error_response())
+            .map_into_right_body()),
     }
 }
 
 async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(), ApiError> {
-    let state = request.app_data::<web::Data<AdminState>>().ok_or(ApiError::Unauthorized)?;
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
+    let state = request
+        .app_data::<web::Data<AdminState>>()
+        .ok_or(ApiError::Unauthorized)?;
+    let text = |name| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    let host = text(header::HOST)
+        .or_else(|| {
+            request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str())
+        })
+        .unwrap_or_default();
     if own_host {
         check_host(host, &state.own_names)?;
     }
     check_origin(host, text(header::ORIGIN))?;
     if let Some(name) = ambiguous(request.headers()) {
-        return Err(ApiError::InvalidParameter(format!("the header {name} comes twice: send it once")));
+        return Err(ApiError::InvalidParameter(format!(
+            "the header {name} comes twice: send it once"
+        )));
     }
-    let token = text(header::AUTHORIZATION).and_then(bearer).ok_or(ApiError::Unauthorized)?;
+    let token = text(header::AUTHORIZATION)
+        .and_then(bearer)
+        .ok_or(ApiError::Unauthorized)?;
     let address = request.peer_addr().map(|peer| peer.ip());
-    let grant = state.tokens.grant(token, address).await?.ok_or(ApiError::Unauthorized)?;
+    let grant = state
+        .tokens
+        .grant(token, address)
+        .await?
+        .ok_or(ApiError::Unauthorized)?;
     if !grant.allows(need) {
         return Err(ApiError::InsufficientScope(need));
     }
@@ -59,27 +92,39 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
 /// The token of an Authorization header; the scheme's case does not matter (RFC 9110, 11.1).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim())
+        .filter(|token| !token.is_empty())
 }
 
 /// A Host that is an address, localhost or our own name can't be another site's rebound name.
 fn check_host(host: &str, own_names: &[String]) -> Result<(), ApiError> {
     let name = host_name(host).to_ascii_lowercase();
-    let is_ours = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || own_names.contains(&name);
+    let is_ours = name.parse::<IpAddr>().is_ok()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || own_names.contains(&name);
     if is_ours {
         return Ok(());
     }
-    Err(ApiError::ForbiddenOrigin("the Host header is not a name of this machine: call it by its address or as localhost"))
+    Err(ApiError::ForbiddenOrigin(
+        "the Host header is not a name of this machine: call it by its address or as localhost",
+    ))
 }
 
 /// An Origin, which browsers send, must be the page of that same host.
 fn check_origin(host: &str, origin: Option<&str>) -> Result<(), ApiError> {
     let Some(origin) = origin else { return Ok(()) };
-    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let authority = origin
+        .split_once("://")
+        .map_or("", |(_, authority)| authority);
     if authority.eq_ignore_ascii_case(host) {
         Ok(())
     } else {
-        Err(ApiError::ForbiddenOrigin("the Origin header names another site than the Host header"))
+        Err(ApiError::ForbiddenOrigin(
+            "the Origin header names another site than the Host header",
+        ))
     }
 }
 
@@ -114,7 +159,13 @@ mod tests {
             ("localhost:8081", Some("https://evil.example"), false),
             ("localhost:8081", Some("null"), false),
         ] {
-            assert_eq!(check_host(host, &own).and_then(|()| check_origin(host, origin)).is_ok(), expected, "{host} {origin:?}");
+            assert_eq!(
+                check_host(host, &own)
+                    .and_then(|()| check_origin(host, origin))
+                    .is_ok(),
+                expected,
+                "{host} {origin:?}"
+            );
         }
     }
 

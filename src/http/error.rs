@@ -1,4 +1,5 @@
-//! The only place where errors become statuses: RFC 9457 problem details, each with a stable `type`.
+//! The only place where errors become statuses: RFC 9457 problem details, each with a stable
+//! `type`.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -12,7 +13,8 @@ use crate::{
     problem::{self, retry_after_seconds},
 };
 
-/// What a request is refused with. `detail` is for people and may change; `type` is for programs and does not.
+/// What a request is refused with. `detail` is for people and may change; `type` is for programs
+/// and does not.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error("{0}")]
@@ -41,13 +43,23 @@ pub enum ApiError {
     #[error("the body is too large")]
     TooLarge,
     #[error("another is executing the step: wait, or ask again later")]
-    StepRunning { fence: i64, owner: Option<String>, lease_left_seconds: f64 },
-    #[error("who executed the step was lost, and what came of it is not known: find out, then resolve it with fence {0} and the evidence")]
+    StepRunning {
+        fence: i64,
+        owner: Option<String>,
+        lease_left_seconds: f64,
+    },
+    #[error(
+        "who executed the step was lost, and what came of it is not known: find out, then resolve it with fence {0} and the evidence"
+    )]
     OutcomeUnknown(i64),
     #[error("the step was claimed before with another input_hash: a step is one piece of work")]
     InputChanged,
     #[error("fence {given} no longer has the step: it is {state} under fence {fence}")]
-    StaleFence { given: i64, fence: i64, state: StepState },
+    StaleFence {
+        given: i64,
+        fence: i64,
+        state: StepState,
+    },
     #[error("fence {0} no longer has the key")]
     StaleKeyFence(i64),
     #[error("another is handling the key: neither handle it nor take it as done")]
@@ -74,18 +86,20 @@ impl From<TokenError> for ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
-                Self::Unavailable(error)
-            }
-            error if has_bad_text(&error) => {
-                Self::InvalidParameter("a value is too long, or holds U+0000, which no text in the database may".into())
-            }
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            error if has_bad_text(&error) => Self::InvalidParameter(
+                "a value is too long, or holds U+0000, which no text in the database may".into(),
+            ),
             error => Self::Database(error),
         }
     }
 }
 
-/// What Postgres calls character_not_in_repertoire, untranslatable_character and program_limit_exceeded: nothing but a caller's text is so.
+/// What Postgres calls character_not_in_repertoire, untranslatable_character and
+/// program_limit_exceeded: nothing but a caller's text is so.
 fn has_bad_text(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| matches!(&*code, "22021" | "22P05" | "54000"))
@@ -110,11 +124,15 @@ impl ApiError {
             Self::StepRunning { .. } => ("step-running", "The step is being executed"),
             Self::OutcomeUnknown(_) => ("outcome-unknown", "The outcome is not known"),
             Self::InputChanged => ("input-changed", "The input has changed"),
-            Self::StaleFence { .. } | Self::StaleKeyFence(_) => ("stale-fence", "The lease was lost"),
+            Self::StaleFence { .. } | Self::StaleKeyFence(_) => {
+                ("stale-fence", "The lease was lost")
+            }
             Self::KeyLeased { .. } => ("key-leased", "The key is being handled"),
             Self::UnknownSource(_) => ("unknown-source", "There is no such source"),
             Self::Undecided(CommitError::Busy) => ("busy", "Too many calls are waiting"),
-            Self::Undecided(CommitError::Unavailable) => ("unavailable", "The database is not available"),
+            Self::Undecided(CommitError::Unavailable) => {
+                ("unavailable", "The database is not available")
+            }
             Self::Undecided(CommitError::Refused) => ("malformed-body", "The body can't be stored"),
             Self::Unavailable(_) => ("unavailable", "The database is not available"),
             Self::Database(_) => ("internal", "Something went wrong here"),
@@ -132,16 +150,30 @@ impl ApiError {
             ..Problem::default()
         };
         match self {
-            Self::StepRunning { fence, owner, .. } => Problem { fence: Some(*fence), owner: Some(owner.clone()), ..problem },
-            Self::OutcomeUnknown(fence) => Problem { fence: Some(*fence), ..problem },
-            Self::StaleFence { fence, state, .. } => Problem { fence: Some(*fence), step_status: Some(*state), ..problem },
+            Self::StepRunning { fence, owner, .. } => Problem {
+                fence: Some(*fence),
+                owner: Some(owner.clone()),
+                ..problem
+            },
+            Self::OutcomeUnknown(fence) => Problem {
+                fence: Some(*fence),
+                ..problem
+            },
+            Self::StaleFence { fence, state, .. } => Problem {
+                fence: Some(*fence),
+                step_status: Some(*state),
+                ..problem
+            },
             _ => problem,
         }
     }
 
     fn log(&self) {
         if let Self::Unavailable(error) | Self::Database(error) = self {
-            tracing::error!(error = error as &dyn std::error::Error, "an admin request failed");
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "an admin request failed"
+            );
         }
     }
 }
@@ -151,7 +183,9 @@ impl ResponseError for ApiError {
         match self {
             Self::InvalidParameter(_) | Self::MalformedBody(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::ForbiddenOrigin(_) | Self::InsufficientScope(_) | Self::OtherTenant(_) => StatusCode::FORBIDDEN,
+            Self::ForbiddenOrigin(_) | Self::InsufficientScope(_) | Self::OtherTenant(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict { .. }
@@ -181,12 +215,23 @@ impl ResponseError for ApiError {
         };
         match self {
             Self::Unauthorized => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\""),
-            Self::InsufficientScope(_) => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\", error=\"insufficient_scope\""),
-            Self::TooManyTokens | Self::Unavailable(_) | Self::Undecided(CommitError::Busy | CommitError::Unavailable) => {
+            Self::InsufficientScope(_) => set(
+                header::WWW_AUTHENTICATE,
+                "Bearer realm=\"hookonce\", error=\"insufficient_scope\"",
+            ),
+            Self::TooManyTokens
+            | Self::Unavailable(_)
+            | Self::Undecided(CommitError::Busy | CommitError::Unavailable) => {
                 set(header::RETRY_AFTER, "1")
             }
-            Self::StepRunning { lease_left_seconds, .. } | Self::KeyLeased { lease_left_seconds } => {
-                set(header::RETRY_AFTER, &retry_after_seconds(*lease_left_seconds).to_string());
+            Self::StepRunning {
+                lease_left_seconds, ..
+            }
+            | Self::KeyLeased { lease_left_seconds } => {
+                set(
+                    header::RETRY_AFTER,
+                    &retry_after_seconds(*lease_left_seconds).to_string(),
+                );
             }
             _ => {}
         }
@@ -214,8 +259,12 @@ mod tests {
     async fn a_problem_has_its_type_title_status_and_detail() {
         let response = ApiError::NotFound("there is no event 1".into()).error_response();
         assert_eq!(response.status(), 404);
-        assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
-        let body: serde_json::Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
+        assert_eq!(
+            response.headers().get("content-type").unwrap(),
+            "application/problem+json"
+        );
+        let body: serde_json::Value =
+            serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
         assert_eq!(
             body,
             serde_json::json!({

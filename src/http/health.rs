@@ -14,13 +14,19 @@ const READY: &str = "/readyz";
 
 pub fn configure(config: &mut web::ServiceConfig) {
     let ready = async |readiness: web::Data<Readiness>| ready(&readiness);
-    config.route(LIVE, web::get().to(HttpResponse::Ok)).route(READY, web::get().to(ready));
+    config
+        .route(LIVE, web::get().to(HttpResponse::Ok))
+        .route(READY, web::get().to(ready));
 }
 
 /// The same without a router; None where the path is of neither.
 pub fn answer(readiness: &Readiness, method: &Method, path: &str) -> Option<HttpResponse> {
     match path {
-        LIVE | READY if method != Method::GET => Some(HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET")).finish()),
+        LIVE | READY if method != Method::GET => Some(
+            HttpResponse::MethodNotAllowed()
+                .insert_header((header::ALLOW, "GET"))
+                .finish(),
+        ),
         LIVE => Some(HttpResponse::Ok().finish()),
         READY => Some(ready(readiness)),
         _ => None,

@@ -1,4 +1,5 @@
-//! The faces of the ports: what a request asks for and how it is answered. What decides is below: `intake`, `ledger`, `store`.
+//! The faces of the ports: what a request asks for and how it is answered. What decides is below:
+//! `intake`, `ledger`, `store`.
 
 pub mod admin;
 mod answer;
@@ -19,10 +20,15 @@ use actix_web::web;
 
 /// The admin port: the API, the ledger and health.
 pub fn admin_port(config: &mut web::ServiceConfig, ledger_call_bytes_max: usize) {
-    config.configure(admin::configure).configure(|config| ledger::configure(config, ledger_call_bytes_max)).configure(health::configure);
+    config
+        .configure(admin::configure)
+        .configure(|config| ledger::configure(config, ledger_call_bytes_max))
+        .configure(health::configure);
 }
 
 /// The ledger's own port: the ledger and health, nothing else.
 pub fn ledger_port(config: &mut web::ServiceConfig, ledger_call_bytes_max: usize) {
-    config.configure(|config| ledger::configure_alone(config, ledger_call_bytes_max)).configure(health::configure);
+    config
+        .configure(|config| ledger::configure_alone(config, ledger_call_bytes_max))
+        .configure(health::configure);
 }

@@ -11,7 +11,8 @@ use serde::{
 
 use super::error::ApiError;
 
-/// Read from an object alone. A derived struct takes a list as well, its fields by place: `[]` would be the body that leaves everything out.
+/// Read from an object alone. A derived struct takes a list as well, its fields by place: `[]`
+/// would be the body that leaves everything out.
 #[derive(Debug, Default)]
 pub struct Object<T>(pub T);
 
@@ -80,6 +81,9 @@ mod tests {
         for text in ["[]", "[1]", "null", "1", "\"a\"", r#"{"b": 1}"#, ""] {
             assert!(read(text).is_err(), "{text}");
         }
-        assert!(serde_json::from_str::<Body>("[]").is_ok(), "serde reads structs from objects alone by now: this is not needed");
+        assert!(
+            serde_json::from_str::<Body>("[]").is_ok(),
+            "serde reads structs from objects alone by now: this is not needed"
+        );
     }
 }

@@ -19,12 +19,22 @@ const SCHEMAS: &str = "/components/schemas";
 const PROBLEMS: [u16; 5] = [401, 403, 429, 500, 503];
 
 pub fn document(faces: &[Face]) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = SCHEMAS.into());
-    let (mut asked, mut said) = (settings.clone().into_generator(), settings.for_serialize().into_generator());
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = SCHEMAS.into());
+    let (mut asked, mut said) = (
+        settings.clone().into_generator(),
+        settings.for_serialize().into_generator(),
+    );
     let mut paths = Map::new();
-    for (face, entry) in faces.iter().flat_map(|face| face.entries.iter().map(move |entry| (face, entry))) {
-        let item = paths.entry(format!("{}{}", face.prefix, entry.path)).or_insert_with(|| json!({}));
-        item[entry.method.as_str().to_ascii_lowercase()] = described(face, entry, &mut asked, &mut said);
+    for (face, entry) in faces
+        .iter()
+        .flat_map(|face| face.entries.iter().map(move |entry| (face, entry)))
+    {
+        let item = paths
+            .entry(format!("{}{}", face.prefix, entry.path))
+            .or_insert_with(|| json!({}));
+        item[entry.method.as_str().to_ascii_lowercase()] =
+            described(face, entry, &mut asked, &mut said);
     }
     let schemas = schemas(asked, said);
     json!({
@@ -49,14 +59,24 @@ pub fn document(faces: &[Face]) -> Value {
 /// but a problem may have more.
 fn schemas(mut asked: SchemaGenerator, mut said: SchemaGenerator) -> Map<String, Value> {
     let mut answers = said.take_definitions(true);
-    for schema in answers.values_mut().filter(|schema| schema["properties"].is_object()) {
+    for schema in answers
+        .values_mut()
+        .filter(|schema| schema["properties"].is_object())
+    {
         schema["additionalProperties"] = false.into();
     }
-    let mut schemas: Map<String, Value> = asked.take_definitions(true).into_iter().chain(answers).collect();
+    let mut schemas: Map<String, Value> = asked
+        .take_definitions(true)
+        .into_iter()
+        .chain(answers)
+        .collect();
     schemas.insert("Problem".into(), Problem::json_schema(&mut said).into());
     schemas.extend(said.take_definitions(true));
     let mut gateways: Value = GatewayProblem::json_schema(&mut said).into();
-    let mut kinds: Vec<String> = GATEWAY_PROBLEMS.iter().map(|(_, kind)| format!("{URN}{kind}")).collect();
+    let mut kinds: Vec<String> = GATEWAY_PROBLEMS
+        .iter()
+        .map(|(_, kind)| format!("{URN}{kind}"))
+        .collect();
     kinds.sort_unstable();
     kinds.dedup();
     gateways["properties"]["type"]["enum"] = kinds.into();
@@ -64,25 +84,57 @@ fn schemas(mut asked: SchemaGenerator, mut said: SchemaGenerator) -> Map<String,
     schemas
 }
 
-fn described(face: &Face, entry: &Entry, asked: &mut SchemaGenerator, said: &mut SchemaGenerator) -> Value {
-    let mut sketch = Sketch { asked, said, query: None, body: None, answers: Vec::new() };
+fn described(
+    face: &Face,
+    entry: &Entry,
+    asked: &mut SchemaGenerator,
+    said: &mut SchemaGenerator,
+) -> Value {
+    let mut sketch = Sketch {
+        asked,
+        said,
+        query: None,
+        body: None,
+        answers: Vec::new(),
+    };
     (entry.describe)(&mut sketch);
-    let Sketch { query, body, answers, .. } = sketch;
+    let Sketch {
+        query,
+        body,
+        answers,
+        ..
+    } = sketch;
     let mut responses = Map::new();
     for (status, content) in answers {
         let content = match content {
             Content::Json(schema) => json!({ "application/json": { "schema": schema } }),
             Content::Media(kind) => json!({ kind: {} }),
         };
-        responses.insert(status.to_string(), json!({ "description": "done", "content": content }));
+        responses.insert(
+            status.to_string(),
+            json!({ "description": "done", "content": content }),
+        );
     }
     let reads_input = query.is_some() || body.is_some() || entry.path.contains('{');
-    for status in PROBLEMS.iter().chain(reads_input.then_some(&400)).chain(entry.problems) {
-        responses.insert(status.to_string(), json!({ "$ref": "#/components/responses/Problem" }));
+    for status in PROBLEMS
+        .iter()
+        .chain(reads_input.then_some(&400))
+        .chain(entry.problems)
+    {
+        responses.insert(
+            status.to_string(),
+            json!({ "$ref": "#/components/responses/Problem" }),
+        );
     }
     let mut parameters = path_parameters(entry.path);
-    let properties = query.and_then(|query| query.get("properties").and_then(Value::as_object).cloned()).unwrap_or_default();
-    parameters.extend(properties.into_iter().map(|(name, schema)| json!({ "name": name, "in": "query", "schema": schema })));
+    let properties = query
+        .and_then(|query| query.get("properties").and_then(Value::as_object).cloned())
+        .unwrap_or_default();
+    parameters.extend(
+        properties
+            .into_iter()
+            .map(|(name, schema)| json!({ "name": name, "in": "query", "schema": schema })),
+    );
     let mut described = json!({
         "summary": entry.summary,
         "description": format!("Takes a token of scope {}.", scopes(entry.need)),
@@ -91,7 +143,8 @@ fn described(face: &Face, entry: &Entry, asked: &mut SchemaGenerator, said: &mut
         "responses": responses,
     });
     if let Some(body) = body {
-        described["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": body } } });
+        described["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": body } } });
     }
     described
 }
@@ -100,7 +153,11 @@ fn described(face: &Face, entry: &Entry, asked: &mut SchemaGenerator, said: &mut
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split(['{', '}']).skip(1).step_by(2);
     let parameters = names.map(|name| {
-        let schema = if name == "id" { json!({ "type": "string", "format": "uuid" }) } else { json!({ "type": "string" }) };
+        let schema = if name == "id" {
+            json!({ "type": "string", "format": "uuid" })
+        } else {
+            json!({ "type": "string" })
+        };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     });
     parameters.collect()

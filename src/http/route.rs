@@ -1,4 +1,5 @@
-//! What all routes of the API and the ledger have in common: their bounds, and how a call that fits none is refused.
+//! What all routes of the API and the ledger have in common: their bounds, and how a call that fits
+//! none is refused.
 
 use actix_web::{
     HttpRequest, Scope,
@@ -12,17 +13,23 @@ use super::error::ApiError;
 
 /// What can't be read is answered as a problem.
 pub fn with_errors(scope: Scope) -> Scope {
-    scope.app_data(web::QueryConfig::default().error_handler(query_error)).app_data(web::PathConfig::default().error_handler(path_error))
+    scope
+        .app_data(web::QueryConfig::default().error_handler(query_error))
+        .app_data(web::PathConfig::default().error_handler(path_error))
 }
 
 /// What every answer says, refusals too: nobody keeps it, and no browser makes another type of it.
 pub fn headers() -> DefaultHeaders {
-    DefaultHeaders::new().add((header::CACHE_CONTROL, "no-store")).add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+    DefaultHeaders::new()
+        .add((header::CACHE_CONTROL, "no-store"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
 /// Bodies of at most this size.
 pub fn json_config(bytes_max: usize) -> web::JsonConfig {
-    web::JsonConfig::default().limit(bytes_max).error_handler(body_error)
+    web::JsonConfig::default()
+        .limit(bytes_max)
+        .error_handler(body_error)
 }
 
 pub async fn no_such_method() -> Result<&'static str, ApiError> {
@@ -30,20 +37,31 @@ pub async fn no_such_method() -> Result<&'static str, ApiError> {
 }
 
 pub async fn no_such_path(request: HttpRequest) -> Result<&'static str, ApiError> {
-    Err(ApiError::NotFound(format!("the API has no {}", request.path())))
+    Err(ApiError::NotFound(format!(
+        "the API has no {}",
+        request.path()
+    )))
 }
 
 fn body_error(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
     match error {
-        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => ApiError::TooLarge.into(),
-        JsonPayloadError::Deserialize(error) => ApiError::MalformedBody(format!("the body is not what is asked for: {error}")).into(),
-        JsonPayloadError::ContentType => ApiError::MalformedBody("send the body as application/json".into()).into(),
+        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
+            ApiError::TooLarge.into()
+        }
+        JsonPayloadError::Deserialize(error) => {
+            ApiError::MalformedBody(format!("the body is not what is asked for: {error}")).into()
+        }
+        JsonPayloadError::ContentType => {
+            ApiError::MalformedBody("send the body as application/json".into()).into()
+        }
         error => ApiError::MalformedBody(format!("the body can't be read: {error}")).into(),
     }
 }
 
 fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
-    let QueryPayloadError::Deserialize(error) = error else { return ApiError::InvalidParameter(error.to_string()).into() };
+    let QueryPayloadError::Deserialize(error) = error else {
+        return ApiError::InvalidParameter(error.to_string()).into();
+    };
     ApiError::InvalidParameter(error.to_string()).into()
 }
 

@@ -7,14 +7,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, provider::Catalog, settings::Settings, store::link::Db, tail::Tail,
+    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, provider::Catalog,
+    settings::Settings, store::link::Db, tail::Tail,
 };
 
 pub struct AdminState {
     pub pool: Db,
     pub clock: Clock,
     pub tokens: Tokens,
-    /// Names by which this machine is called in a Host header, beside IP addresses and localhost. Lower-case.
+    /// Names by which this machine is called in a Host header, beside IP addresses and localhost.
+    /// Lower-case.
     pub own_names: Vec<String>,
     /// Swapped by a reload.
     pub settings: Arc<ArcSwap<Settings>>,

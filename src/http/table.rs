@@ -35,7 +35,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new<H, I>(method: Method, (path, need): (&'static str, Need), handler: H, summary: &'static str) -> Self
+    fn new<H, I>(
+        method: Method,
+        (path, need): (&'static str, Need),
+        handler: H,
+        summary: &'static str,
+    ) -> Self
     where
         H: Handler<I>,
         I: FromRequest + Input + 'static,
@@ -46,7 +51,15 @@ impl Entry {
             I::describe(sketch);
             H::Output::describe(sketch);
         };
-        Self { method, path, need, summary, problems: &[], describe, route }
+        Self {
+            method,
+            path,
+            need,
+            summary,
+            problems: &[],
+            describe,
+            route,
+        }
     }
 
     /// The problems that it has of its own.
@@ -96,8 +109,13 @@ impl Face {
         for (path, entries) in by_path {
             let is_admins = entries.iter().all(|entry| entry.need == Need::Admin);
             let refusal = web::to(no_such_method);
-            let needs = if is_admins { (Need::Admin, Need::Admin) } else { strangers };
-            let mut resource = web::resource(path).default_service(guarded(refusal, needs, own_host));
+            let needs = if is_admins {
+                (Need::Admin, Need::Admin)
+            } else {
+                strangers
+            };
+            let mut resource =
+                web::resource(path).default_service(guarded(refusal, needs, own_host));
             for Entry { need, route, .. } in entries {
                 resource = resource.route(guarded(route, (need, need), own_host));
             }
@@ -110,8 +128,15 @@ impl Face {
 
 /// The route for whoever has what it takes, to read or to change.
 fn guarded(route: Route, (reading, changing): (Need, Need), own_host: bool) -> Route {
-    route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        auth::guard(request, next, if reads { reading } else { changing }, own_host)
-    }))
+    route.wrap(from_fn(
+        move |request: ServiceRequest, next: Next<BoxBody>| {
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            auth::guard(
+                request,
+                next,
+                if reads { reading } else { changing },
+                own_host,
+            )
+        },
+    ))
 }

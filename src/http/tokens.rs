@@ -1,5 +1,6 @@
-//! What a bearer token may do. The file's token may do everything; others are looked up by digest and remembered for two seconds, so that a
-//! revoked one stops within that time on every node. Who asks with ever new wrong ones has to wait. Which scope a route needs is `auth`'s.
+//! What a bearer token may do. The file's token may do everything; others are looked up by digest
+//! and remembered for two seconds, so that a revoked one stops within that time on every node. Who
+//! asks with ever new wrong ones has to wait. Which scope a route needs is `auth`'s.
 
 use std::{
     convert::Infallible,
@@ -78,11 +79,25 @@ impl Grant {
         let has = |name: &str| scopes.iter().any(|scope| scope == name);
         let admin = has("admin");
         let operate = admin || has("operate");
-        Self { read: operate || has("read"), operate, admin, ledger: operate || has("ledger"), tenant: tenant.map(Into::into), digest }
+        Self {
+            read: operate || has("read"),
+            operate,
+            admin,
+            ledger: operate || has("ledger"),
+            tenant: tenant.map(Into::into),
+            digest,
+        }
     }
 
     fn everything(digest: TokenDigest) -> Self {
-        Self { read: true, operate: true, admin: true, ledger: true, tenant: None, digest }
+        Self {
+            read: true,
+            operate: true,
+            admin: true,
+            ledger: true,
+            tenant: None,
+            digest,
+        }
     }
 
     pub fn allows(&self, need: Need) -> bool {
@@ -111,17 +126,23 @@ struct Misses {
 impl Default for Misses {
     fn default() -> Self {
         let quota = Quota::per_second(MISSES_PER_SECOND).allow_burst(MISSES_MAX);
-        Self { rate: RateLimiter::direct(quota), shut_until: Mutex::default() }
+        Self {
+            rate: RateLimiter::direct(quota),
+            shut_until: Mutex::default(),
+        }
     }
 }
 
 impl Misses {
     fn shut_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.shut_until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shut_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_shut(&self) -> bool {
-        self.shut_until().is_some_and(|until| Instant::now() < until)
+        self.shut_until()
+            .is_some_and(|until| Instant::now() < until)
     }
 
     fn note(&self) {
@@ -146,12 +167,21 @@ pub struct Tokens {
 
 impl Tokens {
     pub fn new(pool: Db, file_token: &str) -> Self {
-        Self { pool, file_digest: digest(file_token), remembered: Cache::new(REMEMBERED_MAX), misses: Cache::new(REMEMBERED_MAX) }
+        Self {
+            pool,
+            file_digest: digest(file_token),
+            remembered: Cache::new(REMEMBERED_MAX),
+            misses: Cache::new(REMEMBERED_MAX),
+        }
     }
 
-    /// None: there is no such token, or it is revoked. What can't be a token costs no query, nor does what an address asks that sent too many
-    /// wrong ones.
-    pub async fn grant(&self, token: &str, address: Option<IpAddr>) -> Result<Option<Grant>, TokenError> {
+    /// None: there is no such token, or it is revoked. What can't be a token costs no query, nor
+    /// does what an address asks that sent too many wrong ones.
+    pub async fn grant(
+        &self,
+        token: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Option<Grant>, TokenError> {
         let digest = digest(token);
         if bool::from(digest.ct_eq(&self.file_digest)) {
             return Ok(Some(Grant::everything(digest)));
@@ -169,12 +199,23 @@ impl Tokens {
         if !was_right && misses.is_some_and(|misses| misses.is_shut()) {
             return Err(TokenError::TooMany);
         }
-        // The time counts from before the look: a token that is revoked meanwhile is not remembered longer for it.
+        // The time counts from before the look: a token that is revoked meanwhile is not remembered
+        // longer for it.
         let until = Instant::now() + REMEMBERED;
-        let grant = token::find(&self.pool, &digest).await?.map(|(scopes, tenant)| Grant::of(digest, &scopes, tenant));
-        self.remembered.insert(digest, Arc::new(Remembered { grant: grant.clone(), until }));
+        let grant = token::find(&self.pool, &digest)
+            .await?
+            .map(|(scopes, tenant)| Grant::of(digest, &scopes, tenant));
+        self.remembered.insert(
+            digest,
+            Arc::new(Remembered {
+                grant: grant.clone(),
+                until,
+            }),
+        );
         if let (None, Some(address)) = (&grant, address) {
-            let misses = self.misses.get_or_insert_with(&guest(address), || Ok::<_, Infallible>(Arc::default()));
+            let misses = self
+                .misses
+                .get_or_insert_with(&guest(address), || Ok::<_, Infallible>(Arc::default()));
             let _ = misses.map(|misses| misses.note());
         }
         Ok(grant)
@@ -182,7 +223,8 @@ impl Tokens {
 
     /// Whether this digest is that of a token in force, asked anew.
     pub async fn is_in_force(&self, digest: &[u8; 32]) -> Result<bool, sqlx::Error> {
-        Ok(bool::from(digest.ct_eq(&self.file_digest)) || token::find(&self.pool, digest).await?.is_some())
+        Ok(bool::from(digest.ct_eq(&self.file_digest))
+            || token::find(&self.pool, digest).await?.is_some())
     }
 
     /// A token was revoked: this process asks anew for each.
@@ -199,7 +241,14 @@ mod tests {
     fn a_scope_includes_the_weaker_ones() {
         let allowed = |scope: &str| {
             let grant = Grant::of([0; 32], &[scope.to_owned()], None);
-            [Need::Read, Need::Operate, Need::Admin, Need::LedgerRead, Need::Ledger].map(|need| grant.allows(need))
+            [
+                Need::Read,
+                Need::Operate,
+                Need::Admin,
+                Need::LedgerRead,
+                Need::Ledger,
+            ]
+            .map(|need| grant.allows(need))
         };
         assert_eq!(allowed("read"), [true, false, false, true, false]);
         assert_eq!(allowed("operate"), [true, true, false, true, true]);
@@ -211,7 +260,10 @@ mod tests {
     #[test]
     fn a_new_token_looks_like_one() {
         let token = generate();
-        assert_eq!((token.len(), token.starts_with(PREFIX)), (TOKEN_BYTES, true));
+        assert_eq!(
+            (token.len(), token.starts_with(PREFIX)),
+            (TOKEN_BYTES, true)
+        );
         assert_ne!(token, generate());
     }
 }

@@ -1,4 +1,5 @@
-//! Types that were left out of a source's events because they are no names: counted, and said at a bounded rate.
+//! Types that were left out of a source's events because they are no names: counted, and said at a
+//! bounded rate.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -40,7 +41,10 @@ impl DroppedTypes {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.total += 1;
         state.unsaid += 1;
-        if state.said_at.is_some_and(|said_at| now.saturating_duration_since(said_at) < SAID_EVERY) {
+        if state
+            .said_at
+            .is_some_and(|said_at| now.saturating_duration_since(said_at) < SAID_EVERY)
+        {
             return None;
         }
         state.said_at = Some(now);
@@ -55,7 +59,9 @@ mod tests {
     #[test]
     fn the_first_is_said_at_once_and_the_others_once_a_minute() {
         let (dropped, start) = (DroppedTypes::default(), Instant::now());
-        let said: Vec<Option<u64>> = [0, 1, 59, 60, 61, 200].map(|second| dropped.count(start + Duration::from_secs(second))).to_vec();
+        let said: Vec<Option<u64>> = [0, 1, 59, 60, 61, 200]
+            .map(|second| dropped.count(start + Duration::from_secs(second)))
+            .to_vec();
         assert_eq!(said, [Some(1), None, None, Some(3), None, Some(2)]);
         assert_eq!(dropped.total(), 6);
     }

@@ -1,5 +1,6 @@
-//! Explains a rejection: the checks one after the other, and where a known mistake makes the request come out right, its name. Everything is
-//! tried on what the rejection log kept; nothing that is said here contains a right signature.
+//! Explains a rejection: the checks one after the other, and where a known mistake makes the
+//! request come out right, its name. Everything is tried on what the rejection log kept; nothing
+//! that is said here contains a right signature.
 
 use std::sync::Arc;
 
@@ -54,12 +55,30 @@ struct Case<'a> {
 impl Explainer<'_> {
     pub fn explain(&self, rejected: &Rejected) -> Explanation {
         let name = rejected.source.as_deref().unwrap_or_default();
-        let Some((source, configured)) = self.sources.get(name).zip(self.settings.sources.get(name)) else {
-            let found = if rejected.source.is_none() { "the path names none that is configured" } else { "it is configured no more" };
-            let checks = vec![Finding { check: "source", passed: Some(false), found: found.into() }];
-            return Explanation { checks, secrets: Vec::new(), diagnoses: Vec::new() };
+        let Some((source, configured)) =
+            self.sources.get(name).zip(self.settings.sources.get(name))
+        else {
+            let found = if rejected.source.is_none() {
+                "the path names none that is configured"
+            } else {
+                "it is configured no more"
+            };
+            let checks = vec![Finding {
+                check: "source",
+                passed: Some(false),
+                found: found.into(),
+            }];
+            return Explanation {
+                checks,
+                secrets: Vec::new(),
+                diagnoses: Vec::new(),
+            };
         };
-        let matched = Finding { check: "source", passed: Some(true), found: format!("{}, provider {}", source.name, configured.provider) };
+        let matched = Finding {
+            check: "source",
+            passed: Some(true),
+            found: format!("{}, provider {}", source.name, configured.provider),
+        };
         let secrets = secrets_of(configured).iter().map(fingerprint).collect();
         let body = match &rejected.body {
             None => {
@@ -68,24 +87,67 @@ impl Explainer<'_> {
                     passed: Some(false),
                     found: format!("refused before its body was checked: {}", rejected.reason),
                 };
-                return Explanation { checks: vec![matched, unread], secrets, diagnoses: Vec::new() };
+                return Explanation {
+                    checks: vec![matched, unread],
+                    secrets,
+                    diagnoses: Vec::new(),
+                };
             }
             Some(body) => body,
         };
-        let headers: Vec<_> = rejected.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let url = source.url_of(self.settings.ingress.public_url.as_deref(), &rejected.target);
+        let headers: Vec<_> = rejected
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+            .collect();
+        let url = source.url_of(
+            self.settings.ingress.public_url.as_deref(),
+            &rejected.target,
+        );
         let query = rejected.target.split_once('?').map(|(_, query)| query);
-        let request = Request { method: &rejected.method, url: url.as_deref(), query, headers: &headers, body: &body.prefix };
+        let request = Request {
+            method: &rejected.method,
+            url: url.as_deref(),
+            query,
+            headers: &headers,
+            body: &body.prefix,
+        };
         let mut checks = vec![matched];
         checks.extend(source.verifier.explain(&request, rejected.at_unix_ms));
-        let at = source.verifier.signed_at(&request).unwrap_or(rejected.at_unix_ms);
+        let at = source
+            .verifier
+            .signed_at(&request)
+            .unwrap_or(rejected.at_unix_ms);
         let Some(whole) = body.whole() else {
-            let text =
-                format!("{} of its {} bytes are kept (rejections.body_prefix_max): no more can be tried", body.prefix.len(), body.bytes);
-            return Explanation { checks, secrets, diagnoses: vec![Diagnosis { code: DiagnosisCode::BodyNotKept, text }] };
+            let text = format!(
+                "{} of its {} bytes are kept (rejections.body_prefix_max): no more can be tried",
+                body.prefix.len(),
+                body.bytes
+            );
+            return Explanation {
+                checks,
+                secrets,
+                diagnoses: vec![Diagnosis {
+                    code: DiagnosisCode::BodyNotKept,
+                    text,
+                }],
+            };
         };
-        let case = Case { from: self, rejected, source, configured, headers, url, body: whole, at };
-        Explanation { checks, secrets, diagnoses: case.diagnoses() }
+        let case = Case {
+            from: self,
+            rejected,
+            source,
+            configured,
+            headers,
+            url,
+            body: whole,
+            at,
+        };
+        Explanation {
+            checks,
+            secrets,
+            diagnoses: case.diagnoses(),
+        }
     }
 }
 
@@ -94,14 +156,29 @@ impl Case<'_> {
         match self.rejected.reason {
             "missing_signature" => self.other_provider().into_iter().collect(),
             "key_unavailable" => vec![self.key_unavailable()],
-            "timestamp_too_old" | "timestamp_in_future" if self.is_right(&self.source.verifier, self.body) => vec![self.clock_skew()],
+            "timestamp_too_old" | "timestamp_in_future"
+                if self.is_right(&self.source.verifier, self.body) =>
+            {
+                vec![self.clock_skew()]
+            }
             "no_match" | "malformed_signature" | "timestamp_too_old" | "timestamp_in_future" => {
-                let tries = [Self::retired_secret, Self::other_source, Self::secret_form, Self::body_changed, Self::url_differs];
-                let mut found: Vec<_> = tries.iter().filter_map(|diagnose| diagnose(self)).collect();
+                let tries = [
+                    Self::retired_secret,
+                    Self::other_source,
+                    Self::secret_form,
+                    Self::body_changed,
+                    Self::url_differs,
+                ];
+                let mut found: Vec<_> =
+                    tries.iter().filter_map(|diagnose| diagnose(self)).collect();
                 if found.is_empty() {
                     found = self.secret_doubts();
                 }
-                if found.is_empty() { self.test_mode().into_iter().collect() } else { found }
+                if found.is_empty() {
+                    self.test_mode().into_iter().collect()
+                } else {
+                    found
+                }
             }
             _ => Vec::new(),
         }
@@ -113,15 +190,25 @@ impl Case<'_> {
 
     fn is_right_at_url(&self, verifier: &Verifier, body: &Bytes, url: Option<&str>) -> bool {
         let query = self.rejected.target.split_once('?').map(|(_, query)| query);
-        let request = Request { method: &self.rejected.method, url, query, headers: &self.headers, body };
+        let request = Request {
+            method: &self.rejected.method,
+            url,
+            query,
+            headers: &self.headers,
+            body,
+        };
         verifier.verify(&request, self.at).is_ok()
     }
 
     fn key_unavailable(&self) -> Diagnosis {
         let said = &self.rejected.detail;
-        let text =
-            format!("{said}: the request was neither trusted nor refused but asked for again (503). Can this machine call that host?");
-        Diagnosis { code: DiagnosisCode::KeyUnavailable, text }
+        let text = format!(
+            "{said}: the request was neither trusted nor refused but asked for again (503). Can this machine call that host?"
+        );
+        Diagnosis {
+            code: DiagnosisCode::KeyUnavailable,
+            text,
+        }
     }
 
     fn clock_skew(&self) -> Diagnosis {
@@ -131,24 +218,49 @@ impl Case<'_> {
             age.abs(),
             if age < 0 { "ahead of" } else { "behind" }
         );
-        Diagnosis { code: DiagnosisCode::ClockSkew, text }
+        Diagnosis {
+            code: DiagnosisCode::ClockSkew,
+            text,
+        }
     }
 
     fn retired_secret(&self) -> Option<Diagnosis> {
-        let same = self.from.retired.iter().filter(|retired| retired.name == self.source.name);
-        same.into_iter().find(|retired| self.is_right(&retired.verifier, self.body))?;
+        let same = self
+            .from
+            .retired
+            .iter()
+            .filter(|retired| retired.name == self.source.name);
+        same.into_iter()
+            .find(|retired| self.is_right(&retired.verifier, self.body))?;
         let text = "signed with a secret that a reload took away: keep the old one in `secrets` until the provider uses the new one".into();
-        Some(Diagnosis { code: DiagnosisCode::RetiredSecret, text })
+        Some(Diagnosis {
+            code: DiagnosisCode::RetiredSecret,
+            text,
+        })
     }
 
     fn other_source(&self) -> Option<Diagnosis> {
-        let others = self.from.settings.sources.iter().filter(|(name, _)| **name != *self.source.name);
+        let others = self
+            .from
+            .settings
+            .sources
+            .iter()
+            .filter(|(name, _)| **name != *self.source.name);
         let (name, _) = others.into_iter().find(|(_, other)| {
-            let verifier = Verifier::with_usable(self.from.catalog, &self.configured.spec(), &secrets_of(other));
+            let verifier = Verifier::with_usable(
+                self.from.catalog,
+                &self.configured.spec(),
+                &secrets_of(other),
+            );
             verifier.is_ok_and(|verifier| self.is_right(&verifier, self.body))
         })?;
-        let text = format!("signed with the secret of the source {name:?}: the two URLs or the two secrets are swapped");
-        Some(Diagnosis { code: DiagnosisCode::OtherSource, text })
+        let text = format!(
+            "signed with the secret of the source {name:?}: the two URLs or the two secrets are swapped"
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::OtherSource,
+            text,
+        })
     }
 
     fn secret_form(&self) -> Option<Diagnosis> {
@@ -157,25 +269,49 @@ impl Case<'_> {
             (&["base64"], "decoded as base64"),
             (&["hex"], "decoded as hex"),
             (&["strip:whsec_"], "without its whsec_"),
-            (&["strip:whsec_", "base64"], "without its whsec_, decoded as base64"),
-            (&["strip:whsec_", "hex"], "without its whsec_, decoded as hex"),
+            (
+                &["strip:whsec_", "base64"],
+                "without its whsec_, decoded as base64",
+            ),
+            (
+                &["strip:whsec_", "hex"],
+                "without its whsec_, decoded as hex",
+            ),
         ];
         let written = secrets_of(self.configured);
-        let bare = |secret: &SecretString| secret.expose_secret().trim().trim_matches(['"', '\'', '`']).to_owned().into();
+        let bare = |secret: &SecretString| {
+            secret
+                .expose_secret()
+                .trim()
+                .trim_matches(['"', '\'', '`'])
+                .to_owned()
+                .into()
+        };
         let trimmed: Vec<SecretString> = written.iter().map(bare).collect();
         let found = forms.iter().find_map(|(steps, how)| {
             let mut source = self.configured.clone();
-            source.scheme.get_or_insert_default().insert("secret".into(), json!(steps));
+            source
+                .scheme
+                .get_or_insert_default()
+                .insert("secret".into(), json!(steps));
             let right = |secrets| {
-                Verifier::with_usable(self.from.catalog, &source.spec(), secrets).is_ok_and(|verifier| self.is_right(&verifier, self.body))
+                Verifier::with_usable(self.from.catalog, &source.spec(), secrets)
+                    .is_ok_and(|verifier| self.is_right(&verifier, self.body))
             };
             (right(&written) || right(&trimmed)).then_some(*how)
         });
         let own = Verifier::with_usable(self.from.catalog, &self.configured.spec(), &trimmed);
-        let blanks = own.is_ok_and(|verifier| self.is_right(&verifier, self.body)).then_some("without the blanks or quotes around it");
-        let text =
-            format!("the signature is right with the secret {}: copy it again, just as the provider's page shows it", blanks.or(found)?);
-        Some(Diagnosis { code: DiagnosisCode::SecretForm, text })
+        let blanks = own
+            .is_ok_and(|verifier| self.is_right(&verifier, self.body))
+            .then_some("without the blanks or quotes around it");
+        let text = format!(
+            "the signature is right with the secret {}: copy it again, just as the provider's page shows it",
+            blanks.or(found)?
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::SecretForm,
+            text,
+        })
     }
 
     /// What looks wrong with a secret by itself.
@@ -185,58 +321,103 @@ impl Case<'_> {
         for (index, secret) in secrets.iter().enumerate() {
             let key = secret_key(self.configured, index);
             for doubt in doubts(self.source.verifier.scheme(), secret.expose_secret()) {
-                found.push(Diagnosis { code: DiagnosisCode::SecretDoubtful, text: format!("{key} looks wrong: it {doubt}") });
+                found.push(Diagnosis {
+                    code: DiagnosisCode::SecretDoubtful,
+                    text: format!("{key} looks wrong: it {doubt}"),
+                });
             }
         }
         found
     }
 
     fn body_changed(&self) -> Option<Diagnosis> {
-        let Rewriting { what, .. } =
-            rewritings(self.body).into_iter().find(|rewriting| self.is_right(&self.source.verifier, &rewriting.body))?;
-        let text =
-            format!("the body was changed on its way: {what} has the right signature. Something before hookonce reads and writes it anew");
-        Some(Diagnosis { code: DiagnosisCode::BodyChanged, text })
+        let Rewriting { what, .. } = rewritings(self.body)
+            .into_iter()
+            .find(|rewriting| self.is_right(&self.source.verifier, &rewriting.body))?;
+        let text = format!(
+            "the body was changed on its way: {what} has the right signature. Something before hookonce reads and writes it anew"
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::BodyChanged,
+            text,
+        })
     }
 
     fn url_differs(&self) -> Option<Diagnosis> {
         let url = self.url.as_deref()?;
-        let host = self.headers.iter().find(|(name, _)| *name == "host").and_then(|(_, value)| std::str::from_utf8(value).ok());
+        let host = self
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "host")
+            .and_then(|(_, value)| std::str::from_utf8(value).ok());
         let right = urls(url, host, &self.rejected.target)
             .into_iter()
             .find(|url| self.is_right_at_url(&self.source.verifier, self.body, Some(url)))?;
         let right = right.split('?').next().unwrap_or_default();
-        let text = format!("the signature is right for the URL {right}: set it as the source's `url`, or change ingress.public_url");
-        Some(Diagnosis { code: DiagnosisCode::UrlDiffers, text })
+        let text = format!(
+            "the signature is right for the URL {right}: set it as the source's `url`, or change ingress.public_url"
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::UrlDiffers,
+            text,
+        })
     }
 
     fn other_provider(&self) -> Option<Diagnosis> {
         let carried = |name: &str| self.headers.iter().any(|(known, _)| *known == name);
         let looks_like = |configured: &settings::Source| {
-            let verifier = Verifier::with_usable(self.from.catalog, &configured.spec(), &[]).ok()?;
-            let mut headers = verifier.signature_headers().filter(|name| *name != "authorization").peekable();
+            let verifier =
+                Verifier::with_usable(self.from.catalog, &configured.spec(), &[]).ok()?;
+            let mut headers = verifier
+                .signature_headers()
+                .filter(|name| *name != "authorization")
+                .peekable();
             headers.peek()?;
             headers.all(carried).then(|| configured.provider.clone())
         };
-        let names = self.from.catalog.names().filter(|name| *name != self.configured.provider);
+        let names = self
+            .from
+            .catalog
+            .names()
+            .filter(|name| *name != self.configured.provider);
         let found: Vec<String> = names
-            .filter_map(|name| looks_like(&settings::Source { provider: name.to_owned(), ..settings::Source::default() }))
+            .filter_map(|name| {
+                looks_like(&settings::Source {
+                    provider: name.to_owned(),
+                    ..settings::Source::default()
+                })
+            })
             .take(LOOKALIKES_MAX)
             .collect();
         if found.is_empty() {
             return None;
         }
-        let text = format!("it carries the signature header of {}: is this source's provider right?", found.join(", "));
-        Some(Diagnosis { code: DiagnosisCode::OtherProvider, text })
+        let text = format!(
+            "it carries the signature header of {}: is this source's provider right?",
+            found.join(", ")
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::OtherProvider,
+            text,
+        })
     }
 
     /// Only a hint: what else it may be when nothing that was tried is right.
     fn test_mode(&self) -> Option<Diagnosis> {
         let body: Value = serde_json::from_slice(self.body).ok()?;
         let live = body.get("livemode")?.as_bool()?;
-        let (this, other) = if live { ("live", "test") } else { ("test", "live") };
-        let text = format!("the event was made in {this} mode: is the source's secret that of the endpoint in {other} mode?");
-        Some(Diagnosis { code: DiagnosisCode::TestMode, text })
+        let (this, other) = if live {
+            ("live", "test")
+        } else {
+            ("test", "live")
+        };
+        let text = format!(
+            "the event was made in {this} mode: is the source's secret that of the endpoint in {other} mode?"
+        );
+        Some(Diagnosis {
+            code: DiagnosisCode::TestMode,
+            text,
+        })
     }
 }
 
@@ -246,10 +427,18 @@ fn urls(url: &str, host: Option<&str>, target: &str) -> Vec<String> {
     bases.extend(host.map(|host| format!("https://{host}{target}")));
     let mut urls = Vec::new();
     for base in &bases {
-        let (path, query) = base.split_once('?').map_or((base.as_str(), None), |(path, query)| (path, Some(query)));
-        let slash = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+        let (path, query) = base
+            .split_once('?')
+            .map_or((base.as_str(), None), |(path, query)| (path, Some(query)));
+        let slash = path
+            .strip_suffix('/')
+            .map_or_else(|| format!("{path}/"), str::to_owned);
         for path in [path.to_owned(), slash] {
-            for path in [path.clone(), path.replacen("https://", "http://", 1), path.replacen("http://", "https://", 1)] {
+            for path in [
+                path.clone(),
+                path.replacen("https://", "http://", 1),
+                path.replacen("http://", "https://", 1),
+            ] {
                 urls.extend(query.map(|query| format!("{path}?{query}")));
                 urls.push(path);
             }
@@ -265,5 +454,10 @@ fn fingerprint(secret: &SecretString) -> String {
 
 /// What of the source's secrets can be read.
 fn secrets_of(source: &settings::Source) -> Vec<SecretString> {
-    source.secret.iter().chain(&source.secrets).filter_map(|secret| secret.read().ok()).collect()
+    source
+        .secret
+        .iter()
+        .chain(&source.secrets)
+        .filter_map(|secret| secret.read().ok())
+        .collect()
 }

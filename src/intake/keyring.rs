@@ -1,5 +1,6 @@
-//! Brings public keys that providers publish, for requests that need them: bounded in number, bytes and time, each key by one fetch at a time,
-//! what failed not again for a while. Which URLs are a provider's own is decided before (`provider::keys`). Redirects are not followed.
+//! Brings public keys that providers publish, for requests that need them: bounded in number, bytes
+//! and time, each key by one fetch at a time, what failed not again for a while. Which URLs are a
+//! provider's own is decided before (`provider::keys`). Redirects are not followed.
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// A key that was there, or not, is not asked for again so soon.
 const PAUSE: Duration = Duration::from_secs(60);
 const SLOTS_MAX: usize = 1024;
-/// Forged requests may name ever new URLs on the provider's hosts: so many fetches a minute, and as many at once.
+/// Forged requests may name ever new URLs on the provider's hosts: so many fetches a minute, and as
+/// many at once.
 const FETCHES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 
 /// Why a key is not there.
@@ -38,7 +40,11 @@ pub enum Missing {
 /// The world outside; tests bring their own.
 pub trait Fetch: Send + Sync {
     /// GET, or POST of a JSON text.
-    fn fetch(&self, url: String, post: Option<SecretString>) -> BoxFuture<'static, Result<Vec<u8>, Missing>>;
+    fn fetch(
+        &self,
+        url: String,
+        post: Option<SecretString>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Missing>>;
 }
 
 pub struct HttpFetch {
@@ -58,17 +64,31 @@ impl HttpFetch {
             None => client,
             Some(Proxy { uri, authorization }) => {
                 let proxy = reqwest::Proxy::all(uri.to_string())?;
-                client.proxy(authorization.iter().fold(proxy, |proxy, value| proxy.custom_http_auth(value.clone())))
+                client.proxy(
+                    authorization
+                        .iter()
+                        .fold(proxy, |proxy, value| proxy.custom_http_auth(value.clone())),
+                )
             }
         };
-        Ok(Self { client: client.build()? })
+        Ok(Self {
+            client: client.build()?,
+        })
     }
 }
 
 impl Fetch for HttpFetch {
-    fn fetch(&self, url: String, post: Option<SecretString>) -> BoxFuture<'static, Result<Vec<u8>, Missing>> {
+    fn fetch(
+        &self,
+        url: String,
+        post: Option<SecretString>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Missing>> {
         let request = match post {
-            Some(text) => self.client.post(url).header("content-type", "application/json").body(text.expose_secret().to_owned()),
+            Some(text) => self
+                .client
+                .post(url)
+                .header("content-type", "application/json")
+                .body(text.expose_secret().to_owned()),
             None => self.client.get(url),
         };
         Box::pin(read(request))
@@ -85,7 +105,11 @@ pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, Missing> 
     if !status.is_success() {
         // What says "not now" is not the request's fault.
         let later = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-        return Err(if later { Missing::Unavailable } else { Missing::NotThere });
+        return Err(if later {
+            Missing::Unavailable
+        } else {
+            Missing::NotThere
+        });
     }
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
@@ -110,14 +134,25 @@ pub struct Keyring {
 
 impl Keyring {
     pub fn new(fetch: Arc<dyn Fetch>) -> Self {
-        Self { fetch, slots: Mutex::default(), budget: RateLimiter::direct(Quota::per_minute(FETCHES_PER_MINUTE)) }
+        Self {
+            fetch,
+            slots: Mutex::default(),
+            budget: RateLimiter::direct(Quota::per_minute(FETCHES_PER_MINUTE)),
+        }
     }
 
-    /// Brings the key, unless it was brought just now. After this the request may be checked once more.
-    pub async fn bring(&self, need: &Need, known: &KnownKeys, now_unix_ms: i64) -> Result<(), Missing> {
+    /// Brings the key, unless it was brought just now. After this the request may be checked once
+    /// more.
+    pub async fn bring(
+        &self,
+        need: &Need,
+        known: &KnownKeys,
+        now_unix_ms: i64,
+    ) -> Result<(), Missing> {
         let slot = self.slot(&need.id).ok_or(Missing::Unavailable)?;
         let mut last = slot.lock().await;
-        // Those who waited find it done. A set that lacks a key is asked for again once a minute at most.
+        // Those who waited find it done. A set that lacks a key is asked for again once a minute at
+        // most.
         if let Some((at, outcome)) = *last
             && at.elapsed() < PAUSE
         {
@@ -134,7 +169,11 @@ impl Keyring {
                     Ok(())
                 }
                 Err(error) => {
-                    tracing::warn!(url = need.url, error, "what a provider gave as its key is none");
+                    tracing::warn!(
+                        url = need.url,
+                        error,
+                        "what a provider gave as its key is none"
+                    );
                     Err(Missing::NotThere)
                 }
             },
@@ -156,7 +195,10 @@ impl Keyring {
     fn slot(&self, id: &str) -> Option<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= SLOTS_MAX && !slots.contains_key(id) {
-            let is_old = |slot: &Slot| slot.try_lock().is_ok_and(|last| last.is_none_or(|(at, _)| at.elapsed() >= PAUSE));
+            let is_old = |slot: &Slot| {
+                slot.try_lock()
+                    .is_ok_and(|last| last.is_none_or(|(at, _)| at.elapsed() >= PAUSE))
+            };
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || !is_old(slot));
             if slots.len() >= SLOTS_MAX {
                 return None;

@@ -1,5 +1,6 @@
-//! Secrets that come in a handshake: kept before the handshake is answered, then in force. Where the first one wins is decided by the
-//! database; other nodes see it there (the wiring looks). Which handshake brings a secret is the provider layer's.
+//! Secrets that come in a handshake: kept before the handshake is answered, then in force. Where
+//! the first one wins is decided by the database; other nodes see it there (the wiring looks).
+//! Which handshake brings a secret is the provider layer's.
 
 use std::sync::Arc;
 
@@ -35,12 +36,26 @@ pub enum Kept {
 
 impl Learning {
     pub fn new(pool: Db, known: Vec<LearntSecret>) -> Self {
-        Self { pool, turn: Arc::new(Semaphore::new(1)), known: ArcSwap::from_pointee(known), changed: Arc::default() }
+        Self {
+            pool,
+            turn: Arc::new(Semaphore::new(1)),
+            known: ArcSwap::from_pointee(known),
+            changed: Arc::default(),
+        }
     }
 
     /// Keeps the secret, and has this node's sources verify with it.
-    pub async fn keep(&self, source: &Source, secret: &SecretString, sources: &ArcSwap<Sources>) -> Result<Kept, CommitError> {
-        let turn = self.turn.clone().try_acquire_owned().map_err(|_| CommitError::Busy)?;
+    pub async fn keep(
+        &self,
+        source: &Source,
+        secret: &SecretString,
+        sources: &ArcSwap<Sources>,
+    ) -> Result<Kept, CommitError> {
+        let turn = self
+            .turn
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| CommitError::Busy)?;
         let (pool, name, kept) = (self.pool.clone(), source.name.clone(), secret.clone());
         // On a task of its own: a client that goes away cancels nothing half-begun.
         let keeping = tokio::spawn(async move {

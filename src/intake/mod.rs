@@ -1,5 +1,5 @@
-//! The intake: it verifies requests, decides what makes two of them one event, and records what is new. It knows no HTTP server:
-//! `http::public` gives it requests and answers with what it says.
+//! The intake: it verifies requests, decides what makes two of them one event, and records what is
+//! new. It knows no HTTP server: `http::public` gives it requests and answers with what it says.
 
 pub mod dropped_types;
 pub mod explain;

@@ -1,5 +1,5 @@
-//! What the keys of recorded requests came to: new, a duplicate, a conflict, held. It reads what is there, and keeps what contradicts it; what is
-//! new is written by the recorder.
+//! What the keys of recorded requests came to: new, a duplicate, a conflict, held. It reads what is
+//! there, and keeps what contradicts it; what is new is written by the recorder.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -49,21 +49,38 @@ impl Row {
     /// What is told of it by its kept form: compared without what its source ignores.
     fn anew(&self) -> Option<VerifiedRequest> {
         let event = &self.event;
-        self.source.verifier.told_of_stored(&event.headers, event.request.body().clone(), event.original.is_some())
+        self.source.verifier.told_of_stored(
+            &event.headers,
+            event.request.body().clone(),
+            event.original.is_some(),
+        )
     }
 
     fn compared(&self) -> BodyDigest {
-        let anew = if self.source.verifier.ignores() { self.anew() } else { None };
+        let anew = if self.source.verifier.ignores() {
+            self.anew()
+        } else {
+            None
+        };
         *anew.as_ref().unwrap_or(&self.event.request).compared()
     }
 
     /// The event that it is where another one has its key.
     fn as_another(&self, mark: Option<Mark>) -> Self {
-        // Another body is guarded as it was: known under another id it is no better for this one, and it is to be known. Another kind has the same body.
+        // Another body is guarded as it was: known under another id it is no better for this one,
+        // and it is to be known. Another kind has the same body.
         let guard = self.event.guard.filter(|_| mark.is_some());
-        let event =
-            NewEvent { key: another_key_of(&self.event.key, &self.compared()), mark, guard, key_before: None, ..self.event.clone() };
-        Self { event, ..self.clone() }
+        let event = NewEvent {
+            key: another_key_of(&self.event.key, &self.compared()),
+            mark,
+            guard,
+            key_before: None,
+            ..self.event.clone()
+        };
+        Self {
+            event,
+            ..self.clone()
+        }
     }
 }
 
@@ -77,15 +94,32 @@ pub struct Found {
 
 impl Found {
     pub fn first(event: &NewEvent, mark: Option<Mark>, from: Instant) -> Self {
-        Self { mark, ..Self::by(Recent::new(event.id, *event.request.compared(), from, event.window_seconds)) }
+        Self {
+            mark,
+            ..Self::by(Recent::new(
+                event.id,
+                *event.request.compared(),
+                from,
+                event.window_seconds,
+            ))
+        }
     }
 
     fn seen(seen: &SeenKey, from: Instant) -> Self {
-        Self::by(Recent::new(seen.event_id, seen.digest, from, seen.seconds_left))
+        Self::by(Recent::new(
+            seen.event_id,
+            seen.digest,
+            from,
+            seen.seconds_left,
+        ))
     }
 
     fn by(recent: Recent) -> Self {
-        Self { recent, mark: None, alike: Vec::new() }
+        Self {
+            recent,
+            mark: None,
+            alike: Vec::new(),
+        }
     }
 
     fn is(&self, event: &NewEvent) -> bool {
@@ -95,13 +129,18 @@ impl Found {
 
     /// What is to be remembered of this request.
     pub fn recent(&self, event: &NewEvent) -> Recent {
-        if self.is(event) { self.recent.alike(*event.request.compared()) } else { self.recent }
+        if self.is(event) {
+            self.recent.alike(*event.request.compared())
+        } else {
+            self.recent
+        }
     }
 }
 
 pub type AllFound = HashMap<Key, Found>;
 
-/// Of these rows those that have their key in common with another event, and are to be events all the same.
+/// Of these rows those that have their key in common with another event, and are to be events all
+/// the same.
 pub async fn other_bodies(
     connection: &mut PgConnection,
     rows: impl Iterator<Item = &Row>,
@@ -109,7 +148,9 @@ pub async fn other_bodies(
 ) -> Result<Vec<Row>, Error> {
     let mut others = Vec::new();
     for row in rows {
-        let Some(first) = found.get_mut(&row.event.key) else { return Err(Error::Again) };
+        let Some(first) = found.get_mut(&row.event.key) else {
+            return Err(Error::Again);
+        };
         if first.recent.event == row.event.id || first.is(&row.event) {
             continue;
         }
@@ -117,7 +158,8 @@ pub async fn other_bodies(
             Likeness::Same => first.alike.push(*row.event.request.compared()),
             Likeness::OtherKind => others.push(row.as_another(None)),
             Likeness::OtherBody
-                if row.source.on_conflict == OnConflict::Relay || is_doubtful(connection, row, first.recent.event).await? =>
+                if row.source.on_conflict == OnConflict::Relay
+                    || is_doubtful(connection, row, first.recent.event).await? =>
             {
                 others.push(row.as_another(Some(Mark::OtherBody)));
             }
@@ -127,14 +169,21 @@ pub async fn other_bodies(
     Ok(others)
 }
 
-/// Whether an id that is not signed may have been taken in advance: who has seen a signed body can send it again under an id that is still to come, and
-/// the event whose id that is has another body. Then the first under this id repeated a known body: it has the mark, or is held and no event.
-async fn is_doubtful(connection: &mut PgConnection, row: &Row, first: Uuid) -> Result<bool, sqlx::Error> {
+/// Whether an id that is not signed may have been taken in advance: who has seen a signed body can
+/// send it again under an id that is still to come, and the event whose id that is has another
+/// body. Then the first under this id repeated a known body: it has the mark, or is held and no
+/// event.
+async fn is_doubtful(
+    connection: &mut PgConnection,
+    row: &Row,
+    first: Uuid,
+) -> Result<bool, sqlx::Error> {
     if row.event.guard.is_none() {
         return Ok(false);
     }
     let stored = inbox::stored(connection, first).await?;
-    Ok(stored.is_none_or(|stored| stored.mark == Some(Mark::SameBody) || stored.key != row.event.key))
+    Ok(stored
+        .is_none_or(|stored| stored.mark == Some(Mark::SameBody) || stored.key != row.event.key))
 }
 
 /// How a request is like the event that has its key, and another digest.
@@ -146,48 +195,87 @@ enum Likeness {
     OtherBody,
 }
 
-async fn likeness(connection: &mut PgConnection, row: &Row, first: Uuid) -> Result<Likeness, sqlx::Error> {
+async fn likeness(
+    connection: &mut PgConnection,
+    row: &Row,
+    first: Uuid,
+) -> Result<Likeness, sqlx::Error> {
     let (verifier, kind) = (&row.source.verifier, row.event.request.kind());
     if !verifier.ignores() && kind.is_none() {
         return Ok(Likeness::OtherBody);
     }
-    let Some(stored) = inbox::stored(connection, first).await? else { return Ok(Likeness::OtherBody) };
-    let Some(told) = verifier.told_of_stored(&stored.headers, stored.body, stored.is_item) else { return Ok(Likeness::OtherBody) };
-    Ok(match (*told.compared() == row.compared(), told.kind() == kind) {
-        (true, _) => Likeness::Same,
-        (false, false) => Likeness::OtherKind,
-        (false, true) => Likeness::OtherBody,
-    })
+    let Some(stored) = inbox::stored(connection, first).await? else {
+        return Ok(Likeness::OtherBody);
+    };
+    let Some(told) = verifier.told_of_stored(&stored.headers, stored.body, stored.is_item) else {
+        return Ok(Likeness::OtherBody);
+    };
+    Ok(
+        match (*told.compared() == row.compared(), told.kind() == kind) {
+            (true, _) => Likeness::Same,
+            (false, false) => Likeness::OtherKind,
+            (false, true) => Likeness::OtherBody,
+        },
+    )
 }
 
-/// The rows whose keys are there already. One that this very event wrote, before its answer was lost, counts as unknown: `resolve` knows more.
+/// The rows whose keys are there already. One that this very event wrote, before its answer was
+/// lost, counts as unknown: `resolve` knows more.
 pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, sqlx::Error> {
     let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
     let from = Instant::now();
-    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys)
+        .await?
+        .into_iter()
+        .map(|row| (row.key, row))
+        .collect();
     // Whether one is held, `resolve` finds out.
-    let others = rows.iter().filter(|row| !row.event.guard.is_some_and(|guard| guard.holds));
+    let others = rows
+        .iter()
+        .filter(|row| !row.event.guard.is_some_and(|guard| guard.holds));
     let others = others.filter_map(|row| Some((&row.event, seen.get(&row.event.key)?)));
     let others = others.filter(|(event, seen)| seen.event_id != event.id && seen.counts());
-    Ok(others.map(|(event, seen)| (event.key, Found::seen(seen, from))).collect())
+    Ok(others
+        .map(|(event, seen)| (event.key, Found::seen(seen, from)))
+        .collect())
 }
 
-/// The rows that earlier versions recorded, under keys of another form. What was recorded there is read as it would be now: under one key of
-/// theirs there may be several events.
-pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &mut AllFound) -> Result<(), sqlx::Error> {
+/// The rows that earlier versions recorded, under keys of another form. What was recorded there is
+/// read as it would be now: under one key of theirs there may be several events.
+pub async fn known_before(
+    connection: &mut PgConnection,
+    rows: &[&Row],
+    found: &mut AllFound,
+) -> Result<(), sqlx::Error> {
     let keys: Vec<Key> = rows.iter().filter_map(|row| row.event.key_before).collect();
     let from = Instant::now();
-    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys)
+        .await?
+        .into_iter()
+        .map(|row| (row.key, row))
+        .collect();
     for row in rows {
         if found.contains_key(&row.event.key) {
             continue;
         }
-        let Some(seen) = row.event.key_before.and_then(|key| seen.get(&key)).filter(|seen| seen.counts()) else { continue };
-        let Some(stored) = inbox::stored(&mut *connection, seen.event_id).await? else { continue };
+        let Some(seen) = row
+            .event
+            .key_before
+            .and_then(|key| seen.get(&key))
+            .filter(|seen| seen.counts())
+        else {
+            continue;
+        };
+        let Some(stored) = inbox::stored(&mut *connection, seen.event_id).await? else {
+            continue;
+        };
         if stored.is_item != row.event.original.is_some() {
             continue;
         }
-        let told = row.source.verifier.told_of_stored(&stored.headers, stored.body, stored.is_item);
+        let told = row
+            .source
+            .verifier
+            .told_of_stored(&stored.headers, stored.body, stored.is_item);
         if let Some(told) = told.filter(|told| told.event_key() == row.event.request.event_key()) {
             let recent = Recent::new(seen.event_id, *told.compared(), from, seen.seconds_left);
             found.insert(row.event.key, Found::by(recent));
@@ -196,22 +284,42 @@ pub async fn known_before(connection: &mut PgConnection, rows: &[&Row], found: &
     Ok(())
 }
 
-/// Finds the first events of keys that were not new, and keeps what is held for its body. Gives the rows whose key has expired.
-pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], found: &mut AllFound) -> Result<Vec<&'r Row>, Error> {
+/// Finds the first events of keys that were not new, and keeps what is held for its body. Gives the
+/// rows whose key has expired.
+pub async fn resolve<'r>(
+    connection: &mut PgConnection,
+    others: &[&'r Row],
+    found: &mut AllFound,
+) -> Result<Vec<&'r Row>, Error> {
     let guard_key = |event: &NewEvent| event.guard.map(|guard| guard.body_key);
-    let keys: Vec<Key> = others.iter().flat_map(|row| [Some(row.event.key), guard_key(&row.event)]).flatten().collect();
+    let keys: Vec<Key> = others
+        .iter()
+        .flat_map(|row| [Some(row.event.key), guard_key(&row.event)])
+        .flatten()
+        .collect();
     let from = Instant::now();
-    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys).await?.into_iter().map(|row| (row.key, row)).collect();
+    let seen: HashMap<Key, SeenKey> = inbox::seen(connection, &keys)
+        .await?
+        .into_iter()
+        .map(|row| (row.key, row))
+        .collect();
     let mut expired = Vec::new();
     for row in others {
         let event = &row.event;
         // Forgotten between the two statements: the sender's next try is a first one again.
-        let Some(by_key) = seen.get(&event.key) else { return Err(Error::Again) };
+        let Some(by_key) = seen.get(&event.key) else {
+            return Err(Error::Again);
+        };
         let mut outcome = Found::seen(by_key, from);
         let is_own = by_key.event_id == event.id;
-        let first = guard_key(event).and_then(|key| seen.get(&key)).map(|seen| seen.event_id).filter(|first| *first != event.id);
+        let first = guard_key(event)
+            .and_then(|key| seen.get(&key))
+            .map(|seen| seen.event_id)
+            .filter(|first| *first != event.id);
         match (first, event.guard) {
-            (Some(first), Some(Guard { holds: true, .. })) if is_own || was_held(connection, by_key, event, first).await? => {
+            (Some(first), Some(Guard { holds: true, .. }))
+                if is_own || was_held(connection, by_key, event, first).await? =>
+            {
                 tracing::warn!(source = %event.source, event_key = event.event_key(), %first,
                     "a signed body came again under a new id that is not signed: held as a conflict");
                 conflict::keep(connection, event, event.request.compared(), first, true).await?;
@@ -231,15 +339,29 @@ pub async fn resolve<'r>(connection: &mut PgConnection, others: &[&'r Row], foun
     Ok(expired)
 }
 
-/// Whether a key was taken by a request that was to be held, and whoever recorded it was killed before it was kept: then it is of no event.
-async fn was_held(connection: &mut PgConnection, by_key: &SeenKey, event: &NewEvent, first: Uuid) -> Result<bool, sqlx::Error> {
-    let may_be = by_key.counts() && by_key.digest == *event.request.compared() && by_key.event_id != first;
+/// Whether a key was taken by a request that was to be held, and whoever recorded it was killed
+/// before it was kept: then it is of no event.
+async fn was_held(
+    connection: &mut PgConnection,
+    by_key: &SeenKey,
+    event: &NewEvent,
+    first: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let may_be =
+        by_key.counts() && by_key.digest == *event.request.compared() && by_key.event_id != first;
     Ok(may_be && inbox::stored(connection, by_key.event_id).await?.is_none())
 }
 
-pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, of_others: &AllFound) -> Result<Recorded, Error> {
+pub async fn answer(
+    connection: &mut PgConnection,
+    row: &Row,
+    found: &AllFound,
+    of_others: &AllFound,
+) -> Result<Recorded, Error> {
     let event = &row.event;
-    let Some(first) = found.get(&event.key) else { return Err(Error::Again) };
+    let Some(first) = found.get(&event.key) else {
+        return Err(Error::Again);
+    };
     if first.recent.event == event.id {
         return Ok(Recorded::New(event.id, first.mark));
     }
@@ -254,7 +376,16 @@ pub async fn answer(connection: &mut PgConnection, row: &Row, found: &AllFound, 
     }
     match row.source.on_conflict {
         OnConflict::Relay => return Err(Error::Again),
-        OnConflict::Keep => conflict::keep(connection, event, &row.compared(), first.recent.event, false).await?,
+        OnConflict::Keep => {
+            conflict::keep(
+                connection,
+                event,
+                &row.compared(),
+                first.recent.event,
+                false,
+            )
+            .await?
+        }
         OnConflict::Drop => {}
     }
     tracing::warn!(source = %event.source, event_key = event.event_key(), first = %first.recent.event, "a key came again with another body");

@@ -1,4 +1,5 @@
-//! What becomes of a request whose body is there: verified, known or new, recorded. A refused request costs no query.
+//! What becomes of a request whose body is there: verified, known or new, recorded. A refused
+//! request costs no query.
 
 use std::{sync::Arc, time::Instant};
 
@@ -77,12 +78,22 @@ impl Intake {
     pub fn replace_sources(&self, sources: Sources) {
         let old = self.sources.swap(Arc::new(sources));
         let retired = self.retired.load();
-        let remembered = old.iter().chain(retired.iter()).take(RETIRED_MAX).cloned().collect();
+        let remembered = old
+            .iter()
+            .chain(retired.iter())
+            .take(RETIRED_MAX)
+            .cloned()
+            .collect();
         self.retired.store(Arc::new(remembered));
     }
 
     /// Verifies a request and records what is new of it.
-    pub async fn receive(&self, arrived: &Arrived<'_>, source: &Arc<Source>, body: &Bytes) -> Result<Received, NotTaken> {
+    pub async fn receive(
+        &self,
+        arrived: &Arrived<'_>,
+        source: &Arc<Source>,
+        body: &Bytes,
+    ) -> Result<Received, NotTaken> {
         let verified = match self.verify_with_keys(arrived, source, body).await? {
             Verified::New(verified) => verified,
             Verified::Known(event) => return Ok(Received::Known(event)),
@@ -93,7 +104,9 @@ impl Intake {
             }
             if let Some(url) = verified.visit() {
                 let visited = self.keyring.visit(url).await;
-                visited.map_err(|_| NotTaken::KeyUnavailable("the handshake's URL was not to be had".into()))?;
+                visited.map_err(|_| {
+                    NotTaken::KeyUnavailable("the handshake's URL was not to be had".into())
+                })?;
             }
             self.report(arrived, source, &verified, RequestStatus::Handshake, None);
             return Ok(Received::Handshake(verified));
@@ -108,7 +121,8 @@ impl Intake {
         Ok(Received::Recorded(recorded, verified))
     }
 
-    /// Notes a refusal, in the log of rejections and in the tail. `kept`: it is worth a place in that log.
+    /// Notes a refusal, in the log of rejections and in the tail. `kept`: it is worth a place in
+    /// that log.
     pub fn refuse(
         &self,
         arrived: &Arrived<'_>,
@@ -144,7 +158,12 @@ impl Intake {
     }
 
     async fn learn(&self, source: &Source, secret: &SecretString) -> Result<(), NotTaken> {
-        match self.learning.keep(source, secret, &self.sources).await.map_err(NotTaken::Record)? {
+        match self
+            .learning
+            .keep(source, secret, &self.sources)
+            .await
+            .map_err(NotTaken::Record)?
+        {
             Kept::Yes => Ok(()),
             Kept::No => {
                 let detail = "another handshake brought the source's secret first";
@@ -154,15 +173,26 @@ impl Intake {
     }
 
     /// Verifies once more, with the provider's key, where that had to be fetched first.
-    async fn verify_with_keys(&self, arrived: &Arrived<'_>, source: &Source, body: &Bytes) -> Result<Verified<Uuid>, NotTaken> {
+    async fn verify_with_keys(
+        &self,
+        arrived: &Arrived<'_>,
+        source: &Source,
+        body: &Bytes,
+    ) -> Result<Verified<Uuid>, NotTaken> {
         let rejection = match self.verify(arrived, source, body) {
             Ok(verified) => return Ok(verified),
             Err(rejection) => rejection,
         };
-        let Some(need) = &rejection.needs else { return Err(NotTaken::Rejected(rejection)) };
-        let bring = self.keyring.bring(need, source.verifier.known_keys(), self.clock.unix_ms());
+        let Some(need) = &rejection.needs else {
+            return Err(NotTaken::Rejected(rejection));
+        };
+        let bring = self
+            .keyring
+            .bring(need, source.verifier.known_keys(), self.clock.unix_ms());
         match tokio::time::timeout(source.ack_budget, bring).await {
-            Ok(Ok(())) => self.verify(arrived, source, body).map_err(NotTaken::Rejected),
+            Ok(Ok(())) => self
+                .verify(arrived, source, body)
+                .map_err(NotTaken::Rejected),
             Ok(Err(Missing::NotThere)) => {
                 let detail = format!("the provider has no such key: {}", need.url);
                 Err(NotTaken::Rejected(Rejection::new(Reason::NoMatch, detail)))
@@ -175,19 +205,44 @@ impl Intake {
     }
 
     /// Whoever reads the tail wants a line with the key and the type, so all is read then.
-    fn verify(&self, arrived: &Arrived<'_>, source: &Source, body: &Bytes) -> Result<Verified<Uuid>, Rejection> {
+    fn verify(
+        &self,
+        arrived: &Arrived<'_>,
+        source: &Source,
+        body: &Bytes,
+    ) -> Result<Verified<Uuid>, Rejection> {
         let url = source.url_of(self.public_url.as_deref(), arrived.target);
-        let query = Some(arrived.target.split_once('?').map_or("", |(_, query)| query));
+        let query = Some(
+            arrived
+                .target
+                .split_once('?')
+                .map_or("", |(_, query)| query),
+        );
         let (method, headers) = (arrived.method, arrived.headers);
-        let view = Request { method, url: url.as_deref(), query, headers, body };
+        let view = Request {
+            method,
+            url: url.as_deref(),
+            query,
+            headers,
+            body,
+        };
         let known = || match self.tail.is_read() {
             true => None,
             false => self.recorder.recent().of_body(&source.name, body),
         };
-        source.verifier.verify_unless(&view, self.clock.unix_ms(), known)
+        source
+            .verifier
+            .verify_unless(&view, self.clock.unix_ms(), known)
     }
 
-    fn report(&self, arrived: &Arrived<'_>, source: &Source, verified: &VerifiedRequest, status: RequestStatus, event: Option<Uuid>) {
+    fn report(
+        &self,
+        arrived: &Arrived<'_>,
+        source: &Source,
+        verified: &VerifiedRequest,
+        status: RequestStatus,
+        event: Option<Uuid>,
+    ) {
         self.tail.write(|| TailLine::Request {
             at: self.clock.utc(),
             source: source.name.to_string(),

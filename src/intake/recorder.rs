@@ -1,5 +1,5 @@
-//! Records requests, many in one commit. What a key came to is decided by `outcomes`; here is what is
-//! written, remembered and handed to the workers.
+//! Records requests, many in one commit. What a key came to is decided by `outcomes`; here is what
+//! is written, remembered and handed to the workers.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    outcomes::{AllFound, Found, Recorded, Row, answer, known, known_before, other_bodies, resolve},
+    outcomes::{
+        AllFound, Found, Recorded, Row, answer, known, known_before, other_bodies, resolve,
+    },
     recent::RecentEvents,
 };
 use crate::{
@@ -99,7 +101,11 @@ impl Recorder {
     /// # Errors
     ///
     /// As `GroupCommit::decide`; `budget` is the provider's time for an answer.
-    pub async fn record(&self, incoming: Incoming, budget: Duration) -> Result<Vec<Recorded>, CommitError> {
+    pub async fn record(
+        &self,
+        incoming: Incoming,
+        budget: Duration,
+    ) -> Result<Vec<Recorded>, CommitError> {
         self.0.decide(incoming, budget).await
     }
 }
@@ -124,13 +130,20 @@ impl Statement for Recording {
     }
 
     fn bytes(incoming: &Incoming) -> usize {
-        let original = incoming.rows.first().and_then(|row| row.event.original.as_ref());
+        let original = incoming
+            .rows
+            .first()
+            .and_then(|row| row.event.original.as_ref());
         let original = original.map_or(0, |original| original.body.len());
         let of_row = |row: &Row| row.event.request.body().len() + row.event.headers.len();
         original + incoming.rows.iter().map(of_row).sum::<usize>()
     }
 
-    async fn run(&self, connection: &mut PgConnection, batch: &[&Incoming]) -> Result<Vec<Option<Vec<Recorded>>>, Error> {
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        batch: &[&Incoming],
+    ) -> Result<Vec<Option<Vec<Recorded>>>, Error> {
         let known_by = self.recent.server();
         let rows = || batch.iter().flat_map(|incoming| &incoming.rows);
         let firsts = first_of_each_key(rows());
@@ -138,7 +151,10 @@ impl Statement for Recording {
         let others = other_bodies(connection, rows(), &mut found).await?;
         let of_others = match others.as_slice() {
             [] => AllFound::new(),
-            others => self.record_rows(connection, &first_of_each_key(others)).await?,
+            others => {
+                self.record_rows(connection, &first_of_each_key(others))
+                    .await?
+            }
         };
         let mut answers = Vec::with_capacity(batch.len());
         for incoming in batch {
@@ -148,8 +164,12 @@ impl Statement for Recording {
             }
             answers.push(Some(of_rows));
         }
-        for (row, found) in firsts.iter().filter_map(|row| Some((row, found.get(&row.event.key)?))) {
-            self.recent.remember(&row.event, found.recent(&row.event), known_by);
+        for (row, found) in firsts
+            .iter()
+            .filter_map(|row| Some((row, found.get(&row.event.key)?)))
+        {
+            self.recent
+                .remember(&row.event, found.recent(&row.event), known_by);
         }
         Ok(answers)
     }
@@ -161,7 +181,11 @@ impl Statement for Recording {
 
 impl Recording {
     /// What the keys of these rows came to, which are sorted by key.
-    async fn record_rows(&self, connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, Error> {
+    async fn record_rows(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[&Row],
+    ) -> Result<AllFound, Error> {
         let mut found = AllFound::with_capacity(rows.len());
         if self.asks_first.load(Ordering::Relaxed) {
             found = known(connection, rows).await?;
@@ -169,7 +193,11 @@ impl Recording {
         if rows.iter().any(|row| row.event.key_before.is_some()) {
             known_before(connection, rows, &mut found).await?;
         }
-        let unknown: Vec<&Row> = rows.iter().copied().filter(|row| !found.contains_key(&row.event.key)).collect();
+        let unknown: Vec<&Row> = rows
+            .iter()
+            .copied()
+            .filter(|row| !found.contains_key(&row.event.key))
+            .collect();
         let mut new = 0;
         if !unknown.is_empty() {
             let (inserted, expired) = self.insert(connection, &unknown, &mut found).await?;
@@ -184,12 +212,13 @@ impl Recording {
                 }
             }
         }
-        self.asks_first.store(new * 2 < rows.len(), Ordering::Relaxed);
+        self.asks_first
+            .store(new * 2 < rows.len(), Ordering::Relaxed);
         Ok(found)
     }
 
-    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each came to; how many are new, and the rows
-    /// whose key is there and has expired.
+    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each
+    /// came to; how many are new, and the rows whose key is there and has expired.
     async fn insert<'r>(
         &self,
         connection: &mut PgConnection,
@@ -199,15 +228,35 @@ impl Recording {
         let events: Vec<&NewEvent> = rows.iter().map(|row| &row.event).collect();
         let (deliveries, places) = plan_deliveries(&self.handoff, rows);
         let leased_at = Instant::now();
-        let lessee = Lessee { node: self.node, lease_seconds: self.lease_seconds };
+        let lessee = Lessee {
+            node: self.node,
+            lease_seconds: self.lease_seconds,
+        };
         let mut recorded = inbox::record(connection, lessee, &events, &deliveries).await?;
         recorded.sort_unstable_by_key(|row| row.id);
-        let recorded_as = |event: &NewEvent| Some(&recorded[recorded.binary_search_by_key(&event.id, |row| row.id).ok()?]);
-        let (new, others): (Vec<&'r Row>, Vec<&'r Row>) = rows.iter().partition(|row| recorded_as(&row.event).is_some());
+        let recorded_as = |event: &NewEvent| {
+            Some(
+                &recorded[recorded
+                    .binary_search_by_key(&event.id, |row| row.id)
+                    .ok()?],
+            )
+        };
+        let (new, others): (Vec<&'r Row>, Vec<&'r Row>) = rows
+            .iter()
+            .partition(|row| recorded_as(&row.event).is_some());
         let marked = |event: &NewEvent| recorded_as(event).and_then(|row| row.mark);
-        found.extend(new.iter().map(|row| (row.event.key, Found::first(&row.event, marked(&row.event), leased_at))));
+        found.extend(new.iter().map(|row| {
+            (
+                row.event.key,
+                Found::first(&row.event, marked(&row.event), leased_at),
+            )
+        }));
         hand_over(&new, marked, deliveries, places, leased_at);
-        let expired = if others.is_empty() { Vec::new() } else { resolve(connection, &others, found).await? };
+        let expired = if others.is_empty() {
+            Vec::new()
+        } else {
+            resolve(connection, &others, found).await?
+        };
         Ok((new.len(), expired))
     }
 }
@@ -224,7 +273,12 @@ fn first_of_each_key<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Vec<&'r Row
 fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<Option<Reserved>>) {
     let mut deliveries = Vec::new();
     let mut places = Vec::new();
-    for Row { event, destinations, .. } in rows {
+    for Row {
+        event,
+        destinations,
+        ..
+    } in rows
+    {
         let bytes = event.request.body().len();
         for destination in destinations {
             let place = handoff.reserve(destination, bytes);
@@ -254,11 +308,25 @@ fn hand_over(
     let mut shared: HashMap<EventId, Arc<RelayEvent>> = HashMap::new();
     for (delivery, place) in deliveries.into_iter().zip(places) {
         let Some(place) = place else { continue };
-        let Ok(at) = new.binary_search_by_key(&delivery.key, |row| row.event.key) else { continue };
+        let Ok(at) = new.binary_search_by_key(&delivery.key, |row| row.event.key) else {
+            continue;
+        };
         let event = &new[at].event;
-        let event = shared.entry(delivery.event_id).or_insert_with(|| relay_event(event, marked(event))).clone();
+        let event = shared
+            .entry(delivery.event_id)
+            .or_insert_with(|| relay_event(event, marked(event)))
+            .clone();
         let (id, key) = (delivery.id, delivery.key);
-        place.send(Leased { id, key, epoch: 1, attempts: 0, replay_id: None, age_seconds: 0.0, leased_at, event: Some(event) });
+        place.send(Leased {
+            id,
+            key,
+            epoch: 1,
+            attempts: 0,
+            replay_id: None,
+            age_seconds: 0.0,
+            leased_at,
+            event: Some(event),
+        });
     }
 }
 

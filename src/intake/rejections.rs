@@ -1,5 +1,6 @@
-//! The rejection log: what was refused lately and why, for whoever has to mend it. It is kept in this process alone: nothing that was not
-//! verified is written to the database. Bounded in number, bytes and age; of a flood, a sample is kept and all are counted.
+//! The rejection log: what was refused lately and why, for whoever has to mend it. It is kept in
+//! this process alone: nothing that was not verified is written to the database. Bounded in number,
+//! bytes and age; of a flood, a sample is kept and all are counted.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -54,8 +55,16 @@ pub struct Rejected {
 
 impl Rejected {
     fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-        size_of::<Self>() + headers + self.detail.len() + self.target.len() + self.body.as_ref().map_or(0, |body| body.prefix.len())
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 48)
+            .sum();
+        size_of::<Self>()
+            + headers
+            + self.detail.len()
+            + self.target.len()
+            + self.body.as_ref().map_or(0, |body| body.prefix.len())
     }
 }
 
@@ -105,7 +114,10 @@ pub struct Rejections {
 
 impl Rejections {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, log: Mutex::default() }
+        Self {
+            settings,
+            log: Mutex::default(),
+        }
     }
 
     /// Counts a refusal, and keeps it unless many of its kind came lately.
@@ -117,7 +129,8 @@ impl Rejections {
         let mut log = self.lock();
         log.bytes += rejected.size();
         log.kept.push_back(rejected);
-        while log.kept.len() > self.settings.rows_max || log.bytes > self.settings.bytes_max.bytes() {
+        while log.kept.len() > self.settings.rows_max || log.bytes > self.settings.bytes_max.bytes()
+        {
             forget_oldest(&mut log);
         }
     }
@@ -125,24 +138,42 @@ impl Rejections {
     /// Whether this one is of the sample.
     fn count(&self, kind: Kind) -> bool {
         let per_minute = self.settings.kept_per_minute;
-        let sample = || NonZeroU32::new(per_minute).map(|per_minute| RateLimiter::direct(Quota::per_minute(per_minute)));
+        let sample = || {
+            NonZeroU32::new(per_minute)
+                .map(|per_minute| RateLimiter::direct(Quota::per_minute(per_minute)))
+        };
         let mut log = self.lock();
-        let counted = log.kinds.entry(kind).or_insert_with(|| Counted { count: 0, sample: sample() });
+        let counted = log.kinds.entry(kind).or_insert_with(|| Counted {
+            count: 0,
+            sample: sample(),
+        });
         counted.count += 1;
-        counted.sample.as_ref().is_some_and(|sample| sample.check().is_ok())
+        counted
+            .sample
+            .as_ref()
+            .is_some_and(|sample| sample.check().is_ok())
     }
 
-    /// The newest first, `limit` at most. What is past its age is forgotten here: nobody else could see it.
+    /// The newest first, `limit` at most. What is past its age is forgotten here: nobody else could
+    /// see it.
     pub fn list(&self, filter: Filter<'_>, limit: usize, now_unix_ms: i64) -> Vec<Arc<Rejected>> {
         let matches = |rejected: &&Arc<Rejected>| {
-            filter.source.is_none_or(|source| rejected.source.as_deref() == Some(source))
+            filter
+                .source
+                .is_none_or(|source| rejected.source.as_deref() == Some(source))
                 && filter.reason.is_none_or(|reason| rejected.reason == reason)
                 && filter.from.is_none_or(|from| rejected.id >= from)
                 && filter.below.is_none_or(|below| rejected.id < below)
         };
         let mut log = self.lock();
         self.forget_old(&mut log, now_unix_ms);
-        log.kept.iter().rev().filter(matches).take(limit).cloned().collect()
+        log.kept
+            .iter()
+            .rev()
+            .filter(matches)
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     pub fn get(&self, id: Uuid, now_unix_ms: i64) -> Option<Arc<Rejected>> {
@@ -161,8 +192,13 @@ impl Rejections {
     }
 
     fn forget_old(&self, log: &mut Log, now_unix_ms: i64) {
-        let oldest = now_unix_ms.saturating_sub(i64::try_from(self.settings.age_max.0.as_millis()).unwrap_or(i64::MAX));
-        while log.kept.front().is_some_and(|rejected| rejected.at_unix_ms < oldest) {
+        let oldest = now_unix_ms
+            .saturating_sub(i64::try_from(self.settings.age_max.0.as_millis()).unwrap_or(i64::MAX));
+        while log
+            .kept
+            .front()
+            .is_some_and(|rejected| rejected.at_unix_ms < oldest)
+        {
             forget_oldest(log);
         }
     }
@@ -183,7 +219,9 @@ fn kept(refused: Refused<'_>, prefix_max: usize) -> Rejected {
     let mut room = HEADER_BYTES_MAX;
     let mut headers = Vec::new();
     for (name, value) in refused.headers {
-        let Some(rest) = room.checked_sub(name.len() + value.len()) else { break };
+        let Some(rest) = room.checked_sub(name.len() + value.len()) else {
+            break;
+        };
         room = rest;
         headers.push((name.to_owned(), value.to_vec()));
     }
@@ -215,13 +253,34 @@ mod tests {
 
     fn log(rows_max: usize, bytes_max: u64, kept_per_minute: u32) -> Rejections {
         let age_max = Period(Duration::from_secs(60));
-        Rejections::new(Settings { rows_max, bytes_max: ByteSize(bytes_max), age_max, body_prefix_max: ByteSize(8), kept_per_minute })
+        Rejections::new(Settings {
+            rows_max,
+            bytes_max: ByteSize(bytes_max),
+            age_max,
+            body_prefix_max: ByteSize(8),
+            kept_per_minute,
+        })
     }
 
-    fn refuse(log: &Rejections, source: &str, reason: &'static str, at_unix_ms: i64, body: Option<&Bytes>) {
+    fn refuse(
+        log: &Rejections,
+        source: &str,
+        reason: &'static str,
+        at_unix_ms: i64,
+        body: Option<&Bytes>,
+    ) {
         let headers = [("x-signature", &b"abc"[..])];
         let (source, headers) = (source.into(), &mut headers.iter().copied());
-        log.write(Refused { at_unix_ms, source: Some(&source), reason, detail: "d", method: "POST", target: "/hooks/x", headers, body });
+        log.write(Refused {
+            at_unix_ms,
+            source: Some(&source),
+            reason,
+            detail: "d",
+            method: "POST",
+            target: "/hooks/x",
+            headers,
+            body,
+        });
     }
 
     #[test]
@@ -231,11 +290,53 @@ mod tests {
         refuse(&log, "github", "no_match", 2000, None);
         refuse(&log, "stripe", "timestamp_too_old", 3000, None);
         let all = log.list(Filter::default(), 10, 3000);
-        assert_eq!(all.iter().map(|rejected| rejected.at_unix_ms).collect::<Vec<_>>(), [3000, 2000, 1000]);
-        assert_eq!(log.list(Filter { source: Some("stripe"), ..Filter::default() }, 10, 3000).len(), 2);
-        assert_eq!(log.list(Filter { reason: Some("no_match"), ..Filter::default() }, 1, 3000)[0].at_unix_ms, 2000);
-        assert_eq!(log.list(Filter { below: Some(all[0].id), from: Some(all[1].id), ..Filter::default() }, 10, 3000).len(), 1);
-        assert_eq!(log.get(all[1].id, 3000).map(|rejected| rejected.at_unix_ms), Some(2000));
+        assert_eq!(
+            all.iter()
+                .map(|rejected| rejected.at_unix_ms)
+                .collect::<Vec<_>>(),
+            [3000, 2000, 1000]
+        );
+        assert_eq!(
+            log.list(
+                Filter {
+                    source: Some("stripe"),
+                    ..Filter::default()
+                },
+                10,
+                3000
+            )
+            .len(),
+            2
+        );
+        assert_eq!(
+            log.list(
+                Filter {
+                    reason: Some("no_match"),
+                    ..Filter::default()
+                },
+                1,
+                3000
+            )[0]
+            .at_unix_ms,
+            2000
+        );
+        assert_eq!(
+            log.list(
+                Filter {
+                    below: Some(all[0].id),
+                    from: Some(all[1].id),
+                    ..Filter::default()
+                },
+                10,
+                3000
+            )
+            .len(),
+            1
+        );
+        assert_eq!(
+            log.get(all[1].id, 3000).map(|rejected| rejected.at_unix_ms),
+            Some(2000)
+        );
     }
 
     #[test]
@@ -243,7 +344,14 @@ mod tests {
         let small = log(2, 1 << 20, 60);
         (0..5).for_each(|at| refuse(&small, "s", "no_match", at, None));
         assert_eq!(small.list(Filter::default(), 10, 5).len(), 2);
-        assert_eq!(small.list(Filter::default(), 10, 60_003).iter().map(|rejected| rejected.at_unix_ms).collect::<Vec<_>>(), [4, 3]);
+        assert_eq!(
+            small
+                .list(Filter::default(), 10, 60_003)
+                .iter()
+                .map(|rejected| rejected.at_unix_ms)
+                .collect::<Vec<_>>(),
+            [4, 3]
+        );
         assert_eq!(small.list(Filter::default(), 10, 60_004).len(), 1);
         let tight = log(100, 1200, 60);
         (0..50).for_each(|at| refuse(&tight, "s", "no_match", at, None));
@@ -258,20 +366,36 @@ mod tests {
         (0..100).for_each(|at| refuse(&log, "s", "no_match", at, None));
         refuse(&log, "s", "missing_signature", 100, None);
         assert_eq!(log.list(Filter::default(), 1000, 100).len(), 4);
-        let count = |reason: &'static str, count| RejectionCount { source: Some("s".into()), reason: reason.into(), count };
-        assert_eq!(log.counts(), [count("missing_signature", 1), count("no_match", 100)]);
+        let count = |reason: &'static str, count| RejectionCount {
+            source: Some("s".into()),
+            reason: reason.into(),
+            count,
+        };
+        assert_eq!(
+            log.counts(),
+            [count("missing_signature", 1), count("no_match", 100)]
+        );
     }
 
     #[test]
     fn of_a_long_body_the_start_is_kept_with_its_size_and_digest() {
         let log = log(10, 1 << 20, 60);
-        let (long, short) = (Bytes::from_static(b"0123456789"), Bytes::from_static(b"0123"));
+        let (long, short) = (
+            Bytes::from_static(b"0123456789"),
+            Bytes::from_static(b"0123"),
+        );
         refuse(&log, "s", "no_match", 0, Some(&long));
         refuse(&log, "s", "no_match", 1, Some(&short));
         let kept = log.list(Filter::default(), 10, 1);
-        let bodies: Vec<&KeptBody> = kept.iter().map(|rejected| rejected.body.as_ref().unwrap()).collect();
+        let bodies: Vec<&KeptBody> = kept
+            .iter()
+            .map(|rejected| rejected.body.as_ref().unwrap())
+            .collect();
         assert_eq!(bodies[0].whole(), Some(&short));
-        assert_eq!((bodies[1].whole(), bodies[1].bytes, &bodies[1].prefix[..]), (None, 10, &b"01234567"[..]));
+        assert_eq!(
+            (bodies[1].whole(), bodies[1].bytes, &bodies[1].prefix[..]),
+            (None, 10, &b"01234567"[..])
+        );
         assert_eq!(bodies[1].digest.0, BodyDigest::of(&long).0);
     }
 }

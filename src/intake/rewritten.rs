@@ -1,5 +1,5 @@
-//! The ways in which programs between a sender and us change a body that they mean to pass on: JSON written anew, line ends, escapes. Given
-//! what arrived, it says what may have been sent.
+//! The ways in which programs between a sender and us change a body that they mean to pass on: JSON
+//! written anew, line ends, escapes. Given what arrived, it says what may have been sent.
 
 use bytes::Bytes;
 
@@ -16,20 +16,41 @@ pub fn rewritings(body: &Bytes) -> Vec<Rewriting> {
     let mut found = Vec::new();
     let mut add = |what, guess: Vec<u8>| {
         if guess != body[..] {
-            found.push(Rewriting { what, body: guess.into() });
+            found.push(Rewriting {
+                what,
+                body: guess.into(),
+            });
         }
     };
-    add("the body without the white space at its end", body.trim_ascii_end().to_vec());
-    add("the body with a line break at its end", [&body[..], b"\n"].concat());
-    add("the body with CR LF at its end", [body.trim_ascii_end(), b"\r\n"].concat());
-    add("the body with bare line feeds", replaced(body, b"\r\n", b"\n"));
-    add("the body with CR LF line ends", replaced(&replaced(body, b"\r\n", b"\n"), b"\n", b"\r\n"));
+    add(
+        "the body without the white space at its end",
+        body.trim_ascii_end().to_vec(),
+    );
+    add(
+        "the body with a line break at its end",
+        [&body[..], b"\n"].concat(),
+    );
+    add(
+        "the body with CR LF at its end",
+        [body.trim_ascii_end(), b"\r\n"].concat(),
+    );
+    add(
+        "the body with bare line feeds",
+        replaced(body, b"\r\n", b"\n"),
+    );
+    add(
+        "the body with CR LF line ends",
+        replaced(&replaced(body, b"\r\n", b"\n"), b"\n", b"\r\n"),
+    );
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     if let (true, Ok(text)) = (is_json, std::str::from_utf8(body)) {
         for (what, spacing) in SPACINGS {
             let spaced = spaced(text, spacing);
             let slashes = [spaced.replace('/', "\\/"), spaced.replace("\\/", "/")];
-            for guess in [escaped(&spaced), unescaped(&spaced), spaced].into_iter().chain(slashes) {
+            for guess in [escaped(&spaced), unescaped(&spaced), spaced]
+                .into_iter()
+                .chain(slashes)
+            {
                 add(what, guess.into_bytes());
             }
         }
@@ -46,13 +67,42 @@ struct Spacing {
 }
 
 const SPACINGS: [(&str, Spacing); 4] = [
-    ("its JSON written without white space", Spacing { comma: ",", colon: ":", indent: None }),
-    ("its JSON written with a space after commas and colons", Spacing { comma: ", ", colon: ": ", indent: None }),
-    ("its JSON indented by two spaces", Spacing { comma: ",", colon: ": ", indent: Some(2) }),
-    ("its JSON indented by four spaces", Spacing { comma: ",", colon: ": ", indent: Some(4) }),
+    (
+        "its JSON written without white space",
+        Spacing {
+            comma: ",",
+            colon: ":",
+            indent: None,
+        },
+    ),
+    (
+        "its JSON written with a space after commas and colons",
+        Spacing {
+            comma: ", ",
+            colon: ": ",
+            indent: None,
+        },
+    ),
+    (
+        "its JSON indented by two spaces",
+        Spacing {
+            comma: ",",
+            colon: ": ",
+            indent: Some(2),
+        },
+    ),
+    (
+        "its JSON indented by four spaces",
+        Spacing {
+            comma: ",",
+            colon: ": ",
+            indent: Some(4),
+        },
+    ),
 ];
 
-/// The same JSON with other white space; order, numbers and strings stay as they are written. The text must be JSON.
+/// The same JSON with other white space; order, numbers and strings stay as they are written. The
+/// text must be JSON.
 fn spaced(text: &str, spacing: Spacing) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let (mut in_string, mut is_escaped, mut depth) = (false, false, 0_usize);
@@ -126,11 +176,16 @@ fn unescaped(text: &str) -> String {
         let units: Vec<u16> = rest[at..]
             .split("\\u")
             .skip(1)
-            .map_while(|part| part.get(..4).and_then(|hex| u16::from_str_radix(hex, 16).ok()))
+            .map_while(|part| {
+                part.get(..4)
+                    .and_then(|hex| u16::from_str_radix(hex, 16).ok())
+            })
             .take(2)
             .collect();
         let pair = units.len() == 2 && rest[at + 6..].starts_with("\\u");
-        let decoded = char::decode_utf16(units.iter().copied().take(if pair { 2 } else { 1 })).next().and_then(Result::ok);
+        let decoded = char::decode_utf16(units.iter().copied().take(if pair { 2 } else { 1 }))
+            .next()
+            .and_then(Result::ok);
         match decoded {
             Some(c) if !c.is_ascii() => {
                 out.push(c);
@@ -165,7 +220,9 @@ mod tests {
     use super::*;
 
     fn has(body: &str, original: &str) -> bool {
-        rewritings(&Bytes::copy_from_slice(body.as_bytes())).iter().any(|rewriting| rewriting.body == original.as_bytes())
+        rewritings(&Bytes::copy_from_slice(body.as_bytes()))
+            .iter()
+            .any(|rewriting| rewriting.body == original.as_bytes())
     }
 
     #[test]
@@ -178,7 +235,10 @@ mod tests {
             (pretty, compact),
             (compact, python),
             (compact, pretty),
-            (compact, r#"{"a":[1,2.50,{}],"b":"x, y: \"z\" / \u00fc","c":[]}"#),
+            (
+                compact,
+                r#"{"a":[1,2.50,{}],"b":"x, y: \"z\" / \u00fc","c":[]}"#,
+            ),
             (r#"{"a":"\u00fc \ud83d\ude00"}"#, r#"{"a":"ü 😀"}"#),
             (r#"{"a": "/x"}"#, r#"{"a":"\/x"}"#),
             (r#"{"a":"\/x"}"#, r#"{"a":"/x"}"#),
@@ -192,7 +252,11 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_not_laid_out() {
-        assert!(rewritings(&Bytes::from_static(b"{not json")).iter().all(|rewriting| !rewriting.what.contains("JSON")));
+        assert!(
+            rewritings(&Bytes::from_static(b"{not json"))
+                .iter()
+                .all(|rewriting| !rewriting.what.contains("JSON"))
+        );
     }
 
     proptest! {

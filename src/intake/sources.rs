@@ -1,4 +1,5 @@
-//! The sources as the ingress uses them: verifier, bounds and routes, built once from the settings and swapped whole on a reload.
+//! The sources as the ingress uses them: verifier, bounds and routes, built once from the settings
+//! and swapped whole on a reload.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ pub struct Source {
     pub ack_budget: Duration,
     pub on_conflict: OnConflict,
     pub replay_guard: ReplayGuard,
-    /// The headers that are themselves the secret (a shared token), lower-case: never kept, never passed on.
+    /// The headers that are themselves the secret (a shared token), lower-case: never kept, never
+    /// passed on.
     pub secret_headers: Vec<String>,
     /// The URL as the provider knows it, where it is not the public one with our path.
     pub url: Option<String>,
@@ -32,29 +34,40 @@ pub struct Source {
     /// Answers have no body.
     pub bare_answers: bool,
     pub dropped_types: Arc<DroppedTypes>,
-    /// What event keys are made of, where the settings say it: under another rule the same text may name another event.
+    /// What event keys are made of, where the settings say it: under another rule the same text may
+    /// name another event.
     rule: Option<String>,
 }
 
 impl Source {
-    /// The URL that the provider called, as it knows it: the source's own, else the public one with this path and query.
+    /// The URL that the provider called, as it knows it: the source's own, else the public one with
+    /// this path and query.
     pub fn url_of(&self, public_url: Option<&str>, target: &str) -> Option<String> {
         match &self.url {
             // The registered URL has the query that came, where it has none of its own.
             Some(url) => Some(match target.split_once('?') {
-                Some((_, query)) if !query.is_empty() && !url.contains('?') => format!("{url}?{query}"),
+                Some((_, query)) if !query.is_empty() && !url.contains('?') => {
+                    format!("{url}?{query}")
+                }
                 _ => url.clone(),
             }),
             None => public_url.map(|base| [base.trim_end_matches('/'), target].concat()),
         }
     }
 
-    /// The key of an event of this source. `is_whole`: of a request whose items would be events, and which is one itself.
+    /// The key of an event of this source. `is_whole`: of a request whose items would be events,
+    /// and which is one itself.
     pub fn key_of(&self, event_key: &str, is_whole: bool) -> Key {
         match (&self.rule, is_whole) {
             (None, false) => key_of(&self.name, event_key),
-            (rule, false) => ruled_key_of(&self.name, rule.as_deref().unwrap_or_default(), event_key),
-            (rule, true) => ruled_key_of(&self.name, &["\0whole\0", rule.as_deref().unwrap_or_default()].concat(), event_key),
+            (rule, false) => {
+                ruled_key_of(&self.name, rule.as_deref().unwrap_or_default(), event_key)
+            }
+            (rule, true) => ruled_key_of(
+                &self.name,
+                &["\0whole\0", rule.as_deref().unwrap_or_default()].concat(),
+                event_key,
+            ),
         }
     }
 
@@ -66,7 +79,11 @@ impl Source {
     /// The kind of credentials, for `WWW-Authenticate`.
     pub fn asks_for(&self) -> &'static str {
         let prefix = self.verifier.scheme().spec.signature.prefix.as_deref();
-        if prefix.is_some_and(|prefix| prefix.starts_with("Basic")) { "Basic realm=\"hookonce\"" } else { "Bearer" }
+        if prefix.is_some_and(|prefix| prefix.starts_with("Basic")) {
+            "Basic realm=\"hookonce\""
+        } else {
+            "Bearer"
+        }
     }
 }
 
@@ -82,19 +99,24 @@ impl Sources {
         self.0.get(name)
     }
 
-    /// The same, with this secret for a source that had none. One that is not usable changes nothing.
+    /// The same, with this secret for a source that had none. One that is not usable changes
+    /// nothing.
     pub fn with_secret(&self, name: &str, secret: &SecretString) -> Self {
         let mut sources = self.0.clone();
         if let Some(source) = sources.get_mut(name)
             && let Some(verifier) = source.verifier.with_secret(secret)
         {
-            *source = Arc::new(Source { verifier: Arc::new(verifier), ..Source::clone(source) });
+            *source = Arc::new(Source {
+                verifier: Arc::new(verifier),
+                ..Source::clone(source)
+            });
         }
         Self(sources)
     }
 
-    /// All sources, or everything that is wrong with any: (the source's name, the error). `learnt` counts for those that learn.
-    /// Where keys `look_back`, those that earlier versions recorded are looked for as well.
+    /// All sources, or everything that is wrong with any: (the source's name, the error). `learnt`
+    /// counts for those that learn. Where keys `look_back`, those that earlier versions recorded
+    /// are looked for as well.
     pub fn build(
         settings: &Settings,
         catalog: &Catalog,
@@ -113,7 +135,9 @@ impl Sources {
                         window: window(settings, source, &verifier),
                         body_max: source.body_max.unwrap_or(settings.ingress.body_max).bytes(),
                         ack_budget: ack_budget(settings, source, &verifier),
-                        on_conflict: source.on_conflict.unwrap_or_else(|| OnConflict::where_key_is(verifier.key_is_doubtful())),
+                        on_conflict: source.on_conflict.unwrap_or_else(|| {
+                            OnConflict::where_key_is(verifier.key_is_doubtful())
+                        }),
                         replay_guard: source.replay_guard,
                         secret_headers: verifier.secret_headers().map(str::to_owned).collect(),
                         url: source.url.as_deref().map(str::to_owned),
@@ -128,32 +152,63 @@ impl Sources {
                 Err(found) => errors.extend(found.into_iter().map(|error| (name.clone(), error))),
             }
         }
-        if errors.is_empty() { Ok(Self(sources)) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self(sources))
+        } else {
+            Err(errors)
+        }
     }
 }
 
-/// The parts of the event key as the settings name them; None where they are the built-in provider's.
+/// The parts of the event key as the settings name them; None where they are the built-in
+/// provider's.
 fn rule(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Option<String> {
     let is_own = settings.providers.contains_key(&source.provider) || source.scheme.is_some();
     let of_scheme = verifier.scheme().spec.key.as_ref().filter(|_| is_own);
-    source.key.as_ref().or(of_scheme).map(|parts| parts.as_slice().join("\0"))
+    source
+        .key
+        .as_ref()
+        .or(of_scheme)
+        .map(|parts| parts.as_slice().join("\0"))
 }
 
-/// The source's verifier, with the secret that it has learnt. A secret that can't be read is an error: leaving it out would refuse whoever signs with it.
-fn verifier(catalog: &Catalog, name: &str, source: &settings::Source, learnt: &[LearntSecret]) -> Result<Verifier, Vec<SchemeError>> {
+/// The source's verifier, with the secret that it has learnt. A secret that can't be read is an
+/// error: leaving it out would refuse whoever signs with it.
+fn verifier(
+    catalog: &Catalog,
+    name: &str,
+    source: &settings::Source,
+    learnt: &[LearntSecret],
+) -> Result<Verifier, Vec<SchemeError>> {
     let mut errors = Vec::new();
-    let mut read = |key: String, secret: &SecretRef| secret.read().map_err(|message| errors.push(SchemeError { key, message })).ok();
+    let mut read = |key: String, secret: &SecretRef| {
+        secret
+            .read()
+            .map_err(|message| errors.push(SchemeError { key, message }))
+            .ok()
+    };
     let written = source.secret.iter().chain(&source.secrets).enumerate();
-    let mut secrets: Vec<SecretString> = written.filter_map(|(index, secret)| read(secret_key(source, index), secret)).collect();
-    let token = source.verify_token.as_ref().and_then(|token| read("verify_token".into(), token));
+    let mut secrets: Vec<SecretString> = written
+        .filter_map(|(index, secret)| read(secret_key(source, index), secret))
+        .collect();
+    let token = source
+        .verify_token
+        .as_ref()
+        .and_then(|token| read("verify_token".into(), token));
     if !errors.is_empty() {
         return Err(errors);
     }
-    let learnt = learnt.iter().filter(|learnt| source.learn_secret && learnt.source == name);
+    let learnt = learnt
+        .iter()
+        .filter(|learnt| source.learn_secret && learnt.source == name);
     secrets.extend(learnt.map(|learnt| learnt.secret.clone()));
     let verifier = Verifier::new(catalog, &source.spec(), &secrets).map_err(|mut errors| {
         for error in &mut errors {
-            if let Some(index) = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse().ok()) {
+            if let Some(index) = error
+                .key
+                .strip_prefix("secrets[")
+                .and_then(|rest| rest.strip_suffix(']')?.parse().ok())
+            {
                 error.key = secret_key(source, index);
             }
         }
@@ -170,8 +225,9 @@ pub fn secret_key(source: &settings::Source, index: usize) -> String {
     }
 }
 
-/// The source's own, else the general one; never shorter than the provider goes on sending, where that is known, and where bodies alone are compared
-/// just so long: later the same bytes are more likely another event.
+/// The source's own, else the general one; never shorter than the provider goes on sending, where
+/// that is known, and where bodies alone are compared just so long: later the same bytes are more
+/// likely another event.
 fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
     let general = settings.retention.keys.0;
     let spec = &verifier.scheme().spec;
@@ -188,7 +244,11 @@ fn ack_budget(settings: &Settings, source: &settings::Source, verifier: &Verifie
     let general = settings.ingress.ack_budget.0;
     match source.ack_budget {
         Some(own) => own.0,
-        None => verifier.scheme().spec.ack_budget.map_or(general, |provider| general.min(provider.0)),
+        None => verifier
+            .scheme()
+            .spec
+            .ack_budget
+            .map_or(general, |provider| general.min(provider.0)),
     }
 }
 
@@ -209,18 +269,43 @@ mod tests {
         let good = || SecretRef::Value("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into());
         let bad = || SecretRef::Value("whsec_!".into());
         let catalog = Catalog::new(&Default::default()).unwrap();
-        let mut settings = settings::load(&settings::Inputs::default()).unwrap().settings;
+        let mut settings = settings::load(&settings::Inputs::default())
+            .unwrap()
+            .settings;
         for (source, keys) in [
             (source(Some(good()), vec![gone.clone()]), vec!["secrets[0]"]),
-            (source(Some(gone.clone()), vec![good(), SecretRef::File(file.path().into())]), vec!["secret", "secrets[1]"]),
+            (
+                source(
+                    Some(gone.clone()),
+                    vec![good(), SecretRef::File(file.path().into())],
+                ),
+                vec!["secret", "secrets[1]"],
+            ),
             (source(Some(bad()), vec![good()]), vec!["secret"]),
-            (source(Some(good()), vec![good(), bad()]), vec!["secrets[1]"]),
+            (
+                source(Some(good()), vec![good(), bad()]),
+                vec!["secrets[1]"],
+            ),
             (source(None, vec![bad(), good()]), vec!["secrets[0]"]),
-            (settings::Source { verify_token: Some(gone.clone()), ..source(Some(good()), Vec::new()) }, vec!["verify_token"]),
+            (
+                settings::Source {
+                    verify_token: Some(gone.clone()),
+                    ..source(Some(good()), Vec::new())
+                },
+                vec!["verify_token"],
+            ),
         ] {
             settings.sources = [("s".to_owned(), source)].into();
-            let errors = Sources::build(&settings, &catalog, &[], false).err().unwrap_or_default();
-            assert_eq!(errors.iter().map(|(_, error)| error.key.as_str()).collect::<Vec<_>>(), keys);
+            let errors = Sources::build(&settings, &catalog, &[], false)
+                .err()
+                .unwrap_or_default();
+            assert_eq!(
+                errors
+                    .iter()
+                    .map(|(_, error)| error.key.as_str())
+                    .collect::<Vec<_>>(),
+                keys
+            );
         }
     }
 }

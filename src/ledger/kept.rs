@@ -1,5 +1,5 @@
-//! An HTTP answer as the result of a step: what a gateway keeps of a call, and what a person gives who resolves one. The body is text where it
-//! is text, so that the step can be read.
+//! An HTTP answer as the result of a step: what a gateway keeps of a call, and what a person gives
+//! who resolves one. The body is text where it is text, so that the step can be read.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -23,22 +23,46 @@ pub struct KeptAnswer {
 impl KeptAnswer {
     /// The whole answer.
     pub fn whole(status: u16, headers: Vec<(String, String)>, body: &[u8]) -> Self {
-        let answer = Self { status, headers, body: None, body_base64: None, body_bytes: None };
-        match std::str::from_utf8(body).ok().filter(|text| escaped_bytes(text) <= body.len() / 3 * 4 + 4) {
-            Some(text) => Self { body: Some(text.to_owned()), ..answer },
-            None => Self { body_base64: Some(STANDARD.encode(body)), ..answer },
+        let answer = Self {
+            status,
+            headers,
+            body: None,
+            body_base64: None,
+            body_bytes: None,
+        };
+        match std::str::from_utf8(body)
+            .ok()
+            .filter(|text| escaped_bytes(text) <= body.len() / 3 * 4 + 4)
+        {
+            Some(text) => Self {
+                body: Some(text.to_owned()),
+                ..answer
+            },
+            None => Self {
+                body_base64: Some(STANDARD.encode(body)),
+                ..answer
+            },
         }
     }
 
     /// All but the body, which was of this size.
     pub fn without_body(status: u16, headers: Vec<(String, String)>, bytes: u64) -> Self {
-        Self { status, headers, body: None, body_base64: None, body_bytes: Some(bytes) }
+        Self {
+            status,
+            headers,
+            body: None,
+            body_base64: None,
+            body_bytes: Some(bytes),
+        }
     }
 
     pub fn read(json: &str) -> Result<Self, String> {
         let answer: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
         if !(200..=599).contains(&answer.status) {
-            return Err(format!("status: {} is not between 200 and 599", answer.status));
+            return Err(format!(
+                "status: {} is not between 200 and 599",
+                answer.status
+            ));
         }
         if answer.body.is_some() && answer.body_base64.is_some() {
             return Err("body and body_base64: give one".into());
@@ -55,7 +79,10 @@ impl KeptAnswer {
     pub fn body(&self) -> Result<Option<Vec<u8>>, String> {
         match (&self.body, &self.body_base64) {
             (Some(text), _) => Ok(Some(text.clone().into_bytes())),
-            (None, Some(text)) => STANDARD.decode(text).map(Some).map_err(|error| format!("body_base64: {error}")),
+            (None, Some(text)) => STANDARD
+                .decode(text)
+                .map(Some)
+                .map_err(|error| format!("body_base64: {error}")),
             (None, None) => Ok(None),
         }
     }
@@ -78,21 +105,41 @@ mod tests {
     #[test]
     fn bodies_come_back_byte_for_byte() {
         let all: Vec<u8> = (0..=255).collect();
-        for body in [&b""[..], b"{\"a\":1}", "d\u{e9}j\u{e0} vu".as_bytes(), &[0; 100], &all, &"\"".repeat(90).into_bytes()] {
+        for body in [
+            &b""[..],
+            b"{\"a\":1}",
+            "d\u{e9}j\u{e0} vu".as_bytes(),
+            &[0; 100],
+            &all,
+            &"\"".repeat(90).into_bytes(),
+        ] {
             let kept = KeptAnswer::whole(200, vec![("x".into(), "y".into())], body);
             let json = kept.json();
             assert!(json.len() <= body.len() / 3 * 4 + 100, "{json}");
             let read = KeptAnswer::read(&json).unwrap();
-            assert_eq!((read.body().unwrap().unwrap(), &read), (body.to_vec(), &kept));
+            assert_eq!(
+                (read.body().unwrap().unwrap(), &read),
+                (body.to_vec(), &kept)
+            );
         }
-        assert_eq!(KeptAnswer::read(&KeptAnswer::without_body(201, Vec::new(), 7).json()).unwrap().body().unwrap(), None);
+        assert_eq!(
+            KeptAnswer::read(&KeptAnswer::without_body(201, Vec::new(), 7).json())
+                .unwrap()
+                .body()
+                .unwrap(),
+            None
+        );
     }
 
     #[test]
     fn what_is_no_answer_is_refused() {
-        for json in
-            ["null", "{}", r#"{"status":99}"#, r#"{"status":200,"body":"a","body_base64":"YQ=="}"#, r#"{"status":200,"body_base64":"?"}"#]
-        {
+        for json in [
+            "null",
+            "{}",
+            r#"{"status":99}"#,
+            r#"{"status":200,"body":"a","body_base64":"YQ=="}"#,
+            r#"{"status":200,"body_base64":"?"}"#,
+        ] {
             assert!(KeptAnswer::read(json).is_err(), "{json}");
         }
         assert!(KeptAnswer::read(r#"{"status":201}"#).is_ok());

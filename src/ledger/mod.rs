@@ -1,5 +1,6 @@
-//! The ledger: steps are claimed, completed and waited for, and keys are marked. Calls that come together are one statement. It knows no
-//! HTTP; who may do what is decided by its faces, `http::ledger` and `gateway`.
+//! The ledger: steps are claimed, completed and waited for, and keys are marked. Calls that come
+//! together are one statement. It knows no HTTP; who may do what is decided by its faces,
+//! `http::ledger` and `gateway`.
 
 pub mod kept;
 mod statements;
@@ -44,7 +45,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// To be called on the runtime that the writers are to run on.
-    pub fn new(dialer: &Dialer, pool: Db, settings: &Arc<ArcSwap<Settings>>, hint: Arc<Notify>, stopping: CancellationToken) -> Self {
+    pub fn new(
+        dialer: &Dialer,
+        pool: Db,
+        settings: &Arc<ArcSwap<Settings>>,
+        hint: Arc<Notify>,
+        stopping: CancellationToken,
+    ) -> Self {
         let loaded = settings.load();
         let own = &loaded.ledger;
         let options = Options {
@@ -60,8 +67,18 @@ impl Ledger {
         let runtime = Handle::current();
         let (timeout, waiters) = (own.call_timeout.0, Arc::new(Waiters::new(own.waiters_max)));
         Self {
-            claims: GroupCommit::new(Claims, dialer.clone(), Some(runtime.clone()), options.clone()),
-            completions: GroupCommit::new(Completions, dialer.clone(), Some(runtime.clone()), options.clone()),
+            claims: GroupCommit::new(
+                Claims,
+                dialer.clone(),
+                Some(runtime.clone()),
+                options.clone(),
+            ),
+            completions: GroupCommit::new(
+                Completions,
+                dialer.clone(),
+                Some(runtime.clone()),
+                options.clone(),
+            ),
             marks: GroupCommit::new(Marks, dialer.clone(), Some(runtime), options),
             timeout,
             pool,
@@ -74,7 +91,11 @@ impl Ledger {
 
     /// Takes no more calls, and ends when those that wait are decided.
     pub async fn close(&self) {
-        tokio::join!(self.claims.close(), self.completions.close(), self.marks.close());
+        tokio::join!(
+            self.claims.close(),
+            self.completions.close(),
+            self.marks.close()
+        );
     }
 
     /// Whether a key is new, for whoever asked first.
@@ -82,15 +103,22 @@ impl Ledger {
         self.marks.decide(mark, self.timeout).await
     }
 
-    /// Has a claim decided. Where another executes the step it asks again whenever something happened to it, until the time is over or the
-    /// answer is wanted no longer.
-    pub async fn claim(&self, claim: &NewClaim, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<Claim, CommitError> {
+    /// Has a claim decided. Where another executes the step it asks again whenever something
+    /// happened to it, until the time is over or the answer is wanted no longer.
+    pub async fn claim(
+        &self,
+        claim: &NewClaim,
+        wait: Duration,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Claim, CommitError> {
         let mut decided = self.claims.decide(claim.clone(), self.timeout).await?;
         if !matches!(decided, Claim::Running(_)) || wait.is_zero() {
             return Ok(decided);
         }
         let until = Instant::now() + wait;
-        let Some(seat) = self.waiters.enter(&claim.place) else { return Ok(decided) };
+        let Some(seat) = self.waiters.enter(&claim.place) else {
+            return Ok(decided);
+        };
         loop {
             // Listening begins before the question: what happens between the two is not missed.
             let woken = seat.woken();
@@ -127,13 +155,25 @@ impl Ledger {
     /// How long a step of this run is kept, in seconds.
     pub fn keep_seconds(&self, tenant: &str, run: &str) -> f64 {
         let settings = self.settings.load();
-        if let Some(gateway) = tenant.strip_prefix(GATEWAY_TENANT).and_then(|name| settings.gateways.get(name)) {
+        if let Some(gateway) = tenant
+            .strip_prefix(GATEWAY_TENANT)
+            .and_then(|name| settings.gateways.get(name))
+        {
             return gateway.keep.as_secs_f64() + gateway.expired_keep.as_secs_f64();
         }
         let fits = |scope: &&crate::settings::LedgerScope| {
             scope.tenant.as_deref().is_none_or(|of| of == tenant)
-                && scope.run.as_deref().is_none_or(|pattern| TypeGlob::new(pattern).matches(run))
+                && scope
+                    .run
+                    .as_deref()
+                    .is_none_or(|pattern| TypeGlob::new(pattern).matches(run))
         };
-        settings.ledger.scopes.iter().find(fits).map_or(settings.ledger.keep, |scope| scope.keep).as_secs_f64()
+        settings
+            .ledger
+            .scopes
+            .iter()
+            .find(fits)
+            .map_or(settings.ledger.keep, |scope| scope.keep)
+            .as_secs_f64()
     }
 }

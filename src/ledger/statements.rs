@@ -21,7 +21,11 @@ impl Statement for Claims {
         claim.place.step.len() + claim.run.len() + claim.claim_id.len()
     }
 
-    async fn run(&self, connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, Error> {
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        claims: &[&NewClaim],
+    ) -> Result<Vec<Option<Claim>>, Error> {
         Ok(ledger::claim(connection, claims).await?)
     }
 }
@@ -33,10 +37,19 @@ impl Statement for Completions {
     type Answer = Fenced<()>;
 
     fn bytes(completion: &Completion) -> usize {
-        completion.result.len() + completion.emit.iter().map(|event| event.body.len()).sum::<usize>()
+        completion.result.len()
+            + completion
+                .emit
+                .iter()
+                .map(|event| event.body.len())
+                .sum::<usize>()
     }
 
-    async fn run(&self, connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, Error> {
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        completions: &[&Completion],
+    ) -> Result<Vec<Option<Fenced<()>>>, Error> {
         Ok(ledger::complete(connection, completions).await?)
     }
 }
@@ -51,7 +64,11 @@ impl Statement for Marks {
         mark.claim_id.len()
     }
 
-    async fn run(&self, connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, Error> {
+    async fn run(
+        &self,
+        connection: &mut PgConnection,
+        marks: &[&NewMark],
+    ) -> Result<Vec<Option<Mark>>, Error> {
         Ok(dedup::mark(connection, marks).await?)
     }
 }

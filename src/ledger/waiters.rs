@@ -1,5 +1,6 @@
-//! Those who wait for a step that another executes: they hold no connection. One task asks the database for all of them, and what happens in
-//! this process wakes them at once. A wake is a hint: who is woken asks again.
+//! Those who wait for a step that another executes: they hold no connection. One task asks the
+//! database for all of them, and what happens in this process wakes them at once. A wake is a hint:
+//! who is woken asks again.
 
 use std::{
     collections::HashMap,
@@ -66,7 +67,10 @@ impl Drop for Seat<'_> {
 
 impl Waiters {
     pub fn new(waiting_max: usize) -> Self {
-        Self { rooms: Mutex::default(), waiting_max }
+        Self {
+            rooms: Mutex::default(),
+            waiting_max,
+        }
     }
 
     fn rooms(&self) -> std::sync::MutexGuard<'_, Rooms> {
@@ -80,9 +84,16 @@ impl Waiters {
             return None;
         }
         rooms.waiting += 1;
-        let room = rooms.by_place.entry(place.clone()).or_insert_with(|| Room { notify: Arc::default(), waiting: 0 });
+        let room = rooms.by_place.entry(place.clone()).or_insert_with(|| Room {
+            notify: Arc::default(),
+            waiting: 0,
+        });
         room.waiting += 1;
-        Some(Seat { waiters: self, place: place.clone(), notify: room.notify.clone() })
+        Some(Seat {
+            waiters: self,
+            place: place.clone(),
+            notify: room.notify.clone(),
+        })
     }
 
     pub fn wake(&self, place: &Place) {
@@ -95,9 +106,14 @@ impl Waiters {
         self.rooms().by_place.keys().cloned().collect()
     }
 
-    /// Asks for all steps that somebody waits for, again and again. What it finds at the very moment that somebody sits down is found at the
-    /// next turn.
-    pub async fn poll_until_stopped(self: Arc<Self>, pool: Db, interval: Duration, stopping: CancellationToken) {
+    /// Asks for all steps that somebody waits for, again and again. What it finds at the very
+    /// moment that somebody sits down is found at the next turn.
+    pub async fn poll_until_stopped(
+        self: Arc<Self>,
+        pool: Db,
+        interval: Duration,
+        stopping: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -108,7 +124,9 @@ impl Waiters {
                 let steps: Vec<&str> = places.iter().map(|place| &*place.step).collect();
                 match ledger::settled(&pool, &keys, &steps).await {
                     Ok(settled) => settled.iter().for_each(|place| self.wake(place)),
-                    Err(error) => tracing::warn!(%error, "steps that are waited for could not be looked up"),
+                    Err(error) => {
+                        tracing::warn!(%error, "steps that are waited for could not be looked up")
+                    }
                 }
             }
         }
@@ -120,13 +138,19 @@ mod tests {
     use super::*;
 
     fn place(step: &str) -> Place {
-        Place { key: crate::event::Key(uuid::Uuid::nil()), step: step.into() }
+        Place {
+            key: crate::event::Key(uuid::Uuid::nil()),
+            step: step.into(),
+        }
     }
 
     #[tokio::test]
     async fn seats_are_bounded_woken_together_and_given_back() {
         let waiters = Waiters::new(2);
-        let (a, b) = (waiters.enter(&place("s")).unwrap(), waiters.enter(&place("s")).unwrap());
+        let (a, b) = (
+            waiters.enter(&place("s")).unwrap(),
+            waiters.enter(&place("s")).unwrap(),
+        );
         assert!(waiters.enter(&place("t")).is_none());
         {
             let (first, second) = (a.woken(), b.woken());

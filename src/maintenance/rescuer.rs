@@ -10,8 +10,9 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How often all leases are looked at; in between only those that have ended since the last look. Most leases are those of deliveries long
-/// done, and where a reader's old snapshot keeps vacuum from them, each look from the beginning would pass them all.
+/// How often all leases are looked at; in between only those that have ended since the last look.
+/// Most leases are those of deliveries long done, and where a reader's old snapshot keeps vacuum
+/// from them, each look from the beginning would pass them all.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(60);
 
 pub async fn run(pool: Db, stopping: CancellationToken) {

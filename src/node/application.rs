@@ -1,4 +1,5 @@
-//! One node, built from settings: `start` binds and begins everything, `stop` ends it in the order that loses nothing.
+//! One node, built from settings: `start` binds and begins everything, `stop` ends it in the order
+//! that loses nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -95,19 +96,42 @@ pub struct Application {
 impl Application {
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
         raise_open_files();
-        let Parts { settings, database_url, token, clock, tail, fetch, announce, background: run_background } = parts;
+        let Parts {
+            settings,
+            database_url,
+            token,
+            clock,
+            tail,
+            fetch,
+            announce,
+            background: run_background,
+        } = parts;
         let (catalog, egress) = (catalog_of(&settings)?, egress(&settings)?);
         let (reached, pool) = open_pool(&database_url, &settings).await?;
         let shared = Shared::new(pool, clock, tail);
         let relay = &settings.relay;
-        let handoff = Arc::new(Handoff::new(relay.handoff_rows_max, relay.handoff_bytes_max.bytes()));
+        let handoff = Arc::new(Handoff::new(
+            relay.handoff_rows_max,
+            relay.handoff_bytes_max.bytes(),
+        ));
         let relays = shared.relays(&reached.options, &handoff, &egress, &settings)?;
         let writing = schema::for_few_statements(&reached.options);
-        let recorder = Recorder::new(writing.clone(), handoff, recorder_options(&settings, shared.node));
-        let intake = shared.intake(&settings, &catalog, recorder, keyring(fetch, &egress)?).await?;
+        let recorder = Recorder::new(
+            writing.clone(),
+            handoff,
+            recorder_options(&settings, shared.node),
+        );
+        let intake = shared
+            .intake(&settings, &catalog, recorder, keyring(fetch, &egress)?)
+            .await?;
         let readiness = Readiness::default();
-        let (probe, is_well) = shared.probe(&writing, &intake.recorder, &readiness, &settings).await;
-        let (settings, catalog) = (Arc::new(ArcSwap::from_pointee(settings)), Arc::new(ArcSwap::from_pointee(catalog)));
+        let (probe, is_well) = shared
+            .probe(&writing, &intake.recorder, &readiness, &settings)
+            .await;
+        let (settings, catalog) = (
+            Arc::new(ArcSwap::from_pointee(settings)),
+            Arc::new(ArcSwap::from_pointee(catalog)),
+        );
         let state = shared.admin_state(&token, &settings, &catalog, &intake);
         let ledger_calls = shared.ledger(&writing, &settings);
         let servers = Serving {
@@ -124,17 +148,31 @@ impl Application {
         readiness.set(is_well);
         let background = TaskTracker::new();
         if run_background {
-            let roles = Roles { shared: &shared, relays: &relays, ledger: &ledger_calls, settings: &settings };
+            let roles = Roles {
+                shared: &shared,
+                relays: &relays,
+                ledger: &ledger_calls,
+                settings: &settings,
+            };
             roles.spawn_on(&background, probe.watch(shared.stopping.clone()));
             background.spawn(shared.learner(&settings, &catalog, &intake).run());
         }
         background.close();
-        let Shared { pool, stopping, closing, .. } = shared;
+        let Shared {
+            pool,
+            stopping,
+            closing,
+            ..
+        } = shared;
         Ok(Self {
             public: servers.public.address,
             admin: servers.admin.address,
             ledger: servers.ledger.as_ref().map(|server| server.address),
-            gateways: servers.gateways.iter().map(|(name, of)| (name.clone(), of.server.address)).collect(),
+            gateways: servers
+                .gateways
+                .iter()
+                .map(|(name, of)| (name.clone(), of.server.address))
+                .collect(),
             pool,
             relays,
             settings,
@@ -150,7 +188,8 @@ impl Application {
         })
     }
 
-    /// Takes new settings, all or nothing: everything is built before anything is swapped. What is bound stays bound: addresses, database and queue bounds need a restart.
+    /// Takes new settings, all or nothing: everything is built before anything is swapped. What is
+    /// bound stays bound: addresses, database and queue bounds need a restart.
     pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
         let catalog = catalog_of(&settings)?;
         let learnt = self.intake.learning.known.load();
@@ -164,9 +203,15 @@ impl Application {
         Ok(())
     }
 
-    /// Not ready, stop accepting, flush and answer, stop claiming, drain or give back, close the pool.
+    /// Not ready, stop accepting, flush and answer, stop claiming, drain or give back, close the
+    /// pool.
     pub async fn stop(self) {
-        let Servers { public, admin, ledger, gateways } = self.servers;
+        let Servers {
+            public,
+            admin,
+            ledger,
+            gateways,
+        } = self.servers;
         self.readiness.set(false);
         let drain = self.settings.load().relay.drain_timeout.0;
         let gateways = tokio::spawn(stop_gateways(gateways, drain));
@@ -187,10 +232,12 @@ impl Application {
     }
 }
 
-/// A connection is an open file, and shells start programs with 1,024: as many as the system allows are taken.
+/// A connection is an open file, and shells start programs with 1,024: as many as the system allows
+/// are taken.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files was not raised");
     }
@@ -199,18 +246,38 @@ fn raise_open_files() {
 fn keyring(fetch: Option<Arc<dyn Fetch>>, egress: &Egress) -> anyhow::Result<Keyring> {
     let fetch = match fetch {
         Some(fetch) => fetch,
-        None => Arc::new(HttpFetch::new(egress.proxy.as_ref()).context("can't make a client for providers' keys")?),
+        None => Arc::new(
+            HttpFetch::new(egress.proxy.as_ref())
+                .context("can't make a client for providers' keys")?,
+        ),
     };
     Ok(Keyring::new(fetch))
 }
 
 fn egress(settings: &Settings) -> anyhow::Result<Egress> {
     let nets = |nets: &[Network]| nets.iter().map(|net| net.0).collect();
-    let rules = Rules { allow: nets(&settings.egress.allow), deny: nets(&settings.egress.deny) };
-    let Some(url) = &settings.egress.proxy else { return Ok(Egress { rules, proxy: None }) };
-    let authorization = settings.egress.proxy_basic.as_ref().map(http::basic).transpose().map_err(anyhow::Error::msg);
+    let rules = Rules {
+        allow: nets(&settings.egress.allow),
+        deny: nets(&settings.egress.deny),
+    };
+    let Some(url) = &settings.egress.proxy else {
+        return Ok(Egress { rules, proxy: None });
+    };
+    let authorization = settings
+        .egress
+        .proxy_basic
+        .as_ref()
+        .map(http::basic)
+        .transpose()
+        .map_err(anyhow::Error::msg);
     let uri = url.parse().context("egress.proxy is no URL")?;
-    Ok(Egress { rules, proxy: Some(Proxy { uri, authorization: authorization.context("egress.proxy_basic")? }) })
+    Ok(Egress {
+        rules,
+        proxy: Some(Proxy {
+            uri,
+            authorization: authorization.context("egress.proxy_basic")?,
+        }),
+    })
 }
 
 fn recorder_options(settings: &Settings, node: Uuid) -> RecorderOptions {
@@ -231,7 +298,9 @@ async fn open_pool(url: &str, settings: &Settings) -> anyhow::Result<(tls::Reach
     const UNUSABLE: &str = "can't use the database (database.url)";
     let reached = tls::reach(url).await.context(UNUSABLE)?;
     let pool = schema::pool(&reached.options, settings.database.connections_max);
-    schema::check(&pool, settings.database.allow_fsync_off).await.context(UNUSABLE)?;
+    schema::check(&pool, settings.database.allow_fsync_off)
+        .await
+        .context(UNUSABLE)?;
     schema::migrate(&pool).await?;
     retention::prepare(&pool).await?;
     Ok((reached, pool))
@@ -252,7 +321,16 @@ struct Shared {
 impl Shared {
     fn new(pool: Db, clock: Clock, tail: Tail) -> Self {
         let (stopping, closing) = (CancellationToken::new(), CancellationToken::new());
-        Self { node: ids::new(), pool, clock, tail, hint: Arc::default(), paused: Arc::default(), stopping, closing }
+        Self {
+            node: ids::new(),
+            pool,
+            clock,
+            tail,
+            hint: Arc::default(),
+            paused: Arc::default(),
+            stopping,
+            closing,
+        }
     }
 
     fn relays(
@@ -287,7 +365,8 @@ impl Shared {
         Ok(relays)
     }
 
-    /// With what earlier runs left: the learnt secrets, and whether keys of an earlier version still count.
+    /// With what earlier runs left: the learnt secrets, and whether keys of an earlier version
+    /// still count.
     async fn intake(
         &self,
         settings: &Settings,
@@ -295,8 +374,12 @@ impl Shared {
         recorder: Arc<Recorder>,
         keyring: Keyring,
     ) -> anyhow::Result<Arc<Intake>> {
-        let learnt = learner::learnt(&self.pool, settings).await.context("can't read the learnt secrets")?;
-        let older = inbox::keys_before_until(&self.pool).await.context("can't read until when older keys count")?;
+        let learnt = learner::learnt(&self.pool, settings)
+            .await
+            .context("can't read the learnt secrets")?;
+        let older = inbox::keys_before_until(&self.pool)
+            .await
+            .context("can't read until when older keys count")?;
         let look_back = older.is_some();
         let sources = sources_of(settings, catalog, &learnt, look_back)?;
         Ok(Arc::new(Intake {
@@ -314,9 +397,22 @@ impl Shared {
     }
 
     /// The probe, and what it found at the first look.
-    async fn probe(&self, dialer: &Dialer, recorder: &Arc<Recorder>, readiness: &Readiness, settings: &Settings) -> (Probe, bool) {
+    async fn probe(
+        &self,
+        dialer: &Dialer,
+        recorder: &Arc<Recorder>,
+        readiness: &Readiness,
+        settings: &Settings,
+    ) -> (Probe, bool) {
         let (clock, skew_max) = (self.clock.clone(), settings.database.clock_skew_max.0);
-        let mut probe = Probe::new(self.pool.clone(), dialer.clone(), recorder.clone(), clock, readiness.clone(), skew_max);
+        let mut probe = Probe::new(
+            self.pool.clone(),
+            dialer.clone(),
+            recorder.clone(),
+            clock,
+            readiness.clone(),
+            skew_max,
+        );
         let is_well = probe.is_well().await;
         (probe, is_well)
     }
@@ -326,7 +422,12 @@ impl Shared {
         Arc::new(Ledger::new(dialer, pool, settings, hint, stopping))
     }
 
-    fn learner(&self, settings: &Arc<ArcSwap<Settings>>, catalog: &Arc<ArcSwap<Catalog>>, intake: &Arc<Intake>) -> Learner {
+    fn learner(
+        &self,
+        settings: &Arc<ArcSwap<Settings>>,
+        catalog: &Arc<ArcSwap<Catalog>>,
+        intake: &Arc<Intake>,
+    ) -> Learner {
         Learner {
             pool: self.pool.clone(),
             settings: settings.clone(),
@@ -375,8 +476,16 @@ impl Roles<'_> {
         tracker.spawn(self.relays.clone().claim_until_stopped());
         tracker.spawn(tell_malformed(stopping.clone()));
         tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
-        tracker.spawn(pruner::run(pool.clone(), move || current.load_full(), stopping.clone()));
+        tracker.spawn(pruner::run(
+            pool.clone(),
+            move || current.load_full(),
+            stopping.clone(),
+        ));
         let poll_interval = self.settings.load().ledger.wait_poll_interval.0;
-        tracker.spawn(self.ledger.waiters.clone().poll_until_stopped(pool.clone(), poll_interval, stopping.clone()));
+        tracker.spawn(self.ledger.waiters.clone().poll_until_stopped(
+            pool.clone(),
+            poll_interval,
+            stopping.clone(),
+        ));
     }
 }

@@ -1,5 +1,5 @@
-//! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the admin address of the running node, and `dev`'s secrets. All
-//! of it is for the folder's owner alone.
+//! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the admin address of
+//! the running node, and `dev`'s secrets. All of it is for the folder's owner alone.
 
 use std::{
     collections::BTreeMap,
@@ -46,7 +46,8 @@ impl DataDir {
         Ok(token.into())
     }
 
-    /// Lets commands on this machine find the node. That it can't be written only means that they need `--server`.
+    /// Lets commands on this machine find the node. That it can't be written only means that they
+    /// need `--server`.
     pub fn write_admin_address(&self, address: SocketAddr) {
         if let Err(error) = self.write(&self.0.join("admin.address"), &address.to_string()) {
             tracing::warn!(%error, "the admin address was not written: commands need --server");
@@ -69,9 +70,12 @@ impl DataDir {
     pub fn dev_secrets(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let path = self.dev_secrets_path();
         match fs::read_to_string(&path) {
-            Ok(text) => {
-                toml::from_str(&text).with_context(|| format!("{} is not as hookonce wrote it: remove it for new secrets", path.display()))
-            }
+            Ok(text) => toml::from_str(&text).with_context(|| {
+                format!(
+                    "{} is not as hookonce wrote it: remove it for new secrets",
+                    path.display()
+                )
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
         }
@@ -79,14 +83,23 @@ impl DataDir {
 
     pub fn write_dev_secrets(&self, secrets: &BTreeMap<String, String>) -> anyhow::Result<()> {
         let path = self.dev_secrets_path();
-        self.write(&path, &toml::to_string(secrets)?).with_context(|| format!("can't write {}", path.display()))
+        self.write(&path, &toml::to_string(secrets)?)
+            .with_context(|| format!("can't write {}", path.display()))
     }
 
     /// Whole or not at all, readable by the owner alone.
     fn write(&self, path: &Path, text: &str) -> std::io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.0)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.0)?;
         let new = path.with_extension(format!("{}.new", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(new, path)

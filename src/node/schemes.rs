@@ -9,16 +9,33 @@ use crate::{
 
 /// What is wrong with a source or provider, as one text.
 pub fn scheme_errors(errors: &[(String, SchemeError)]) -> String {
-    errors.iter().map(|(source, error)| format!("sources.{source}: {error}")).collect::<Vec<_>>().join("\n")
+    errors
+        .iter()
+        .map(|(source, error)| format!("sources.{source}: {error}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The schemes that these settings know.
 pub fn catalog_of(settings: &Settings) -> anyhow::Result<Catalog> {
-    Catalog::new(&settings.providers)
-        .map_err(|errors| anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+    Catalog::new(&settings.providers).map_err(|errors| {
+        anyhow::anyhow!(
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
+    })
 }
 
 /// The sources of these settings.
-pub fn sources_of(settings: &Settings, catalog: &Catalog, learnt: &[LearntSecret], look_back: bool) -> anyhow::Result<Sources> {
-    Sources::build(settings, catalog, learnt, look_back).map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))
+pub fn sources_of(
+    settings: &Settings,
+    catalog: &Catalog,
+    learnt: &[LearntSecret],
+    look_back: bool,
+) -> anyhow::Result<Sources> {
+    Sources::build(settings, catalog, learnt, look_back)
+        .map_err(|errors| anyhow::anyhow!(scheme_errors(&errors)))
 }

@@ -73,7 +73,12 @@ impl Serving<'_> {
         Ok(Servers {
             public: self.public()?,
             admin: self.admin()?,
-            ledger: self.settings.ledger.bind.map(|address| self.ledger(address)).transpose()?,
+            ledger: self
+                .settings
+                .ledger
+                .bind
+                .map(|address| self.ledger(address))
+                .transpose()?,
             gateways: self.gateways()?,
         })
     }
@@ -107,7 +112,10 @@ impl Serving<'_> {
     fn admin(&self) -> anyhow::Result<Server> {
         let call_bytes_max = self.settings.ledger.call_max.bytes();
         let configure = move |config: &mut ServiceConfig| http::admin_port(config, call_bytes_max);
-        let bounds = Bounds { stop_seconds: ADMIN_STOP_SECONDS, ..self.bounds_of_tokens() };
+        let bounds = Bounds {
+            stop_seconds: ADMIN_STOP_SECONDS,
+            ..self.bounds_of_tokens()
+        };
         self.tokens(self.settings.admin.bind, "admin.bind", &bounds, configure)
     }
 
@@ -125,11 +133,17 @@ impl Serving<'_> {
         bounds: &Bounds,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ) -> anyhow::Result<Server> {
-        let (state, ledger) = (Data::from(self.state.clone()), Data::from(self.ledger.clone()));
+        let (state, ledger) = (
+            Data::from(self.state.clone()),
+            Data::from(self.ledger.clone()),
+        );
         let readiness = Data::new(self.readiness.clone());
         let service = move || {
             let (state, ledger, readiness) = (state.clone(), ledger.clone(), readiness.clone());
-            let app = App::new().app_data(state).app_data(ledger).app_data(readiness);
+            let app = App::new()
+                .app_data(state)
+                .app_data(ledger)
+                .app_data(readiness);
             port::web(app.configure(|config| configure(config)))
         };
         Ok(port::serve(bind(address, key)?, bounds, service)?)
@@ -138,16 +152,37 @@ impl Serving<'_> {
     /// The gateways' ports, on which every path is the upstream's.
     fn gateways(&self) -> anyhow::Result<BTreeMap<String, GatewayServer>> {
         let of = self.settings.gateways.iter();
-        of.map(|(name, settings)| Ok((name.clone(), self.gateway(name, settings)?))).collect()
+        of.map(|(name, settings)| Ok((name.clone(), self.gateway(name, settings)?)))
+            .collect()
     }
 
-    fn gateway(&self, name: &str, settings: &crate::settings::Gateway) -> anyhow::Result<GatewayServer> {
+    fn gateway(
+        &self,
+        name: &str,
+        settings: &crate::settings::Gateway,
+    ) -> anyhow::Result<GatewayServer> {
         let listener = bind(settings.bind, &format!("gateways.{name}.bind"))?;
-        let gateway = Gateway::new(name, settings, self.egress, self.ledger.clone(), self.pool.clone(), self.state.clock.clone());
+        let gateway = Gateway::new(
+            name,
+            settings,
+            self.egress,
+            self.ledger.clone(),
+            self.pool.clone(),
+            self.state.clock.clone(),
+        );
         let gateway = Arc::new(gateway.with_context(|| format!("gateways.{name}"))?);
         let data = Data::from(gateway.clone());
-        let service = move || port::web(App::new().app_data(data.clone()).configure(gateway::configure));
-        Ok(GatewayServer { gateway, server: port::serve(listener, &self.bounds(), service)? })
+        let service = move || {
+            port::web(
+                App::new()
+                    .app_data(data.clone())
+                    .configure(gateway::configure),
+            )
+        };
+        Ok(GatewayServer {
+            gateway,
+            server: port::serve(listener, &self.bounds(), service)?,
+        })
     }
 
     fn bounds(&self) -> Bounds {
@@ -165,6 +200,10 @@ impl Serving<'_> {
 
     fn bounds_of_tokens(&self) -> Bounds {
         let body_timeout = Some(self.settings.ingress.body_timeout.0);
-        Bounds { workers: 1, body_timeout, ..self.bounds() }
+        Bounds {
+            workers: 1,
+            body_timeout,
+            ..self.bounds()
+        }
     }
 }

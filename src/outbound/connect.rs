@@ -1,5 +1,6 @@
-//! Opens connections to the addresses that the guard lets through, and to no others: a name is looked up once for each connection, each of
-//! its addresses is judged, and what is dialled is what was judged.
+//! Opens connections to the addresses that the guard lets through, and to no others: a name is
+//! looked up once for each connection, each of its addresses is judged, and what is dialled is what
+//! was judged.
 
 use std::{
     error::Error,
@@ -59,14 +60,20 @@ pub struct Machine {
 
 impl Network for Machine {
     fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((name, 0))
+                .await?
+                .map(|address| address.ip())
+                .collect())
+        })
     }
 
     fn dial(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'static, Result<Connection, BoxError>> {
         let mut connector = HttpConnector::new_with_resolver(Known(addresses));
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(self.connect_timeout));
-        // The name stands for the addresses: IPv4 and IPv6 are tried side by side (RFC 8305), which is why this is no loop.
+        // The name stands for the addresses: IPv4 and IPv6 are tried side by side (RFC 8305), which
+        // is why this is no loop.
         Box::pin(async move { Ok(connector.call(Uri::from_static("http://known")).await?) })
     }
 }
@@ -95,10 +102,16 @@ struct Direct(Arc<dyn Network>);
 
 impl Direct {
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
-        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        match host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+        {
             Ok(address) => Ok(vec![address]),
             Err(_) => match self.0.resolve(host.to_owned()).await {
-                Ok(addresses) if addresses.is_empty() => Err(format!("{host:?} has no address").into()),
+                Ok(addresses) if addresses.is_empty() => {
+                    Err(format!("{host:?} has no address").into())
+                }
                 Ok(addresses) => Ok(addresses),
                 Err(error) => Err(format!("{host:?} can't be resolved: {error}").into()),
             },
@@ -106,7 +119,14 @@ impl Direct {
     }
 
     async fn dial(&self, addresses: Vec<IpAddr>, port: u16) -> Result<Connection, BoxError> {
-        self.0.dial(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()).await
+        self.0
+            .dial(
+                addresses
+                    .into_iter()
+                    .map(|address| SocketAddr::new(address, port))
+                    .collect(),
+            )
+            .await
     }
 }
 
@@ -129,7 +149,12 @@ impl Service<Uri> for Direct {
 }
 
 fn port(uri: &Uri) -> u16 {
-    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
+    uri.port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        })
 }
 
 /// Connects where the guard lets it: to public addresses through the proxy, where there is one.
@@ -142,7 +167,11 @@ pub struct Guarded {
 
 impl Guarded {
     pub fn new(guard: Guard, proxy: Option<Proxy>, network: Arc<dyn Network>) -> Self {
-        Self { guard: Arc::new(guard), proxy, network: Direct(network) }
+        Self {
+            guard: Arc::new(guard),
+            proxy,
+            network: Direct(network),
+        }
     }
 
     async fn connect(self, uri: Uri) -> Result<Connection, BoxError> {
@@ -151,15 +180,24 @@ impl Guarded {
         let addresses = match (self.network.resolve(host).await, &self.proxy) {
             (Ok(addresses), _) => addresses,
             // A name that only the proxy knows is its to judge; a caller's is not left to it.
-            (Err(_), Some(proxy)) if !is_callers => return self.tunnel(proxy, &format!("{host}:{port}")).await,
+            (Err(_), Some(proxy)) if !is_callers => {
+                return self.tunnel(proxy, &format!("{host}:{port}")).await;
+            }
             (Err(error), _) => return Err(error),
         };
-        // One address that may not be called is enough: who gives it beside others tries which one is taken.
-        addresses.iter().try_for_each(|address| self.guard.check(*address))?;
+        // One address that may not be called is enough: who gives it beside others tries which one
+        // is taken.
+        addresses
+            .iter()
+            .try_for_each(|address| self.guard.check(*address))?;
         match (&self.proxy, addresses.first()) {
             // What a caller names is what was judged: the proxy is given no name to look up.
             (Some(proxy), Some(address)) if addresses.iter().all(|address| is_public(*address)) => {
-                let target = if is_callers { SocketAddr::new(*address, port).to_string() } else { format!("{host}:{port}") };
+                let target = if is_callers {
+                    SocketAddr::new(*address, port).to_string()
+                } else {
+                    format!("{host}:{port}")
+                };
                 self.tunnel(proxy, &target).await
             }
             _ => self.network.dial(addresses, port).await,

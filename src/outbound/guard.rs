@@ -1,5 +1,6 @@
-//! Which addresses may be connected to. Whoever holds a token may name a URL: without a guard it would be a way to everything that this
-//! machine can reach. Judged is each address that a connection would be opened to, in the form in which it would be opened.
+//! Which addresses may be connected to. Whoever holds a token may name a URL: without a guard it
+//! would be a way to everything that this machine can reach. Judged is each address that a
+//! connection would be opened to, in the form in which it would be opened.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -46,41 +47,61 @@ impl Guard {
 
     pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
         let reached = address.to_canonical();
-        let within = |nets: &[IpNet], address: IpAddr| nets.iter().any(|net| net.contains(&address));
+        let within =
+            |nets: &[IpNet], address: IpAddr| nets.iter().any(|net| net.contains(&address));
         let carried = carried(reached).map(IpAddr::V4);
         let blocked = |why| Err(Blocked { address, why });
-        if [Some(reached), carried].into_iter().flatten().any(|address| within(&self.rules.deny, address)) {
+        if [Some(reached), carried]
+            .into_iter()
+            .flatten()
+            .any(|address| within(&self.rules.deny, address))
+        {
             return blocked("in egress.deny");
         }
         if within(&self.rules.allow, reached) {
             return Ok(());
         }
-        if [Some(reached), carried].into_iter().flatten().any(is_metadata) {
-            return blocked("where clouds keep a machine's own credentials: name it in egress.allow if it is meant");
+        if [Some(reached), carried]
+            .into_iter()
+            .flatten()
+            .any(is_metadata)
+        {
+            return blocked(
+                "where clouds keep a machine's own credentials: name it in egress.allow if it is meant",
+            );
         }
         match self.named_by {
-            NamedBy::Caller if !is_public(reached) => {
-                blocked("not a public address: name it in egress.allow, or make it a destination in the settings")
-            }
+            NamedBy::Caller if !is_public(reached) => blocked(
+                "not a public address: name it in egress.allow, or make it a destination in the settings",
+            ),
             _ => Ok(()),
         }
     }
 }
 
-/// The address of this machine's cloud: link-local as a whole, where nearly all have it, and those that are elsewhere (Alibaba, Azure's
-/// WireServer, Oracle; AWS and Google over IPv6).
+/// The address of this machine's cloud: link-local as a whole, where nearly all have it, and those
+/// that are elsewhere (Alibaba, Azure's WireServer, Oracle; AWS and Google over IPv6).
 fn is_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             v4.is_link_local()
-                || [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)].contains(&v4)
+                || [
+                    Ipv4Addr::new(100, 100, 100, 200),
+                    Ipv4Addr::new(168, 63, 129, 16),
+                    Ipv4Addr::new(192, 0, 0, 192),
+                ]
+                .contains(&v4)
         }
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || matches!(v6.segments(), [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..]),
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || matches!(v6.segments(), [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..])
+        }
     }
 }
 
-/// Whether anybody on the Internet may have this address: the special-purpose registries of IANA (RFC 6890 and its updates), those that
-/// carry another address (6to4, Teredo, NAT64) among them. Of IPv6 nothing but 2000::/3 is given out.
+/// Whether anybody on the Internet may have this address: the special-purpose registries of IANA
+/// (RFC 6890 and its updates), those that carry another address (6to4, Teredo, NAT64) among them.
+/// Of IPv6 nothing but 2000::/3 is given out.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -100,18 +121,23 @@ pub(super) fn is_public(address: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => {
             let [a, b, ..] = v6.segments();
-            let special = (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
+            let special = (a == 0x2001 && (b < 0x0200 || b == 0x0db8))
+                || a == 0x2002
+                || (a == 0x3fff && b < 0x1000);
             a & 0xe000 == 0x2000 && !special
         }
     }
 }
 
-/// The IPv4 address inside an IPv6 one: compatible (RFC 4291), NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056). Mapped ones are the IPv4 address.
+/// The IPv4 address inside an IPv6 one: compatible (RFC 4291), NAT64 (RFC 6052, RFC 8215), 6to4
+/// (RFC 3056). Mapped ones are the IPv4 address.
 fn carried(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = address else { return None };
     let pair = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, _, _, _, _, high, low] | [0x2002, high, low, ..] => pair(high, low),
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, _, _, _, _, high, low]
+        | [0x2002, high, low, ..] => pair(high, low),
         _ => None,
     }
 }

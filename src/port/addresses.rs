@@ -31,11 +31,16 @@ impl Rates {
     /// None where there is no bound.
     pub fn new(per_second: u32) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
-        Some(Self { quota, of_guest: Cache::new(GUESTS_MAX) })
+        Some(Self {
+            quota,
+            of_guest: Cache::new(GUESTS_MAX),
+        })
     }
 
     pub fn allows(&self, address: IpAddr) -> bool {
-        let rate = self.of_guest.get_or_insert_with(&guest(address), || Ok::<_, Infallible>(Arc::new(RateLimiter::direct(self.quota))));
+        let rate = self.of_guest.get_or_insert_with(&guest(address), || {
+            Ok::<_, Infallible>(Arc::new(RateLimiter::direct(self.quota)))
+        });
         rate.is_ok_and(|rate| rate.check().is_ok())
     }
 }
@@ -48,8 +53,20 @@ mod tests {
     fn an_address_has_its_quota_and_no_other_pays_for_it() {
         let rates = Rates::new(2).unwrap();
         let ask = |address: &str| rates.allows(address.parse().unwrap());
-        assert_eq!(["::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"].map(ask), [true, true, false]);
-        assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"].map(ask), [true, true, false, true]);
+        assert_eq!(
+            ["::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"].map(ask),
+            [true, true, false]
+        );
+        assert_eq!(
+            [
+                "2001:db8::1",
+                "2001:db8::2",
+                "2001:db8::3",
+                "2001:db8:0:1::1"
+            ]
+            .map(ask),
+            [true, true, false, true]
+        );
         assert!(Rates::new(0).is_none());
     }
 }

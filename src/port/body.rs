@@ -1,4 +1,5 @@
-//! Reads a body within its bounds, in the room that all bodies of a port share. Who sends it is not known yet.
+//! Reads a body within its bounds, in the room that all bodies of a port share. Who sends it is not
+//! known yet.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -60,7 +61,10 @@ pub async fn read_body<E>(
         }
         Ok(body.whole())
     };
-    match share.read(limits.address, limits.source, limits.timeout, read).await {
+    match share
+        .read(limits.address, limits.source, limits.timeout, read)
+        .await
+    {
         Ok(read) => read,
         Err(GivenUp::Slow) => Err(BodyError::TimedOut),
         Err(GivenUp::GaveWay) => Err(BodyError::Busy),
@@ -72,7 +76,9 @@ async fn next<E>(
     idle_timeout: Option<Duration>,
 ) -> Result<Option<Bytes>, BodyError> {
     let piece = match idle_timeout {
-        Some(limit) => tokio::time::timeout(limit, payload.next()).await.map_err(|_| BodyError::TimedOut)?,
+        Some(limit) => tokio::time::timeout(limit, payload.next())
+            .await
+            .map_err(|_| BodyError::TimedOut)?,
         None => payload.next().await,
     };
     piece.transpose().map_err(|_| BodyError::Broken)
@@ -88,7 +94,11 @@ struct Pieces {
 impl Pieces {
     fn new(announced: Option<usize>) -> Self {
         let first = announced.unwrap_or(0).min(FIRST_BYTES_MAX);
-        Self { filled: Vec::new(), last: BytesMut::with_capacity(first), len: 0 }
+        Self {
+            filled: Vec::new(),
+            last: BytesMut::with_capacity(first),
+            len: 0,
+        }
     }
 
     fn push(&mut self, mut piece: &[u8]) {
@@ -115,7 +125,10 @@ impl Pieces {
             return self.last.freeze();
         }
         let mut whole = BytesMut::with_capacity(self.len);
-        self.filled.iter().chain([&self.last]).for_each(|part| whole.extend_from_slice(part));
+        self.filled
+            .iter()
+            .chain([&self.last])
+            .for_each(|part| whole.extend_from_slice(part));
         whole.freeze()
     }
 }
@@ -126,12 +139,31 @@ mod tests {
 
     #[test]
     fn pieces_of_any_size_make_the_whole() {
-        let all: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[2]).collect();
-        for (announced, size) in [(None, 1000), (Some(10), 65_536), (Some(1_000_000), 7), (Some(0), 999_999)] {
-            for len in [0, 1, FIRST_BYTES_MAX, FIRST_BYTES_MAX + 1, FIRST_BYTES_MAX + NEXT_BYTES, all.len()] {
+        let all: Vec<u8> = (0..1_000_000_u32)
+            .map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[2])
+            .collect();
+        for (announced, size) in [
+            (None, 1000),
+            (Some(10), 65_536),
+            (Some(1_000_000), 7),
+            (Some(0), 999_999),
+        ] {
+            for len in [
+                0,
+                1,
+                FIRST_BYTES_MAX,
+                FIRST_BYTES_MAX + 1,
+                FIRST_BYTES_MAX + NEXT_BYTES,
+                all.len(),
+            ] {
                 let mut pieces = Pieces::new(announced);
                 all[..len].chunks(size).for_each(|piece| pieces.push(piece));
-                assert!(pieces.filled.iter().all(|part| part.capacity() <= NEXT_BYTES));
+                assert!(
+                    pieces
+                        .filled
+                        .iter()
+                        .all(|part| part.capacity() <= NEXT_BYTES)
+                );
                 assert!(pieces.whole() == all[..len], "{len} in pieces of {size}");
             }
         }

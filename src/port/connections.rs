@@ -1,5 +1,6 @@
-//! The open connections of one port. When there are as many as there may be, a new one finds room all the same: the one that has waited longest for
-//! a request goes first, then the one whose request has been on its way longest. One whose request is being answered never does.
+//! The open connections of one port. When there are as many as there may be, a new one finds room
+//! all the same: the one that has waited longest for a request goes first, then the one whose
+//! request has been on its way longest. One whose request is being answered never does.
 
 use std::{
     collections::HashMap,
@@ -39,7 +40,8 @@ const STAYS: u64 = (Phase::Busy as u64) << PHASE_SHIFT;
 struct Place {
     fd: RawFd,
     guest: IpAddr,
-    /// The phase above `PHASE_SHIFT`, below it since when, in milliseconds of the table's life: what is less goes first.
+    /// The phase above `PHASE_SHIFT`, below it since when, in milliseconds of the table's life:
+    /// what is less goes first.
     rank: AtomicU64,
 }
 
@@ -68,8 +70,17 @@ pub struct Full;
 impl Connections {
     /// `most_of_address` of 0: as many as there may be in all.
     pub fn new(most: usize, most_of_address: usize) -> Arc<Self> {
-        let most_of_address = if most_of_address == 0 { most } else { most_of_address };
-        Arc::new(Self { began: Instant::now(), most, most_of_address, open: Mutex::default() })
+        let most_of_address = if most_of_address == 0 {
+            most
+        } else {
+            most_of_address
+        };
+        Arc::new(Self {
+            began: Instant::now(),
+            most,
+            most_of_address,
+            open: Mutex::default(),
+        })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -87,10 +98,15 @@ impl Connections {
     /// A place for this socket, which is to stay open for as long as the seat is held.
     pub fn enter(self: &Arc<Self>, fd: RawFd, address: IpAddr) -> Result<Seat, Full> {
         let guest = guest(address);
-        let place = Arc::new(Place { fd, guest, rank: AtomicU64::new(self.rank(Phase::Idle)) });
+        let place = Arc::new(Place {
+            fd,
+            guest,
+            rank: AtomicU64::new(self.rank(Phase::Idle)),
+        });
         let mut open = self.open();
         let of_guest = open.of_guest.get(&guest).copied().unwrap_or(0);
-        let has_room = (of_guest < self.most_of_address || open.make_room(self.most_of_address, |place| place.guest == guest))
+        let has_room = (of_guest < self.most_of_address
+            || open.make_room(self.most_of_address, |place| place.guest == guest))
             && (open.places.len() < self.most || open.make_room(self.most, |_| true));
         open.tell();
         if !has_room {
@@ -101,7 +117,11 @@ impl Connections {
         open.next += 1;
         open.places.insert(number, place.clone());
         *open.of_guest.entry(guest).or_default() += 1;
-        Ok(Seat { connections: self.clone(), number, place })
+        Ok(Seat {
+            connections: self.clone(),
+            number,
+            place,
+        })
     }
 }
 
@@ -109,8 +129,10 @@ impl Open {
     /// Has those go that have waited longest among these; whether there was one.
     fn make_room(&mut self, most: usize, among: impl Fn(&Place) -> bool) -> bool {
         let waiting = self.places.iter().filter(|(_, place)| among(place));
-        let mut waiting: Vec<(u64, u64)> =
-            waiting.map(|(number, place)| (place.rank.load(Ordering::Relaxed), *number)).filter(|(rank, _)| *rank < STAYS).collect();
+        let mut waiting: Vec<(u64, u64)> = waiting
+            .map(|(number, place)| (place.rank.load(Ordering::Relaxed), *number))
+            .filter(|(rank, _)| *rank < STAYS)
+            .collect();
         let go = (most / GO_PART).clamp(1, waiting.len().max(1));
         if waiting.len() > go {
             waiting.select_nth_unstable(go);
@@ -118,7 +140,8 @@ impl Open {
         }
         for (_, number) in &waiting {
             if let Some(place) = self.remove(*number) {
-                // It reads its end and closes. What it was sent before is still read, what it has to say still said.
+                // It reads its end and closes. What it was sent before is still read, what it has
+                // to say still said.
                 let _ = shutdown(place.fd, Shutdown::Read);
                 self.gone += 1;
             }
@@ -157,7 +180,9 @@ pub struct Seat {
 
 impl Seat {
     pub fn set(&self, phase: Phase) {
-        self.place.rank.store(self.connections.rank(phase), Ordering::Relaxed);
+        self.place
+            .rank
+            .store(self.connections.rank(phase), Ordering::Relaxed);
     }
 
     /// Gives the place back; once is enough.
@@ -195,7 +220,11 @@ mod tests {
             let stream = listener.accept().unwrap().0;
             stream.set_nonblocking(true).unwrap();
             let seat = connections.enter(stream.as_raw_fd(), address.parse().unwrap())?;
-            Ok(Self { stream, _far: far, seat })
+            Ok(Self {
+                stream,
+                _far: far,
+                seat,
+            })
         }
 
         fn has_to_go(&mut self) -> bool {
@@ -206,8 +235,13 @@ mod tests {
     #[test]
     fn who_waits_longest_for_a_request_goes_first_and_who_is_answered_never() {
         let connections = Connections::new(3, 0);
-        let mut guests: Vec<Guest> = (0..3).map(|_| Guest::enter(&connections, "192.0.2.1").unwrap()).collect();
-        for (guest, phase) in guests.iter().zip([Phase::Busy, Phase::Incomplete, Phase::Idle]) {
+        let mut guests: Vec<Guest> = (0..3)
+            .map(|_| Guest::enter(&connections, "192.0.2.1").unwrap())
+            .collect();
+        for (guest, phase) in guests
+            .iter()
+            .zip([Phase::Busy, Phase::Incomplete, Phase::Idle])
+        {
             std::thread::sleep(Duration::from_millis(2));
             guest.seat.set(phase);
         }
@@ -216,7 +250,10 @@ mod tests {
             let guest = Guest::enter(&connections, "192.0.2.1").unwrap();
             guest.seat.set(Phase::Busy);
             new.push(guest);
-            assert_eq!(guests.iter_mut().map(Guest::has_to_go).collect::<Vec<_>>(), gone);
+            assert_eq!(
+                guests.iter_mut().map(Guest::has_to_go).collect::<Vec<_>>(),
+                gone
+            );
         }
         assert!(Guest::enter(&connections, "192.0.2.1").is_err());
         drop(new);
@@ -229,20 +266,38 @@ mod tests {
     fn an_address_that_has_its_part_makes_room_of_its_own() {
         let connections = Connections::new(8, 2);
         let mut other = Guest::enter(&connections, "192.0.2.1").unwrap();
-        let mut own: Vec<Guest> = (0..3).map(|_| Guest::enter(&connections, "2001:db8::1").unwrap()).collect();
+        let mut own: Vec<Guest> = (0..3)
+            .map(|_| Guest::enter(&connections, "2001:db8::1").unwrap())
+            .collect();
         assert!(!other.has_to_go());
-        assert_eq!(own.iter_mut().filter_map(|guest| guest.has_to_go().then_some(())).count(), 1);
+        assert_eq!(
+            own.iter_mut()
+                .filter_map(|guest| guest.has_to_go().then_some(()))
+                .count(),
+            1
+        );
         for guest in &own {
             guest.seat.set(Phase::Busy);
         }
-        assert!(Guest::enter(&connections, "2001:db8::2").is_err() && Guest::enter(&connections, "192.0.2.2").is_ok());
+        assert!(
+            Guest::enter(&connections, "2001:db8::2").is_err()
+                && Guest::enter(&connections, "192.0.2.2").is_ok()
+        );
     }
 
     #[test]
     fn many_go_at_once_where_there_are_many() {
         let connections = Connections::new(2 * GO_PART, 0);
-        let mut guests: Vec<Guest> = (0..2 * GO_PART).map(|_| Guest::enter(&connections, "192.0.2.1").unwrap()).collect();
+        let mut guests: Vec<Guest> = (0..2 * GO_PART)
+            .map(|_| Guest::enter(&connections, "192.0.2.1").unwrap())
+            .collect();
         let _new = Guest::enter(&connections, "192.0.2.1").unwrap();
-        assert_eq!(guests.iter_mut().filter_map(|guest| guest.has_to_go().then_some(())).count(), 2);
+        assert_eq!(
+            guests
+                .iter_mut()
+                .filter_map(|guest| guest.has_to_go().then_some(()))
+                .count(),
+            2
+        );
     }
 }

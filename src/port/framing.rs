@@ -1,7 +1,10 @@
-//! Follows a connection's bytes from message to message (RFC 9112), to see what the server's parser lets through: a line that ends in LF alone, which
-//! a proxy in front may read otherwise than we do, and chunk extensions and trailers without an end. And to know whether a message has come whole.
+//! Follows a connection's bytes from message to message (RFC 9112), to see what the server's parser
+//! lets through: a line that ends in LF alone, which a proxy in front may read otherwise than we
+//! do, and chunk extensions and trailers without an end. And to know whether a message has come
+//! whole.
 //!
-//! It decides nothing else: what it takes for the length is what the parser takes, and what the parser refuses ends the connection.
+//! It decides nothing else: what it takes for the length is what the parser takes, and what the
+//! parser refuses ends the connection.
 
 use memchr::{memchr, memchr_iter};
 
@@ -57,7 +60,14 @@ pub struct Framing {
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { at: At::Start, line: Vec::new(), announced: Announced::default(), extras: 0, heads: 0, blank: 0 }
+        Self {
+            at: At::Start,
+            line: Vec::new(),
+            announced: Announced::default(),
+            extras: 0,
+            heads: 0,
+            blank: 0,
+        }
     }
 }
 
@@ -77,8 +87,9 @@ impl Framing {
         self.at == At::Start && self.line.is_empty()
     }
 
-    /// How many bytes at the end of what was taken last are empty lines after a message. Nobody needs them, and the server's parser takes them for the
-    /// begin of a head: then no time between requests runs.
+    /// How many bytes at the end of what was taken last are empty lines after a message. Nobody
+    /// needs them, and the server's parser takes them for the begin of a head: then no time between
+    /// requests runs.
     pub fn blank(&self) -> usize {
         if self.is_between() { self.blank } else { 0 }
     }
@@ -93,8 +104,12 @@ impl Framing {
                 At::Tunnel => rest.len(),
                 At::Body(left) => self.skip(left, rest.len(), At::Body, At::Start),
                 At::Chunk(left) => self.skip(left, rest.len(), At::Chunk, At::ChunkSize),
-                At::Start | At::Head => self.head(rest).map_err(|Offence(at)| Offence(from + at))?,
-                At::ChunkSize | At::Trailer => self.chunk_line(rest).map_err(|Offence(at)| Offence(from + at))?,
+                At::Start | At::Head => {
+                    self.head(rest).map_err(|Offence(at)| Offence(from + at))?
+                }
+                At::ChunkSize | At::Trailer => self
+                    .chunk_line(rest)
+                    .map_err(|Offence(at)| Offence(from + at))?,
             };
         }
         Ok(())
@@ -112,12 +127,17 @@ impl Framing {
         let mut from = 0;
         for end in memchr_iter(b'\n', bytes) {
             let is_pieced = !self.line.is_empty();
-            let ended = self.ended(&bytes[from..end]).filter(|line| !self.has_long_name(line)).ok_or(Offence(end))?;
+            let ended = self
+                .ended(&bytes[from..end])
+                .filter(|line| !self.has_long_name(line))
+                .ok_or(Offence(end))?;
             let length = end + 1 - from;
             from = end + 1;
             match ended {
                 // Empty lines before a request are to be passed over (section 2.2).
-                Line::Empty if self.at == At::Start => self.blank += if is_pieced { 0 } else { length },
+                Line::Empty if self.at == At::Start => {
+                    self.blank += if is_pieced { 0 } else { length }
+                }
                 Line::Empty => {
                     self.begin_body();
                     return Ok(from);
@@ -125,7 +145,8 @@ impl Framing {
                 Line::Whole(line) => self.announced.note(self.at == At::Start, line),
                 Line::Pieced => {
                     let line = std::mem::take(&mut self.line);
-                    self.announced.note(self.at == At::Start, &line[..line.len() - 1]);
+                    self.announced
+                        .note(self.at == At::Start, &line[..line.len() - 1]);
                     self.line = line;
                 }
             }
@@ -135,7 +156,11 @@ impl Framing {
             self.line.clear();
         }
         self.keep(&bytes[from..]);
-        if self.has_long_name(&Line::Pieced) { Err(Offence(from)) } else { Ok(bytes.len()) }
+        if self.has_long_name(&Line::Pieced) {
+            Err(Offence(from))
+        } else {
+            Ok(bytes.len())
+        }
     }
 
     fn has_long_name(&self, line: &Line<'_>) -> bool {
@@ -151,7 +176,11 @@ impl Framing {
     fn ended<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         if self.line.is_empty() {
             let line = bytes.strip_suffix(b"\r")?;
-            return Some(if line.is_empty() { Line::Empty } else { Line::Whole(line) });
+            return Some(if line.is_empty() {
+                Line::Empty
+            } else {
+                Line::Whole(line)
+            });
         }
         self.keep(bytes);
         match self.line.strip_suffix(b"\r")? {
@@ -169,7 +198,12 @@ impl Framing {
     }
 
     fn begin_body(&mut self) {
-        let Announced { length, is_chunked, is_tunnel, is_connect } = std::mem::take(&mut self.announced);
+        let Announced {
+            length,
+            is_chunked,
+            is_tunnel,
+            is_connect,
+        } = std::mem::take(&mut self.announced);
         let length = length.unwrap_or(0);
         self.heads += 1;
         (self.extras, self.blank) = (0, 0);
@@ -186,7 +220,11 @@ impl Framing {
         let Some(end) = memchr(b'\n', bytes) else {
             self.keep(bytes);
             let so_far = self.extras + self.line.len();
-            return if so_far > EXTRAS_MAX + SIZE_DIGITS { Err(Offence(0)) } else { Ok(bytes.len()) };
+            return if so_far > EXTRAS_MAX + SIZE_DIGITS {
+                Err(Offence(0))
+            } else {
+                Ok(bytes.len())
+            };
         };
         self.keep(&bytes[..end]);
         let line = self.line.strip_suffix(b"\r").ok_or(Offence(end))?;
@@ -196,15 +234,27 @@ impl Framing {
                 self.at = At::Start;
             }
         } else {
-            let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-            let size = line[..digits]
+            let digits = line
                 .iter()
-                .fold(0_u64, |size, digit| size.saturating_mul(16).saturating_add(u64::from(char::from(*digit).to_digit(16).unwrap_or(0))));
+                .take_while(|byte| byte.is_ascii_hexdigit())
+                .count();
+            let size = line[..digits].iter().fold(0_u64, |size, digit| {
+                size.saturating_mul(16)
+                    .saturating_add(u64::from(char::from(*digit).to_digit(16).unwrap_or(0)))
+            });
             self.extras += line.len() - digits.min(SIZE_DIGITS);
-            self.at = if size == 0 { At::Trailer } else { At::Chunk(size.saturating_add(2)) };
+            self.at = if size == 0 {
+                At::Trailer
+            } else {
+                At::Chunk(size.saturating_add(2))
+            };
         }
         self.line.clear();
-        if self.extras > EXTRAS_MAX { Err(Offence(end)) } else { Ok(end + 1) }
+        if self.extras > EXTRAS_MAX {
+            Err(Offence(end))
+        } else {
+            Ok(end + 1)
+        }
     }
 }
 
@@ -223,7 +273,9 @@ impl Announced {
             return;
         }
         if let Some(value) = value_of(line, "content-length:") {
-            self.length = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            self.length = std::str::from_utf8(value)
+                .ok()
+                .and_then(|value| value.parse().ok());
         } else if value_of(line, "transfer-encoding:").is_some() {
             // The parser takes no other than chunked.
             self.is_chunked = true;
@@ -248,10 +300,17 @@ mod tests {
         let mut whole = Framing::default();
         let said = whole.take(text.as_bytes());
         let mut pieced = Framing::default();
-        let pieces = text.bytes().enumerate().find_map(|(at, byte)| pieced.take(&[byte]).err().map(|Offence(_)| at));
+        let pieces = text
+            .bytes()
+            .enumerate()
+            .find_map(|(at, byte)| pieced.take(&[byte]).err().map(|Offence(_)| at));
         assert_eq!(said.is_err(), pieces.is_some(), "{text:?}");
         if said.is_ok() {
-            assert_eq!((whole.at, whole.heads), (pieced.at, pieced.heads), "{text:?}");
+            assert_eq!(
+                (whole.at, whole.heads),
+                (pieced.at, pieced.heads),
+                "{text:?}"
+            );
         }
         said.map(|()| whole)
     }
@@ -262,18 +321,57 @@ mod tests {
             ("", 0, false, true),
             ("\r\n\r\nGET /", 0, false, false),
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1, false, true),
-            ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", 1, true, false),
-            ("POST / HTTP/1.1\r\ncontent-length:\t3 \r\n\r\nabcGET / HTTP/1.1\r\n\r\n", 2, false, true),
-            ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\n\n\n", 1, false, true),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\n\n\n\r\n0", 1, true, false),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0A\r\n0123456789\r\n0\r\nx: y\r\n\r\n", 1, false, true),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG", 1, false, false),
-            ("GET / HTTP/1.1\r\nUpgrade: WebSocket\r\n\r\n\n", 1, true, false),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab",
+                1,
+                true,
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\ncontent-length:\t3 \r\n\r\nabcGET / HTTP/1.1\r\n\r\n",
+                2,
+                false,
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n\n\n\n",
+                1,
+                false,
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\n\n\n\r\n0",
+                1,
+                true,
+                false,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0A\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+                1,
+                false,
+                true,
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
+                1,
+                false,
+                false,
+            ),
+            (
+                "GET / HTTP/1.1\r\nUpgrade: WebSocket\r\n\r\n\n",
+                1,
+                true,
+                false,
+            ),
             ("CONNECT a HTTP/1.1\r\n\r\n\n", 1, true, false),
             ("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", 1, false, true),
         ] {
             let framing = taken(text).unwrap_or_else(|offence| panic!("{text:?}: {offence:?}"));
-            assert_eq!((framing.heads(), framing.is_in_body(), framing.is_between()), (heads, is_in_body, is_between), "{text:?}");
+            assert_eq!(
+                (framing.heads(), framing.is_in_body(), framing.is_between()),
+                (heads, is_in_body, is_between),
+                "{text:?}"
+            );
         }
     }
 
@@ -284,9 +382,18 @@ mod tests {
             ("GET / HTTP/1.1", "\nHost: a\r\n\r\n"),
             ("GET / HTTP/1.1\r\nHost: a", "\n\r\n"),
             ("GET / HTTP/1.1\r\nHost: a\r\n", "\n"),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1", "\na\r\n0\r\n\r\n"),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx: y", "\n\r\n"),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "\n"),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1",
+                "\na\r\n0\r\n\r\n",
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx: y",
+                "\n\r\n",
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+                "\n",
+            ),
         ] {
             let offence = taken(&format!("{before}{after}")).expect_err(after);
             assert_eq!(offence, Offence(before.len()), "{before:?} {after:?}");
@@ -301,15 +408,40 @@ mod tests {
             framing.blank()
         };
         let whole = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
-        assert_eq!([whole, &format!("{whole}\r\n"), &format!("{whole}\r\n\r\n"), "\r\n"].map(blank), [0, 2, 4, 2]);
-        assert_eq!([&format!("{whole}\r\nGET"), &format!("{whole}\r\n\r"), "\r\nGET / HTTP/1.1\r\n\r\n"].map(blank), [0, 0, 0]);
+        assert_eq!(
+            [
+                whole,
+                &format!("{whole}\r\n"),
+                &format!("{whole}\r\n\r\n"),
+                "\r\n"
+            ]
+            .map(blank),
+            [0, 2, 4, 2]
+        );
+        assert_eq!(
+            [
+                &format!("{whole}\r\nGET"),
+                &format!("{whole}\r\n\r"),
+                "\r\nGET / HTTP/1.1\r\n\r\n"
+            ]
+            .map(blank),
+            [0, 0, 0]
+        );
     }
 
     #[test]
     fn a_name_without_an_end_is_an_offence() {
-        let head = |line: &str| taken(&format!("GET /{} HTTP/1.1\r\n{line}\r\n\r\n", "u".repeat(2 * NAME_MAX)));
+        let head = |line: &str| {
+            taken(&format!(
+                "GET /{} HTTP/1.1\r\n{line}\r\n\r\n",
+                "u".repeat(2 * NAME_MAX)
+            ))
+        };
         assert!(head(&format!("x: {}", "y".repeat(2 * NAME_MAX))).is_ok());
-        assert!(head(&"x".repeat(NAME_MAX + 1)).is_err() && head(&format!("{}: y", "x".repeat(NAME_MAX + 1))).is_err());
+        assert!(
+            head(&"x".repeat(NAME_MAX + 1)).is_err()
+                && head(&format!("{}: y", "x".repeat(NAME_MAX + 1))).is_err()
+        );
     }
 
     #[test]

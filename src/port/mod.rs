@@ -1,4 +1,5 @@
-//! A port: what listens, how many may come, how long they may take. Which paths there are is others' concern.
+//! A port: what listens, how many may come, how long they may take. Which paths there are is
+//! others' concern.
 
 mod addresses;
 pub mod body;
@@ -26,7 +27,8 @@ use actix_http::{
 };
 use actix_server::ServerHandle;
 use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
+    apply_fn_factory, fn_service, map_config,
 };
 use actix_web::{
     App, Error, HttpRequest,
@@ -71,7 +73,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Stops accepting, and ends when the requests that have begun are answered or `stop_seconds` are over.
+    /// Stops accepting, and ends when the requests that have begun are answered or `stop_seconds`
+    /// are over.
     pub async fn stop(self) {
         self.handle.stop(true).await;
         let _ = self.task.await;
@@ -92,13 +95,22 @@ where
     let connections = Connections::new(bounds.connections_max, bounds.connections_per_address_max);
     let builder = actix_server::Server::build()
         .workers(bounds.workers)
-        // A new one is to come in, that others go for it: those are open a moment longer than they have their places.
-        .max_concurrent_connections(bounds.connections_max.saturating_add(bounds.connections_max / 8 + 64))
+        // A new one is to come in, that others go for it: those are open a moment longer than they
+        // have their places.
+        .max_concurrent_connections(
+            bounds
+                .connections_max
+                .saturating_add(bounds.connections_max / 8 + 64),
+        )
         .shutdown_timeout(bounds.stop_seconds)
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let (head_timeout, keep_alive) = (bounds.head_timeout, bounds.keep_alive);
-    let times = Times { head: head_timeout, body: bounds.body_timeout, stalled: STALLED_FOR };
+    let times = Times {
+        head: head_timeout,
+        body: bounds.body_timeout,
+        stalled: STALLED_FOR,
+    };
     let service = move || {
         let (connections, stopping) = (connections.clone(), stopping.clone());
         let stopping = move || {
@@ -114,20 +126,31 @@ where
                 data.insert(connection.exchange());
             })
             .h1(factory());
-        fn_service(move |stream: TcpStream| std::future::ready(enter(&connections, stream, times))).and_then(http)
+        fn_service(move |stream: TcpStream| std::future::ready(enter(&connections, stream, times)))
+            .and_then(http)
     };
     let server = builder.listen("port", listener, service)?.run();
-    Ok(Server { address, handle: server.handle(), task: tokio::spawn(server) })
+    Ok(Server {
+        address,
+        handle: server.handle(),
+        task: tokio::spawn(server),
+    })
 }
 
-fn enter(connections: &Arc<Connections>, stream: TcpStream, times: Times) -> Result<(Watched, Option<SocketAddr>), DispatchError> {
+fn enter(
+    connections: &Arc<Connections>,
+    stream: TcpStream,
+    times: Times,
+) -> Result<(Watched, Option<SocketAddr>), DispatchError> {
     let peer = stream.peer_addr()?;
-    let seat =
-        connections.enter(stream.as_raw_fd(), peer.ip()).map_err(|connections::Full| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+    let seat = connections
+        .enter(stream.as_raw_fd(), peer.ip())
+        .map_err(|connections::Full| io::Error::from(io::ErrorKind::ConnectionRefused))?;
     Ok((Watched::new(stream, seat, times), Some(peer)))
 }
 
-/// One request while it is answered. Each service of a port makes one, and says when the answer is there.
+/// One request while it is answered. Each service of a port makes one, and says when the answer is
+/// there.
 pub struct Answering(Option<Rc<Exchange>>);
 
 impl Answering {
@@ -137,8 +160,8 @@ impl Answering {
         Self(exchange)
     }
 
-    /// Where the answer is there before its request is, the connection ends with it, and it says so. What is returned is to be dropped when its body
-    /// has ended.
+    /// Where the answer is there before its request is, the connection ends with it, and it says
+    /// so. What is returned is to be dropped when its body has ended.
     pub fn end(self, answer: &mut ResponseHead) -> Sending {
         if self.0.as_ref().is_some_and(|exchange| exchange.answer()) {
             answer.set_connection_type(ConnectionType::Close);
@@ -158,7 +181,9 @@ impl Drop for Sending {
 
 /// Whether who asked has closed its side: then it waits for nothing any more.
 pub fn is_gone(request: &HttpRequest) -> bool {
-    request.conn_data::<Rc<Exchange>>().is_some_and(|exchange| exchange.is_ended())
+    request
+        .conn_data::<Rc<Exchange>>()
+        .is_some_and(|exchange| exchange.is_ended())
 }
 
 /// A body that may go on for long.
@@ -174,7 +199,10 @@ impl MessageBody for Streamed {
         self.body.size()
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.get_mut().body).poll_next(cx)
     }
 }
@@ -182,24 +210,44 @@ impl MessageBody for Streamed {
 /// An application as a port serves it.
 pub fn web<T, B>(
     app: App<T>,
-) -> impl ServiceFactory<Request, Config = (), Response = Response<Streamed>, Error = Response<BoxBody>, InitError = ()>
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = Response<Streamed>,
+    Error = Response<BoxBody>,
+    InitError = (),
+>
 where
-    T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<B>, Error = Error, InitError = ()> + 'static,
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
     B: MessageBody + 'static,
 {
-    let app = map_config(app.into_factory().map_err(|error: Error| error.error_response().into()), |()| AppConfig::default());
+    let app = map_config(
+        app.into_factory()
+            .map_err(|error: Error| error.error_response().into()),
+        |()| AppConfig::default(),
+    );
     apply_fn_factory(app, |request: Request, service| {
         let answering = Answering::begin(&request);
         let answer = service.call(request);
         async move {
             let mut response: Response<B> = answer.await?.into();
             let sending = answering.end(response.head_mut());
-            Ok(response.map_body(|_, body| Streamed { body: body.boxed(), _sending: sending }))
+            Ok(response.map_body(|_, body| Streamed {
+                body: body.boxed(),
+                _sending: sending,
+            }))
         }
     })
 }
 
-/// Headers of which there is to be one, since it is not for us to choose: a proxy in front may have looked at the other.
+/// Headers of which there is to be one, since it is not for us to choose: a proxy in front may have
+/// looked at the other.
 const ONCE: [header::HeaderName; 2] = [header::AUTHORIZATION, header::CONTENT_ENCODING];
 
 /// One of `ONCE` that comes twice.
@@ -208,5 +256,6 @@ pub fn ambiguous(headers: &HeaderMap) -> Option<header::HeaderName> {
     if headers.len() == headers.len_keys() {
         return None;
     }
-    ONCE.into_iter().find(|name| headers.get_all(name).nth(1).is_some())
+    ONCE.into_iter()
+        .find(|name| headers.get_all(name).nth(1).is_some())
 }

@@ -1,6 +1,8 @@
-//! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything is verified. A body that comes at once is no more
-//! than counted, and a small one has room of its own. One that keeps us waiting has to give way: to a new one that finds no room the one that has held
-//! most for longest does, and one that hardly moves is given up by itself. So a few large bodies that stop before their end shut nobody out.
+//! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything
+//! is verified. A body that comes at once is no more than counted, and a small one has room of its
+//! own. One that keeps us waiting has to give way: to a new one that finds no room the one that has
+//! held most for longest does, and one that hardly moves is given up by itself. So a few large
+//! bodies that stop before their end shut nobody out.
 
 use std::{
     collections::HashMap,
@@ -66,7 +68,9 @@ impl Body {
     /// How long it may take over what has come.
     fn is_fast_for(&self) -> Duration {
         let enough = self.bytes.load(Ordering::Acquire) as f64 / RATE_MIN;
-        Duration::try_from_secs_f64(enough).unwrap_or(Duration::MAX).max(GRACE)
+        Duration::try_from_secs_f64(enough)
+            .unwrap_or(Duration::MAX)
+            .max(GRACE)
     }
 
     fn hardly_moves(&self) -> bool {
@@ -89,7 +93,11 @@ pub struct Full;
 
 impl Reading {
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, waiting: Mutex::default() })
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            waiting: Mutex::default(),
+        })
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -97,12 +105,21 @@ impl Reading {
     }
 
     fn has_room(&self, sum: usize, own: usize) -> bool {
-        let small = if own <= SMALL { self.bytes_max / SMALL_PART } else { 0 };
+        let small = if own <= SMALL {
+            self.bytes_max / SMALL_PART
+        } else {
+            0
+        };
         sum <= self.bytes_max + small || sum == own
     }
 
     /// Until the sum fits, or all of it is `own`.
-    fn make_room(&self, waiting: &mut Waiting, asking: Option<u64>, own: usize) -> Result<(), Full> {
+    fn make_room(
+        &self,
+        waiting: &mut Waiting,
+        asking: Option<u64>,
+        own: usize,
+    ) -> Result<(), Full> {
         loop {
             let sum = self.bytes.load(Ordering::Relaxed);
             if self.has_room(sum, own) {
@@ -112,7 +129,12 @@ impl Reading {
         }
     }
 
-    fn free_greatest(&self, waiting: &mut Waiting, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Result<(), Full> {
+    fn free_greatest(
+        &self,
+        waiting: &mut Waiting,
+        asking: Option<u64>,
+        among: impl Fn(&Body) -> bool,
+    ) -> Result<(), Full> {
         let freed = waiting.give_way(asking, among).ok_or(Full)?;
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
         Ok(())
@@ -120,11 +142,14 @@ impl Reading {
 }
 
 impl Waiting {
-    /// Has the greatest burden of these bodies give way; how much that frees. None where there is none, or only `asking` itself.
+    /// Has the greatest burden of these bodies give way; how much that frees. None where there is
+    /// none, or only `asking` itself.
     fn give_way(&mut self, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Option<usize> {
         let now = Instant::now();
         let bodies = self.bodies.values().filter(|body| among(body));
-        let greatest = bodies.max_by(|a, b| a.burden(now).total_cmp(&b.burden(now)))?.number;
+        let greatest = bodies
+            .max_by(|a, b| a.burden(now).total_cmp(&b.burden(now)))?
+            .number;
         if Some(greatest) == asking {
             return None;
         }
@@ -157,7 +182,11 @@ pub struct Share {
 
 impl Share {
     pub fn new(reading: &Arc<Reading>) -> Self {
-        Self { reading: reading.clone(), bytes: AtomicUsize::new(0), waiting: OnceLock::new() }
+        Self {
+            reading: reading.clone(),
+            bytes: AtomicUsize::new(0),
+            waiting: OnceLock::new(),
+        }
     }
 
     /// A lone body always has room: its own limit bounds it.
@@ -185,7 +214,9 @@ impl Share {
         }
         for holder in &body.holders {
             while waiting.held.get(holder).is_some_and(|held| *held > most) {
-                reading.free_greatest(&mut waiting, Some(body.number), |other| other.holders.contains(holder))?;
+                reading.free_greatest(&mut waiting, Some(body.number), |other| {
+                    other.holders.contains(holder)
+                })?;
             }
         }
         reading.make_room(&mut waiting, Some(body.number), own)
@@ -207,7 +238,8 @@ impl Share {
         let body = self.wait(address, source);
         let moves = async {
             loop {
-                tokio::time::sleep_until((body.since + body.is_fast_for().min(at_most)).into()).await;
+                tokio::time::sleep_until((body.since + body.is_fast_for().min(at_most)).into())
+                    .await;
                 if body.hardly_moves() {
                     return;
                 }
@@ -227,22 +259,38 @@ impl Share {
         self.wait_since(Instant::now(), address, source)
     }
 
-    fn wait_since(&self, since: Instant, address: Option<IpAddr>, source: Option<&Arc<str>>) -> Arc<Body> {
+    fn wait_since(
+        &self,
+        since: Instant,
+        address: Option<IpAddr>,
+        source: Option<&Arc<str>>,
+    ) -> Arc<Body> {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
-        let holders: Vec<Holder> = address.map(Holder::Address).into_iter().chain(source.cloned().map(Holder::Source)).collect();
+        let holders: Vec<Holder> = address
+            .map(Holder::Address)
+            .into_iter()
+            .chain(source.cloned().map(Holder::Source))
+            .collect();
         let mut waiting = self.reading.waiting();
         for holder in &holders {
             *waiting.held.entry(holder.clone()).or_default() += bytes;
         }
         let number = waiting.next;
         waiting.next += 1;
-        let body = Arc::new(Body { number, bytes: AtomicUsize::new(bytes), since, holders, gives_way: Notify::new() });
+        let body = Arc::new(Body {
+            number,
+            bytes: AtomicUsize::new(bytes),
+            since,
+            holders,
+            gives_way: Notify::new(),
+        });
         waiting.bodies.insert(number, body.clone());
         let _ = self.waiting.set(body.clone());
         body
     }
 
-    /// It waits no longer: read to its end or given up, it counts until it is dropped and gives way to nobody.
+    /// It waits no longer: read to its end or given up, it counts until it is dropped and gives way
+    /// to nobody.
     fn settle(&self, body: &Body) {
         let mut waiting = self.reading.waiting();
         if waiting.bodies.remove(&body.number).is_some() {
@@ -277,7 +325,11 @@ mod tests {
     /// A body that waits already for so long.
     fn share(reading: &Arc<Reading>, source: &str, bytes: usize, seconds: u64) -> Share {
         let share = Share::new(reading);
-        share.wait_since(Instant::now() - Duration::from_secs(seconds), None, Some(&source.into()));
+        share.wait_since(
+            Instant::now() - Duration::from_secs(seconds),
+            None,
+            Some(&source.into()),
+        );
         share.grow(bytes).unwrap();
         share
     }
@@ -285,12 +337,18 @@ mod tests {
     #[test]
     fn what_has_held_most_for_longest_gives_way_to_who_finds_no_room() {
         let reading = Reading::new(100 * MIB);
-        let (slow, fast) = (share(&reading, "a", 30 * MIB, 5), share(&reading, "b", 45 * MIB, 1));
+        let (slow, fast) = (
+            share(&reading, "a", 30 * MIB, 5),
+            share(&reading, "b", 45 * MIB, 1),
+        );
         // Many that hold next to nothing are no help, and stay.
         let small: Vec<Share> = (0..1000).map(|_| share(&reading, "c", 100, 4)).collect();
         let new = Share::new(&reading);
         new.grow(40 * MIB).unwrap();
-        assert_eq!((slow.grow(MIB).is_err(), fast.grow(MIB).is_ok()), (true, true));
+        assert_eq!(
+            (slow.grow(MIB).is_err(), fast.grow(MIB).is_ok()),
+            (true, true)
+        );
         assert!(small.iter().all(|share| share.grow(1).is_ok()));
         drop((slow, small));
         assert_eq!(reading.bytes.load(Ordering::Relaxed), 86 * MIB);
@@ -309,8 +367,14 @@ mod tests {
         let reading = Reading::new(100 * MIB);
         let first = share(&reading, "a", 10 * MIB, 10);
         let second = share(&reading, "a", 45 * MIB, 1);
-        assert!(first.grow(MIB).is_err() && second.grow(MIB).is_ok(), "together they had more than half");
-        assert!(Share::new(&reading).grow(40 * MIB).is_ok(), "which leaves room for what comes with its head");
+        assert!(
+            first.grow(MIB).is_err() && second.grow(MIB).is_ok(),
+            "together they had more than half"
+        );
+        assert!(
+            Share::new(&reading).grow(40 * MIB).is_ok(),
+            "which leaves room for what comes with its head"
+        );
         let other = share(&reading, "b", 40 * MIB, 1);
         assert!(other.grow(5 * MIB).is_ok());
     }
@@ -321,7 +385,9 @@ mod tests {
         let large = Share::new(&reading);
         large.grow(MIB).unwrap();
         assert!(Share::new(&reading).grow(SMALL + 1).is_err());
-        let small: Vec<Share> = (0..MIB / SMALL_PART / SMALL).map(|_| Share::new(&reading)).collect();
+        let small: Vec<Share> = (0..MIB / SMALL_PART / SMALL)
+            .map(|_| Share::new(&reading))
+            .collect();
         assert!(small.iter().all(|share| share.grow(SMALL).is_ok()));
         assert!(Share::new(&reading).grow(1).is_err());
     }

@@ -1,5 +1,6 @@
-//! A connection as the server sees it: the socket, and beside it what must end it. The server's parser and its timers know the first head and the time
-//! between requests; here is what is left open between them.
+//! A connection as the server sees it: the socket, and beside it what must end it. The server's
+//! parser and its timers know the first head and the time between requests; here is what is left
+//! open between them.
 
 use std::{
     cell::Cell,
@@ -21,7 +22,8 @@ use crate::port::{
     framing::{Framing, Offence},
 };
 
-/// Of a body that nobody wants any more so much is still read, that a small one need not cost its connection.
+/// Of a body that nobody wants any more so much is still read, that a small one need not cost its
+/// connection.
 pub const LEFT_MAX: usize = 8 << 10;
 /// For so long a sender may go on after an answer that came before its request's end, to read it.
 const LEFT_FOR: Duration = Duration::from_secs(1);
@@ -73,7 +75,8 @@ impl Exchange {
         self.taken.set(self.taken.get() + 1);
     }
 
-    /// Its answer is there. True where the request is not: then no other may follow on this connection.
+    /// Its answer is there. True where the request is not: then no other may follow on this
+    /// connection.
     pub fn answer(&self) -> bool {
         let is_early = self.taken.get() == self.heads.get() && self.is_in_body.get();
         if is_early {
@@ -86,7 +89,11 @@ impl Exchange {
     pub fn finish(&self) {
         self.answered.set(self.answered.get() + 1);
         if !self.is_answering() {
-            self.seat.set(if self.is_between.get() { Phase::Idle } else { Phase::Incomplete });
+            self.seat.set(if self.is_between.get() {
+                Phase::Idle
+            } else {
+                Phase::Incomplete
+            });
         }
     }
 
@@ -108,12 +115,19 @@ struct Deadline {
 
 impl Deadline {
     fn set(&mut self, within: Option<Duration>) {
-        *self = Self { at: within.map(|within| Instant::now() + within), sleep: None };
+        *self = Self {
+            at: within.map(|within| Instant::now() + within),
+            sleep: None,
+        };
     }
 
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(at) = self.at else { return false };
-        self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut().poll(cx).is_ready()
+        self.sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(at)))
+            .as_mut()
+            .poll(cx)
+            .is_ready()
     }
 }
 
@@ -153,7 +167,11 @@ impl Watched {
     /// Nothing has come: is it time to end?
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_ended = self.reading.is_over(cx);
-        if self.is_ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.is_ended {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// From an early answer on the time runs, whether or not anything is read.
@@ -167,19 +185,32 @@ impl Watched {
 
     /// Takes what was read, from this place of the buffer on.
     fn note(&mut self, buf: &mut ReadBuf<'_>, from: usize) {
-        let before = (self.framing.heads(), self.framing.is_in_body(), self.framing.is_between());
+        let before = (
+            self.framing.heads(),
+            self.framing.is_in_body(),
+            self.framing.is_between(),
+        );
         if let Err(Offence(at)) = self.framing.take(&buf.filled()[from..]) {
             buf.set_filled(from + at);
             self.poison = Some(POISON);
         }
         buf.set_filled(buf.filled().len() - self.framing.blank().min(buf.filled().len() - from));
-        let after = (self.framing.heads(), self.framing.is_in_body(), self.framing.is_between());
+        let after = (
+            self.framing.heads(),
+            self.framing.is_in_body(),
+            self.framing.is_between(),
+        );
         let exchange = &*self.exchange;
         exchange.heads.set(after.0);
         exchange.is_in_body.set(after.1);
         exchange.is_between.set(after.2);
         if self.is_left {
-            exchange.left.set(exchange.left.get().map(|left| left.saturating_sub(buf.filled().len() - from)));
+            exchange.left.set(
+                exchange
+                    .left
+                    .get()
+                    .map(|left| left.saturating_sub(buf.filled().len() - from)),
+            );
             return;
         }
         if after.2 {
@@ -192,7 +223,11 @@ impl Watched {
             if !exchange.is_answering() || after.1 {
                 exchange.seat.set(Phase::Incomplete);
             }
-            self.reading.set(if after.1 { self.times.body } else { Some(self.times.head) });
+            self.reading.set(if after.1 {
+                self.times.body
+            } else {
+                Some(self.times.head)
+            });
         }
     }
 
@@ -205,7 +240,8 @@ impl Watched {
     }
 }
 
-/// Its place is given back while the socket is open, whoever else holds the exchange: a number that was closed may be another file's.
+/// Its place is given back while the socket is open, whoever else holds the exchange: a number that
+/// was closed may be another file's.
 impl Drop for Watched {
     fn drop(&mut self) {
         self.exchange.seat.leave();
@@ -213,7 +249,11 @@ impl Drop for Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.notice_left(cx);
         if this.is_ended {
@@ -243,7 +283,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if written.is_ready() {
@@ -257,7 +301,11 @@ impl AsyncWrite for Watched {
         if this.writing.at.is_none() {
             this.writing.set(Some(this.times.stalled));
         }
-        if this.writing.is_over(cx) { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+        if this.writing.is_over(cx) {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -287,24 +335,35 @@ mod tests {
 
     async fn pair(times: Times) -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let seat = Connections::new(1, 0).enter(stream.as_raw_fd(), peer.ip()).unwrap();
+        let seat = Connections::new(1, 0)
+            .enter(stream.as_raw_fd(), peer.ip())
+            .unwrap();
         (Watched::new(stream, seat, times), far)
     }
 
-    const TIMES: Times = Times { head: Duration::from_secs(30), body: None, stalled: Duration::from_millis(100) };
+    const TIMES: Times = Times {
+        head: Duration::from_secs(30),
+        body: None,
+        stalled: Duration::from_millis(100),
+    };
 
     #[tokio::test]
     async fn after_an_early_answer_a_few_kilobytes_are_read_and_no_more() {
         let (mut watched, mut far) = pair(TIMES).await;
-        far.write_all(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n").await.unwrap();
+        far.write_all(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n")
+            .await
+            .unwrap();
         let mut buffer = [0; BUFFER];
         assert!(watched.read(&mut buffer).await.unwrap() > 0);
         let exchange = watched.exchange();
         exchange.take();
         assert!(exchange.answer());
-        let endless = tokio::spawn(async move { while far.write_all(&[b'x'; 1 << 16]).await.is_ok() {} });
+        let endless =
+            tokio::spawn(async move { while far.write_all(&[b'x'; 1 << 16]).await.is_ok() {} });
         let began = Instant::now();
         let mut bytes = 0;
         loop {
@@ -314,7 +373,10 @@ mod tests {
             }
         }
         assert!((LEFT_MAX..LEFT_MAX + BUFFER).contains(&bytes), "{bytes}");
-        assert!(began.elapsed() >= LEFT_FOR, "so long the answer may be read");
+        assert!(
+            began.elapsed() >= LEFT_FOR,
+            "so long the answer may be read"
+        );
         drop(watched);
         endless.await.unwrap();
     }

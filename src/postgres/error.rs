@@ -6,7 +6,9 @@ use super::version::{OLDEST_MAJOR, Version};
 
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    #[error("no data folder: neither HOOKONCE_DATA_DIR nor HOME is set; set HOOKONCE_DATA_DIR to a folder that can be written")]
+    #[error(
+        "no data folder: neither HOOKONCE_DATA_DIR nor HOME is set; set HOOKONCE_DATA_DIR to a folder that can be written"
+    )]
     NoDataDir,
     #[error(
         "no PostgreSQL {OLDEST_MAJOR} or later found (looked in PATH, the usual folders and {data}); `hookonce db install` gets one \
@@ -14,7 +16,11 @@ pub enum PostgresError {
     )]
     NotFound { data_dir: PathBuf },
     #[error("{folder} (from {origin}) is not usable: {why}; it must be the bin folder of PostgreSQL {OLDEST_MAJOR} or later", folder = .folder.display())]
-    UnusableBinaries { folder: PathBuf, origin: &'static str, why: String },
+    UnusableBinaries {
+        folder: PathBuf,
+        origin: &'static str,
+        why: String,
+    },
     #[error("PostgreSQL could not be downloaded:{tried}\nInstall it yourself, then run the same command again: {PASTE}", tried = list_tried(.tried))]
     InstallFailed { tried: Vec<(&'static str, String)> },
     #[error("cannot {what} at {path}", path = .path.display())]
@@ -42,7 +48,11 @@ pub enum PostgresError {
          use a folder outside it (HOOKONCE_DATA_DIR=/var/lib/hookonce), or run hookonce as a normal user",
         folder = .folder.display(), target = .target.display()
     )]
-    Unreachable { account: String, folder: PathBuf, target: PathBuf },
+    Unreachable {
+        account: String,
+        folder: PathBuf,
+        target: PathBuf,
+    },
     #[error(
         "{path} belongs to another user (uid {owner}); run hookonce as that user, or set HOOKONCE_DATA_DIR to a folder of your own",
         path = .path.display()
@@ -62,13 +72,26 @@ pub enum PostgresError {
          HOOKONCE_POSTGRES_BIN at its bin folder, or upgrade the cluster (pg_upgrade, or pg_dumpall with {made_by} and restore), \
          or start afresh with another HOOKONCE_DATA_DIR", cluster = .cluster.display(), folder = .folder.display()
     )]
-    OtherMajor { cluster: PathBuf, made_by: String, folder: PathBuf, found: Version },
+    OtherMajor {
+        cluster: PathBuf,
+        made_by: String,
+        folder: PathBuf,
+        found: Version,
+    },
     #[error("initdb could not make a cluster in {cluster}; nothing was kept, so start again once this is mended: {output}", cluster = .cluster.display())]
     InitdbFailed { cluster: PathBuf, output: String },
     #[error("PostgreSQL stopped while starting ({reason}); its log {log} ends with:\n{tail}", log = .log.display())]
-    Died { reason: String, log: PathBuf, tail: String },
+    Died {
+        reason: String,
+        log: PathBuf,
+        tail: String,
+    },
     #[error("PostgreSQL was not ready after {seconds} s; its log {log} ends with:\n{tail}", log = .log.display())]
-    NotReady { seconds: u64, log: PathBuf, tail: String },
+    NotReady {
+        seconds: u64,
+        log: PathBuf,
+        tail: String,
+    },
     #[error("PostgreSQL (process {pid}) did not stop; see {log}, then: kill -QUIT {pid}", log = .log.display())]
     StillRunning { pid: i32, log: PathBuf },
     #[error("{path} is not a private folder of uid {owner}; remove it", path = .path.display())]
@@ -79,7 +102,11 @@ pub enum PostgresError {
 
 impl PostgresError {
     pub(super) fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io { what, path: path.into(), source }
+        Self::Io {
+            what,
+            path: path.into(),
+            source,
+        }
     }
 }
 
@@ -104,9 +131,21 @@ mod tests {
 
     #[test]
     fn a_failed_install_lists_each_route_and_what_to_paste() {
-        let text =
-            PostgresError::InstallFailed { tried: vec![("npm", "not installed".into()), ("pip", "digest differs".into())] }.to_string();
-        for part in ["npm: not installed", "pip: digest differs", "apt-get install", "dnf install", "brew install", "docker run"] {
+        let text = PostgresError::InstallFailed {
+            tried: vec![
+                ("npm", "not installed".into()),
+                ("pip", "digest differs".into()),
+            ],
+        }
+        .to_string();
+        for part in [
+            "npm: not installed",
+            "pip: digest differs",
+            "apt-get install",
+            "dnf install",
+            "brew install",
+            "docker run",
+        ] {
             assert!(text.contains(part), "{part} missing in {text}");
         }
     }

@@ -24,14 +24,18 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The folder given by `HOOKONCE_POSTGRES_BIN` or the settings (`extra`), else PATH, the packages' usual folders (newest first),
-    /// Homebrew, and what `install` left in the data folder. Where the data folder holds a cluster, one of its major version goes first:
-    /// a newer PostgreSQL on the machine must not lock people out of their data.
+    /// The folder given by `HOOKONCE_POSTGRES_BIN` or the settings (`extra`), else PATH, the
+    /// packages' usual folders (newest first), Homebrew, and what `install` left in the data
+    /// folder. Where the data folder holds a cluster, one of its major version goes first: a newer
+    /// PostgreSQL on the machine must not lock people out of their data.
     pub fn find(extra: Option<&Path>, data_dir: &Path) -> Result<Self, PostgresError> {
         let search = Search {
             variable: std::env::var_os(BINARIES_VARIABLE).filter(|value| !value.is_empty()),
             path: std::env::var_os("PATH").unwrap_or_default(),
-            system_roots: SYSTEM_ROOTS.iter().map(|(root, suffix)| (PathBuf::from(root), *suffix)).collect(),
+            system_roots: SYSTEM_ROOTS
+                .iter()
+                .map(|(root, suffix)| (PathBuf::from(root), *suffix))
+                .collect(),
         };
         search.run(extra, data_dir)
     }
@@ -48,10 +52,12 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// Takes a folder if `postgres` in it runs, is new enough and has its `initdb` beside it. Says why not otherwise.
+    /// Takes a folder if `postgres` in it runs, is new enough and has its `initdb` beside it. Says
+    /// why not otherwise.
     pub(super) fn probe(folder: &Path) -> Result<Self, String> {
         // PATH often holds a symbolic link to the one program; its siblings are where it points.
-        let postgres = fs::canonicalize(folder.join("postgres")).map_err(|error| format!("no postgres program ({error})"))?;
+        let postgres = fs::canonicalize(folder.join("postgres"))
+            .map_err(|error| format!("no postgres program ({error})"))?;
         let folder = postgres.parent().map(Path::to_path_buf).unwrap_or_default();
         if !folder.join("initdb").exists() {
             return Err(format!("no initdb in {}", folder.display()));
@@ -63,7 +69,11 @@ impl Binaries {
             .map_err(|error| format!("postgres does not run ({error})"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let Some(version) = Version::parse(&text).filter(|_| output.status.success()) else {
-            return Err(format!("`postgres --version` failed: {}{}", text.trim(), String::from_utf8_lossy(&output.stderr).trim()));
+            return Err(format!(
+                "`postgres --version` failed: {}{}",
+                text.trim(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            ));
         };
         if version.major < OLDEST_MAJOR {
             return Err(format!("it is PostgreSQL {version}"));
@@ -72,7 +82,8 @@ impl Binaries {
     }
 }
 
-/// Where packages put one folder a version: the parent, and the way from a version's folder to its programs.
+/// Where packages put one folder a version: the parent, and the way from a version's folder to its
+/// programs.
 const SYSTEM_ROOTS: [(&str, &str); 6] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"), // pgsql-17/bin, by PostgreSQL's own RPM packages
@@ -95,25 +106,48 @@ struct Search {
 
 impl Search {
     fn run(&self, extra: Option<&Path>, data_dir: &Path) -> Result<Binaries, PostgresError> {
-        let hidden = self.variable.as_deref().is_some_and(|value| value == "none");
+        let hidden = self
+            .variable
+            .as_deref()
+            .is_some_and(|value| value == "none");
         let given = match (&self.variable, extra) {
             (Some(folder), _) if !hidden => Some((Path::new(folder), BINARIES_VARIABLE)),
             (_, Some(folder)) => Some((folder, "the settings")),
             _ => None,
         };
         if let Some((folder, origin)) = given {
-            return Binaries::probe(folder).map_err(|why| PostgresError::UnusableBinaries { folder: folder.to_path_buf(), origin, why });
+            return Binaries::probe(folder).map_err(|why| PostgresError::UnusableBinaries {
+                folder: folder.to_path_buf(),
+                origin,
+                why,
+            });
         }
-        let mut folders = if hidden { Vec::new() } else { self.system_folders() };
+        let mut folders = if hidden {
+            Vec::new()
+        } else {
+            self.system_folders()
+        };
         folders.extend(version_folders(&installed_root(data_dir), "bin"));
-        let found: Vec<Binaries> = folders.iter().filter_map(|folder| Binaries::probe(folder).ok()).collect();
+        let found: Vec<Binaries> = folders
+            .iter()
+            .filter_map(|folder| Binaries::probe(folder).ok())
+            .collect();
         let made_by = made_by(&cluster_of(data_dir));
-        let same_major = found.iter().find(|binaries| made_by.as_deref() == Some(binaries.version.major.to_string().as_str()));
-        same_major.or(found.first()).cloned().ok_or_else(|| PostgresError::NotFound { data_dir: data_dir.to_path_buf() })
+        let same_major = found.iter().find(|binaries| {
+            made_by.as_deref() == Some(binaries.version.major.to_string().as_str())
+        });
+        same_major
+            .or(found.first())
+            .cloned()
+            .ok_or_else(|| PostgresError::NotFound {
+                data_dir: data_dir.to_path_buf(),
+            })
     }
 
     fn system_folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> = std::env::split_paths(&self.path).filter(|folder| folder.join("postgres").exists()).collect();
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&self.path)
+            .filter(|folder| folder.join("postgres").exists())
+            .collect();
         for (root, suffix) in &self.system_roots {
             folders.extend(version_folders(root, suffix));
         }
@@ -121,14 +155,20 @@ impl Search {
     }
 }
 
-/// The folders `root/*/suffix` that hold a postgres program, the newest version first by the digits in their names.
+/// The folders `root/*/suffix` that hold a postgres program, the newest version first by the digits
+/// in their names.
 fn version_folders(root: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(Vec<u32>, PathBuf)> = fs::read_dir(root)
         .into_iter()
         .flatten()
         .flatten()
         .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
-        .map(|entry| (version_in(&entry.file_name().to_string_lossy()), entry.path().join(suffix)))
+        .map(|entry| {
+            (
+                version_in(&entry.file_name().to_string_lossy()),
+                entry.path().join(suffix),
+            )
+        })
         .filter(|(_, folder)| folder.join("postgres").exists())
         .collect();
     found.sort_by(|a, b| b.cmp(a));
@@ -136,7 +176,9 @@ fn version_folders(root: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 fn version_in(name: &str) -> Vec<u32> {
-    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+    name.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -149,7 +191,11 @@ mod tests {
     fn pretend(folder: &Path, version: &str) {
         fs::create_dir_all(folder).unwrap();
         for name in ["postgres", "initdb"] {
-            fs::write(folder.join(name), format!("#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")).unwrap();
+            fs::write(
+                folder.join(name),
+                format!("#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n"),
+            )
+            .unwrap();
             fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
@@ -168,8 +214,14 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_releases_betas_and_distributions() {
-        assert_eq!(Version::parse("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(version(15, 18)));
-        assert_eq!(Version::parse("postgres (PostgreSQL) 19beta2"), Some(version(19, 0)));
+        assert_eq!(
+            Version::parse("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
+            Some(version(15, 18))
+        );
+        assert_eq!(
+            Version::parse("postgres (PostgreSQL) 19beta2"),
+            Some(version(19, 0))
+        );
         assert_eq!(Version::parse("EnterpriseDB 15.1"), None);
     }
 
@@ -178,10 +230,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         pretend(&dir.path().join("system/9.6/bin"), "9.6.24");
         let found = search(dir.path(), None).run(None, dir.path());
-        assert!(matches!(found, Err(PostgresError::NotFound { .. })), "{found:?}");
+        assert!(
+            matches!(found, Err(PostgresError::NotFound { .. })),
+            "{found:?}"
+        );
         pretend(&dir.path().join("system/15/bin"), "15.3");
         pretend(&dir.path().join("system/17/bin"), "17.1");
-        assert_eq!(search(dir.path(), None).run(None, dir.path()).unwrap().version(), version(17, 1));
+        assert_eq!(
+            search(dir.path(), None)
+                .run(None, dir.path())
+                .unwrap()
+                .version(),
+            version(17, 1)
+        );
     }
 
     #[test]
@@ -191,7 +252,13 @@ mod tests {
         pretend(&dir.path().join("postgres/18.4/bin"), "18.4");
         fs::create_dir(dir.path().join("pgdata")).unwrap();
         fs::write(dir.path().join("pgdata/PG_VERSION"), "18\n").unwrap();
-        assert_eq!(search(dir.path(), None).run(None, dir.path()).unwrap().version(), version(18, 4));
+        assert_eq!(
+            search(dir.path(), None)
+                .run(None, dir.path())
+                .unwrap()
+                .version(),
+            version(18, 4)
+        );
     }
 
     #[test]
@@ -200,13 +267,40 @@ mod tests {
         pretend(&dir.path().join("system/17/bin"), "17.1");
         pretend(&dir.path().join("given"), "16.2");
         let given = dir.path().join("given");
-        assert_eq!(search(dir.path(), Some(&given)).run(None, dir.path()).unwrap().version(), version(16, 2));
-        assert_eq!(search(dir.path(), None).run(Some(&given), dir.path()).unwrap().version(), version(16, 2));
+        assert_eq!(
+            search(dir.path(), Some(&given))
+                .run(None, dir.path())
+                .unwrap()
+                .version(),
+            version(16, 2)
+        );
+        assert_eq!(
+            search(dir.path(), None)
+                .run(Some(&given), dir.path())
+                .unwrap()
+                .version(),
+            version(16, 2)
+        );
         let wrong = search(dir.path(), Some(&dir.path().join("empty"))).run(None, dir.path());
-        assert!(matches!(wrong, Err(PostgresError::UnusableBinaries { origin: BINARIES_VARIABLE, .. })), "{wrong:?}");
+        assert!(
+            matches!(
+                wrong,
+                Err(PostgresError::UnusableBinaries {
+                    origin: BINARIES_VARIABLE,
+                    ..
+                })
+            ),
+            "{wrong:?}"
+        );
         let hidden = search(dir.path(), Some(Path::new("none")));
-        assert!(matches!(hidden.run(None, dir.path()), Err(PostgresError::NotFound { .. })));
+        assert!(matches!(
+            hidden.run(None, dir.path()),
+            Err(PostgresError::NotFound { .. })
+        ));
         pretend(&dir.path().join("postgres/18.4/bin"), "18.4");
-        assert_eq!(hidden.run(None, dir.path()).unwrap().version(), version(18, 4));
+        assert_eq!(
+            hidden.run(None, dir.path()).unwrap().version(),
+            version(18, 4)
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Gets PostgreSQL's binaries by package name, through a client or crate that is there anyway, into the data folder.
+//! Gets PostgreSQL's binaries by package name, through a client or crate that is there anyway, into
+//! the data folder.
 //!
-//! Each route is pinned, its archive checked against the digest below before anything in it runs; the crate checks its own. Knows no
-//! registry's address: where packages come from is the clients' configuration. Does not look at what the system has (`find.rs` does).
+//! Each route is pinned, its archive checked against the digest below before anything in it runs;
+//! the crate checks its own. Knows no registry's address: where packages come from is the clients'
+//! configuration. Does not look at what the system has (`find.rs` does).
 
 mod progress;
 mod routes;
@@ -19,8 +21,12 @@ use super::{Binaries, PostgresError, find::installed_root};
 pub use progress::Progress;
 use routes::Route;
 
-/// Takes what is installed in the data folder already, else downloads it. Several processes may do so at once: the first to finish wins.
-pub async fn install(data_dir: &Path, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Binaries, PostgresError> {
+/// Takes what is installed in the data folder already, else downloads it. Several processes may do
+/// so at once: the first to finish wins.
+pub async fn install(
+    data_dir: &Path,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Binaries, PostgresError> {
     let root = installed_root(data_dir);
     let make = |error| PostgresError::io("make the folder for PostgreSQL's binaries", &root, error);
     fs::create_dir_all(&root).map_err(make)?;
@@ -28,17 +34,27 @@ pub async fn install(data_dir: &Path, progress: &mut (dyn FnMut(Progress) + Send
     for route in routes::all() {
         let target = root.join(route.version());
         if let Ok(binaries) = Binaries::probe(&target.join("bin")) {
-            progress(Progress::Done { folder: binaries.folder().to_path_buf() });
+            progress(Progress::Done {
+                folder: binaries.folder().to_path_buf(),
+            });
             return Ok(binaries);
         }
-        progress(Progress::Trying { route: route.name(), package: route.package() });
+        progress(Progress::Trying {
+            route: route.name(),
+            package: route.package(),
+        });
         match try_route(&route, &root, &target, progress).await {
             Ok(binaries) => {
-                progress(Progress::Done { folder: binaries.folder().to_path_buf() });
+                progress(Progress::Done {
+                    folder: binaries.folder().to_path_buf(),
+                });
                 return Ok(binaries);
             }
             Err(why) => {
-                progress(Progress::Failed { route: route.name(), why: why.clone() });
+                progress(Progress::Failed {
+                    route: route.name(),
+                    why: why.clone(),
+                });
                 tried.push((route.name(), why));
             }
         }
@@ -46,8 +62,14 @@ pub async fn install(data_dir: &Path, progress: &mut (dyn FnMut(Progress) + Send
     Err(PostgresError::InstallFailed { tried })
 }
 
-async fn try_route(route: &Route, root: &Path, target: &Path, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Binaries, String> {
-    let workshop = Workshop::new(root).map_err(|error| format!("cannot write in {}: {error}", root.display()))?;
+async fn try_route(
+    route: &Route,
+    root: &Path,
+    target: &Path,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Binaries, String> {
+    let workshop = Workshop::new(root)
+        .map_err(|error| format!("cannot write in {}: {error}", root.display()))?;
     let tree = workshop.0.join("tree");
     route.fetch(&workshop.0, &tree, progress).await?;
     let whole = tree.clone();
@@ -76,14 +98,19 @@ fn open_to_all(folder: &Path) -> std::io::Result<()> {
         if kind.is_dir() {
             open_to_all(&entry.path())?;
         } else if kind.is_file() {
-            let mode = if programs || entry.metadata()?.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
+            let mode = if programs || entry.metadata()?.permissions().mode() & 0o100 != 0 {
+                0o755
+            } else {
+                0o644
+            };
             fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode))?;
         }
     }
     Ok(())
 }
 
-/// A folder beside the target, so that a rename finishes the work; removed with whatever is left in it.
+/// A folder beside the target, so that a rename finishes the work; removed with whatever is left in
+/// it.
 struct Workshop(PathBuf);
 
 /// Older than this, a workshop's owner is gone: its downloads end sooner.
@@ -92,13 +119,24 @@ const WORKSHOP_AGE_MAX: Duration = Duration::from_secs(3600);
 impl Workshop {
     fn new(root: &Path) -> std::io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        for entry in fs::read_dir(root)?.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".new-")) {
-            let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        for entry in fs::read_dir(root)?
+            .flatten()
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".new-"))
+        {
+            let age = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
             if age.is_some_and(|age| age > WORKSHOP_AGE_MAX) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let folder = root.join(format!(".new-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let folder = root.join(format!(
+            ".new-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        ));
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }

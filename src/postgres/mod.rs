@@ -1,7 +1,9 @@
-//! The managed PostgreSQL: finds or installs the binaries, makes a cluster, starts, adopts and stops the server.
+//! The managed PostgreSQL: finds or installs the binaries, makes a cluster, starts, adopts and
+//! stops the server.
 //!
-//! Real PostgreSQL as a child process with full durability, reachable over a private unix socket alone. Deliberately not here: SQL beyond
-//! a readiness probe and `create database`; migrations; and what to print while it works (callers get `Progress` and errors to show).
+//! Real PostgreSQL as a child process with full durability, reachable over a private unix socket
+//! alone. Deliberately not here: SQL beyond a readiness probe and `create database`; migrations;
+//! and what to print while it works (callers get `Progress` and errors to show).
 
 mod account;
 mod cluster;

@@ -1,4 +1,5 @@
-//! Postmasters by their pid file: is one running on this cluster, and is it still? Starts and stops nothing.
+//! Postmasters by their pid file: is one running on this cluster, and is it still? Starts and stops
+//! nothing.
 
 use std::{
     fs,
@@ -22,23 +23,34 @@ pub(super) fn running_on(cluster: &Path) -> Option<Postmaster> {
     let text = fs::read_to_string(cluster.join("postmaster.pid")).ok()?;
     // Lines: pid, data folder, start time, port, socket folder, address, shared memory, status.
     let mut lines = text.lines();
-    let pid = lines.next()?.trim().parse().ok().filter(|pid: &i32| *pid > 1)?;
-    let socket_dir = lines.nth(3).filter(|line| !line.is_empty()).map(PathBuf::from);
+    let pid = lines
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|pid: &i32| *pid > 1)?;
+    let socket_dir = lines
+        .nth(3)
+        .filter(|line| !line.is_empty())
+        .map(PathBuf::from);
     runs(pid, cluster).then_some(Postmaster { pid, socket_dir })
 }
 
-/// Removes the pid file of a postmaster that is gone. PostgreSQL does so itself, except where its number now belongs to another
-/// process of the same account: then it would refuse to start. Backends left over are still noticed by their shared memory.
+/// Removes the pid file of a postmaster that is gone. PostgreSQL does so itself, except where its
+/// number now belongs to another process of the same account: then it would refuse to start.
+/// Backends left over are still noticed by their shared memory.
 pub(super) fn remove_stale_pid_file(cluster: &Path) -> Result<(), PostgresError> {
     let path = cluster.join("postmaster.pid");
     if !path.exists() || running_on(cluster).is_some() {
         return Ok(());
     }
     tracing::info!(path = %path.display(), "removing the pid file of a PostgreSQL that is gone");
-    fs::remove_file(&path).map_err(|error| PostgresError::io("remove a stale pid file", path, error))
+    fs::remove_file(&path)
+        .map_err(|error| PostgresError::io("remove a stale pid file", path, error))
 }
 
-/// Whether this process is alive and the postmaster of this cluster (which is where a postmaster works).
+/// Whether this process is alive and the postmaster of this cluster (which is where a postmaster
+/// works).
 pub(super) fn runs(pid: i32, cluster: &Path) -> bool {
     if signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
         return false;
@@ -47,18 +59,25 @@ pub(super) fn runs(pid: i32, cluster: &Path) -> bool {
     if !Path::new("/proc/self").exists() {
         return runs_by_ps(pid);
     }
-    match (fs::read_link(process.join("cwd")), fs::canonicalize(cluster)) {
+    match (
+        fs::read_link(process.join("cwd")),
+        fs::canonicalize(cluster),
+    ) {
         (Ok(works_in), Ok(cluster)) => works_in == cluster,
-        // Root without CAP_SYS_PTRACE (containers) may not look; the name and the state are open to all.
+        // Root without CAP_SYS_PTRACE (containers) may not look; the name and the state are open to
+        // all.
         (Err(error), _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.contains("(postgres) ") && !stat.contains("(postgres) Z"))
+            fs::read_to_string(process.join("stat"))
+                .is_ok_and(|stat| stat.contains("(postgres) ") && !stat.contains("(postgres) Z"))
         }
         _ => false,
     }
 }
 
 fn runs_by_ps(pid: i32) -> bool {
-    let output = std::process::Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
+    let output = std::process::Command::new("ps")
+        .args(["-o", "stat=,comm=", "-p", &pid.to_string()])
+        .output();
     output.is_ok_and(|output| {
         let text = String::from_utf8_lossy(&output.stdout);
         text.contains("postgres") && !text.trim_start().starts_with('Z')
@@ -74,7 +93,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("postmaster.pid");
         // Our own process is alive, but no postmaster of this cluster.
-        fs::write(&file, format!("{}\n{}\n0\n5432\n/tmp\n\n", std::process::id(), dir.path().display())).unwrap();
+        fs::write(
+            &file,
+            format!(
+                "{}\n{}\n0\n5432\n/tmp\n\n",
+                std::process::id(),
+                dir.path().display()
+            ),
+        )
+        .unwrap();
         assert!(running_on(dir.path()).is_none());
         remove_stale_pid_file(dir.path()).unwrap();
         assert!(!file.exists());

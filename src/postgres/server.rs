@@ -1,7 +1,8 @@
 //! Starts, adopts, watches and stops the server on the data folder's cluster.
 //!
-//! Architecture invariant: one `Server` a data folder, held by a file lock; durability (`fsync`, `synchronous_commit`) is on and no TCP
-//! port is open. What it deliberately does not do: restart a server that died (the caller decides), migrate, or stop the server on drop.
+//! Architecture invariant: one `Server` a data folder, held by a file lock; durability (`fsync`,
+//! `synchronous_commit`) is on and no TCP port is open. What it deliberately does not do: restart a
+//! server that died (the caller decides), migrate, or stop the server on drop.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -57,8 +58,8 @@ pub struct ServerOptions {
     pub settings: Vec<(String, String)>,
 }
 
-/// A running server. Dropping it leaves the server running, for the next process to adopt: a panic must not stop a database under
-/// load. Call `stop` to stop it.
+/// A running server. Dropping it leaves the server running, for the next process to adopt: a panic
+/// must not stop a database under load. Call `stop` to stop it.
 #[derive(Debug)]
 pub struct Server {
     pid: i32,
@@ -73,17 +74,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the cluster if there is none, starts or adopts its server, and makes the database `hookonce`. Dropped half way, it may
-    /// leave a server running, which the next start adopts.
+    /// Makes the cluster if there is none, starts or adopts its server, and makes the database
+    /// `hookonce`. Dropped half way, it may leave a server running, which the next start adopts.
     pub async fn start(options: ServerOptions) -> Result<Self, PostgresError> {
         let ground = Ground::prepare(&options)?;
         if let Some(left) = postmaster::running_on(&ground.cluster) {
             if !options.adopt {
-                return Err(PostgresError::AlreadyRunning { pid: left.pid, cluster: ground.cluster });
+                return Err(PostgresError::AlreadyRunning {
+                    pid: left.pid,
+                    cluster: ground.cluster,
+                });
             }
             match Self::adopt(&ground, &left).await {
                 // It was on its way down: nothing to adopt, and a start of our own can follow.
-                Err(PostgresError::Died { reason, .. }) => tracing::info!(pid = left.pid, reason, "the PostgreSQL left running has ended"),
+                Err(PostgresError::Died { reason, .. }) => tracing::info!(
+                    pid = left.pid,
+                    reason,
+                    "the PostgreSQL left running has ended"
+                ),
                 Err(error) => return Err(error),
                 Ok(end) => return ground.serve(left.pid, left.socket_dir, end, true).await,
             }
@@ -95,7 +103,8 @@ impl Server {
         ground.serve(pid, None, end, false).await
     }
 
-    /// A throw-away server for a test run: stopped, and `data_dir` removed, when `stop` is called or this process ends in whatever way.
+    /// A throw-away server for a test run: stopped, and `data_dir` removed, when `stop` is called
+    /// or this process ends in whatever way.
     pub async fn start_private(binaries: Binaries, data_dir: &Path) -> Result<Self, PostgresError> {
         let data_dir = make_data_dir(data_dir)?;
         // All of it is removed in the end, so nothing may be in it that is not ours.
@@ -105,16 +114,28 @@ impl Server {
         let watchdog = Watchdog::over(&data_dir)?;
         // A test run keeps one small pool for each of its databases.
         let settings = vec![("max_connections".to_string(), "300".to_string())];
-        let mut server = Self::start(ServerOptions { binaries, data_dir, adopt: false, settings }).await?;
+        let mut server = Self::start(ServerOptions {
+            binaries,
+            data_dir,
+            adopt: false,
+            settings,
+        })
+        .await?;
         server.watchdog = Some(watchdog);
         Ok(server)
     }
 
-    async fn adopt(ground: &Ground, left: &Postmaster) -> Result<watch::Receiver<Option<String>>, PostgresError> {
+    async fn adopt(
+        ground: &Ground,
+        left: &Postmaster,
+    ) -> Result<watch::Receiver<Option<String>>, PostgresError> {
         let end = watch_process(left.pid, ground.cluster.clone());
         let socket_dir = left.socket_dir.as_deref().unwrap_or(&ground.socket_dir);
         ground.wait_until_ready(socket_dir, &end).await?;
-        tracing::info!(pid = left.pid, "adopted the PostgreSQL that was left running");
+        tracing::info!(
+            pid = left.pid,
+            "adopted the PostgreSQL that was left running"
+        );
         Ok(end)
     }
 
@@ -141,20 +162,27 @@ impl Server {
         &self.log
     }
 
-    /// Ends when the server has, with how. It borrows nothing, so a task of its own can wait for it.
+    /// Ends when the server has, with how. It borrows nothing, so a task of its own can wait for
+    /// it.
     pub fn exited(&self) -> impl Future<Output = String> + Send + 'static {
         wait_for_end(self.end.clone())
     }
 
-    /// Stops the server: clients are cut off, their transactions rolled back, and everything is written out. If that takes too long, at
-    /// once, which costs a recovery at the next start but no data.
+    /// Stops the server: clients are cut off, their transactions rolled back, and everything is
+    /// written out. If that takes too long, at once, which costs a recovery at the next start but
+    /// no data.
     pub async fn stop(mut self) -> Result<(), PostgresError> {
         if let Some(watchdog) = self.watchdog.take() {
             return tokio::task::spawn_blocking(|| watchdog.release())
                 .await
-                .map_err(|error| PostgresError::io("wait for the clean-up shell", &self.cluster, error.into()));
+                .map_err(|error| {
+                    PostgresError::io("wait for the clean-up shell", &self.cluster, error.into())
+                });
         }
-        for (signal, within) in [(Signal::SIGINT, FAST_STOP_WITHIN), (Signal::SIGQUIT, IMMEDIATE_STOP_WITHIN)] {
+        for (signal, within) in [
+            (Signal::SIGINT, FAST_STOP_WITHIN),
+            (Signal::SIGQUIT, IMMEDIATE_STOP_WITHIN),
+        ] {
             if !postmaster::runs(self.pid, &self.cluster) {
                 return Ok(());
             }
@@ -165,7 +193,10 @@ impl Server {
             }
             tracing::warn!(pid = self.pid, waited_s = within.as_secs(), %signal, "PostgreSQL has not stopped yet");
         }
-        Err(PostgresError::StillRunning { pid: self.pid, log: self.log })
+        Err(PostgresError::StillRunning {
+            pid: self.pid,
+            log: self.log,
+        })
     }
 
     async fn gone(&self) {
@@ -175,7 +206,8 @@ impl Server {
     }
 }
 
-/// The address of the database of a server that some process runs on this data folder, for commands that only look.
+/// The address of the database of a server that some process runs on this data folder, for commands
+/// that only look.
 pub fn running_url(data_dir: &Path) -> Option<String> {
     let socket_dir = postmaster::running_on(&cluster_of(data_dir))?.socket_dir?;
     Some(url(&socket_dir, DATABASE))
@@ -210,17 +242,40 @@ impl Ground {
         let socket_dir = make_socket_dir(&data_dir, account.as_ref())?;
         let log = data_dir.join("postgres.log");
         let log_start = rotate_log(&log);
-        Ok(Self { data_dir, cluster, socket_dir, log, log_start, account, lock })
+        Ok(Self {
+            data_dir,
+            cluster,
+            socket_dir,
+            log,
+            log_start,
+            account,
+            lock,
+        })
     }
 
-    async fn spawn(&self, options: &ServerOptions) -> Result<(i32, watch::Receiver<Option<String>>), PostgresError> {
+    async fn spawn(
+        &self,
+        options: &ServerOptions,
+    ) -> Result<(i32, watch::Receiver<Option<String>>), PostgresError> {
         let failed = |error| PostgresError::io("open the log", &self.log, error);
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log).map_err(failed)?;
-        let wal_compression = if self.has_lz4(options).await { "lz4" } else { "off" };
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.log)
+            .map_err(failed)?;
+        let wal_compression = if self.has_lz4(options).await {
+            "lz4"
+        } else {
+            "off"
+        };
         let ours = [
             ("listen_addresses", String::new()),
             ("port", PORT.to_string()),
-            ("unix_socket_directories", format!("\"{}\"", self.socket_dir.display())),
+            (
+                "unix_socket_directories",
+                format!("\"{}\"", self.socket_dir.display()),
+            ),
             ("unix_socket_permissions", "0700".into()),
             ("fsync", "on".into()),
             ("full_page_writes", "on".into()),
@@ -234,15 +289,31 @@ impl Ground {
         ];
         let program = options.binaries.program("postgres");
         let mut command = account::command(&program, self.account.as_ref());
-        command.arg("-D").arg(&self.cluster).stdout(log.try_clone().map_err(failed)?).stderr(log);
-        for (name, value) in ours.iter().map(|(name, value)| (*name, value)).chain(options.settings.iter().map(|(n, v)| (n.as_str(), v))) {
+        command
+            .arg("-D")
+            .arg(&self.cluster)
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log);
+        for (name, value) in ours
+            .iter()
+            .map(|(name, value)| (*name, value))
+            .chain(options.settings.iter().map(|(n, v)| (n.as_str(), v)))
+        {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let mut child = command.spawn().map_err(|error| PostgresError::io("start PostgreSQL", &program, error))?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let mut child = command
+            .spawn()
+            .map_err(|error| PostgresError::io("start PostgreSQL", &program, error))?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .unwrap_or_default();
         let (sender, end) = watch::channel(None);
         tokio::spawn(async move {
-            let reason = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let reason = child
+                .wait()
+                .await
+                .map_or_else(|error| error.to_string(), |status| status.to_string());
             let _ = sender.send(Some(reason));
         });
         Ok((pid, end))
@@ -250,12 +321,24 @@ impl Ground {
 
     /// Asks the server's program whether it was built with lz4 (it refuses the value otherwise).
     async fn has_lz4(&self, options: &ServerOptions) -> bool {
-        let mut command = account::command(&options.binaries.program("postgres"), self.account.as_ref());
-        command.arg("-D").arg(&self.cluster).args(["-c", "wal_compression=lz4", "-C", "wal_compression"]).kill_on_drop(true);
-        command.output().await.is_ok_and(|output| output.status.success())
+        let mut command =
+            account::command(&options.binaries.program("postgres"), self.account.as_ref());
+        command
+            .arg("-D")
+            .arg(&self.cluster)
+            .args(["-c", "wal_compression=lz4", "-C", "wal_compression"])
+            .kill_on_drop(true);
+        command
+            .output()
+            .await
+            .is_ok_and(|output| output.status.success())
     }
 
-    async fn wait_until_ready(&self, socket_dir: &Path, end: &watch::Receiver<Option<String>>) -> Result<(), PostgresError> {
+    async fn wait_until_ready(
+        &self,
+        socket_dir: &Path,
+        end: &watch::Receiver<Option<String>>,
+    ) -> Result<(), PostgresError> {
         let connect = async {
             while let Err(error) = connect(socket_dir, "postgres").await {
                 tracing::debug!(%error, "PostgreSQL is not ready yet");
@@ -278,8 +361,19 @@ impl Ground {
         adopted: bool,
     ) -> Result<Server, PostgresError> {
         let socket_dir = socket_dir.unwrap_or(self.socket_dir);
-        make_database(&socket_dir).await.map_err(PostgresError::Sql)?;
-        Ok(Server { pid, socket_dir, cluster: self.cluster, log: self.log, adopted, end, watchdog: None, _lock: self.lock })
+        make_database(&socket_dir)
+            .await
+            .map_err(PostgresError::Sql)?;
+        Ok(Server {
+            pid,
+            socket_dir,
+            cluster: self.cluster,
+            log: self.log,
+            adopted,
+            end,
+            watchdog: None,
+            _lock: self.lock,
+        })
     }
 
     /// The end of what was logged since this start.
@@ -287,7 +381,9 @@ impl Ground {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(&self.log)?;
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(self.log_start.max(length.saturating_sub(LOG_TAIL_BYTES))))?;
+            file.seek(SeekFrom::Start(
+                self.log_start.max(length.saturating_sub(LOG_TAIL_BYTES)),
+            ))?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).trim().to_string())
@@ -296,20 +392,34 @@ impl Ground {
     }
 }
 
-/// Makes the data folder where it is missing, and gives its absolute path (our programs work elsewhere).
+/// Makes the data folder where it is missing, and gives its absolute path (our programs work
+/// elsewhere).
 fn make_data_dir(data_dir: &Path) -> Result<PathBuf, PostgresError> {
-    let failed = |source| PostgresError::DataDir { path: data_dir.to_path_buf(), source };
+    let failed = |source| PostgresError::DataDir {
+        path: data_dir.to_path_buf(),
+        source,
+    };
     let root = geteuid().is_root();
-    fs::DirBuilder::new().recursive(true).mode(if root { 0o755 } else { 0o700 }).create(data_dir).map_err(failed)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(if root { 0o755 } else { 0o700 })
+        .create(data_dir)
+        .map_err(failed)?;
     let metadata = fs::metadata(data_dir).map_err(failed)?;
-    // PostgreSQL runs as another account under root and has to pass through; what is private in here has modes of its own.
+    // PostgreSQL runs as another account under root and has to pass through; what is private in
+    // here has modes of its own.
     if root && metadata.uid() == 0 && metadata.mode() & 0o011 != 0o011 {
-        fs::set_permissions(data_dir, fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o011)).map_err(failed)?;
+        fs::set_permissions(
+            data_dir,
+            fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o011),
+        )
+        .map_err(failed)?;
     }
     fs::canonicalize(data_dir).map_err(failed)
 }
 
-/// A file lock, given up at once: to close the file is not enough where another thread is about to start a process, which has it open until then.
+/// A file lock, given up at once: to close the file is not enough where another thread is about to
+/// start a process, which has it open until then.
 #[derive(Debug)]
 struct Lock(File);
 
@@ -321,25 +431,36 @@ impl Drop for Lock {
 
 fn lock(data_dir: &Path) -> Result<Lock, PostgresError> {
     let path = data_dir.join("postgres.lock");
-    let open = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
+    let open = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
     let file = open.map_err(|error| PostgresError::io("open the lock", &path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(PostgresError::InUse { data_dir: data_dir.to_path_buf() }),
+        Err(TryLockError::WouldBlock) => Err(PostgresError::InUse {
+            data_dir: data_dir.to_path_buf(),
+        }),
         Err(TryLockError::Error(error)) => Err(PostgresError::io("take the lock", path, error)),
     }
 }
 
-/// `run` in the data folder, or, where a socket's path would be too long for the system, a short folder named after the data folder.
+/// `run` in the data folder, or, where a socket's path would be too long for the system, a short
+/// folder named after the data folder.
 fn make_socket_dir(data_dir: &Path, account: Option<&Account>) -> Result<PathBuf, PostgresError> {
     let inside = data_dir.join("run");
-    if inside.as_os_str().len() <= SOCKET_DIR_BYTES_MAX && inside.to_str().is_some_and(|path| !path.contains('"')) {
+    if inside.as_os_str().len() <= SOCKET_DIR_BYTES_MAX
+        && inside.to_str().is_some_and(|path| !path.contains('"'))
+    {
         account::private_dir(&inside, account)?;
         return Ok(inside);
     }
     let digest = hex::encode(Sha256::digest(data_dir.as_os_str().as_encoded_bytes()));
     let short = PathBuf::from(format!("/tmp/hookonce-{}", &digest[..16]));
-    // /tmp is open to all: a folder (or link) that somebody else put there must not be trusted, nor handed to PostgreSQL.
+    // /tmp is open to all: a folder (or link) that somebody else put there must not be trusted, nor
+    // handed to PostgreSQL.
     if let Ok(metadata) = fs::symlink_metadata(&short) {
         let owner = account::owner(account);
         if !metadata.is_dir() || metadata.uid() != owner || metadata.mode() & 0o077 != 0 {
@@ -354,7 +475,11 @@ fn make_socket_dir(data_dir: &Path, account: Option<&Account>) -> Result<PathBuf
 /// Sets a grown log aside. Gives the length at which this start's part begins.
 fn rotate_log(log: &Path) -> u64 {
     let length = fs::metadata(log).map_or(0, |metadata| metadata.len());
-    if length > LOG_BYTES_MAX && fs::rename(log, log.with_extension("log.1")).is_ok() { 0 } else { length }
+    if length > LOG_BYTES_MAX && fs::rename(log, log.with_extension("log.1")).is_ok() {
+        0
+    } else {
+        length
+    }
 }
 
 fn watch_process(pid: i32, cluster: PathBuf) -> watch::Receiver<Option<String>> {
@@ -364,13 +489,18 @@ fn watch_process(pid: i32, cluster: PathBuf) -> watch::Receiver<Option<String>> 
         while postmaster::runs(pid, &cluster) && !sender.is_closed() {
             sleep(POLL * 5).await;
         }
-        let _ = sender.send(Some("it was started by an earlier process, so its exit status is not known".to_string()));
+        let _ = sender.send(Some(
+            "it was started by an earlier process, so its exit status is not known".to_string(),
+        ));
     });
     end
 }
 
 async fn wait_for_end(mut end: watch::Receiver<Option<String>>) -> String {
-    let reason = end.wait_for(Option::is_some).await.map(|reason| reason.clone());
+    let reason = end
+        .wait_for(Option::is_some)
+        .await
+        .map(|reason| reason.clone());
     match reason {
         Ok(reason) => reason.unwrap_or_default(),
         // The runtime that watched is gone, so nobody will ever know.
@@ -390,7 +520,9 @@ async fn connect(socket_dir: &Path, database: &str) -> Result<PgConnection, sqlx
 
 async fn make_database(socket_dir: &Path) -> Result<(), sqlx::Error> {
     let mut connection = connect(socket_dir, "postgres").await?;
-    let known = connection.fetch_optional("select 1 from pg_database where datname = 'hookonce'").await?;
+    let known = connection
+        .fetch_optional("select 1 from pg_database where datname = 'hookonce'")
+        .await?;
     if known.is_none() {
         connection.execute("create database hookonce").await?;
     }

@@ -21,11 +21,22 @@ impl fmt::Display for Version {
 impl Version {
     /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
     pub fn parse(line: &str) -> Option<Self> {
-        let text = line.split("(PostgreSQL)").nth(1)?.split_whitespace().next()?;
-        let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();
+        let text = line
+            .split("(PostgreSQL)")
+            .nth(1)?
+            .split_whitespace()
+            .next()?;
+        let digits = |part: &str| {
+            part.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+        };
         let mut parts = text.split('.');
         let major = digits(parts.next()?).parse().ok()?;
-        let minor = parts.next().and_then(|part| digits(part).parse().ok()).unwrap_or(0);
+        let minor = parts
+            .next()
+            .and_then(|part| digits(part).parse().ok())
+            .unwrap_or(0);
         Some(Self { major, minor })
     }
 }

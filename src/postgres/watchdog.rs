@@ -1,5 +1,6 @@
-//! Cleans up after a test run, however it ended: a shell that waits for our end of a pipe to close, then stops PostgreSQL and removes the
-//! folder. A destructor would not run after kill -9, nor for a static.
+//! Cleans up after a test run, however it ended: a shell that waits for our end of a pipe to close,
+//! then stops PostgreSQL and removes the folder. A destructor would not run after kill -9, nor for
+//! a static.
 
 use std::{
     os::unix::process::CommandExt,

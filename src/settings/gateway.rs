@@ -13,7 +13,8 @@ pub struct Gateway {
     pub bind: SocketAddr,
     /// Where requests go: `http://` or `https://`, a path before theirs where there is one.
     pub upstream: String,
-    /// A PEM file of certificates that an https upstream's may be signed by, beside those that this machine trusts.
+    /// A PEM file of certificates that an https upstream's may be signed by, beside those that this
+    /// machine trusts.
     pub upstream_ca: Option<PathBuf>,
     #[serde(default)]
     pub key: KeyRule,
@@ -22,7 +23,8 @@ pub struct Gateway {
     /// The header that tells callers apart; each has keys of its own.
     #[serde(default = "default_caller")]
     pub caller: String,
-    /// The upstream knows the Idempotency-Key itself: it gets it, and a call whose answer was lost is made again.
+    /// The upstream knows the Idempotency-Key itself: it gets it, and a call whose answer was lost
+    /// is made again.
     #[serde(default)]
     pub upstream_idempotent: bool,
     /// Calls in all to an upstream that is idempotent, before the caller is told.
@@ -51,7 +53,8 @@ pub struct Gateway {
     /// Longest pause within a body, either way.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Period,
-    /// How long an unused connection to the upstream may be used again. Shorter than the upstream's own time, or calls are lost.
+    /// How long an unused connection to the upstream may be used again. Shorter than the upstream's
+    /// own time, or calls are lost.
     #[serde(default = "default_connection_idle_max")]
     pub connection_idle_max: Period,
     /// How long a repeat waits for the first, unless it says so itself (`Prefer: wait=n`).
@@ -65,7 +68,8 @@ pub struct Gateway {
     /// Bodies of requests that are held in memory, all together.
     #[serde(default = "default_buffered_max")]
     pub buffered_max: ByteSize,
-    /// Answers over 64 KiB that are on their way and are to be kept, all together; what does not fit is passed on and can't be given again.
+    /// Answers over 64 KiB that are on their way and are to be kept, all together; what does not
+    /// fit is passed on and can't be given again.
     #[serde(default = "default_answers_max")]
     pub answers_max: ByteSize,
     /// Other rules for some paths: the first that fits.
@@ -123,7 +127,9 @@ impl<'de> Deserialize<'de> for KeyFrom {
             ("header", _) => Ok(Self::Header),
             ("digest", _) => Ok(Self::Digest),
             (_, Some(pointer)) if pointer.starts_with('/') => Ok(Self::Body(pointer.into())),
-            _ => Err(D::Error::custom("write \"header\", \"digest\" or \"body:/a/b\" with a JSON pointer")),
+            _ => Err(D::Error::custom(
+                "write \"header\", \"digest\" or \"body:/a/b\" with a JSON pointer",
+            )),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Where a value stands in the settings' tree, and how that is written: `sources.stripe.secrets[0]`.
+//! Where a value stands in the settings' tree, and how that is written:
+//! `sources.stripe.secrets[0]`.
 
 use std::fmt;
 
@@ -30,7 +31,9 @@ impl KeyPath {
             Path::Root => Self::default(),
             Path::Seq { parent, index } => Self::of_ignored(parent).with(Step::Index(*index)),
             Path::Map { parent, key } => Self::of_ignored(parent).key(key),
-            Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => Self::of_ignored(parent),
+            Path::Some { parent }
+            | Path::NewtypeStruct { parent }
+            | Path::NewtypeVariant { parent } => Self::of_ignored(parent),
         }
     }
 
@@ -53,16 +56,24 @@ impl KeyPath {
 
     /// Puts a value there, or takes it away; nothing happens where the parent is not there.
     pub fn set(&self, tree: &mut Value, new: Option<Value>) {
-        let Some((last, parents)) = self.0.split_last() else { return };
+        let Some((last, parents)) = self.0.split_last() else {
+            return;
+        };
         let parent = parents.iter().try_fold(tree, |value, step| match step {
             Step::Key(key) => value.get_mut(key),
             Step::Index(index) => value.get_mut(index),
         });
         match (parent, last, new) {
-            (Some(Value::Object(map)), Step::Key(key), Some(new)) => drop(map.insert(key.clone(), new)),
+            (Some(Value::Object(map)), Step::Key(key), Some(new)) => {
+                drop(map.insert(key.clone(), new))
+            }
             (Some(Value::Object(map)), Step::Key(key), None) => drop(map.remove(key)),
-            (Some(Value::Array(list)), Step::Index(index), Some(new)) if *index < list.len() => list[*index] = new,
-            (Some(Value::Array(list)), Step::Index(index), None) if *index < list.len() => drop(list.remove(*index)),
+            (Some(Value::Array(list)), Step::Index(index), Some(new)) if *index < list.len() => {
+                list[*index] = new
+            }
+            (Some(Value::Array(list)), Step::Index(index), None) if *index < list.len() => {
+                drop(list.remove(*index))
+            }
             _ => {}
         }
     }
@@ -74,9 +85,16 @@ impl fmt::Display for KeyPath {
             match step {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Key(key) => {
-                    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+                    let bare = !key.is_empty()
+                        && key
+                            .bytes()
+                            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
                     let dot = if at == 0 { "" } else { "." };
-                    if bare { write!(f, "{dot}{key}")? } else { write!(f, "{dot}{key:?}")? }
+                    if bare {
+                        write!(f, "{dot}{key}")?
+                    } else {
+                        write!(f, "{dot}{key:?}")?
+                    }
                 }
             }
         }

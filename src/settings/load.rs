@@ -1,5 +1,6 @@
-//! Reads the settings: default.toml, the user's file, the environment; reports every problem at once. Whether a provider exists and takes a
-//! source's secrets is not judged here: the caller does, and adds its own problems with `Loaded::problem`.
+//! Reads the settings: default.toml, the user's file, the environment; reports every problem at
+//! once. Whether a provider exists and takes a source's secrets is not judged here: the caller
+//! does, and adds its own problems with `Loaded::problem`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,8 +34,16 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub fn new(origin: impl Into<String>, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin: origin.into(), key: key.into(), message: message.into() }
+    pub fn new(
+        origin: impl Into<String>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            origin: origin.into(),
+            key: key.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -51,8 +60,14 @@ pub struct Problems(pub Vec<Problem>);
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        write!(
+            f,
+            "{count} problem{} in the configuration",
+            if count == 1 { "" } else { "s" }
+        )?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
@@ -65,11 +80,13 @@ impl From<Problem> for Problems {
 /// Where settings come from. The default is no overlay, no environment, and the first file found.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// None: the first of ./hookonce.toml, $XDG_CONFIG_HOME/hookonce/hookonce.toml and /etc/hookonce/hookonce.toml that is there.
+    /// None: the first of ./hookonce.toml, $XDG_CONFIG_HOME/hookonce/hookonce.toml and
+    /// /etc/hookonce/hookonce.toml that is there.
     pub file: Option<PathBuf>,
     /// The process's variables, as `std::env::vars` has them.
     pub environment: Vec<(String, String)>,
-    /// TOML that is stronger than the defaults and weaker than all else; `dev` brings its sources so.
+    /// TOML that is stronger than the defaults and weaker than all else; `dev` brings its sources
+    /// so.
     pub overlay: Option<String>,
 }
 
@@ -95,7 +112,8 @@ impl Loaded {
     }
 }
 
-/// Reads and checks the settings. All problems come together, but for a file that is no TOML: then only that is known.
+/// Reads and checks the settings. All problems come together, but for a file that is no TOML: then
+/// only that is known.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     let file = inputs.file.clone().or_else(|| search(&inputs.environment));
     let mut layers = vec![Layer::parse(DEFAULTS_NAME.into(), DEFAULTS)?];
@@ -107,17 +125,33 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     }
     let schema = show::schema();
     let variables = environment::layer(&inputs.environment, &merged(&layers)?, &schema);
-    layers.push(Layer { name: ENVIRONMENT_NAME.into(), values: variables.values });
+    layers.push(Layer {
+        name: ENVIRONMENT_NAME.into(),
+        values: variables.values,
+    });
 
     let origins = Origins::of_layers(&layers);
     let mut tree = merged(&layers)?;
-    let lookup = |name: &str| inputs.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    if tree.pointer("/database/url").is_none() && lookup("DATABASE_URL").is_some_and(|url| !url.is_empty()) {
+    let lookup = |name: &str| {
+        inputs
+            .environment
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+    };
+    if tree.pointer("/database/url").is_none()
+        && lookup("DATABASE_URL").is_some_and(|url| !url.is_empty())
+    {
         let reference = SecretRef::Env("DATABASE_URL".into());
-        KeyPath::default().key("database").key("url").set(&mut tree, serde_json::to_value(reference).ok());
+        KeyPath::default()
+            .key("database")
+            .key("url")
+            .set(&mut tree, serde_json::to_value(reference).ok());
     }
     let names = check::Names::of(&tree);
-    let typed = typed::typed(tree, &defaults(), &schema, |path| origins.of(&path.to_string()) == ENVIRONMENT_NAME);
+    let typed = typed::typed(tree, &defaults(), &schema, |path| {
+        origins.of(&path.to_string()) == ENVIRONMENT_NAME
+    });
 
     let mut found: Vec<Problem> = variables
         .problems
@@ -134,21 +168,35 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     let broken: BTreeSet<String> = found.iter().map(|problem| problem.key.clone()).collect();
     if let Some(settings) = &typed.settings {
         let checked = check::check(settings, &names, &broken, &lookup);
-        found.extend(checked.into_iter().map(|(key, message)| Problem::new(origins.of(&key), key, message)));
+        found.extend(
+            checked
+                .into_iter()
+                .map(|(key, message)| Problem::new(origins.of(&key), key, message)),
+        );
     }
     match typed.settings {
-        Some(settings) if found.is_empty() => Ok(Loaded { settings, file, origins }),
+        Some(settings) if found.is_empty() => Ok(Loaded {
+            settings,
+            file,
+            origins,
+        }),
         _ => Err(Problems(found)),
     }
 }
 
 fn search(environment: &[(String, String)]) -> Option<PathBuf> {
-    let variable =
-        |name: &str| environment.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| PathBuf::from(value));
+    let variable = |name: &str| {
+        environment
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| PathBuf::from(value))
+    };
     let home = || variable("HOME").map(|home| home.join(".config"));
     let places = [
         Some(PathBuf::from("hookonce.toml")),
-        variable("XDG_CONFIG_HOME").or_else(home).map(|folder| folder.join("hookonce/hookonce.toml")),
+        variable("XDG_CONFIG_HOME")
+            .or_else(home)
+            .map(|folder| folder.join("hookonce/hookonce.toml")),
         Some(PathBuf::from("/etc/hookonce/hookonce.toml")),
     ];
     places.into_iter().flatten().find(|path| path.is_file())
@@ -164,18 +212,27 @@ struct Layer {
 impl Layer {
     fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Problem::new(&name, "the file", format!("can't be read: {error}")))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Problem::new(&name, "the file", format!("can't be read: {error}")))?;
         Self::parse(name, &text)
     }
 
-    /// The TOML is read twice: `toml`'s own error has a line and does not quote it (it may hold a secret), the config crate's does.
+    /// The TOML is read twice: `toml`'s own error has a line and does not quote it (it may hold a
+    /// secret), the config crate's does.
     fn parse(name: String, text: &str) -> Result<Self, Problem> {
         if let Err(error) = toml::from_str::<toml::Table>(text) {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            return Err(Problem::new(&name, format!("line {line}"), format!("is no TOML: {}", error.message())));
+            let line = error.span().map_or(1, |span| {
+                1 + text[..span.start.min(text.len())].matches('\n').count()
+            });
+            return Err(Problem::new(
+                &name,
+                format!("line {line}"),
+                format!("is no TOML: {}", error.message()),
+            ));
         }
-        let values =
-            config::File::from_str(text, FileFormat::Toml).collect().map_err(|error| Problem::new(&name, "the file", error.to_string()))?;
+        let values = config::File::from_str(text, FileFormat::Toml)
+            .collect()
+            .map_err(|error| Problem::new(&name, "the file", error.to_string()))?;
         Ok(Self { name, values })
     }
 }
@@ -192,12 +249,18 @@ impl Source for Layer {
 
 /// All layers as one tree: tables are merged, anything else is replaced.
 fn merged(layers: &[Layer]) -> Result<Value, Problem> {
-    let builder = layers.iter().fold(Config::builder(), |builder, layer| builder.add_source(layer.clone()));
-    let all = builder.build().and_then(Config::try_deserialize::<ConfigValue>);
-    all.map(|value| json(&value)).map_err(|error| Problem::new("the configuration", "all layers", error.to_string()))
+    let builder = layers.iter().fold(Config::builder(), |builder, layer| {
+        builder.add_source(layer.clone())
+    });
+    let all = builder
+        .build()
+        .and_then(Config::try_deserialize::<ConfigValue>);
+    all.map(|value| json(&value))
+        .map_err(|error| Problem::new("the configuration", "all layers", error.to_string()))
 }
 
-/// Strict where the config crate is lenient ("yes" for true, 1.5 for 2): what it read, as JSON, which serde then takes by its type.
+/// Strict where the config crate is lenient ("yes" for true, 1.5 for 2): what it read, as JSON,
+/// which serde then takes by its type.
 fn json(value: &ConfigValue) -> Value {
     match &value.kind {
         ValueKind::Nil => Value::Null,
@@ -206,14 +269,21 @@ fn json(value: &ConfigValue) -> Value {
         ValueKind::U64(value) => (*value).into(),
         ValueKind::I128(value) => value.to_string().into(),
         ValueKind::U128(value) => value.to_string().into(),
-        ValueKind::Float(value) => serde_json::Number::from_f64(*value).map_or_else(|| value.to_string().into(), Value::Number),
+        ValueKind::Float(value) => serde_json::Number::from_f64(*value)
+            .map_or_else(|| value.to_string().into(), Value::Number),
         ValueKind::String(value) => value.clone().into(),
-        ValueKind::Table(table) => Value::Object(table.iter().map(|(key, value)| (key.clone(), json(value))).collect()),
+        ValueKind::Table(table) => Value::Object(
+            table
+                .iter()
+                .map(|(key, value)| (key.clone(), json(value)))
+                .collect(),
+        ),
         ValueKind::Array(list) => Value::Array(list.iter().map(json).collect()),
     }
 }
 
-/// Which layer each key was written in. For a table that is the file rather than the environment: there the missing key belongs.
+/// Which layer each key was written in. For a table that is the file rather than the environment:
+/// there the missing key belongs.
 #[derive(Clone, Debug, Default)]
 struct Origins(BTreeMap<String, String>);
 
@@ -236,19 +306,24 @@ impl Origins {
     }
 
     fn note_table(&mut self, at: &KeyPath, table: &Map<String, ConfigValue>, name: &str) {
-        table.iter().for_each(|(key, value)| self.note(&at.key(key), value, name));
+        table
+            .iter()
+            .for_each(|(key, value)| self.note(&at.key(key), value, name));
     }
 
     fn note(&mut self, at: &KeyPath, value: &ConfigValue, name: &str) {
-        let keep = matches!(value.kind, ValueKind::Table(_)) && name == ENVIRONMENT_NAME && self.0.contains_key(&at.to_string());
+        let keep = matches!(value.kind, ValueKind::Table(_))
+            && name == ENVIRONMENT_NAME
+            && self.0.contains_key(&at.to_string());
         if !keep {
             self.0.insert(at.to_string(), name.to_owned());
         }
         match &value.kind {
             ValueKind::Table(table) => self.note_table(at, table, name),
-            ValueKind::Array(list) => {
-                list.iter().enumerate().for_each(|(index, value)| self.note(&at.with(Step::Index(index)), value, name))
-            }
+            ValueKind::Array(list) => list
+                .iter()
+                .enumerate()
+                .for_each(|(index, value)| self.note(&at.with(Step::Index(index)), value, name)),
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The typed settings: what config/default.toml documents key by key. Reading and checking them is `load.rs`; nothing here opens a
-//! connection or knows a provider.
+//! The typed settings: what config/default.toml documents key by key. Reading and checking them is
+//! `load.rs`; nothing here opens a connection or knows a provider.
 
 mod check;
 mod defaults;
@@ -20,8 +20,9 @@ pub use hookonce_scheme::{nearest, spec as scheme};
 pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec, SplitAt};
 pub use sections::{
-    Admin, Auth, Breaker, Database, Destination, Egress, Ingress, LEDGER_SOURCE, Ledger, LedgerScope, Log, LogFormat, OnConflict,
-    Rejections, Relay, ReplayGuard, Retention, Retry, RetryOverride, Route, Settings, Source,
+    Admin, Auth, Breaker, Database, Destination, Egress, Ingress, LEDGER_SOURCE, Ledger,
+    LedgerScope, Log, LogFormat, OnConflict, Rejections, Relay, ReplayGuard, Retention, Retry,
+    RetryOverride, Route, Settings, Source,
 };
 pub use show::{schema, shown};
 pub use value::{ByteSize, Network, Period, SecretRef, UrlText, without_password};

@@ -72,7 +72,8 @@ pub struct Database {
     pub connections_max: u32,
     pub batch_connections: usize,
     pub batch_rows_max: usize,
-    /// How long a statement that records, claims or completes may take before its connection is given up.
+    /// How long a statement that records, claims or completes may take before its connection is
+    /// given up.
     pub write_timeout: Period,
     /// How far the node's clock may be off the database's before the log and `/readyz` say so.
     pub clock_skew_max: Period,
@@ -209,23 +210,29 @@ pub struct Source {
     pub secret: Option<SecretRef>,
     #[serde(default)]
     pub secrets: Vec<SecretRef>,
-    /// Whether one request is split into several events, and where they are (`body:events`; `body:` for a list); default: as the provider.
+    /// Whether one request is split into several events, and where they are (`body:events`; `body:`
+    /// for a list); default: as the provider.
     pub items: Option<SplitAt>,
-    /// Where the event key is, in the grammar of a provider's `key`, or several places that are joined; default: the provider's.
+    /// Where the event key is, in the grammar of a provider's `key`, or several places that are
+    /// joined; default: the provider's.
     pub key: Option<OneOrMany<String>>,
-    /// What makes two requests the same event: the key, the body's digest, or nothing; default: as the provider.
+    /// What makes two requests the same event: the key, the body's digest, or nothing; default: as
+    /// the provider.
     pub dedup: Option<Dedup>,
-    /// Places that change when the provider sends an event again, besides those that are known of the provider (`body:PATH`, `form:NAME`).
+    /// Places that change when the provider sends an event again, besides those that are known of
+    /// the provider (`body:PATH`, `form:NAME`).
     #[serde(default)]
     pub ignore: Vec<String>,
     /// What becomes of a signed body that comes again under a new id that is not signed.
     #[serde(default)]
     pub replay_guard: ReplayGuard,
-    /// The URL as it is registered with the provider, for those that sign it; default: `ingress.public_url` and the path.
+    /// The URL as it is registered with the provider, for those that sign it; default:
+    /// `ingress.public_url` and the path.
     pub url: Option<UrlText>,
     /// What the provider's handshake is asked for (Meta); default: any of the secrets.
     pub verify_token: Option<SecretRef>,
-    /// The secret comes in the provider's handshake (Asana, Notion): the first is kept in the database.
+    /// The secret comes in the provider's handshake (Asana, Notion): the first is kept in the
+    /// database.
     #[serde(default)]
     pub learn_secret: bool,
     pub window: Option<Period>,
@@ -233,7 +240,8 @@ pub struct Source {
     pub ack_budget: Option<Period>,
     /// Default: `keep` where the provider's key is established to name an event, else `relay`.
     pub on_conflict: Option<OnConflict>,
-    /// Fields of the provider's scheme that this source sets itself (the generic `hmac` and `token` need some).
+    /// Fields of the provider's scheme that this source sets itself (the generic `hmac` and `token`
+    /// need some).
     #[serde(default)]
     pub scheme: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -266,13 +274,15 @@ pub enum OnConflict {
 }
 
 impl OnConflict {
-    /// What becomes of it where the source does not say: under a key that may name several events another body is another event.
+    /// What becomes of it where the source does not say: under a key that may name several events
+    /// another body is another event.
     pub fn where_key_is(doubtful: bool) -> Self {
         if doubtful { Self::Relay } else { Self::Keep }
     }
 }
 
-/// What becomes of a signed body that comes again under a new id, where the signature covers neither the id nor a time.
+/// What becomes of a signed body that comes again under a new id, where the signature covers
+/// neither the id nor a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayGuard {

@@ -1,5 +1,6 @@
-//! From the merged tree to typed settings: every key that is unknown, missing or of a wrong type is noted, then repaired, so that one pass
-//! finds them all. It reads no file and judges no value that has the right type; that is `check.rs`.
+//! From the merged tree to typed settings: every key that is unknown, missing or of a wrong type is
+//! noted, then repaired, so that one pass finds them all. It reads no file and judges no value that
+//! has the right type; that is `check.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +19,14 @@ pub(super) struct Typed {
     pub problems: Vec<(KeyPath, String)>,
 }
 
-/// `textual` tells the places whose values came as text (the environment), where "5" may stand for 5.
-pub(super) fn typed(mut tree: Value, defaults: &Value, schema: &Value, textual: impl Fn(&KeyPath) -> bool) -> Typed {
+/// `textual` tells the places whose values came as text (the environment), where "5" may stand for
+/// 5.
+pub(super) fn typed(
+    mut tree: Value,
+    defaults: &Value,
+    schema: &Value,
+    textual: impl Fn(&KeyPath) -> bool,
+) -> Typed {
     let mut unknown = BTreeSet::new();
     let mut problems = Vec::new();
     let mut tries: BTreeMap<KeyPath, usize> = BTreeMap::new();
@@ -30,7 +37,11 @@ pub(super) fn typed(mut tree: Value, defaults: &Value, schema: &Value, textual: 
         };
         let tried = tries.entry(at.clone()).or_default();
         *tried += 1;
-        let other_type = if *tried == 1 && textual(&at) { at.find(&tree).and_then(from_text) } else { None };
+        let other_type = if *tried == 1 && textual(&at) {
+            at.find(&tree).and_then(from_text)
+        } else {
+            None
+        };
         if other_type.is_some() {
             at.set(&mut tree, other_type);
             *tried = 0;
@@ -60,19 +71,28 @@ fn attempt(tree: &Value, unknown: &mut BTreeSet<KeyPath>) -> Result<Settings, (K
         .map_err(|error| (KeyPath::of_error(&track.path()), error.to_string()))
 }
 
-/// The key to blame and what to say, from serde's words. The value itself is not repeated: it may be a secret in the wrong place.
+/// The key to blame and what to say, from serde's words. The value itself is not repeated: it may
+/// be a secret in the wrong place.
 fn explain(at: &KeyPath, message: &str, tree: &Value) -> (KeyPath, String) {
     let quoted = |rest: &str| rest.split('`').next().unwrap_or_default().to_owned();
     if let Some(rest) = message.strip_prefix("missing field `") {
         return (at.key(&quoted(rest)), "is missing".into());
     }
     if let Some(rest) = message.strip_prefix("unknown field `") {
-        let known = rest.split_once(", ").map(|(_, known)| known).unwrap_or("expected none");
+        let known = rest
+            .split_once(", ")
+            .map(|(_, known)| known)
+            .unwrap_or("expected none");
         return (at.key(&quoted(rest)), format!("unknown key: {known}"));
     }
-    let expected = message.strip_prefix("invalid ").and_then(|rest| rest.rsplit_once(", expected ")).map(|(_, expected)| expected);
+    let expected = message
+        .strip_prefix("invalid ")
+        .and_then(|rest| rest.rsplit_once(", expected "))
+        .map(|(_, expected)| expected);
     let message = match (expected, at.find(tree)) {
-        (Some(expected), Some(value)) => format!("is {}, expected {}", kind(value), in_words(expected)),
+        (Some(expected), Some(value)) => {
+            format!("is {}, expected {}", kind(value), in_words(expected))
+        }
         _ => message.to_owned(),
     };
     (at.clone(), message)
@@ -103,7 +123,9 @@ fn kind(value: &Value) -> String {
 }
 
 fn unknown_key(path: &KeyPath, schema: &Value) -> String {
-    let Some((Step::Key(wrong), parents)) = path.0.split_last() else { return "unknown key".into() };
+    let Some((Step::Key(wrong), parents)) = path.0.split_last() else {
+        return "unknown key".into();
+    };
     let known = known_keys(schema, &KeyPath(parents.to_vec()));
     match hookonce_scheme::nearest(wrong, known.iter().map(String::as_str)) {
         Some(name) => format!("unknown key: did you mean \"{name}\"?"),
@@ -119,14 +141,23 @@ fn from_text(value: &Value) -> Option<Value> {
         .map(Value::from)
         .ok()
         .or_else(|| text.parse::<bool>().map(Value::from).ok())
-        .or_else(|| text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from))
         .or_else(|| {
-            toml::from_str::<BTreeMap<String, Value>>(&format!("value = {text}")).ok()?.remove("value").filter(|value| !value.is_string())
+            text.parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite())
+                .map(Value::from)
+        })
+        .or_else(|| {
+            toml::from_str::<BTreeMap<String, Value>>(&format!("value = {text}"))
+                .ok()?
+                .remove("value")
+                .filter(|value| !value.is_string())
         })
 }
 
-/// Puts something harmless in the place of what is wrong, and at each further try something of less detail: the default, else nothing;
-/// then the parent goes, then its parent. False when nothing is left to try.
+/// Puts something harmless in the place of what is wrong, and at each further try something of less
+/// detail: the default, else nothing; then the parent goes, then its parent. False when nothing is
+/// left to try.
 fn repair(tree: &mut Value, defaults: &Value, at: &KeyPath, tried: usize) -> bool {
     let keep = (at.0.len() + 1).saturating_sub(tried);
     if keep == 0 {
@@ -137,8 +168,11 @@ fn repair(tree: &mut Value, defaults: &Value, at: &KeyPath, tried: usize) -> boo
     let new = match at.find(defaults) {
         Some(default) => Some(default.clone()),
         None if !there => Some(Value::String(String::new())),
-        // An element of a list keeps its place, so that its neighbours keep their numbers; this is right for periods and secrets.
-        None if tried == 1 && matches!(at.0.last(), Some(Step::Index(_))) => Some(Value::String("1s".into())),
+        // An element of a list keeps its place, so that its neighbours keep their numbers; this is
+        // right for periods and secrets.
+        None if tried == 1 && matches!(at.0.last(), Some(Step::Index(_))) => {
+            Some(Value::String("1s".into()))
+        }
         None => None,
     };
     at.set(tree, new);

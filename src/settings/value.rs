@@ -14,8 +14,15 @@ use url::Url;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-const SIZE_UNITS: [(&str, u64); 7] =
-    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
 
 impl ByteSize {
     pub fn bytes(self) -> usize {
@@ -42,9 +49,18 @@ impl fmt::Display for ByteSize {
 impl std::str::FromStr for ByteSize {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a size: write a number with its unit, such as \"64KiB\" or \"1MiB\"");
-        let (digits, bytes) =
-            SIZE_UNITS.iter().find_map(|(unit, bytes)| text.strip_suffix(unit).map(|digits| (digits.trim(), *bytes))).unwrap_or((text, 1));
+        let wrong = || {
+            format!(
+                "{text:?} is not a size: write a number with its unit, such as \"64KiB\" or \"1MiB\""
+            )
+        };
+        let (digits, bytes) = SIZE_UNITS
+            .iter()
+            .find_map(|(unit, bytes)| {
+                text.strip_suffix(unit)
+                    .map(|digits| (digits.trim(), *bytes))
+            })
+            .unwrap_or((text, 1));
         let number: u64 = digits.parse().map_err(|_| wrong())?;
         number.checked_mul(bytes).map(Self).ok_or_else(wrong)
     }
@@ -52,7 +68,9 @@ impl std::str::FromStr for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        with_unit(deserializer, "a size such as \"1MiB\"")?.parse().map_err(D::Error::custom)
+        with_unit(deserializer, "a size such as \"1MiB\"")?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -119,7 +137,10 @@ impl std::str::FromStr for Network {
         })?;
         // IPv4 inside IPv6 is the IPv4 address, however it is written.
         let mapped = match net {
-            IpNet::V6(v6) if v6.prefix_len() >= 96 => v6.addr().to_ipv4_mapped().and_then(|v4| Ipv4Net::new(v4, v6.prefix_len() - 96).ok()),
+            IpNet::V6(v6) if v6.prefix_len() >= 96 => v6
+                .addr()
+                .to_ipv4_mapped()
+                .and_then(|v4| Ipv4Net::new(v4, v6.prefix_len() - 96).ok()),
             _ => None,
         };
         Ok(Self(mapped.map_or(net, IpNet::V4).trunc()))
@@ -128,7 +149,9 @@ impl std::str::FromStr for Network {
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -147,7 +170,8 @@ impl JsonSchema for Network {
     }
 }
 
-/// Where a secret is: its value, an environment variable, or a file. Never shown: Debug and Serialize mask the value.
+/// Where a secret is: its value, an environment variable, or a file. Never shown: Debug and
+/// Serialize mask the value.
 #[derive(Clone)]
 pub enum SecretRef {
     Value(SecretString),
@@ -168,27 +192,41 @@ impl PartialEq for SecretRef {
 }
 
 impl SecretRef {
-    /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the variable or file, never the value.
+    /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the
+    /// variable or file, never the value.
     pub fn read(&self) -> Result<SecretString, String> {
         self.read_with(&|name| std::env::var(name).ok())
     }
 
     /// The same with the environment given.
-    pub fn read_with(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, String> {
+    pub fn read_with(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<SecretString, String> {
         let secret = match self {
             Self::Value(secret) => secret.clone(),
-            Self::Env(name) => lookup(name).map(SecretString::from).ok_or_else(|| format!("the environment variable {name} is not set"))?,
+            Self::Env(name) => lookup(name)
+                .map(SecretString::from)
+                .ok_or_else(|| format!("the environment variable {name} is not set"))?,
             Self::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("can't read {}: {error}", path.display()))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 SecretString::from(text.strip_suffix('\r').unwrap_or(text))
             }
         };
         if secret.expose_secret().is_empty() {
             return Err(match self {
-                Self::Value(_) => "the secret is empty: an empty secret would accept anybody".into(),
-                Self::Env(name) => format!("the environment variable {name} is empty: an empty secret would accept anybody"),
-                Self::File(path) => format!("{} is empty: an empty secret would accept anybody", path.display()),
+                Self::Value(_) => {
+                    "the secret is empty: an empty secret would accept anybody".into()
+                }
+                Self::Env(name) => format!(
+                    "the environment variable {name} is empty: an empty secret would accept anybody"
+                ),
+                Self::File(path) => format!(
+                    "{} is empty: an empty secret would accept anybody",
+                    path.display()
+                ),
             });
         }
         Ok(secret)
@@ -225,7 +263,9 @@ impl<'de> Deserialize<'de> for SecretRef {
             Ok(Written::Value(value)) => Ok(Self::Value(value.into())),
             Ok(Written::Env { env }) => Ok(Self::Env(env)),
             Ok(Written::File { file }) => Ok(Self::File(file)),
-            Err(_) => Err(D::Error::custom("a secret is written \"…\", { env = \"NAME\" } or { file = \"/path\" }")),
+            Err(_) => Err(D::Error::custom(
+                "a secret is written \"…\", { env = \"NAME\" } or { file = \"/path\" }",
+            )),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Conflicts: verified requests that share their key with an event of another body, or their body with an event of another unsigned id. Kept
-//! by the recorder, read here, and made into events of their own where an operator says so.
+//! Conflicts: verified requests that share their key with an event of another body, or their body
+//! with an event of another unsigned id. Kept by the recorder, read here, and made into events of
+//! their own where an operator says so.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -12,7 +13,8 @@ use crate::{
     store::inbox::NewEvent,
 };
 
-/// Keeps a request that is not the event of its key, once per key and `compared`, and points a key that was taken for nothing at the first event.
+/// Keeps a request that is not the event of its key, once per key and `compared`, and points a key
+/// that was taken for nothing at the first event.
 pub async fn keep(
     connection: &mut PgConnection,
     event: &NewEvent,
@@ -76,7 +78,11 @@ pub struct ConflictFilter {
 }
 
 /// Newest first.
-pub async fn list(executor: impl PgExecutor<'_>, filter: &ConflictFilter, limit: i64) -> Result<Vec<ConflictRow>, sqlx::Error> {
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    filter: &ConflictFilter,
+    limit: i64,
+) -> Result<Vec<ConflictRow>, sqlx::Error> {
     sqlx::query_as!(
         ConflictRow,
         r#"
@@ -143,7 +149,10 @@ impl WholeConflict {
     }
 }
 
-pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeConflict>, sqlx::Error> {
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<WholeConflict>, sqlx::Error> {
     sqlx::query_as!(
         WholeConflict,
         r#"
@@ -157,7 +166,8 @@ pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Whol
     .await
 }
 
-/// Makes a conflict an event of its own, with a delivery for each of these destinations; the event, or None where that was done before.
+/// Makes a conflict an event of its own, with a delivery for each of these destinations; the event,
+/// or None where that was done before.
 pub async fn relay(
     executor: impl PgExecutor<'_>,
     conflict: &WholeConflict,
@@ -165,8 +175,18 @@ pub async fn relay(
     destinations: &[&str],
 ) -> Result<Option<Uuid>, sqlx::Error> {
     let (id, exact) = (ids::new(), BodyDigest::of(body));
-    let compared = BodyDigest(conflict.body_digest.as_slice().try_into().unwrap_or(exact.0));
-    let mark = if conflict.has_own_body() { Mark::OtherBody } else { Mark::SameBody };
+    let compared = BodyDigest(
+        conflict
+            .body_digest
+            .as_slice()
+            .try_into()
+            .unwrap_or(exact.0),
+    );
+    let mark = if conflict.has_own_body() {
+        Mark::OtherBody
+    } else {
+        Mark::SameBody
+    };
     let deliveries: Vec<Uuid> = destinations.iter().map(|_| ids::new()).collect();
     sqlx::query_file_scalar!(
         "src/store/conflict/relay.sql",

@@ -1,5 +1,6 @@
-//! Keys that consumers have seen: the first to bring one is told so, once. Under a lease the first has to say that it is done, or another
-//! becomes the first. What is new is decided by the statement that inserts.
+//! Keys that consumers have seen: the first to bring one is told so, once. Under a lease the first
+//! has to say that it is done, or another becomes the first. What is new is decided by the
+//! statement that inserts.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,10 @@ pub struct NewMark {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// Handle it; under a lease until then.
-    First { fence: i64, lease_until: Option<OffsetDateTime> },
+    First {
+        fence: i64,
+        lease_until: Option<OffsetDateTime>,
+    },
     /// It was handled, or marked for good, at this time.
     Seen { at: OffsetDateTime },
     /// Another is handling it, for so many seconds yet.
@@ -43,38 +47,73 @@ fn mark_of(mark: &NewMark, row: &Row) -> Option<Mark> {
     match row.lease_left {
         _ if row.is_over => None,
         Some(left) if left < 0.0 => None,
-        _ if row.claim_id == mark.claim_id => Some(Mark::First { fence: row.fence, lease_until: row.lease_until }),
+        _ if row.claim_id == mark.claim_id => Some(Mark::First {
+            fence: row.fence,
+            lease_until: row.lease_until,
+        }),
         None => Some(Mark::Seen { at: row.marked_at }),
         Some(seconds) => Some(Mark::Leased { seconds }),
     }
 }
 
-/// Decides in one statement who is the first to bring each key. A key that is known is only read. None: ask again.
-pub async fn mark(connection: &mut PgConnection, marks: &[&NewMark]) -> Result<Vec<Option<Mark>>, sqlx::Error> {
+/// Decides in one statement who is the first to bring each key. A key that is known is only read.
+/// None: ask again.
+pub async fn mark(
+    connection: &mut PgConnection,
+    marks: &[&NewMark],
+) -> Result<Vec<Option<Mark>>, sqlx::Error> {
     let mut firsts: Vec<&NewMark> = marks.to_vec();
     firsts.sort_by_key(|mark| mark.key);
     firsts.dedup_by_key(|mark| mark.key);
     let rows = sqlx::query_file!(
         "src/store/dedup/mark.sql",
         &firsts.iter().map(|mark| mark.key.0).collect::<Vec<_>>(),
-        &firsts.iter().map(|mark| &*mark.claim_id).collect::<Vec<_>>() as &[&str],
-        &firsts.iter().map(|mark| mark.lease_seconds).collect::<Vec<_>>() as &[Option<f64>],
-        &firsts.iter().map(|mark| mark.window_seconds).collect::<Vec<_>>(),
+        &firsts
+            .iter()
+            .map(|mark| &*mark.claim_id)
+            .collect::<Vec<_>>() as &[&str],
+        &firsts
+            .iter()
+            .map(|mark| mark.lease_seconds)
+            .collect::<Vec<_>>() as &[Option<f64>],
+        &firsts
+            .iter()
+            .map(|mark| mark.window_seconds)
+            .collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;
     let rows: HashMap<Key, Row> = rows
         .into_iter()
         .map(|r| {
-            let (fence, claim_id, marked_at, is_over) = (r.fence, r.claim_id, r.marked_at, r.is_over);
-            (r.key.into(), Row { fence, claim_id, marked_at, lease_until: r.lease_until, lease_left: r.lease_left, is_over })
+            let (fence, claim_id, marked_at, is_over) =
+                (r.fence, r.claim_id, r.marked_at, r.is_over);
+            (
+                r.key.into(),
+                Row {
+                    fence,
+                    claim_id,
+                    marked_at,
+                    lease_until: r.lease_until,
+                    lease_left: r.lease_left,
+                    is_over,
+                },
+            )
         })
         .collect();
-    Ok(marks.iter().map(|mark| rows.get(&mark.key).and_then(|row| mark_of(mark, row))).collect())
+    Ok(marks
+        .iter()
+        .map(|mark| rows.get(&mark.key).and_then(|row| mark_of(mark, row)))
+        .collect())
 }
 
-/// Says that a leased key is handled. True also for the repeat; false where the fence has moved or the key is not known.
-pub async fn done(executor: impl PgExecutor<'_> + Copy, key: Key, fence: i64) -> Result<bool, sqlx::Error> {
+/// Says that a leased key is handled. True also for the repeat; false where the fence has moved or
+/// the key is not known.
+pub async fn done(
+    executor: impl PgExecutor<'_> + Copy,
+    key: Key,
+    fence: i64,
+) -> Result<bool, sqlx::Error> {
     let changed =
         sqlx::query!("update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until is not null", key.0, fence)
             .execute(executor)

@@ -1,4 +1,5 @@
-//! Destinations as the database knows them: those that an operator paused, and those that a replay gave as a URL.
+//! Destinations as the database knows them: those that an operator paused, and those that a replay
+//! gave as a URL.
 
 use std::collections::HashMap;
 
@@ -6,11 +7,16 @@ use sqlx::PgExecutor;
 
 /// The destinations that are paused.
 pub async fn paused(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar!("select destination from destination_pause").fetch_all(executor).await
+    sqlx::query_scalar!("select destination from destination_pause")
+        .fetch_all(executor)
+        .await
 }
 
 /// Destinations given as a URL (by a replay) that have due deliveries.
-pub async fn due_urls(executor: impl PgExecutor<'_>, most: i64) -> Result<Vec<String>, sqlx::Error> {
+pub async fn due_urls(
+    executor: impl PgExecutor<'_>,
+    most: i64,
+) -> Result<Vec<String>, sqlx::Error> {
     let rows: HashMap<String, ()> = sqlx::query_scalar!(
         "select destination from outbox where destination like 'http%://%' and state = 'pending' and due_at <= now() order by due_at limit $1",
         most
@@ -33,6 +39,11 @@ pub async fn pause(executor: impl PgExecutor<'_>, destination: &str) -> Result<b
 
 /// True if it was paused before.
 pub async fn resume(executor: impl PgExecutor<'_>, destination: &str) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query!("delete from destination_pause where destination = $1", destination).execute(executor).await?;
+    let done = sqlx::query!(
+        "delete from destination_pause where destination = $1",
+        destination
+    )
+    .execute(executor)
+    .await?;
     Ok(done.rows_affected() > 0)
 }

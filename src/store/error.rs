@@ -3,8 +3,8 @@
 /// What ended a call of one statement, or of a few that belong together.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What the call had read was changed before it was done: a key was forgotten between two of its
-    /// statements. Nothing is wrong with the connection, and the same call may be made again.
+    /// What the call had read was changed before it was done: a key was forgotten between two of
+    /// its statements. Nothing is wrong with the connection, and the same call may be made again.
     #[error("what was read has changed meanwhile")]
     Again,
     /// The server writes nothing: it is a standby, or was set to.

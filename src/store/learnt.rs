@@ -12,8 +12,13 @@ pub struct LearntSecret {
     pub learnt_at: OffsetDateTime,
 }
 
-/// Keeps a source's secret unless it has one. Whether this secret is the one that is kept now; of two at once, one is told no.
-pub async fn learnt_keep(pool: &Db, source: &str, secret: &SecretString) -> Result<bool, sqlx::Error> {
+/// Keeps a source's secret unless it has one. Whether this secret is the one that is kept now; of
+/// two at once, one is told no.
+pub async fn learnt_keep(
+    pool: &Db,
+    source: &str,
+    secret: &SecretString,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with kept as (
                insert into learnt_secret (source, secret) values ($1, $2) on conflict (source) do nothing returning source
@@ -27,12 +32,23 @@ pub async fn learnt_keep(pool: &Db, source: &str, secret: &SecretString) -> Resu
 }
 
 pub async fn learnt_all(pool: &Db) -> Result<Vec<LearntSecret>, sqlx::Error> {
-    let rows = sqlx::query!("select source, secret, learnt_at from learnt_secret order by source").fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|row| LearntSecret { source: row.source, secret: row.secret.into(), learnt_at: row.learnt_at }).collect())
+    let rows = sqlx::query!("select source, secret, learnt_at from learnt_secret order by source")
+        .fetch_all(pool)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| LearntSecret {
+            source: row.source,
+            secret: row.secret.into(),
+            learnt_at: row.learnt_at,
+        })
+        .collect())
 }
 
 /// Forgets a source's secret, so that the next handshake brings another. Whether there was one.
 pub async fn learnt_forget(pool: &Db, source: &str) -> Result<bool, sqlx::Error> {
-    let result = sqlx::query!("delete from learnt_secret where source = $1", source).execute(pool).await?;
+    let result = sqlx::query!("delete from learnt_secret where source = $1", source)
+        .execute(pool)
+        .await?;
     Ok(result.rows_affected() > 0)
 }

@@ -1,5 +1,6 @@
-//! Connections to PostgreSQL: what each is told, and that none is waited for longer than is bounded. A connection whose packets go nowhere (a
-//! failover without a reset, a stopped backend, a lost entry of a NAT) looks like one that works: nobody says that it doesn't.
+//! Connections to PostgreSQL: what each is told, and that none is waited for longer than is
+//! bounded. A connection whose packets go nowhere (a failover without a reset, a stopped backend, a
+//! lost entry of a NAT) looks like one that works: nobody says that it doesn't.
 
 use std::{future::Future, io, time::Duration};
 
@@ -9,7 +10,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    ConnectOptions as _, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    ConnectOptions as _, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres,
+    SqlStr,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
@@ -17,7 +19,8 @@ use tokio::time::{error::Elapsed, timeout};
 
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// Whether an idle connection still works: an answer that takes longer is that of no server that one would want to ask.
+/// Whether an idle connection still works: an answer that takes longer is that of no server that
+/// one would want to ask.
 const PING_WITHIN: Duration = Duration::from_secs(1);
 /// What the server may take for one statement, and what is waited for it here.
 const SERVER_TIMEOUT: &str = "30s";
@@ -27,16 +30,31 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(35);
 pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
     // Poolers refuse a start-up option that they do not know, and doubles are exact by default.
-    Ok(options.application_name("hookonce").extra_float_digits(None))
+    Ok(options
+        .application_name("hookonce")
+        .extra_float_digits(None))
 }
 
-/// Has the statement's answer within this time, else it counts as lost: the connection must not be used again.
-pub async fn within<T, E: From<sqlx::Error>>(limit: Duration, statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(limit, statement).await.unwrap_or_else(|_| Err(silent(limit).into()))
+/// Has the statement's answer within this time, else it counts as lost: the connection must not be
+/// used again.
+pub async fn within<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    statement: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(limit, statement)
+        .await
+        .unwrap_or_else(|_| Err(silent(limit).into()))
 }
 
 fn silent(limit: Duration) -> sqlx::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the database did not answer within {} s", limit.as_secs_f64())).into()
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!(
+            "the database did not answer within {} s",
+            limit.as_secs_f64()
+        ),
+    )
+    .into()
 }
 
 /// Opens connections that were told the same settings.
@@ -49,7 +67,13 @@ pub struct Dialer {
 impl Dialer {
     /// Commits are synchronous whatever the server's default is.
     pub fn new(options: PgConnectOptions) -> Self {
-        Self { options, settings: vec![("synchronous_commit", "on"), ("statement_timeout", SERVER_TIMEOUT)] }
+        Self {
+            options,
+            settings: vec![
+                ("synchronous_commit", "on"),
+                ("statement_timeout", SERVER_TIMEOUT),
+            ],
+        }
     }
 
     /// With this setting of the session as well.
@@ -60,7 +84,8 @@ impl Dialer {
     }
 
     /// Settings are told in a statement: what a start-up packet says, a pooler may leave out.
-    /// Boxed, as it is large and rare: what asks for a connection where it has none would be as large, and is moved with every batch.
+    /// Boxed, as it is large and rare: what asks for a connection where it has none would be as
+    /// large, and is moved with every batch.
     pub fn connect(&self) -> BoxFuture<'_, Result<PgConnection, sqlx::Error>> {
         let open = async {
             let mut connection = self.options.connect().await?;
@@ -74,10 +99,18 @@ impl Dialer {
         watch_sockets(self.options.get_port());
         let names: Vec<&str> = self.settings.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = self.settings.iter().map(|(_, value)| *value).collect();
-        let told =
-            sqlx::query_scalar::<_, String>("select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)");
-        told.bind(names).bind(values).persistent(false).fetch_all(&mut *connection).await?;
-        let kept: String = sqlx::query_scalar("show synchronous_commit").persistent(false).fetch_one(connection).await?;
+        let told = sqlx::query_scalar::<_, String>(
+            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)",
+        );
+        told.bind(names)
+            .bind(values)
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        let kept: String = sqlx::query_scalar("show synchronous_commit")
+            .persistent(false)
+            .fetch_one(connection)
+            .await?;
         if matches!(kept.as_str(), "off" | "local") {
             let message = format!(
                 "synchronous_commit is {kept} on this connection, though it was set to on: a pooler between (PgBouncer in transaction mode) gives each \
@@ -96,18 +129,26 @@ impl Dialer {
             .acquire_timeout(ACQUIRE_WITHIN)
             .test_before_acquire(false)
             .before_acquire(|connection, _| {
-                Box::pin(async move { within(PING_WITHIN, sqlx::Connection::ping(connection)).await.map(|()| true) })
+                Box::pin(async move {
+                    within(PING_WITHIN, sqlx::Connection::ping(connection))
+                        .await
+                        .map(|()| true)
+                })
             })
             .after_connect(move |connection, _| {
                 let dialer = dialer.clone();
                 Box::pin(async move { within(CONNECT_WITHIN, dialer.tell(connection)).await })
             })
             .connect_lazy_with(self.options.clone());
-        Db { pool, limit: STATEMENT_WITHIN }
+        Db {
+            pool,
+            limit: STATEMENT_WITHIN,
+        }
     }
 }
 
-/// A pool whose every statement is bounded: what has not answered in time is an error, and its connection is given up.
+/// A pool whose every statement is bounded: what has not answered in time is an error, and its
+/// connection is given up.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
@@ -125,11 +166,15 @@ impl Db {
     }
 
     async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        Ok(Lent { connection: Some(self.pool.acquire().await?), limit: self.limit })
+        Ok(Lent {
+            connection: Some(self.pool.acquire().await?),
+            limit: self.limit,
+        })
     }
 }
 
-/// A connection of a pool, which gets it back only when its statement has ended: one in the middle of a statement would be waited for.
+/// A connection of a pool, which gets it back only when its statement has ended: one in the middle
+/// of a statement would be waited for.
 struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     limit: Duration,
@@ -137,10 +182,15 @@ struct Lent {
 
 impl Lent {
     fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+        self.connection
+            .as_deref_mut()
+            .ok_or(sqlx::Error::PoolClosed)
     }
 
-    fn ended<T>(mut self, answer: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
+    fn ended<T>(
+        mut self,
+        answer: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, sqlx::Error> {
         let answer = answer.map_err(|_| silent(self.limit))?;
         self.connection = None;
         answer
@@ -158,7 +208,10 @@ impl Drop for Lent {
 impl<'p> Executor<'p> for &'_ Db {
     type Database = Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
@@ -166,13 +219,22 @@ impl<'p> Executor<'p> for &'_ Db {
         let db = self.clone();
         let all = async move {
             let mut lent = db.lend().await?;
-            let answer = timeout(db.limit, lent.connection()?.fetch_many(query).try_collect::<Vec<_>>()).await;
+            let answer = timeout(
+                db.limit,
+                lent.connection()?.fetch_many(query).try_collect::<Vec<_>>(),
+            )
+            .await;
             lent.ended(answer)
         };
-        all.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten_stream().boxed()
+        all.map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
+            .try_flatten_stream()
+            .boxed()
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
@@ -186,7 +248,11 @@ impl<'p> Executor<'p> for &'_ Db {
         .boxed()
     }
 
-    fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
     where
         'p: 'e,
     {
@@ -213,22 +279,33 @@ impl<'p> Executor<'p> for &'_ Db {
     }
 }
 
-/// Has the system notice by itself, within ten seconds, that packets to PostgreSQL are not acknowledged: those that are sent, and where nothing is
-/// sent a probe. The library that connects has no setting for it, so all sockets to this port are told.
+/// Has the system notice by itself, within ten seconds, that packets to PostgreSQL are not
+/// acknowledged: those that are sent, and where nothing is sent a probe. The library that connects
+/// has no setting for it, so all sockets to this port are told.
 #[cfg(target_os = "linux")]
 fn watch_sockets(port: u16) {
     use nix::sys::socket::{SockaddrStorage, getpeername, setsockopt, sockopt};
 
-    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
-    let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers = open
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for number in numbers {
-        let Ok(peer) = getpeername::<SockaddrStorage>(number) else { continue };
-        let peer_port = peer.as_sockaddr_in().map(|v4| v4.port()).or_else(|| Some(peer.as_sockaddr_in6()?.port()));
+        let Ok(peer) = getpeername::<SockaddrStorage>(number) else {
+            continue;
+        };
+        let peer_port = peer
+            .as_sockaddr_in()
+            .map(|v4| v4.port())
+            .or_else(|| Some(peer.as_sockaddr_in6()?.port()));
         if peer_port != Some(port) {
             continue;
         }
-        // SAFETY: the number is used for these calls alone. Should another thread have closed it meanwhile, and the number be another file by now,
-        // the calls fail or make a socket notice its peer's end.
+        // SAFETY: the number is used for these calls alone. Should another thread have closed it
+        // meanwhile, and the number be another file by now, the calls fail or make a socket notice
+        // its peer's end.
         let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
         let told = setsockopt(&socket, sockopt::KeepAlive, &true)
             .and_then(|()| setsockopt(&socket, sockopt::TcpKeepIdle, &5))

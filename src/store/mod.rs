@@ -1,4 +1,5 @@
-//! All SQL, and nothing else: each function is one statement, or a few that need no transaction. Who calls it and how often is not decided here.
+//! All SQL, and nothing else: each function is one statement, or a few that need no transaction.
+//! Who calls it and how often is not decided here.
 
 mod batches;
 pub mod conflict;

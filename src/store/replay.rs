@@ -1,7 +1,7 @@
 //! Replays: which stored events are to be delivered once more, a page at a time, oldest first. Each
 //! replay is a row whose cursor moves in the statement that makes the deliveries
-//! (`delivery::advance`), so an interrupted one goes on where it stood and two that advance it at once
-//! make no delivery twice. Where events go is not decided here.
+//! (`delivery::advance`), so an interrupted one goes on where it stood and two that advance it at
+//! once make no delivery twice. Where events go is not decided here.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -38,7 +38,11 @@ pub struct Candidate {
 }
 
 /// The next events, by id.
-pub async fn candidates(executor: impl PgExecutor<'_>, filter: &ReplayFilter, limit: i64) -> Result<Vec<Candidate>, sqlx::Error> {
+pub async fn candidates(
+    executor: impl PgExecutor<'_>,
+    filter: &ReplayFilter,
+    limit: i64,
+) -> Result<Vec<Candidate>, sqlx::Error> {
     sqlx::query_file_as!(
         Candidate,
         "src/store/replay/candidates.sql",
@@ -55,7 +59,11 @@ pub async fn candidates(executor: impl PgExecutor<'_>, filter: &ReplayFilter, li
 }
 
 /// The id of the event in the given place (from 0), or None if there are fewer.
-pub async fn nth(executor: impl PgExecutor<'_>, filter: &ReplayFilter, place: i64) -> Result<Option<Uuid>, sqlx::Error> {
+pub async fn nth(
+    executor: impl PgExecutor<'_>,
+    filter: &ReplayFilter,
+    place: i64,
+) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_file_scalar!(
         "src/store/replay/nth.sql",
         filter.after,
@@ -81,7 +89,10 @@ pub struct Group {
 }
 
 /// All events of the filter, counted by what decides where they go.
-pub async fn groups(executor: impl PgExecutor<'_>, filter: &ReplayFilter) -> Result<Vec<Group>, sqlx::Error> {
+pub async fn groups(
+    executor: impl PgExecutor<'_>,
+    filter: &ReplayFilter,
+) -> Result<Vec<Group>, sqlx::Error> {
     sqlx::query_file_as!(
         Group,
         "src/store/replay/groups.sql",
@@ -98,7 +109,9 @@ pub async fn groups(executor: impl PgExecutor<'_>, filter: &ReplayFilter) -> Res
 
 /// Those of the ids that are stored.
 pub async fn known(executor: impl PgExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!("select id from event where id = any($1)", ids).fetch_all(executor).await
+    sqlx::query_scalar!("select id from event where id = any($1)", ids)
+        .fetch_all(executor)
+        .await
 }
 
 /// A replay as it is kept. `filter` is what was asked for, as JSON.
@@ -135,14 +148,21 @@ pub async fn create(
     .await
 }
 
-pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(ReplayRow, "select id, filter, created_at, after, before, deliveries, ended_at from replay where id = $1", id)
         .fetch_optional(executor)
         .await
 }
 
 /// Newest first.
-pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>, sqlx::Error> {
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    below: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
         r#"

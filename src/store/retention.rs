@@ -1,4 +1,5 @@
-//! Makes the partitions of the days to come and drops those past their time; deletes keys whose window is over, in batches.
+//! Makes the partitions of the days to come and drops those past their time; deletes keys whose
+//! window is over, in batches.
 
 use sqlx::{AssertSqlSafe, Row as _};
 use time::{Date, OffsetDateTime, macros::format_description};
@@ -17,30 +18,44 @@ fn day_floor(day: Date) -> Uuid {
 }
 
 fn partition_name(table: &str, day: Date) -> String {
-    let day = day.format(format_description!("[year][month][day]")).unwrap_or_default();
+    let day = day
+        .format(format_description!("[year][month][day]"))
+        .unwrap_or_default();
     format!("{table}_{day}")
 }
 
-/// Makes the partitions around today; those that exist stay as they are. Safe to run on several nodes at once.
+/// Makes the partitions around today; those that exist stay as they are. Safe to run on several
+/// nodes at once.
 pub async fn prepare(pool: &Db) -> Result<(), sqlx::Error> {
-    let now: OffsetDateTime = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(pool).await?;
+    let now: OffsetDateTime = sqlx::query_scalar!(r#"select now() as "now!""#)
+        .fetch_one(pool)
+        .await?;
     let today = now.to_offset(time::UtcOffset::UTC).date();
     for table in PARTITIONED {
         for offset in -1..=DAYS_AHEAD {
             let day = today + time::Duration::days(offset);
-            let (name, from, to) = (partition_name(table, day), day_floor(day), day_floor(day + time::Duration::days(1)));
-            let exists = sqlx::query_scalar!(r#"select to_regclass($1) is not null as "exists!""#, name).fetch_one(pool).await?;
+            let (name, from, to) = (
+                partition_name(table, day),
+                day_floor(day),
+                day_floor(day + time::Duration::days(1)),
+            );
+            let exists =
+                sqlx::query_scalar!(r#"select to_regclass($1) is not null as "exists!""#, name)
+                    .fetch_one(pool)
+                    .await?;
             if exists {
                 continue;
             }
-            // Its rows never change and go with it: a vacuum for inserts would read and log a day's bodies once more, for nothing. (The one
-            // against wraparound still comes, where a day is kept for so long.)
+            // Its rows never change and go with it: a vacuum for inserts would read and log a day's
+            // bodies once more, for nothing. (The one against wraparound still comes, where a day
+            // is kept for so long.)
             let sql = format!(
                 "create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')
                  with (autovacuum_vacuum_insert_threshold = -1)"
             );
             if let Err(error) = sqlx::query(AssertSqlSafe(sql)).execute(pool).await {
-                // Another node made it, or rows of that day are in the default partition, which serves as well.
+                // Another node made it, or rows of that day are in the default partition, which
+                // serves as well.
                 tracing::debug!(%name, %error, "the partition was not made");
             }
         }
@@ -59,16 +74,26 @@ pub async fn prune(pool: &Db, settings: &Settings) -> Result<Pruned, sqlx::Error
         ("attempt", retention.deliveries),
     ] {
         let before = ago(pool, keep.as_secs_f64()).await?;
-        drop_days(pool, table, before.to_offset(time::UtcOffset::UTC).date(), &mut pruned).await?;
+        drop_days(
+            pool,
+            table,
+            before.to_offset(time::UtcOffset::UTC).date(),
+            &mut pruned,
+        )
+        .await?;
     }
     pruned.keys = delete_keys(pool, retention.delete_rows_max).await?;
-    pruned.conflicts =
-        sqlx::query!("delete from conflict where received_at < now() - $1 * interval '1 second'", retention.conflicts.as_secs_f64())
-            .execute(pool)
-            .await?
-            .rows_affected();
+    pruned.conflicts = sqlx::query!(
+        "delete from conflict where received_at < now() - $1 * interval '1 second'",
+        retention.conflicts.as_secs_f64()
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
     let scopes = settings.ledger.scopes.iter().map(|scope| scope.keep);
-    let shortest = scopes.chain(settings.gateways.values().map(|gateway| gateway.keep)).fold(settings.ledger.keep, std::cmp::min);
+    let shortest = scopes
+        .chain(settings.gateways.values().map(|gateway| gateway.keep))
+        .fold(settings.ledger.keep, std::cmp::min);
     let before = ago(pool, shortest.as_secs_f64()).await?;
     let before = id_floor(u64::try_from(before.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
     pruned.steps = step::prune(pool, before, retention.delete_rows_max).await?;
@@ -77,10 +102,20 @@ pub async fn prune(pool: &Db, settings: &Settings) -> Result<Pruned, sqlx::Error
 }
 
 async fn ago(pool: &Db, seconds: f64) -> Result<OffsetDateTime, sqlx::Error> {
-    sqlx::query_scalar!(r#"select now() - $1 * interval '1 second' as "before!""#, seconds).fetch_one(pool).await
+    sqlx::query_scalar!(
+        r#"select now() - $1 * interval '1 second' as "before!""#,
+        seconds
+    )
+    .fetch_one(pool)
+    .await
 }
 
-async fn drop_days(pool: &Db, table: &str, first_kept: Date, pruned: &mut Pruned) -> Result<(), sqlx::Error> {
+async fn drop_days(
+    pool: &Db,
+    table: &str,
+    first_kept: Date,
+    pruned: &mut Pruned,
+) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query("select inhrelid::regclass::text from pg_inherits where inhparent = $1::regclass order by 1")
         .bind(table)
         .fetch_all(pool)
@@ -90,17 +125,22 @@ async fn drop_days(pool: &Db, table: &str, first_kept: Date, pruned: &mut Pruned
         .collect();
     for name in names {
         let suffix = name.rsplit('_').next().unwrap_or_default();
-        let Ok(day) = Date::parse(suffix, format_description!("[year][month][day]")) else { continue };
+        let Ok(day) = Date::parse(suffix, format_description!("[year][month][day]")) else {
+            continue;
+        };
         if day >= first_kept {
             continue;
         }
         let (from, to) = (day_floor(day), day_floor(day + time::Duration::days(1)));
-        let open = matches!(table, "event" | "original") && delivery::is_open_between(pool, from, to).await?;
+        let open = matches!(table, "event" | "original")
+            && delivery::is_open_between(pool, from, to).await?;
         if open {
             pruned.held.push(name);
             continue;
         }
-        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
+        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}")))
+            .execute(pool)
+            .await?;
         pruned.partitions.push(name);
     }
     Ok(())

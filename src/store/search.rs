@@ -1,7 +1,8 @@
-//! What people ask for: events, deliveries, attempts, destinations, totals. Newest first, a page at a time, with the last id of a
-//! page as the cursor to the next. Reads only.
+//! What people ask for: events, deliveries, attempts, destinations, totals. Newest first, a page at
+//! a time, with the last id of a page as the cursor to the next. Reads only.
 //!
-//! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that hour.
+//! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that
+//! hour.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -32,7 +33,11 @@ pub struct EventRow {
     pub mark: Option<Mark>,
 }
 
-pub async fn events(executor: impl PgExecutor<'_>, filter: &EventFilter, limit: i64) -> Result<Vec<EventRow>, sqlx::Error> {
+pub async fn events(
+    executor: impl PgExecutor<'_>,
+    filter: &EventFilter,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
     sqlx::query_as!(
         EventRow,
         r#"
@@ -72,7 +77,10 @@ pub struct WholeEvent {
     pub mark: Option<Mark>,
 }
 
-pub async fn event(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeEvent>, sqlx::Error> {
+pub async fn event(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<WholeEvent>, sqlx::Error> {
     sqlx::query_as!(
         WholeEvent,
         r#"
@@ -93,8 +101,17 @@ pub struct WholeOriginal {
     pub items: i32,
 }
 
-pub async fn original(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<WholeOriginal>, sqlx::Error> {
-    sqlx::query_as!(WholeOriginal, "select body, body_digest, items from original where id = $1", id).fetch_optional(executor).await
+pub async fn original(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<WholeOriginal>, sqlx::Error> {
+    sqlx::query_as!(
+        WholeOriginal,
+        "select body, body_digest, items from original where id = $1",
+        id
+    )
+    .fetch_optional(executor)
+    .await
 }
 
 /// What a search of deliveries looks for; None is no limit.
@@ -122,7 +139,11 @@ pub struct DeliveryRow {
 }
 
 /// Newest first, those that are open and those that ended.
-pub async fn deliveries(executor: impl PgExecutor<'_>, filter: &DeliveryFilter, limit: i64) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+pub async fn deliveries(
+    executor: impl PgExecutor<'_>,
+    filter: &DeliveryFilter,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
     sqlx::query_file_as!(
         DeliveryRow,
         "src/store/search/deliveries.sql",
@@ -137,7 +158,10 @@ pub async fn deliveries(executor: impl PgExecutor<'_>, filter: &DeliveryFilter, 
     .await
 }
 
-pub async fn delivery(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<DeliveryRow>, sqlx::Error> {
+pub async fn delivery(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<DeliveryRow>, sqlx::Error> {
     sqlx::query_as!(
         DeliveryRow,
         r#"
@@ -164,7 +188,11 @@ pub struct AttemptRow {
 }
 
 /// The attempts of a delivery, oldest first, at most `limit`.
-pub async fn attempts(executor: impl PgExecutor<'_>, delivery_id: Uuid, limit: i64) -> Result<Vec<AttemptRow>, sqlx::Error> {
+pub async fn attempts(
+    executor: impl PgExecutor<'_>,
+    delivery_id: Uuid,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, sqlx::Error> {
     sqlx::query_as!(
         AttemptRow,
         r#"
@@ -190,7 +218,10 @@ pub struct DestinationCounts {
 }
 
 /// Counts of each destination that has an open delivery, one that ended since `since`, or a pause.
-pub async fn destination_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result<Vec<DestinationCounts>, sqlx::Error> {
+pub async fn destination_counts(
+    executor: impl PgExecutor<'_>,
+    since: Uuid,
+) -> Result<Vec<DestinationCounts>, sqlx::Error> {
     sqlx::query_as!(
         DestinationCounts,
         r#"
@@ -225,7 +256,10 @@ pub struct SourceCount {
     pub last_at: OffsetDateTime,
 }
 
-pub async fn source_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result<Vec<SourceCount>, sqlx::Error> {
+pub async fn source_counts(
+    executor: impl PgExecutor<'_>,
+    since: Uuid,
+) -> Result<Vec<SourceCount>, sqlx::Error> {
     sqlx::query_as!(
         SourceCount,
         r#"
@@ -238,7 +272,8 @@ pub async fn source_counts(executor: impl PgExecutor<'_>, since: Uuid) -> Result
     .await
 }
 
-/// The state of the database. Counts of big tables are the planner's estimates: exact ones would read them whole.
+/// The state of the database. Counts of big tables are the planner's estimates: exact ones would
+/// read them whole.
 #[derive(Clone, Debug)]
 pub struct DatabaseStatus {
     pub server_version: String,
@@ -273,8 +308,12 @@ pub async fn database_status(executor: impl PgExecutor<'_>) -> Result<DatabaseSt
     .await
 }
 
-/// The newest migration that was applied; None in a database that hookonce did not migrate. Not a checked query: the migrator's own table
-/// is not part of our schema.
+/// The newest migration that was applied; None in a database that hookonce did not migrate. Not a
+/// checked query: the migrator's own table is not part of our schema.
 pub async fn schema_version(executor: impl PgExecutor<'_>) -> Option<i64> {
-    sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(executor).await.ok().flatten()
+    sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+        .fetch_one(executor)
+        .await
+        .ok()
+        .flatten()
 }

@@ -1,4 +1,5 @@
-//! Steps as people and resuming programs read them, and the end of those whose time is over. Claims and completions are `ledger`'s.
+//! Steps as people and resuming programs read them, and the end of those whose time is over. Claims
+//! and completions are `ledger`'s.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -31,12 +32,17 @@ pub struct StepRow {
     pub evidence: Option<String>,
 }
 
-pub async fn step(executor: impl PgExecutor<'_>, place: &Place) -> Result<Option<StepRow>, sqlx::Error> {
-    sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key.0, &*place.step,).fetch_optional(executor).await
+pub async fn step(
+    executor: impl PgExecutor<'_>,
+    place: &Place,
+) -> Result<Option<StepRow>, sqlx::Error> {
+    sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key.0, &*place.step,)
+        .fetch_optional(executor)
+        .await
 }
 
-/// The steps of a run in the order of their first claims, after the step of this id; results add up to at most `bytes_max`, but one is
-/// always given.
+/// The steps of a run in the order of their first claims, after the step of this id; results add up
+/// to at most `bytes_max`, but one is always given.
 pub async fn run_steps(
     executor: impl PgExecutor<'_>,
     key: Key,
@@ -44,7 +50,16 @@ pub async fn run_steps(
     limit: i64,
     bytes_max: i64,
 ) -> Result<Vec<StepRow>, sqlx::Error> {
-    sqlx::query_file_as!(StepRow, "src/store/step/of_run.sql", key.0, after, limit, bytes_max,).fetch_all(executor).await
+    sqlx::query_file_as!(
+        StepRow,
+        "src/store/step/of_run.sql",
+        key.0,
+        after,
+        limit,
+        bytes_max,
+    )
+    .fetch_all(executor)
+    .await
 }
 
 /// What a search of steps looks for; None is no limit.
@@ -59,9 +74,14 @@ pub struct StepFilter {
     pub below: Option<Uuid>,
 }
 
-/// Steps of all runs, newest first, without their results. A status that few have is looked for through all (a second for a million): an index
-/// that knows the state would have every claim and completion write to all indexes (no HOT update).
-pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i64) -> Result<Vec<StepRow>, sqlx::Error> {
+/// Steps of all runs, newest first, without their results. A status that few have is looked for
+/// through all (a second for a million): an index that knows the state would have every claim and
+/// completion write to all indexes (no HOT update).
+pub async fn steps(
+    executor: impl PgExecutor<'_>,
+    filter: &StepFilter,
+    limit: i64,
+) -> Result<Vec<StepRow>, sqlx::Error> {
     sqlx::query_file_as!(
         StepRow,
         "src/store/step/all.sql",
@@ -76,7 +96,8 @@ pub async fn steps(executor: impl PgExecutor<'_>, filter: &StepFilter, limit: i6
     .await
 }
 
-/// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that can't have expired yet.
+/// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that
+/// can't have expired yet.
 pub async fn prune(pool: &Db, before: Uuid, rows_max: i64) -> Result<u64, sqlx::Error> {
     in_batches(rows_max, || {
         sqlx::query!(

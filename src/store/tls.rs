@@ -1,5 +1,6 @@
-//! Whether a server with TLS can be reached as its URL says: what is wrong with its certificate is told in words, with the cure. Where
-//! `require` takes a certificate that the library that connects can't even read (X.509 version 1, as PostgreSQL's manual makes them), TLS is made here.
+//! Whether a server with TLS can be reached as its URL says: what is wrong with its certificate is
+//! told in words, with the cure. Where `require` takes a certificate that the library that connects
+//! can't even read (X.509 version 1, as PostgreSQL's manual makes them), TLS is made here.
 
 use std::{io, time::Duration};
 
@@ -26,7 +27,9 @@ pub enum ReachError {
     Certificate(String),
     #[error("sslrootcert can't be read")]
     Root(#[source] io::Error),
-    #[error("the certificate of the database can't be read by this hookonce, and there is no way around it")]
+    #[error(
+        "the certificate of the database can't be read by this hookonce, and there is no way around it"
+    )]
     Relay(#[source] io::Error),
 }
 
@@ -51,18 +54,29 @@ impl Reached {
 pub async fn reach(url: &str) -> Result<Reached, ReachError> {
     let options = link::options(url).map_err(ReachError::Url)?;
     let mode = options.get_ssl_mode();
-    if matches!(mode, PgSslMode::Disable | PgSslMode::Allow) || options.get_socket().is_some() || options.get_host().starts_with('/') {
+    if matches!(mode, PgSslMode::Disable | PgSslMode::Allow)
+        || options.get_socket().is_some()
+        || options.get_host().starts_with('/')
+    {
         return Ok(Reached::directly(options));
     }
     let is_strict = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
-    let root = if matches!(mode, PgSslMode::Require) { root(&options).await? } else { None };
+    let root = if matches!(mode, PgSslMode::Require) {
+        root(&options).await?
+    } else {
+        None
+    };
     if !is_strict && root.is_none() && parameter(&options, "sslrootcert").is_some() {
         tracing::warn!(
             "sslrootcert is given, but no certificate is checked: it is not there, or sslmode is not require, verify-ca or verify-full"
         );
     }
     // As libpq: `require` checks who signed the certificate where it is given the authority's.
-    let options = if root.is_some() { options.ssl_mode(PgSslMode::VerifyCa) } else { options };
+    let options = if root.is_some() {
+        options.ssl_mode(PgSslMode::VerifyCa)
+    } else {
+        options
+    };
     let fault = match link::within(CONNECT_WITHIN, options.connect()).await {
         Ok(connection) => {
             let _ = connection.close().await;
@@ -72,7 +86,13 @@ pub async fn reach(url: &str) -> Result<Reached, ReachError> {
     };
     match fault {
         None => Ok(Reached::directly(options)),
-        Some(fault) if is_strict || !cfg!(target_os = "linux") || parameter(&options, "sslcert").is_some() => refused(&fault, &options),
+        Some(fault)
+            if is_strict
+                || !cfg!(target_os = "linux")
+                || parameter(&options, "sslcert").is_some() =>
+        {
+            refused(&fault, &options)
+        }
         Some(fault) if root.is_some() && !is_old(&fault) => refused(&fault, &options),
         Some(_) => around(options, root).await,
     }
@@ -83,13 +103,21 @@ fn refused(fault: &CertificateError, options: &PgConnectOptions) -> Result<Reach
 }
 
 fn parameter(options: &PgConnectOptions, wanted: &str) -> Option<String> {
-    options.to_url_lossy().query_pairs().find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    options
+        .to_url_lossy()
+        .query_pairs()
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| value.into_owned())
 }
 
 /// The certificates of `sslrootcert`: a file where there is one, or the text itself.
 async fn root(options: &PgConnectOptions) -> Result<Option<Vec<u8>>, ReachError> {
-    let Some(given) = parameter(options, "sslrootcert") else { return Ok(None) };
-    let Some(path) = given.strip_prefix("file: ") else { return Ok(Some(given.into_bytes())) };
+    let Some(given) = parameter(options, "sslrootcert") else {
+        return Ok(None);
+    };
+    let Some(path) = given.strip_prefix("file: ") else {
+        return Ok(Some(given.into_bytes()));
+    };
     match tokio::fs::read(path).await {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -102,13 +130,22 @@ async fn root(options: &PgConnectOptions) -> Result<Option<Vec<u8>>, ReachError>
 async fn around(options: PgConnectOptions, root: Option<Vec<u8>>) -> Result<Reached, ReachError> {
     let host = options.get_host().to_owned();
     let is_checked = root.is_some();
-    let started = relay::Relay::start(options, root).await.map_err(|error| match fault_of(&error) {
-        Some(fault) => ReachError::Certificate(in_words(&fault, &host)),
-        None => ReachError::Relay(error),
-    });
+    let started =
+        relay::Relay::start(options, root)
+            .await
+            .map_err(|error| match fault_of(&error) {
+                Some(fault) => ReachError::Certificate(in_words(&fault, &host)),
+                None => ReachError::Relay(error),
+            });
     let (between, options) = started?;
-    tracing::info!(is_checked, "the database's certificate is of an old form: hookonce makes TLS to it by itself");
-    Ok(Reached { options, between: Some(between) })
+    tracing::info!(
+        is_checked,
+        "the database's certificate is of an old form: hookonce makes TLS to it by itself"
+    );
+    Ok(Reached {
+        options,
+        between: Some(between),
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -185,16 +222,23 @@ fn in_words(fault: &CertificateError, host: &str) -> String {
 
 fn presented(fault: &CertificateError) -> String {
     match fault {
-        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => format!(" but for {}", presented.join(", ")),
+        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            format!(" but for {}", presented.join(", "))
+        }
         CertificateError::NotValidForNameContext { .. } => " nor any other name".into(),
         _ => String::new(),
     }
 }
 
 fn since(fault: &CertificateError) -> String {
-    let CertificateError::ExpiredContext { not_after, .. } = fault else { return String::new() };
-    let at = i64::try_from(not_after.as_secs()).ok().and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
-    at.map(|at| format!(" since {}", at.date())).unwrap_or_default()
+    let CertificateError::ExpiredContext { not_after, .. } = fault else {
+        return String::new();
+    };
+    let at = i64::try_from(not_after.as_secs())
+        .ok()
+        .and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok());
+    at.map(|at| format!(" since {}", at.date()))
+        .unwrap_or_default()
 }
 
 /// As openssl takes it.

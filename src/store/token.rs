@@ -36,7 +36,11 @@ pub async fn create(
 }
 
 /// Newest first, those that are revoked too.
-pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64) -> Result<Vec<TokenRow>, sqlx::Error> {
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    below: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<TokenRow>, sqlx::Error> {
     sqlx::query_as!(
         TokenRow,
         "select id, scopes, tenant, created_at, revoked_at from token where $1::uuid is null or id < $1 order by id desc limit $2",
@@ -48,7 +52,10 @@ pub async fn list(executor: impl PgExecutor<'_>, below: Option<Uuid>, limit: i64
 }
 
 /// Ends a token's use; one that was revoked before stays as it was. None: there is no such token.
-pub async fn revoke(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<TokenRow>, sqlx::Error> {
+pub async fn revoke(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<TokenRow>, sqlx::Error> {
     sqlx::query_as!(
         TokenRow,
         r#"
@@ -62,9 +69,15 @@ pub async fn revoke(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<To
 }
 
 /// The scopes and the tenant of a token in force.
-pub async fn find(executor: impl PgExecutor<'_>, digest: &[u8; 32]) -> Result<Option<(Vec<String>, Option<String>)>, sqlx::Error> {
-    let row = sqlx::query!("select scopes, tenant from token where digest = $1 and revoked_at is null", &digest[..])
-        .fetch_optional(executor)
-        .await?;
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    digest: &[u8; 32],
+) -> Result<Option<(Vec<String>, Option<String>)>, sqlx::Error> {
+    let row = sqlx::query!(
+        "select scopes, tenant from token where digest = $1 and revoked_at is null",
+        &digest[..]
+    )
+    .fetch_optional(executor)
+    .await?;
     Ok(row.map(|row| (row.scopes, row.tenant)))
 }

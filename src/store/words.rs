@@ -29,4 +29,11 @@ macro_rules! words {
     )+};
 }
 
-words!(AttemptOutcome, ConflictKind, DeliveryState, Mark, OnLost, StepState);
+words!(
+    AttemptOutcome,
+    ConflictKind,
+    DeliveryState,
+    Mark,
+    OnLost,
+    StepState
+);

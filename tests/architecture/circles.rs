@@ -15,27 +15,54 @@ type Module = Vec<String>;
 pub fn circles(root: &str, crate_name: &str, files: &[(String, String)]) -> Vec<String> {
     let modules = modules(root, files);
     let edges = edges(crate_name, &modules);
-    let folders: BTreeSet<Module> = modules.keys().flat_map(|module| (0..=module.len()).map(|length| module[..length].to_vec())).collect();
-    folders.iter().flat_map(|folder| circles_in(folder, &edges)).collect()
+    let folders: BTreeSet<Module> = modules
+        .keys()
+        .flat_map(|module| (0..=module.len()).map(|length| module[..length].to_vec()))
+        .collect();
+    folders
+        .iter()
+        .flat_map(|folder| circles_in(folder, &edges))
+        .collect()
 }
 
-/// Where an entry of the crate's root uses one that stands above or beside it. `layers` are from the
-/// lowest up; what is in none of them is the ground below all.
-pub fn upward(root: &str, crate_name: &str, files: &[(String, String)], layers: &[&[&str]]) -> Vec<String> {
+/// Where an entry of the crate's root uses one that stands above or beside it. `layers` are from
+/// the lowest up; what is in none of them is the ground below all.
+pub fn upward(
+    root: &str,
+    crate_name: &str,
+    files: &[(String, String)],
+    layers: &[&[&str]],
+) -> Vec<String> {
     let layer = |module: &Module| {
         let entry = entry(&Vec::new(), module)?;
-        Some((layers.iter().position(|entries| entries.contains(&entry.as_str())), entry))
+        Some((
+            layers
+                .iter()
+                .position(|entries| entries.contains(&entry.as_str())),
+            entry,
+        ))
     };
     let fault = |(from, to): &(Module, Module)| {
         let ((own, from_entry), (theirs, to_entry)) = (layer(from)?, layer(to)?);
         let is_wrong = from_entry != to_entry && theirs.is_some() && theirs >= own;
-        is_wrong.then(|| format!("{} uses {}, which is not below it", from.join("::"), to.join("::")))
+        is_wrong.then(|| {
+            format!(
+                "{} uses {}, which is not below it",
+                from.join("::"),
+                to.join("::")
+            )
+        })
     };
-    edges(crate_name, &modules(root, files)).iter().filter_map(fault).collect()
+    edges(crate_name, &modules(root, files))
+        .iter()
+        .filter_map(fault)
+        .collect()
 }
 
 fn modules(root: &str, files: &[(String, String)]) -> BTreeMap<Module, File> {
-    let module = |(path, text): &(String, String)| Some((module_of(path.strip_prefix(root)?)?, parsed(text)));
+    let module = |(path, text): &(String, String)| {
+        Some((module_of(path.strip_prefix(root)?)?, parsed(text)))
+    };
     let mut modules: BTreeMap<Module, File> = files.iter().filter_map(module).collect();
     without_tests(&mut modules);
     modules
@@ -43,7 +70,12 @@ fn modules(root: &str, files: &[(String, String)]) -> BTreeMap<Module, File> {
 
 /// `/a/b.rs` and `/a/b/mod.rs` → a, b. None for what is no module.
 fn module_of(path: &str) -> Option<Module> {
-    let mut parts: Module = path.strip_suffix(".rs")?.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let mut parts: Module = path
+        .strip_suffix(".rs")?
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect();
     if matches!(parts.last().map(String::as_str), Some("mod" | "lib")) {
         parts.pop();
     }
@@ -53,10 +85,16 @@ fn module_of(path: &str) -> Option<Module> {
 fn without_tests(modules: &mut BTreeMap<Module, File>) {
     let declared: Vec<Module> = modules
         .iter()
-        .flat_map(|(module, file)| file.tests.iter().map(|name| [module.as_slice(), std::slice::from_ref(name)].concat()))
+        .flat_map(|(module, file)| {
+            file.tests
+                .iter()
+                .map(|name| [module.as_slice(), std::slice::from_ref(name)].concat())
+        })
         .collect();
     let is_test = |module: &Module| {
-        let named = module.iter().any(|part| part == "tests" || part.ends_with("_tests"));
+        let named = module
+            .iter()
+            .any(|part| part == "tests" || part.ends_with("_tests"));
         named || declared.iter().any(|tests| module.starts_with(tests))
     };
     modules.retain(|module, _| !is_test(module));
@@ -68,8 +106,13 @@ fn edges(crate_name: &str, modules: &BTreeMap<Module, File>) -> BTreeSet<(Module
     for (module, file) in modules {
         for named in &file.named {
             let own = [module.as_slice(), &named.inside].concat();
-            let Some(path) = absolute(crate_name, modules, module, &own, &named.path) else { continue };
-            let used = named.alias.as_ref().is_none_or(|alias| file.words.contains(alias));
+            let Some(path) = absolute(crate_name, modules, module, &own, &named.path) else {
+                continue;
+            };
+            let used = named
+                .alias
+                .as_ref()
+                .is_none_or(|alias| file.words.contains(alias));
             if named.is_handed_on && path.starts_with(module) && !used {
                 continue;
             }
@@ -83,7 +126,13 @@ fn edges(crate_name: &str, modules: &BTreeMap<Module, File>) -> BTreeSet<(Module
 }
 
 /// The path from the crate's root; None for what is of another crate, or a local name.
-fn absolute(crate_name: &str, modules: &BTreeMap<Module, File>, file: &Module, own: &Module, path: &[String]) -> Option<Vec<String>> {
+fn absolute(
+    crate_name: &str,
+    modules: &BTreeMap<Module, File>,
+    file: &Module,
+    own: &Module,
+    path: &[String],
+) -> Option<Vec<String>> {
     let (first, rest) = path.split_first()?;
     let mut base = match first.as_str() {
         "crate" => Vec::new(),
@@ -95,10 +144,12 @@ fn absolute(crate_name: &str, modules: &BTreeMap<Module, File>, file: &Module, o
             if modules.keys().any(|module| module.starts_with(&child)) {
                 child
             } else {
-                let imported = |named: &&Named| named.alias.as_deref() == Some(name) && named.path.len() > 1;
+                let imported =
+                    |named: &&Named| named.alias.as_deref() == Some(name) && named.path.len() > 1;
                 let named = modules[file].named.iter().find(imported)?;
                 let from = [file.as_slice(), &named.inside].concat();
-                (named.path[0] != name).then(|| absolute(crate_name, modules, file, &from, &named.path))??
+                (named.path[0] != name)
+                    .then(|| absolute(crate_name, modules, file, &from, &named.path))??
             }
         }
     };
@@ -113,8 +164,16 @@ fn absolute(crate_name: &str, modules: &BTreeMap<Module, File>, file: &Module, o
 }
 
 /// The module in whose file this is defined, behind all that hand it on.
-fn definer(crate_name: &str, modules: &BTreeMap<Module, File>, path: &[String], hops: usize) -> Module {
-    let length = (0..=path.len()).rev().find(|length| modules.contains_key(&path[..*length])).unwrap_or(0);
+fn definer(
+    crate_name: &str,
+    modules: &BTreeMap<Module, File>,
+    path: &[String],
+    hops: usize,
+) -> Module {
+    let length = (0..=path.len())
+        .rev()
+        .find(|length| modules.contains_key(&path[..*length]))
+        .unwrap_or(0);
     let (module, rest) = path.split_at(length);
     let module = module.to_vec();
     let handed_on = rest.first().and_then(|name| {
@@ -123,7 +182,12 @@ fn definer(crate_name: &str, modules: &BTreeMap<Module, File>, path: &[String], 
         absolute(crate_name, modules, &module, &module, &named.path)
     });
     match handed_on {
-        Some(path) if hops < 8 => definer(crate_name, modules, &[path.as_slice(), &rest[1..]].concat(), hops + 1),
+        Some(path) if hops < 8 => definer(
+            crate_name,
+            modules,
+            &[path.as_slice(), &rest[1..]].concat(),
+            hops + 1,
+        ),
         _ => module,
     }
 }
@@ -139,10 +203,18 @@ type Uses = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The circles among the entries of one folder: of each knot of them its members and one way round.
 fn circles_in(folder: &Module, edges: &BTreeSet<(Module, Module)>) -> Vec<String> {
-    let called = |module: &Module| if module.is_empty() { "the root".to_owned() } else { module.join("::") };
+    let called = |module: &Module| {
+        if module.is_empty() {
+            "the root".to_owned()
+        } else {
+            module.join("::")
+        }
+    };
     let mut uses = Uses::new();
     for (from, to) in edges {
-        let (Some(a), Some(b)) = (entry(folder, from), entry(folder, to)) else { continue };
+        let (Some(a), Some(b)) = (entry(folder, from), entry(folder, to)) else {
+            continue;
+        };
         if a != b {
             let example = format!("{} uses {}", called(from), called(to));
             uses.entry(a).or_default().entry(b).or_insert(example);
@@ -151,12 +223,26 @@ fn circles_in(folder: &Module, edges: &BTreeSet<(Module, Module)>) -> Vec<String
     let mut told = BTreeSet::new();
     let mut found = Vec::new();
     for start in uses.keys() {
-        let knot: BTreeSet<String> = reached(&uses, start).into_iter().filter(|other| reached(&uses, other).contains(start)).collect();
-        let Some(way) = way_back(&uses, start).filter(|_| told.is_disjoint(&knot)) else { continue };
-        let steps = way.iter().zip(way.iter().cycle().skip(1)).map(|(a, b)| uses[a][b].as_str());
-        let (members, steps) = (knot.iter().map(String::as_str), steps.collect::<Vec<_>>().join(", "));
+        let knot: BTreeSet<String> = reached(&uses, start)
+            .into_iter()
+            .filter(|other| reached(&uses, other).contains(start))
+            .collect();
+        let Some(way) = way_back(&uses, start).filter(|_| told.is_disjoint(&knot)) else {
+            continue;
+        };
+        let steps = way
+            .iter()
+            .zip(way.iter().cycle().skip(1))
+            .map(|(a, b)| uses[a][b].as_str());
+        let (members, steps) = (
+            knot.iter().map(String::as_str),
+            steps.collect::<Vec<_>>().join(", "),
+        );
         let members = members.collect::<Vec<_>>().join(", ");
-        found.push(format!("a circle of {members} in {}/: {steps}", folder.join("/")));
+        found.push(format!(
+            "a circle of {members} in {}/: {steps}",
+            folder.join("/")
+        ));
         told.extend(knot);
     }
     found
@@ -201,7 +287,10 @@ mod tests {
     const LIB: (&str, &str) = ("lib.rs", "mod a; mod b; pub use b::B;");
 
     fn sources(files: &[(&str, &str)]) -> Vec<(String, String)> {
-        files.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect()
+        files
+            .iter()
+            .map(|(path, text)| (format!("src/{path}"), (*text).to_owned()))
+            .collect()
     }
 
     fn found(files: &[(&str, &str)]) -> usize {
@@ -213,43 +302,95 @@ mod tests {
         let two = |a: &str, b: &str| found(&[LIB, ("a.rs", a), ("b.rs", b)]);
         assert_eq!(two("use crate::b::B;", "pub struct B;"), 0);
         assert_eq!(two("use crate::b::B;", "use super::a::{self};"), 1);
-        assert_eq!(two("use own::b; fn f() { b::g() }", "pub fn g() { own::a::f() }"), 1);
+        assert_eq!(
+            two(
+                "use own::b; fn f() { b::g() }",
+                "pub fn g() { own::a::f() }"
+            ),
+            1
+        );
         // Through a name that the root hands on.
-        assert_eq!(two("fn f() { crate::B::g() }", "fn g() { super::a::f() }"), 1);
+        assert_eq!(
+            two("fn f() { crate::B::g() }", "fn g() { super::a::f() }"),
+            1
+        );
         assert_eq!(two("use crate::{B};", "fn g() { crate::a::f() }"), 1);
     }
 
     #[test]
     fn circles_inside_a_folder_are_seen() {
         let x = ("a/x.rs", "use super::y::Y;");
-        let (y, z) = (("a/y.rs", "use super::z::Z;"), ("a/z.rs", "use crate::a::x::X;"));
-        assert_eq!(found(&[("lib.rs", "mod a;"), ("a/mod.rs", "mod x;"), x, y, z]), 1);
+        let (y, z) = (
+            ("a/y.rs", "use super::z::Z;"),
+            ("a/z.rs", "use crate::a::x::X;"),
+        );
+        assert_eq!(
+            found(&[("lib.rs", "mod a;"), ("a/mod.rs", "mod x;"), x, y, z]),
+            1
+        );
         // Between the folder's own file and what is in it.
-        let in_folder = |own: &str| found(&[("lib.rs", "mod a;"), ("a.rs", own), ("a/x.rs", "use super::f;")]);
+        let in_folder = |own: &str| {
+            found(&[
+                ("lib.rs", "mod a;"),
+                ("a.rs", own),
+                ("a/x.rs", "use super::f;"),
+            ])
+        };
         assert_eq!(in_folder("mod x; fn f() { x::g() }"), 1);
         assert_eq!(in_folder("mod x; pub fn f() {}"), 0);
     }
 
     #[test]
     fn circles_of_folders_are_seen_where_their_files_form_none() {
-        let (x, y) = (("a/x.rs", "use crate::b::x::X;"), ("b/y.rs", "use crate::a::y::Y;"));
-        assert_eq!(found(&[("lib.rs", "mod a; mod b;"), x, ("b/x.rs", ""), y, ("a/y.rs", "")]), 1);
+        let (x, y) = (
+            ("a/x.rs", "use crate::b::x::X;"),
+            ("b/y.rs", "use crate::a::y::Y;"),
+        );
+        assert_eq!(
+            found(&[
+                ("lib.rs", "mod a; mod b;"),
+                x,
+                ("b/x.rs", ""),
+                y,
+                ("a/y.rs", "")
+            ]),
+            1
+        );
     }
 
     #[test]
     fn tests_comments_and_texts_are_no_use() {
         let quiet = "// crate::a\nconst T: &str = \"crate::a::f\";\n#[cfg(test)]\nmod tests { use crate::a::f; }";
-        assert_eq!(found(&[LIB, ("a.rs", "use crate::b::B;"), ("b.rs", quiet)]), 0);
+        assert_eq!(
+            found(&[LIB, ("a.rs", "use crate::b::B;"), ("b.rs", quiet)]),
+            0
+        );
         let declared = ("lib.rs", "#[cfg(test)] mod t;");
-        assert_eq!(found(&[declared, ("a.rs", "use crate::t::T;"), ("t.rs", "use crate::a::f;")]), 0);
+        assert_eq!(
+            found(&[
+                declared,
+                ("a.rs", "use crate::t::T;"),
+                ("t.rs", "use crate::a::f;")
+            ]),
+            0
+        );
     }
 
     #[test]
     fn a_use_of_what_stands_above_or_beside_is_seen() {
         let faults = |text: &str| {
-            let files = sources(&[("lib.rs", "mod a; mod b; mod ground;"), ("a.rs", text), ("b.rs", ""), ("ground.rs", "")]);
+            let files = sources(&[
+                ("lib.rs", "mod a; mod b; mod ground;"),
+                ("a.rs", text),
+                ("b.rs", ""),
+                ("ground.rs", ""),
+            ]);
             let layers = |layers: &[&[&str]]| upward("src", "own", &files, layers).len();
-            (layers(&[&["a"], &["b"]]), layers(&[&["a", "b"]]), layers(&[&["b"], &["a"]]))
+            (
+                layers(&[&["a"], &["b"]]),
+                layers(&[&["a", "b"]]),
+                layers(&[&["b"], &["a"]]),
+            )
         };
         assert_eq!(faults("use crate::b::B;"), (1, 1, 0));
         assert_eq!(faults("use crate::ground::G;"), (0, 0, 0));

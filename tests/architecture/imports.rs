@@ -43,7 +43,9 @@ fn tokens(code: &str) -> Vec<String> {
 }
 
 fn is_at(tokens: &[String], at: usize, expected: &[&str]) -> bool {
-    tokens.get(at..at + expected.len()).is_some_and(|found| found.iter().eq(expected))
+    tokens
+        .get(at..at + expected.len())
+        .is_some_and(|found| found.iter().eq(expected))
 }
 
 fn is_name(token: &str) -> bool {
@@ -83,7 +85,11 @@ fn item_end(tokens: &[String], start: usize) -> usize {
 /// What a file of Rust names, but for its tests.
 pub fn parsed(text: &str) -> File {
     let tokens = tokens(&code_only(text));
-    let mut file = File { named: Vec::new(), words: BTreeSet::new(), tests: Vec::new() };
+    let mut file = File {
+        named: Vec::new(),
+        words: BTreeSet::new(),
+        tests: Vec::new(),
+    };
     let mut inside: Vec<(String, usize)> = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
@@ -91,13 +97,22 @@ pub fn parsed(text: &str) -> File {
         let module: Vec<String> = inside.iter().map(|(name, _)| name.clone()).collect();
         if is_at(&tokens, at, &["#", "[", "cfg", "(", "test", ")", "]"]) {
             let end = item_end(&tokens, at + 7);
-            file.tests.extend((at..end).find(|at| is_at(&tokens, *at, &["mod"])).map(|at| tokens[at + 1].clone()));
+            file.tests.extend(
+                (at..end)
+                    .find(|at| is_at(&tokens, *at, &["mod"]))
+                    .map(|at| tokens[at + 1].clone()),
+            );
             at = end;
         } else if tokens[at] == "use" && tokens.get(at + 1).is_some_and(|next| next != "<") {
             let end = item_end_of_use(&tokens, at);
             let is_handed_on = at > 0 && matches!(tokens[at - 1].as_str(), "pub" | ")");
             let mut names = |path: Vec<String>, alias: Option<String>| {
-                file.named.push(Named { path, alias, is_handed_on, inside: module.clone() });
+                file.named.push(Named {
+                    path,
+                    alias,
+                    is_handed_on,
+                    inside: module.clone(),
+                });
             };
             tree(&tokens[at + 1..end], &[], &mut names);
             at = end;
@@ -106,13 +121,20 @@ pub fn parsed(text: &str) -> File {
             at += 3;
         } else if is_name(&tokens[at]) {
             let mut path = vec![tokens[at].clone()];
-            while is_at(&tokens, at + 1, &["::"]) && tokens.get(at + 2).is_some_and(|next| is_name(next)) {
+            while is_at(&tokens, at + 1, &["::"])
+                && tokens.get(at + 2).is_some_and(|next| is_name(next))
+            {
                 path.push(tokens[at + 2].clone());
                 at += 2;
             }
             file.words.extend(path.first().cloned());
             if path.len() > 1 {
-                file.named.push(Named { path, alias: None, is_handed_on: false, inside: module });
+                file.named.push(Named {
+                    path,
+                    alias: None,
+                    is_handed_on: false,
+                    inside: module,
+                });
             }
             at += 1;
         } else {
@@ -123,7 +145,9 @@ pub fn parsed(text: &str) -> File {
 }
 
 fn item_end_of_use(tokens: &[String], at: usize) -> usize {
-    (at..tokens.len()).find(|at| tokens[*at] == ";").unwrap_or(tokens.len())
+    (at..tokens.len())
+        .find(|at| tokens[*at] == ";")
+        .unwrap_or(tokens.len())
 }
 
 /// The paths of a `use` tree: `a::{b, c as d}` → a::b, a::c (as d).
@@ -136,7 +160,9 @@ fn tree(tokens: &[String], before: &[String], names: &mut impl FnMut(Vec<String>
             "{" => {
                 let end = closed(tokens, at);
                 let inner = &tokens[at + 1..end - 1];
-                split(inner).into_iter().for_each(|part| tree(part, &path, names));
+                split(inner)
+                    .into_iter()
+                    .for_each(|part| tree(part, &path, names));
                 return;
             }
             "as" => {

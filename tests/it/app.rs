@@ -1,5 +1,6 @@
-//! Spawns the service on port 0 with a database of its own, made from a migrated template in one private cluster (or at DATABASE_URL), and a
-//! real HTTP handler. Nothing sleeps: tests wait for requests and answers.
+//! Spawns the service on port 0 with a database of its own, made from a migrated template in one
+//! private cluster (or at DATABASE_URL), and a real HTTP handler. Nothing sleeps: tests wait for
+//! requests and answers.
 
 use std::{
     net::SocketAddr,
@@ -38,7 +39,10 @@ pub fn now_unix() -> i64 {
 pub fn client() -> reqwest::Client {
     // It wants one all the same; whoever comes second finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
 }
 
 static SERVER: OnceCell<String> = OnceCell::const_new();
@@ -56,9 +60,19 @@ async fn server() -> &'static str {
                 _ => private_server().await,
             };
             let template = with_database(&url, &template_name());
-            let mut connection = PgConnection::connect(&url).await.expect("the tests' server");
-            run(&mut connection, format!("drop database if exists {}", template_name())).await;
-            run(&mut connection, format!("create database {}", template_name())).await;
+            let mut connection = PgConnection::connect(&url)
+                .await
+                .expect("the tests' server");
+            run(
+                &mut connection,
+                format!("drop database if exists {}", template_name()),
+            )
+            .await;
+            run(
+                &mut connection,
+                format!("create database {}", template_name()),
+            )
+            .await;
             let pool = schema::pool(&link::options(&template).expect("a URL"), 2);
             schema::migrate(&pool).await.expect("the migrations");
             pool.close().await;
@@ -73,24 +87,38 @@ pub async fn binaries() -> postgres::Binaries {
     match postgres::Binaries::find(None, &data_dir) {
         Ok(binaries) => binaries,
         Err(_) => {
-            eprintln!("no PostgreSQL is installed: fetching one into {}", data_dir.display());
-            postgres::install(&data_dir, &mut |progress| eprintln!("{progress:?}")).await.expect("PostgreSQL")
+            eprintln!(
+                "no PostgreSQL is installed: fetching one into {}",
+                data_dir.display()
+            );
+            postgres::install(&data_dir, &mut |progress| eprintln!("{progress:?}"))
+                .await
+                .expect("PostgreSQL")
         }
     }
 }
 
-/// A server of this test run's own; its watchdog stops it and removes its folder when this process ends.
+/// A server of this test run's own; its watchdog stops it and removes its folder when this process
+/// ends.
 async fn private_server() -> String {
     let binaries = binaries().await;
     let folder = std::env::temp_dir().join(format!("hookonce-tests-{}", std::process::id()));
     // Its own runtime outlives the test that happens to come first.
     let server = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let server = runtime.block_on(postgres::Server::start_private(binaries, &folder)).expect("a private PostgreSQL");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = runtime
+            .block_on(postgres::Server::start_private(binaries, &folder))
+            .expect("a private PostgreSQL");
         std::mem::forget(runtime);
         server
     });
-    let server = tokio::task::spawn_blocking(|| server.join().expect("the server's thread")).await.expect("the server");
+    let server = tokio::task::spawn_blocking(|| server.join().expect("the server's thread"))
+        .await
+        .expect("the server");
     let url = server.url_of("postgres");
     std::mem::forget(server);
     url
@@ -107,7 +135,10 @@ fn with_database(url: &str, database: &str) -> String {
 }
 
 async fn run(connection: &mut PgConnection, sql: String) {
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await.expect("SQL");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .expect("SQL");
 }
 
 /// A new database with the current schema.
@@ -122,9 +153,19 @@ pub async fn empty_database() -> String {
 }
 
 async fn database_from(server: &str, template: &str) -> String {
-    let name = format!("hookonce_test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
-    let mut connection = PgConnection::connect(server).await.expect("the tests' server");
-    run(&mut connection, format!("create database {name} template {template}")).await;
+    let name = format!(
+        "hookonce_test_{}_{}",
+        std::process::id(),
+        DATABASES.fetch_add(1, Ordering::Relaxed)
+    );
+    let mut connection = PgConnection::connect(server)
+        .await
+        .expect("the tests' server");
+    run(
+        &mut connection,
+        format!("create database {name} template {template}"),
+    )
+    .await;
     with_database(server, &name)
 }
 
@@ -134,17 +175,28 @@ fn drop_databases_at_exit(url: &str) {
     extern "C" fn drop_databases() {
         let url = URL.get().expect("set before");
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let mut connection = PgConnection::connect(url).await.expect("the tests' server");
-                let made = (0..DATABASES.load(Ordering::Relaxed)).map(|n| format!("hookonce_test_{}_{n}", std::process::id()));
+                let made = (0..DATABASES.load(Ordering::Relaxed))
+                    .map(|n| format!("hookonce_test_{}_{n}", std::process::id()));
                 for name in made.chain([template_name()]) {
-                    run(&mut connection, format!("drop database if exists {name} with (force)")).await;
+                    run(
+                        &mut connection,
+                        format!("drop database if exists {name} with (force)"),
+                    )
+                    .await;
                 }
             });
         });
         if dropped.join().is_err() {
-            eprintln!("databases hookonce_test_{}_* were left behind", std::process::id());
+            eprintln!(
+                "databases hookonce_test_{}_* were left behind",
+                std::process::id()
+            );
         }
     }
     if URL.set(url.to_owned()).is_ok() {
@@ -163,7 +215,10 @@ pub struct Received {
 
 impl Received {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -191,12 +246,19 @@ struct HandlerState {
 impl Handler {
     /// Answers with the replies in turn, then with 200 for ever.
     pub async fn start(replies: Vec<Reply>) -> Self {
-        let state = Arc::new(HandlerState { replies: Mutex::new(replies), received: watch::channel(Vec::new()).0, release: Notify::new() });
+        let state = Arc::new(HandlerState {
+            replies: Mutex::new(replies),
+            received: watch::channel(Vec::new()).0,
+            release: Notify::new(),
+        });
         let data = web::Data::from(state.clone());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let server = HttpServer::new(move || {
-            App::new().app_data(data.clone()).app_data(web::PayloadConfig::new(64 << 20)).default_service(web::to(handle))
+            App::new()
+                .app_data(data.clone())
+                .app_data(web::PayloadConfig::new(64 << 20))
+                .default_service(web::to(handle))
         })
         .workers(1)
         .disable_signals()
@@ -214,8 +276,12 @@ impl Handler {
     /// Waits until so many requests have come and returns them all.
     pub async fn received(&self, count: usize) -> Vec<Received> {
         let mut receiver = self.state.received.subscribe();
-        let received = tokio::time::timeout(LONG, receiver.wait_for(|received| received.len() >= count)).await;
-        received.unwrap_or_else(|_| panic!("{count} requests did not come in time")).expect("the handler").clone()
+        let received =
+            tokio::time::timeout(LONG, receiver.wait_for(|received| received.len() >= count)).await;
+        received
+            .unwrap_or_else(|_| panic!("{count} requests did not come in time"))
+            .expect("the handler")
+            .clone()
     }
 
     pub fn count(&self) -> usize {
@@ -227,22 +293,44 @@ impl Handler {
     }
 }
 
-async fn handle(request: HttpRequest, body: web::Bytes, state: web::Data<HandlerState>) -> HttpResponse {
+async fn handle(
+    request: HttpRequest,
+    body: web::Bytes,
+    state: web::Data<HandlerState>,
+) -> HttpResponse {
     let headers = request
         .headers()
         .iter()
-        .map(|(name, value)| (name.to_string(), value.as_bytes().iter().map(|b| char::from(*b)).collect()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.as_bytes().iter().map(|b| char::from(*b)).collect(),
+            )
+        })
         .collect();
     let reply = {
         let mut replies = state.replies.lock().expect("replies");
-        if replies.is_empty() { Reply::Status(200) } else { replies.remove(0) }
+        if replies.is_empty() {
+            Reply::Status(200)
+        } else {
+            replies.remove(0)
+        }
     };
     let released = state.release.notified();
-    state.received.send_modify(|received| received.push(Received { headers, body: body.to_vec(), at: Instant::now() }));
-    let status = |code| HttpResponse::build(actix_web::http::StatusCode::from_u16(code).expect("a status"));
+    state.received.send_modify(|received| {
+        received.push(Received {
+            headers,
+            body: body.to_vec(),
+            at: Instant::now(),
+        })
+    });
+    let status =
+        |code| HttpResponse::build(actix_web::http::StatusCode::from_u16(code).expect("a status"));
     match reply {
         Reply::Status(code) => status(code).body("ok"),
-        Reply::With(code, name, value) => status(code).insert_header((name, value)).body("see the header"),
+        Reply::With(code, name, value) => status(code)
+            .insert_header((name, value))
+            .body("see the header"),
         Reply::Hang => {
             released.await;
             HttpResponse::Ok().finish()
@@ -290,9 +378,16 @@ pub fn config(destinations: &[(&str, &str, &str)]) -> String {
 }
 
 pub fn settings(config: &str) -> hookonce::settings::Settings {
-    let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    let file = tempfile::Builder::new()
+        .suffix(".toml")
+        .tempfile()
+        .expect("a file");
     std::fs::write(file.path(), config).expect("the file");
-    let inputs = load::Inputs { file: Some(file.path().into()), environment: Vec::new(), overlay: None };
+    let inputs = load::Inputs {
+        file: Some(file.path().into()),
+        environment: Vec::new(),
+        overlay: None,
+    };
     load::load(&inputs).expect("valid settings").settings
 }
 
@@ -310,7 +405,12 @@ pub async fn spawn_with(config: &str, database_url: String, clock: Clock) -> Tes
 }
 
 /// The service, which tells `announce` where its admin port is before it is ready.
-pub async fn spawn_announced(config: &str, database_url: String, clock: Clock, announce: Box<dyn FnOnce(SocketAddr) + Send>) -> TestApp {
+pub async fn spawn_announced(
+    config: &str,
+    database_url: String,
+    clock: Clock,
+    announce: Box<dyn FnOnce(SocketAddr) + Send>,
+) -> TestApp {
     let parts = Parts {
         settings: settings(config),
         database_url: database_url.clone(),
@@ -351,7 +451,11 @@ impl Said {
     }
 
     pub fn event(&self) -> Uuid {
-        self.json()["event"].as_str().expect("an event").parse().expect("a UUID")
+        self.json()["event"]
+            .as_str()
+            .expect("an event")
+            .parse()
+            .expect("a UUID")
     }
 }
 
@@ -360,9 +464,14 @@ pub fn github_headers(secret: &str, id: &str, body: &[u8]) -> Vec<(String, Strin
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
     mac.update(body);
     let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
-    [("content-type", "application/json"), ("x-github-event", "push"), ("x-github-delivery", id), ("x-hub-signature-256", &signature)]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+    [
+        ("content-type", "application/json"),
+        ("x-github-event", "push"),
+        ("x-github-delivery", id),
+        ("x-hub-signature-256", &signature),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 pub fn stripe_headers(secret: &str, unix: i64, body: &[u8]) -> Vec<(String, String)> {
@@ -371,41 +480,81 @@ pub fn stripe_headers(secret: &str, unix: i64, body: &[u8]) -> Vec<(String, Stri
     mac.update(format!("{unix}.").as_bytes());
     mac.update(body);
     let signature = format!("t={unix},v1={}", hex::encode(mac.finalize().into_bytes()));
-    vec![("content-type".into(), "application/json; charset=utf-8".into()), ("stripe-signature".into(), signature)]
+    vec![
+        (
+            "content-type".into(),
+            "application/json; charset=utf-8".into(),
+        ),
+        ("stripe-signature".into(), signature),
+    ]
 }
 
 impl TestApp {
-    pub async fn post(&self, path: &str, headers: &[(String, String)], body: impl Into<reqwest::Body>) -> Said {
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(String, String)],
+        body: impl Into<reqwest::Body>,
+    ) -> Said {
         let mut request = self.http.post(format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(name, value);
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Said { status, headers, text: response.text().await.expect("a body") }
+        Said {
+            status,
+            headers,
+            text: response.text().await.expect("a body"),
+        }
     }
 
     pub async fn github(&self, id: &str, body: &str) -> Said {
-        self.post("/hooks/github", &github_headers(GITHUB_SECRET, id, body.as_bytes()), body.to_owned()).await
+        self.post(
+            "/hooks/github",
+            &github_headers(GITHUB_SECRET, id, body.as_bytes()),
+            body.to_owned(),
+        )
+        .await
     }
 
     pub async fn stripe(&self, id: &str, event_type: &str) -> Said {
         let body = format!(r#"{{"id":"{id}","object":"event","type":"{event_type}"}}"#);
-        self.post("/hooks/stripe", &stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes()), body).await
+        self.post(
+            "/hooks/stripe",
+            &stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes()),
+            body,
+        )
+        .await
     }
 
-    pub async fn api(&self, method: reqwest::Method, path: &str, body: Option<serde_json::Value>) -> Said {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.admin)).bearer_auth(TOKEN);
+    pub async fn api(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Said {
+        let mut request = self
+            .http
+            .request(method, format!("{}/api/v1{path}", self.admin))
+            .bearer_auth(TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Said { status, headers, text: response.text().await.expect("a body") }
+        Said {
+            status,
+            headers,
+            text: response.text().await.expect("a body"),
+        }
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("a count")
+        sqlx::query_scalar(sql)
+            .fetch_one(&self.pool)
+            .await
+            .expect("a count")
     }
 
     /// Asks the database until it gives this count.

@@ -1,5 +1,6 @@
-//! The Rust client does what all clients do, clients/conformance.json, over a connection that loses calls and answers; and it verifies what
-//! is really relayed. Its own tests have the cases that need no service.
+//! The Rust client does what all clients do, clients/conformance.json, over a connection that loses
+//! calls and answers; and it verifies what is really relayed. Its own tests have the cases that
+//! need no service.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,8 +13,8 @@ use std::{
 };
 
 use hookonce_client::{
-    Claim, DedupLease, Error, Grant, Handler as ClientHandler, Ledger, OnLost, Outcome, Run, Step, StepContext, Verifier, WorkError,
-    input_hash,
+    Claim, DedupLease, Error, Grant, Handler as ClientHandler, Ledger, OnLost, Outcome, Run, Step,
+    StepContext, Verifier, WorkError, input_hash,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -47,12 +48,18 @@ async fn pass(mut connection: TcpStream, upstream: &str, faults: &Faults) -> std
     if request.is_empty() {
         return Ok(());
     }
-    let fault = faults.lock().expect("the faults").pop_front().unwrap_or_default();
+    let fault = faults
+        .lock()
+        .expect("the faults")
+        .pop_front()
+        .unwrap_or_default();
     if fault == "refuse" {
         return Ok(());
     }
     if let Ok(status) = fault.parse::<u16>() {
-        let answer = format!("HTTP/1.1 {status} No\r\nretry-after: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 {status} No\r\nretry-after: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
         return connection.write_all(answer.as_bytes()).await;
     }
     let mut upstream = TcpStream::connect(upstream).await?;
@@ -72,9 +79,17 @@ async fn read_request(connection: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     loop {
         let text = String::from_utf8_lossy(&bytes).to_lowercase();
         if let Some(head) = text.find("\r\n\r\n") {
-            let length = text[..head].split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-            if bytes.len() >= head + 4 + length.and_then(|length| length.parse().ok()).unwrap_or(0) {
-                let line = bytes.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+            let length = text[..head]
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.split("\r\n").next());
+            if bytes.len() >= head + 4 + length.and_then(|length| length.parse().ok()).unwrap_or(0)
+            {
+                let line = bytes
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .expect("a line")
+                    + 1;
                 bytes.splice(line..line, *b"connection: close\r\n");
                 return Ok(bytes);
             }
@@ -90,7 +105,9 @@ async fn read_request(connection: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 type Seen = Arc<Mutex<serde_json::Map<String, Value>>>;
 
 fn note(seen: &Seen, name: &str, value: impl Into<Value>) {
-    seen.lock().expect("what was seen").insert(name.to_owned(), value.into());
+    seen.lock()
+        .expect("what was seen")
+        .insert(name.to_owned(), value.into());
 }
 
 fn note_grant(seen: &Seen, grant: &Grant) {
@@ -114,13 +131,26 @@ struct Player {
 impl Player {
     async fn new(admin: &str) -> Self {
         let (faults, name) = (Faults::default(), format!("rust-{}", Uuid::now_v7()));
-        let ledger = Ledger::new(&faulty_way(admin, faults.clone()).await, TOKEN).expect("a ledger");
+        let ledger =
+            Ledger::new(&faulty_way(admin, faults.clone()).await, TOKEN).expect("a ledger");
         let run = ledger.run(&name);
-        Self { name, ledger, run, faults, grants: Arc::default(), leases: Arc::default(), started: Arc::default() }
+        Self {
+            name,
+            ledger,
+            run,
+            faults,
+            grants: Arc::default(),
+            leases: Arc::default(),
+            started: Arc::default(),
+        }
     }
 
     fn befall(&self, faults: &Value) {
-        let faults = faults.as_array().map(|all| all.iter().filter_map(|fault| Some(fault.as_str()?.to_owned())).collect());
+        let faults = faults.as_array().map(|all| {
+            all.iter()
+                .filter_map(|fault| Some(fault.as_str()?.to_owned()))
+                .collect()
+        });
         *self.faults.lock().expect("the faults") = faults.unwrap_or_default();
     }
 
@@ -129,7 +159,10 @@ impl Player {
     }
 
     fn keep(&self, operation: &Value, or: &str, grant: Grant) {
-        self.grants.lock().expect("the grants").insert(operation["as"].as_str().unwrap_or(or).to_owned(), grant);
+        self.grants
+            .lock()
+            .expect("the grants")
+            .insert(operation["as"].as_str().unwrap_or(or).to_owned(), grant);
     }
 
     /// For an operation within another.
@@ -147,14 +180,22 @@ impl Player {
             assert!(expected.contains_key("error"), "{operation}: {error:?}");
             note_error(&seen, error);
         }
-        note(&seen, "faults_left", self.faults.lock().expect("the faults").len());
+        note(
+            &seen,
+            "faults_left",
+            self.faults.lock().expect("the faults").len(),
+        );
         let seen = seen.lock().expect("what was seen").clone();
         for (name, value) in expected {
             let (name, value) = match name.strip_suffix("_of") {
                 Some(name) => (name.to_owned(), json!(self.grant(&value).effect_key)),
                 None => (name, value),
             };
-            assert_eq!(seen.get(&name), Some(&value), "{operation}: {name} of {seen:?}");
+            assert_eq!(
+                seen.get(&name),
+                Some(&value),
+                "{operation}: {name} of {seen:?}"
+            );
         }
     }
 
@@ -168,27 +209,47 @@ impl Player {
                     self.keep(operation, step, grant);
                 }
                 Claim::Ended(ended) => {
-                    note(seen, "status", if ended.is_failed { "failed" } else { "done" });
-                    note(seen, "result", serde_json::from_str::<Value>(ended.result.get())?);
+                    note(
+                        seen,
+                        "status",
+                        if ended.is_failed { "failed" } else { "done" },
+                    );
+                    note(
+                        seen,
+                        "result",
+                        serde_json::from_str::<Value>(ended.result.get())?,
+                    );
                 }
             }
         } else if let Some(step) = operation["execute"].as_str() {
             self.execute(step, operation, seen).await?;
         } else if let Some(name) = is("heartbeat") {
-            run.heartbeat(&self.grant(name), milliseconds(&operation["lease_ms"], 0)).await?;
+            run.heartbeat(&self.grant(name), milliseconds(&operation["lease_ms"], 0))
+                .await?;
         } else if let Some(name) = is("complete") {
-            run.complete(&self.grant(name), &operation["result"]).await?;
+            run.complete(&self.grant(name), &operation["result"])
+                .await?;
         } else if let Some(name) = is("fail") {
             run.fail(&self.grant(name), &operation["error"]).await?;
         } else if let Some(name) = is("release") {
             run.release(&self.grant(name)).await?;
         } else if let Some(step) = operation["resolve"].as_str() {
             let outcome = outcome_of(&operation["outcome"]).expect("an outcome");
-            run.resolve(step, operation["fence"].as_i64().expect("a fence"), &outcome).await?;
+            run.resolve(
+                step,
+                operation["fence"].as_i64().expect("a fence"),
+                &outcome,
+            )
+            .await?;
         } else if let Some(steps) = is("resume") {
             let found = run.resume().await?.into_iter().map(|(name, state)| {
-                let result: Value = state.result.map_or(Value::Null, |result| serde_json::from_str(result.get()).expect("JSON"));
-                (name, json!({ "status": state.status, "result": result, "fence": state.fence }))
+                let result: Value = state.result.map_or(Value::Null, |result| {
+                    serde_json::from_str(result.get()).expect("JSON")
+                });
+                (
+                    name,
+                    json!({ "status": state.status, "result": result, "fence": state.fence }),
+                )
             });
             assert_eq!(&Value::Object(found.collect()), steps);
         } else {
@@ -201,10 +262,21 @@ impl Player {
     async fn perform_apart(&self, operation: &Value, seen: &Seen) -> Result<(), Error> {
         if let Some(name) = operation["start"].as_str() {
             let (player, operation) = (self.clone(), operation["do"].clone());
-            self.started.lock().expect("the started").insert(name.to_owned(), tokio::spawn(player.boxed(operation)));
+            self.started
+                .lock()
+                .expect("the started")
+                .insert(name.to_owned(), tokio::spawn(player.boxed(operation)));
         } else if let Some(name) = operation["join"].as_str() {
-            let started = self.started.lock().expect("the started").remove(name).expect("a start");
-            tokio::time::timeout(LONG, started).await.expect("its end").expect("no failure");
+            let started = self
+                .started
+                .lock()
+                .expect("the started")
+                .remove(name)
+                .expect("a start");
+            tokio::time::timeout(LONG, started)
+                .await
+                .expect("its end")
+                .expect("no failure");
         } else if let Some(key) = operation["dedup"].as_str() {
             self.dedup(key, operation, seen).await?;
         } else if let Some(name) = operation["dedup_done"].as_str() {
@@ -212,14 +284,36 @@ impl Player {
             lease.done().await?;
         } else if operation.get("handle").is_some() {
             let (headers, body) = request(&operation["handle"]);
-            let handler = ClientHandler::with_verifier(self.ledger.clone(), verifier(operation)).name(&self.name);
-            let answer = handler.handle(headers, body, |context, _| self.work(operation.clone(), context, seen.clone())).await?;
+            let handler = ClientHandler::with_verifier(self.ledger.clone(), verifier(operation))
+                .name(&self.name);
+            let answer = handler
+                .handle(headers, body, |context, _| {
+                    self.work(operation.clone(), context, seen.clone())
+                })
+                .await?;
             note(seen, "status", answer.status);
-            let expected = operation["expect"]["headers"].as_object().cloned().unwrap_or_default();
-            let sent: serde_json::Map<_, _> = answer.headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-            note(seen, "headers", sent.into_iter().filter(|(name, _)| expected.contains_key(name)).collect::<serde_json::Map<_, _>>());
+            let expected = operation["expect"]["headers"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            let sent: serde_json::Map<_, _> = answer
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect();
+            note(
+                seen,
+                "headers",
+                sent.into_iter()
+                    .filter(|(name, _)| expected.contains_key(name))
+                    .collect::<serde_json::Map<_, _>>(),
+            );
         } else {
-            note(seen, "hash", input_hash(operation.get("hash").expect("an operation"))?);
+            note(
+                seen,
+                "hash",
+                input_hash(operation.get("hash").expect("an operation"))?,
+            );
         }
         Ok(())
     }
@@ -228,21 +322,34 @@ impl Player {
         let window = Duration::from_secs(3600);
         assert_eq!(operation["window"], "1h");
         if operation.get("lease_ms").is_none() {
-            note(seen, "first", self.ledger.dedup(&self.name, key, window).await?);
+            note(
+                seen,
+                "first",
+                self.ledger.dedup(&self.name, key, window).await?,
+            );
             return Ok(());
         }
         let lease = milliseconds(&operation["lease_ms"], 0);
         let ask = async {
             loop {
-                match self.ledger.dedup_leased(&self.name, key, window, lease).await {
+                match self
+                    .ledger
+                    .dedup_leased(&self.name, key, window, lease)
+                    .await
+                {
                     Err(Error::KeyLeased { .. }) if operation.get("until_free").is_some() => {}
                     other => return other,
                 }
             }
         };
-        let leased = tokio::time::timeout(LONG, ask).await.expect("the lease's end")?;
+        let leased = tokio::time::timeout(LONG, ask)
+            .await
+            .expect("the lease's end")?;
         note(seen, "first", leased.is_first());
-        self.leases.lock().expect("the leases").insert(operation["as"].as_str().unwrap_or(key).to_owned(), Arc::new(leased));
+        self.leases.lock().expect("the leases").insert(
+            operation["as"].as_str().unwrap_or(key).to_owned(),
+            Arc::new(leased),
+        );
         Ok(())
     }
 
@@ -256,13 +363,22 @@ impl Player {
                 async move { outcome }
             });
         }
-        let result: Value = step.execute(|context| self.work(operation.clone(), context, seen.clone())).await?;
+        let result: Value = step
+            .execute(|context| self.work(operation.clone(), context, seen.clone()))
+            .await?;
         note(seen, "result", result);
         Ok(())
     }
 
-    async fn work(&self, operation: Value, context: StepContext, seen: Seen) -> Result<Value, WorkError> {
-        let executed = seen.lock().expect("what was seen")["executed"].as_i64().expect("a number");
+    async fn work(
+        &self,
+        operation: Value,
+        context: StepContext,
+        seen: Seen,
+    ) -> Result<Value, WorkError> {
+        let executed = seen.lock().expect("what was seen")["executed"]
+            .as_i64()
+            .expect("a number");
         note(&seen, "executed", executed + 1);
         let grant = grant_of(&context);
         note_grant(&seen, &grant);
@@ -309,8 +425,13 @@ fn grant_of(context: &StepContext) -> Grant {
 async fn overtake(run: &Run, context: &StepContext) {
     let another = async {
         loop {
-            run.heartbeat(&grant_of(context), Duration::from_millis(1)).await.expect("the lease's end");
-            let step = run.step(&context.step).on_lost(OnLost::Retry).wait(Duration::ZERO);
+            run.heartbeat(&grant_of(context), Duration::from_millis(1))
+                .await
+                .expect("the lease's end");
+            let step = run
+                .step(&context.step)
+                .on_lost(OnLost::Retry)
+                .wait(Duration::ZERO);
             match run.claim(&step, None).await {
                 Ok(Claim::Granted(_)) => return,
                 Err(Error::StepRunning { .. }) => {}
@@ -318,7 +439,9 @@ async fn overtake(run: &Run, context: &StepContext) {
             }
         }
     };
-    tokio::time::timeout(LONG, another).await.expect("the lease's end");
+    tokio::time::timeout(LONG, another)
+        .await
+        .expect("the lease's end");
 }
 
 fn note_error(seen: &Seen, error: &Error) {
@@ -347,8 +470,15 @@ fn milliseconds(value: &Value, default: u64) -> Duration {
 }
 
 fn terms(run: &Run, step: &str, operation: &Value) -> Step {
-    let step = run.step(step).lease(milliseconds(&operation["lease_ms"], 30_000)).wait(milliseconds(&operation["wait_ms"], 0));
-    let step = if operation["on_lost"] == "retry" { step.on_lost(OnLost::Retry) } else { step };
+    let step = run
+        .step(step)
+        .lease(milliseconds(&operation["lease_ms"], 30_000))
+        .wait(milliseconds(&operation["wait_ms"], 0));
+    let step = if operation["on_lost"] == "retry" {
+        step.on_lost(OnLost::Retry)
+    } else {
+        step
+    };
     match operation.get("input") {
         Some(input) => step.input(input).expect("an input"),
         None => step,
@@ -367,14 +497,25 @@ fn outcome_of(said: &Value) -> Option<Outcome> {
 }
 
 fn verifier(operation: &Value) -> Verifier {
-    let secrets: Vec<&str> = operation["secrets"].as_array().expect("secrets").iter().filter_map(Value::as_str).collect();
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(operation["now"].as_u64().expect("a time"));
-    Verifier::new(&secrets).expect("secrets").with_clock(move || now)
+    let secrets: Vec<&str> = operation["secrets"]
+        .as_array()
+        .expect("secrets")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let now =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(operation["now"].as_u64().expect("a time"));
+    Verifier::new(&secrets)
+        .expect("secrets")
+        .with_clock(move || now)
 }
 
 fn request(request: &Value) -> (Vec<(String, String)>, Vec<u8>) {
     let headers = request["headers"].as_object().expect("headers");
-    let headers = headers.iter().map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())).collect();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned()))
+        .collect();
     (headers, request["body"].as_str().expect("a body").into())
 }
 
@@ -385,9 +526,14 @@ fn operations(case: &Value) -> &[Value] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cases_of_all_clients_hold() {
     let app = spawn_app(&config(&[])).await;
-    let file: Value = serde_json::from_str(include_str!("../../clients/conformance.json")).expect("the cases");
+    let file: Value =
+        serde_json::from_str(include_str!("../../clients/conformance.json")).expect("the cases");
     let cases = file["cases"].as_array().expect("cases");
-    let needs_service = |case: &&Value| operations(case).iter().any(|operation| operation.get("verify").is_none());
+    let needs_service = |case: &&Value| {
+        operations(case)
+            .iter()
+            .any(|operation| operation.get("verify").is_none())
+    };
     let cases: Vec<&Value> = cases.iter().filter(needs_service).collect();
     assert!(cases.len() > 25);
     for case in cases {
@@ -404,22 +550,43 @@ async fn the_cases_of_all_clients_hold() {
 async fn what_is_relayed_is_verified_and_handled_once() {
     const SECRET: &str = "whsec_aG9va29uY2UtY29uZm9ybWFuY2Utc2VjcmV0";
     let handler = Handler::start(Vec::new()).await;
-    let app = spawn_app(&config(&[("h", &handler.url(), &format!("signing_secret = {SECRET:?}"))])).await;
+    let app = spawn_app(&config(&[(
+        "h",
+        &handler.url(),
+        &format!("signing_secret = {SECRET:?}"),
+    )]))
+    .await;
     app.stripe("evt_1", "invoice.paid").await;
     let received = handler.received(1).await.remove(0);
     let ledger = Ledger::new(&app.admin, TOKEN).expect("a ledger");
     let client = ClientHandler::new(ledger.clone(), &[SECRET]).expect("a handler");
     let executed = AtomicUsize::new(0);
     for _ in 0..2 {
-        let handled = client.handle(received.headers.clone(), received.body.clone(), |context, event| {
-            executed.fetch_add(1, Ordering::Relaxed);
-            assert_eq!((event.source.as_str(), event.key.as_str(), event.attempt), ("stripe", "evt_1", 1));
-            async move { Ok(context.run.step("email").execute(|_| async { Ok("sent".to_owned()) }).await?) }
-        });
+        let handled = client.handle(
+            received.headers.clone(),
+            received.body.clone(),
+            |context, event| {
+                executed.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(
+                    (event.source.as_str(), event.key.as_str(), event.attempt),
+                    ("stripe", "evt_1", 1)
+                );
+                async move {
+                    Ok(context
+                        .run
+                        .step("email")
+                        .execute(|_| async { Ok("sent".to_owned()) })
+                        .await?)
+                }
+            },
+        );
         assert_eq!(handled.await.expect("an answer").status, 200);
     }
     assert_eq!(executed.load(Ordering::Relaxed), 1);
-    let run = ledger.run(&format!("webhook:{}", received.header("webhook-id").expect("an id")));
+    let run = ledger.run(&format!(
+        "webhook:{}",
+        received.header("webhook-id").expect("an id")
+    ));
     assert_eq!(run.resume().await.expect("the run").len(), 2);
     app.app.stop().await;
 }

@@ -1,4 +1,5 @@
-//! What one connection may do to a port, and many: requests without an end, what can be read in two ways, more of them than there is room for.
+//! What one connection may do to a port, and many: requests without an end, what can be read in two
+//! ways, more of them than there is room for.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,12 +14,21 @@ use crate::{app::*, gateway::said, upstream::*};
 /// All four kinds of ports, with a name each.
 fn ports(app: &TestApp) -> Vec<(&'static str, SocketAddr)> {
     let app = &app.app;
-    vec![("public", app.public), ("admin", app.admin), ("ledger", app.ledger.expect("a port")), ("gateway", app.gateways["pay"])]
+    vec![
+        ("public", app.public),
+        ("admin", app.admin),
+        ("ledger", app.ledger.expect("a port")),
+        ("gateway", app.gateways["pay"]),
+    ]
 }
 
 async fn spawn(api: &FakeApi, ingress: &str) -> TestApp {
     let config = config(&[]).replace("[ingress]", &format!("[ingress]\n{ingress}"));
-    spawn_app(&format!("{config}\n[ledger]\nbind = \"127.0.0.1:0\"\n{}", api.gateway(""))).await
+    spawn_app(&format!(
+        "{config}\n[ledger]\nbind = \"127.0.0.1:0\"\n{}",
+        api.gateway("")
+    ))
+    .await
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {
@@ -35,7 +45,9 @@ async fn send(address: SocketAddr, text: &str) -> TcpStream {
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     // Closed in the middle of what we send, it may end with a reset.
-    let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut all)).await.expect("the end");
+    let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut all))
+        .await
+        .expect("the end");
     String::from_utf8_lossy(&all).into_owned()
 }
 
@@ -67,11 +79,25 @@ async fn a_request_without_an_end_is_answered_and_closed() {
         cases.push((public.0, public.1, method, path, head, status));
     }
     for (port, address) in [admin, ledger] {
-        cases.push((port, address, "POST", "/v1/runs/r/steps/s/claim", bearer.as_str(), 400));
+        cases.push((
+            port,
+            address,
+            "POST",
+            "/v1/runs/r/steps/s/claim",
+            bearer.as_str(),
+            400,
+        ));
         cases.push((port, address, "POST", "/v1/runs/r/steps/s/claim", "", 401));
     }
     cases.push((gateway.0, gateway.1, "TRACE", "/x", "", 405));
-    cases.push((gateway.0, gateway.1, "POST", "/x", "idempotency-key: k\r\nupgrade: x\r\n", 501));
+    cases.push((
+        gateway.0,
+        gateway.1,
+        "POST",
+        "/x",
+        "idempotency-key: k\r\nupgrade: x\r\n",
+        501,
+    ));
     let tries = cases.iter().map(|(port, address, method, path, head, status)| async move {
         let length = if head.contains("content-length") { "" } else { "transfer-encoding: chunked\r\n" };
         let text =
@@ -92,9 +118,14 @@ async fn a_refused_request_that_has_come_whole_keeps_its_connection() {
     let api = FakeApi::start(Vec::new()).await;
     let app = spawn(&api, "keep_alive = \"1s\"").await;
     let chunked = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-    let text = format!("POST /hooks/none HTTP/1.1\r\nhost: x\r\n{chunked}GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
+    let text = format!(
+        "POST /hooks/none HTTP/1.1\r\nhost: x\r\n{chunked}GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"
+    );
     let answers = until_closed(&mut send(app.app.public, &text).await).await;
-    assert!(answers.starts_with("HTTP/1.1 404") && answers.contains("HTTP/1.1 200"), "{answers}");
+    assert!(
+        answers.starts_with("HTTP/1.1 404") && answers.contains("HTTP/1.1 200"),
+        "{answers}"
+    );
     app.app.stop().await;
 }
 
@@ -104,9 +135,16 @@ async fn half_a_head_is_given_up_also_after_a_whole_one() {
     let api = FakeApi::start(Vec::new()).await;
     let app = spawn(&api, "head_timeout = \"500ms\"").await;
     for (port, address) in ports(&app) {
-        let text = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
-        let answers = until_closed(&mut send(address, &format!("{text}GET /livez HTTP/1.1\r\n")).await).await;
-        assert_eq!(answers.matches("HTTP/1.1 2").count(), 1, "{port}: {answers}");
+        let text = format!(
+            "GET /livez HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        let answers =
+            until_closed(&mut send(address, &format!("{text}GET /livez HTTP/1.1\r\n")).await).await;
+        assert_eq!(
+            answers.matches("HTTP/1.1 2").count(),
+            1,
+            "{port}: {answers}"
+        );
     }
     app.app.stop().await;
 }
@@ -117,19 +155,23 @@ async fn empty_lines_after_a_request_hold_no_connection() {
     let api = FakeApi::start(Vec::new()).await;
     let app = spawn(&api, "keep_alive = \"1s\"\nhead_timeout = \"1s\"").await;
     let request = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let cases = ports(&app)
-        .into_iter()
-        .flat_map(|(port, address)| [["", "\r\n"], ["\r\n", "\r\n"], ["\r", "\n"]].map(|more| (port, address, more)));
+    let cases = ports(&app).into_iter().flat_map(|(port, address)| {
+        [["", "\r\n"], ["\r\n", "\r\n"], ["\r", "\n"]].map(|more| (port, address, more))
+    });
     let tries = cases.map(|(port, address, [with, after])| async move {
         let mut stream = send(address, &format!("{request}{with}")).await;
         let mut answer = [0; 1024];
-        assert!(stream.read(&mut answer).await.expect("an answer") > 0, "{port}");
+        assert!(
+            stream.read(&mut answer).await.expect("an answer") > 0,
+            "{port}"
+        );
         stream.write_all(after.as_bytes()).await.expect("written");
         until_closed(&mut stream).await;
     });
     futures_util::future::join_all(tries).await;
     // Before a request they are passed over.
-    let answer = until_closed(&mut send(app.app.public, &format!("\r\n{request}\r\n{request}")).await).await;
+    let answer =
+        until_closed(&mut send(app.app.public, &format!("\r\n{request}\r\n{request}")).await).await;
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
     app.app.stop().await;
 }
@@ -144,7 +186,12 @@ async fn answers_that_nobody_takes_do_not_pile_up() {
     let mut buffer = vec![0; 1 << 16];
     let length = stream.read(&mut buffer).await.expect("an answer");
     let mut written = 0;
-    while let Ok(more) = tokio::time::timeout(Duration::from_secs(1), stream.write(&many.as_bytes()[written % request.len()..])).await {
+    while let Ok(more) = tokio::time::timeout(
+        Duration::from_secs(1),
+        stream.write(&many.as_bytes()[written % request.len()..]),
+    )
+    .await
+    {
         written += more.expect("written");
         assert!(written < 64 << 20, "it is read for ever");
     }
@@ -155,7 +202,9 @@ async fn answers_that_nobody_takes_do_not_pile_up() {
             left -= stream.read(&mut buffer).await.expect("answers").min(left);
         }
     };
-    tokio::time::timeout(LONG, answers).await.expect("all answers");
+    tokio::time::timeout(LONG, answers)
+        .await
+        .expect("all answers");
     assert_eq!(app.github("d-1", "{}").await.word(), "accepted");
     app.app.stop().await;
 }
@@ -165,7 +214,9 @@ async fn answers_that_nobody_takes_do_not_pile_up() {
 async fn a_stream_is_not_cut_off_for_others() {
     let api = FakeApi::start(Vec::new()).await;
     let app = spawn(&api, "connections_max = 3\nconnections_per_address_max = 0").await;
-    let request = format!("GET /api/v1/stream HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    let request = format!(
+        "GET /api/v1/stream HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+    );
     let mut tails = Vec::new();
     for _ in 0..3 {
         let mut tail = send(app.app.admin, &request).await;
@@ -174,11 +225,19 @@ async fn a_stream_is_not_cut_off_for_others() {
         assert_eq!(&answer, b"HTTP/1.1 200");
         tails.push(tail);
     }
-    assert_eq!(until_closed(&mut send(app.app.admin, &request).await).await, "", "there is no room");
+    assert_eq!(
+        until_closed(&mut send(app.app.admin, &request).await).await,
+        "",
+        "there is no room"
+    );
     drop(tails.pop());
     let again = async {
         loop {
-            let mut stream = send(app.app.admin, "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+            let mut stream = send(
+                app.app.admin,
+                "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            )
+            .await;
             if until_closed(&mut stream).await.starts_with("HTTP/1.1 200") {
                 return;
             }
@@ -195,7 +254,9 @@ async fn what_a_proxy_may_read_otherwise_is_400_and_the_end() {
     let head = "host: localhost\r\n";
     let chunked = "transfer-encoding: chunked\r\n\r\n";
     let twice = |name: &str, value: &str| {
-        format!("POST /hooks/github HTTP/1.1\r\n{head}{name}: {value}\r\n{name}: {value}\r\ncontent-length: 0\r\n\r\n")
+        format!(
+            "POST /hooks/github HTTP/1.1\r\n{head}{name}: {value}\r\n{name}: {value}\r\ncontent-length: 0\r\n\r\n"
+        )
     };
     let mut cases = vec![
         format!("GET /livez HTTP/1.1\n{head}\r\n"),
@@ -206,26 +267,61 @@ async fn what_a_proxy_may_read_otherwise_is_400_and_the_end() {
     for (port, address) in ports(&app) {
         for text in &cases {
             let answer = until_closed(&mut send(address, text).await).await;
-            assert!(answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1").count() == 1, "{port} {text:?}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1").count() == 1,
+                "{port} {text:?}: {answer}"
+            );
         }
     }
     cases = vec![
         format!("POST /hooks/github HTTP/1.1\r\n{head}{chunked}1\na\r\n0\r\n\r\n"),
         format!("POST /hooks/github HTTP/1.1\r\n{head}{chunked}1\r\na\r\n0\r\nx: y\n\r\n"),
-        format!("POST /hooks/github HTTP/1.1\r\n{head}{chunked}1;{}\r\na\r\n0\r\n\r\n", "x".repeat(20_000)),
+        format!(
+            "POST /hooks/github HTTP/1.1\r\n{head}{chunked}1;{}\r\na\r\n0\r\n\r\n",
+            "x".repeat(20_000)
+        ),
     ];
-    cases.extend([twice("authorization", "Bearer x"), twice("content-encoding", "identity")]);
+    cases.extend([
+        twice("authorization", "Bearer x"),
+        twice("content-encoding", "identity"),
+    ]);
     for text in &cases {
-        for (port, address) in ports(&app).into_iter().filter(|(port, _)| matches!(*port, "public" | "gateway")) {
-            let text = text.replace("content-length: 0", "content-length: 0\r\nconnection: close\r\nidempotency-key: k");
+        for (port, address) in ports(&app)
+            .into_iter()
+            .filter(|(port, _)| matches!(*port, "public" | "gateway"))
+        {
+            let text = text.replace(
+                "content-length: 0",
+                "content-length: 0\r\nconnection: close\r\nidempotency-key: k",
+            );
             let answer = until_closed(&mut send(address, &text).await).await;
-            assert!(answer.starts_with("HTTP/1.1 400"), "{port} {text:.200?}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400"),
+                "{port} {text:.200?}: {answer}"
+            );
         }
     }
-    let text = twice("authorization", &format!("Bearer {TOKEN}")).replace("POST /hooks/github", "GET /api/v1/sources");
-    let answer = until_closed(&mut send(app.app.admin, &text.replace("content-length: 0", "connection: close")).await).await;
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("comes twice"), "{answer}");
-    assert_eq!((api.count(), app.count("select count(*) from event_key").await), (0, 0));
+    let text = twice("authorization", &format!("Bearer {TOKEN}"))
+        .replace("POST /hooks/github", "GET /api/v1/sources");
+    let answer = until_closed(
+        &mut send(
+            app.app.admin,
+            &text.replace("content-length: 0", "connection: close"),
+        )
+        .await,
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("comes twice"),
+        "{answer}"
+    );
+    assert_eq!(
+        (
+            api.count(),
+            app.count("select count(*) from event_key").await
+        ),
+        (0, 0)
+    );
     app.app.stop().await;
 }
 
@@ -239,9 +335,19 @@ async fn a_head_of_too_many_lines_or_bytes_is_refused() {
     let name = format!("{}: y\r\n", "x".repeat(70_000));
     for (port, address) in ports(&app) {
         for head in [&many, &long, &name] {
-            let answer = until_closed(&mut send(address, &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{head}\r\n")).await).await;
+            let answer = until_closed(
+                &mut send(
+                    address,
+                    &format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{head}\r\n"),
+                )
+                .await,
+            )
+            .await;
             // Closed in the middle of what was sent, the answer may be lost on its way.
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{port}: {answer}");
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+                "{port}: {answer}"
+            );
         }
     }
     assert_eq!(api.count(), 0);
@@ -255,20 +361,39 @@ async fn what_a_connection_names_stays_on_it() {
     let handler = Handler::start(Vec::new()).await;
     let app = spawn_app(&config(&[("h", &handler.url(), "")])).await;
     let mut headers = github_headers(GITHUB_SECRET, "d-1", b"{}");
-    headers.extend([("connection", "keep-alive, X-Hop"), ("x-hop", "1"), ("x-end", "2")].map(|(name, value)| (name.into(), value.into())));
-    assert_eq!(app.post("/hooks/github", &headers, "{}").await.word(), "accepted");
+    headers.extend(
+        [
+            ("connection", "keep-alive, X-Hop"),
+            ("x-hop", "1"),
+            ("x-end", "2"),
+        ]
+        .map(|(name, value)| (name.into(), value.into())),
+    );
+    assert_eq!(
+        app.post("/hooks/github", &headers, "{}").await.word(),
+        "accepted"
+    );
     let received = handler.received(1).await.remove(0);
-    assert_eq!((received.header("x-hop"), received.header("x-end")), (None, Some("2")));
+    assert_eq!(
+        (received.header("x-hop"), received.header("x-end")),
+        (None, Some("2"))
+    );
     app.app.stop().await;
 }
 
 /// 101 is no answer to what was asked, and what follows it is no HTTP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_switches_protocols_has_not_answered() {
-    let switched = || Act::Say("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".into());
+    let switched = || {
+        Act::Say(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".into(),
+        )
+    };
     let api = FakeApi::start(vec![switched(), switched()]).await;
     let (app, shop) = crate::gateway::spawn(&api, "").await;
-    said(shop.request(Method::GET, "/x")).await.is_problem(502, "upstream-failed");
+    said(shop.request(Method::GET, "/x"))
+        .await
+        .is_problem(502, "upstream-failed");
     for _ in 0..3 {
         shop.charge("k").await.is_problem(409, "outcome-unknown");
     }
@@ -289,16 +414,36 @@ async fn closed_of(streams: &mut [TcpStream]) -> Vec<bool> {
 
 /// Waits until the service has seen them all.
 async fn settled(address: SocketAddr, streams: &mut [TcpStream], closed: usize) {
-    let all_seen = async { while closed_of(streams).await.iter().filter(|closed| **closed).count() != closed {} };
-    tokio::time::timeout(LONG, all_seen).await.unwrap_or_else(|_| panic!("{address}: not {closed} are closed"));
+    let all_seen = async {
+        while closed_of(streams)
+            .await
+            .iter()
+            .filter(|closed| **closed)
+            .count()
+            != closed
+        {}
+    };
+    tokio::time::timeout(LONG, all_seen)
+        .await
+        .unwrap_or_else(|_| panic!("{address}: not {closed} are closed"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_room_is_left_those_go_that_have_waited_longest() {
-    let mut app = spawn_app(&config(&[]).replace("[ingress]", "[ingress]\nhead_timeout = \"1m\"\nconnections_max = 20")).await;
+    let mut app = spawn_app(&config(&[]).replace(
+        "[ingress]",
+        "[ingress]\nhead_timeout = \"1m\"\nconnections_max = 20",
+    ))
+    .await;
     let (mut idle, mut incomplete) = (Vec::new(), Vec::new());
     for _ in 0..10 {
-        incomplete.push(send(app.app.public, "POST /hooks/github HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n1").await);
+        incomplete.push(
+            send(
+                app.app.public,
+                "POST /hooks/github HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n1",
+            )
+            .await,
+        );
     }
     for _ in 0..10 {
         idle.push(connect(app.app.public).await);
@@ -318,10 +463,16 @@ async fn where_no_room_is_left_those_go_that_have_waited_longest() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_address_has_more_than_its_part() {
     let api = FakeApi::start(Vec::new()).await;
-    let app = spawn(&api, "head_timeout = \"1m\"\nconnections_max = 20\nconnections_per_address_max = 4").await;
+    let app = spawn(
+        &api,
+        "head_timeout = \"1m\"\nconnections_max = 20\nconnections_per_address_max = 4",
+    )
+    .await;
     for (port, address) in ports(&app) {
         let other = tokio::net::TcpSocket::new_v4().expect("a socket");
-        other.bind("127.0.0.2:0".parse().expect("an address")).expect("an address of this machine");
+        other
+            .bind("127.0.0.2:0".parse().expect("an address"))
+            .expect("an address of this machine");
         let mut streams = vec![other.connect(address).await.expect("a connection")];
         for _ in 0..6 {
             streams.push(connect(address).await);
@@ -345,7 +496,10 @@ async fn an_address_that_sends_too_many_is_told_to_wait() {
         }
         refused += usize::from(said.status == 429);
     }
-    assert!(20 - refused <= 2 + started.elapsed().as_secs() as usize, "{refused}");
+    assert!(
+        20 - refused <= 2 + started.elapsed().as_secs() as usize,
+        "{refused}"
+    );
     let listed = app.api(Method::GET, "/rejections?reason=rate", None).await;
     assert!(listed.text.contains("\"rate\""), "{listed:?}");
     app.app.stop().await;

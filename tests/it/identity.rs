@@ -1,5 +1,5 @@
-//! What makes two requests one event, provider by provider, end to end: two genuine events in are two at the handler, a retry in is one. The
-//! cases are in `tests/identity`.
+//! What makes two requests one event, provider by provider, end to end: two genuine events in are
+//! two at the handler, a retry in is one. The cases are in `tests/identity`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,11 +91,16 @@ struct Side {
 
 fn cases() -> Vec<Case> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/identity");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the cases").map(|entry| entry.expect("a file").path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the cases")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
     files.sort();
     let read = |path: &std::path::PathBuf| {
         let text = std::fs::read_to_string(path).expect("a text");
-        toml::from_str::<File>(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())).case
+        toml::from_str::<File>(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .case
     };
     files.iter().flat_map(read).collect()
 }
@@ -106,7 +111,8 @@ fn catalog() -> Catalog {
 
 /// A secret of the provider's form; for RSA a key of the tests.
 fn secret(scheme: &Scheme) -> secrecy::SecretString {
-    generate_secret(scheme, &mut rand::rng()).unwrap_or_else(|_| include_str!("../keys/rsa-1.pem").into())
+    generate_secret(scheme, &mut rand::rng())
+        .unwrap_or_else(|_| include_str!("../keys/rsa-1.pem").into())
 }
 
 /// A source for each case, `c0`, `c1`, …, with its secret; all go to one handler.
@@ -115,7 +121,9 @@ fn config_of(cases: &[Case], handler: &Handler) -> (String, Vec<secrecy::SecretS
     let mut config = config(&[("h", &handler.url(), "concurrency = 64")]);
     let mut secrets = Vec::new();
     for (index, case) in cases.iter().enumerate() {
-        let scheme = catalog.get(&case.provider).unwrap_or_else(|| panic!("{}", catalog.not_known(&case.provider)));
+        let scheme = catalog
+            .get(&case.provider)
+            .unwrap_or_else(|| panic!("{}", catalog.not_known(&case.provider)));
         let secret = secret(scheme);
         let mut table = case.source.clone();
         table.insert("provider".into(), case.provider.clone().into());
@@ -133,11 +141,22 @@ fn config_of(cases: &[Case], handler: &Handler) -> (String, Vec<secrecy::SecretS
 
 const URL: &str = "https://hooks.example.com/hooks/x";
 
-async fn send(app: &TestApp, scheme: &Scheme, case: &Case, side: &Side, index: usize, secret: &secrecy::SecretString) -> Said {
+async fn send(
+    app: &TestApp,
+    scheme: &Scheme,
+    case: &Case,
+    side: &Side,
+    index: usize,
+    secret: &secrecy::SecretString,
+) -> Said {
     let mut headers = case.headers.clone();
     headers.extend(side.headers.clone());
     let headers: Vec<(String, String)> = headers.into_iter().collect();
-    let body = side.body.as_ref().or(case.body.as_ref()).map_or("", String::as_str);
+    let body = side
+        .body
+        .as_ref()
+        .or(case.body.as_ref())
+        .map_or("", String::as_str);
     let query = side.query.as_ref().or(case.query.as_ref());
     let url = query.map_or_else(|| URL.to_owned(), |query| format!("{URL}?{query}"));
     let draft = Draft {
@@ -149,9 +168,19 @@ async fn send(app: &TestApp, scheme: &Scheme, case: &Case, side: &Side, index: u
         url: Some(&url),
         method: "POST",
     };
-    let signed = sign(scheme, secret, &draft).unwrap_or_else(|error| panic!("{}: {}: {error}", case.provider, case.what));
-    let query = signed.url.as_deref().and_then(|url| url.split_once('?')).map_or_else(String::new, |(_, query)| format!("?{query}"));
-    app.post(&format!("/hooks/c{index}{query}"), &signed.headers, signed.body).await
+    let signed = sign(scheme, secret, &draft)
+        .unwrap_or_else(|error| panic!("{}: {}: {error}", case.provider, case.what));
+    let query = signed
+        .url
+        .as_deref()
+        .and_then(|url| url.split_once('?'))
+        .map_or_else(String::new, |(_, query)| format!("?{query}"));
+    app.post(
+        &format!("/hooks/c{index}{query}"),
+        &signed.headers,
+        signed.body,
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +188,9 @@ async fn genuine_events_are_all_relayed_and_retries_are_not() {
     let (catalog, cases) = (catalog(), cases());
     let handler = Handler::start(Vec::new()).await;
     let (config, secrets) = config_of(&cases, &handler);
-    let Clock::Fixed(now) = Clock::fixed(NOW * 1000) else { unreachable!() };
+    let Clock::Fixed(now) = Clock::fixed(NOW * 1000) else {
+        unreachable!()
+    };
     let app = spawn_with(&config, database().await, Clock::Fixed(now.clone())).await;
     let mut wrong = Vec::new();
     for (index, (case, secret)) in cases.iter().zip(&secrets).enumerate() {
@@ -169,25 +200,58 @@ async fn genuine_events_are_all_relayed_and_retries_are_not() {
             now.store((NOW + side.at) * 1000, Ordering::Relaxed);
             said.push(send(&app, scheme, case, side, index, secret).await);
         }
-        let status = |said: &Said| said.headers.get("hookonce-status").map_or_else(String::new, |value| value.to_str().unwrap().to_owned());
+        let status = |said: &Said| {
+            said.headers
+                .get("hookonce-status")
+                .map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+        };
         let found = (status(&said[0]), status(&said[1]));
         if found != ("accepted".to_owned(), case.expect.status().to_owned()) {
-            wrong.push(format!("{}: {}: {found:?} instead of {:?}", case.provider, case.what, case.expect));
+            wrong.push(format!(
+                "{}: {}: {found:?} instead of {:?}",
+                case.provider, case.what, case.expect
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let events = |case: &Case| if matches!(case.expect, Expected::One | Expected::Conflict) { 1 } else { 2 };
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+    let events = |case: &Case| {
+        if matches!(case.expect, Expected::One | Expected::Conflict) {
+            1
+        } else {
+            2
+        }
+    };
     let expected: usize = cases.iter().map(events).sum();
     let received = handler.received(expected).await;
     for (index, case) in cases.iter().enumerate() {
         let name = format!("c{index}");
-        let of_it: Vec<_> = received.iter().filter(|request| request.header("hookonce-source") == Some(&name)).collect();
+        let of_it: Vec<_> = received
+            .iter()
+            .filter(|request| request.header("hookonce-source") == Some(&name))
+            .collect();
         if of_it.len() != events(case) {
-            wrong.push(format!("{}: {}: {} at the handler", case.provider, case.what, of_it.len()));
+            wrong.push(format!(
+                "{}: {}: {} at the handler",
+                case.provider,
+                case.what,
+                of_it.len()
+            ));
         }
-        let marks: BTreeSet<_> = of_it.iter().filter_map(|request| request.header("hookonce-mark")).collect();
+        let marks: BTreeSet<_> = of_it
+            .iter()
+            .filter_map(|request| request.header("hookonce-mark"))
+            .collect();
         if marks != case.expect.mark().into_iter().collect() {
-            wrong.push(format!("{}: {}: the marks {marks:?}", case.provider, case.what));
+            wrong.push(format!(
+                "{}: {}: the marks {marks:?}",
+                case.provider, case.what
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -199,19 +263,34 @@ async fn genuine_events_are_all_relayed_and_retries_are_not() {
 fn every_provider_has_its_cases() {
     let mut by_provider: BTreeMap<String, BTreeSet<Expected>> = BTreeMap::new();
     for case in cases() {
-        by_provider.entry(case.provider).or_default().insert(case.expect);
+        by_provider
+            .entry(case.provider)
+            .or_default()
+            .insert(case.expect);
     }
     let mut lacking = Vec::new();
     // Keys that are fetched have tests of their own; the generic schemes are what their user says.
-    for scheme in catalog().iter().filter(|scheme| scheme.spec.keys.is_none() && scheme.spec.confidence.is_some()) {
+    for scheme in catalog()
+        .iter()
+        .filter(|scheme| scheme.spec.keys.is_none() && scheme.spec.confidence.is_some())
+    {
         let found = by_provider.get(&scheme.name).cloned().unwrap_or_default();
-        let dedup = scheme.spec.dedup.unwrap_or(if scheme.spec.key.is_some() { Dedup::Key } else { Dedup::None });
-        let is_relayed = [Expected::Two, Expected::Marked, Expected::Relayed].iter().any(|two| found.contains(two));
+        let dedup = scheme.spec.dedup.unwrap_or(if scheme.spec.key.is_some() {
+            Dedup::Key
+        } else {
+            Dedup::None
+        });
+        let is_relayed = [Expected::Two, Expected::Marked, Expected::Relayed]
+            .iter()
+            .any(|two| found.contains(two));
         if !is_relayed || dedup != Dedup::None && !found.contains(&Expected::One) {
             lacking.push(scheme.name.clone());
         }
     }
-    assert!(lacking.is_empty(), "no case of a retry, or of two events: {lacking:?}");
+    assert!(
+        lacking.is_empty(),
+        "no case of a retry, or of two events: {lacking:?}"
+    );
 }
 
 #[test]
@@ -221,9 +300,16 @@ fn vectors_that_others_computed_come_out_as_they_say() {
     for entry in std::fs::read_dir(folder).expect("the vectors") {
         let text = std::fs::read_to_string(entry.expect("a file").path()).expect("a text");
         let mut output = Vec::new();
-        hookonce::cli::verify::verify_jsonl(text.as_bytes(), &mut output, &catalog()).expect("verdicts");
-        let verdicts = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        for (line, verdict) in text.lines().filter(|line| !line.trim().is_empty()).zip(verdicts) {
+        hookonce::cli::verify::verify_jsonl(text.as_bytes(), &mut output, &catalog())
+            .expect("verdicts");
+        let verdicts = output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        for (line, verdict) in text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .zip(verdicts)
+        {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
             let verdict: serde_json::Value = serde_json::from_slice(verdict).expect("JSON");
             for (name, expected) in line["expect"].as_object().expect("what is expected") {

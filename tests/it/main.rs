@@ -1,6 +1,9 @@
 //! The service over HTTP against a real PostgreSQL.
 
-#![expect(clippy::disallowed_methods, reason = "tests make ids and times of their own, beside the service's")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests make ids and times of their own, beside the service's"
+)]
 
 mod admin;
 mod answers;

@@ -1,4 +1,5 @@
-//! Databases that can't be used as they are, and those that may be: poolers, encodings, roles, nodes that come up together.
+//! Databases that can't be used as they are, and those that may be: poolers, encodings, roles,
+//! nodes that come up together.
 
 use std::sync::Arc;
 
@@ -18,8 +19,12 @@ use crate::{
     wire::{Stream, Upstream, listen},
 };
 
-/// One message of the protocol: its type, which the first of a connection has none of, and all of its bytes.
-async fn message(from: &mut (impl tokio::io::AsyncRead + Unpin), has_type: bool) -> std::io::Result<(u8, Vec<u8>)> {
+/// One message of the protocol: its type, which the first of a connection has none of, and all of
+/// its bytes.
+async fn message(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    has_type: bool,
+) -> std::io::Result<(u8, Vec<u8>)> {
     let mut bytes = vec![0; 4 + usize::from(has_type)];
     from.read_exact(&mut bytes).await?;
     let length = u32::from_be_bytes(bytes[bytes.len() - 4..].try_into().expect("four bytes"));
@@ -37,14 +42,20 @@ async fn until_ready(server: &mut Stream, client: &mut TcpStream) -> std::io::Re
         match kind {
             b'Z' => return Ok(bytes[5]),
             // Asked for a proof of who it is: all but "well" and the last of SCRAM.
-            b'R' if !matches!(bytes[8], 0 | 12) => server.write_all(&message(client, true).await?.1).await?,
+            b'R' if !matches!(bytes[8], 0 | 12) => {
+                server.write_all(&message(client, true).await?.1).await?
+            }
             _ => {}
         }
     }
 }
 
 /// A client of a pooler that gives each transaction the one session that it has.
-async fn pooled(mut client: TcpStream, upstream: Upstream, session: Arc<Mutex<Option<Stream>>>) -> std::io::Result<()> {
+async fn pooled(
+    mut client: TcpStream,
+    upstream: Upstream,
+    session: Arc<Mutex<Option<Stream>>>,
+) -> std::io::Result<()> {
     let (_, hello) = message(&mut client, false).await?;
     {
         let mut session = session.lock().await;
@@ -97,23 +108,43 @@ async fn a_pooler_that_changes_sessions_is_refused_with_the_cure() {
     let pool = schema::pool(&link::options(&url).expect("options"), 2);
     let refused = schema::check(&pool, false).await.expect_err("refused");
     assert!(matches!(refused, SchemaError::SharedSession), "{refused:?}");
-    assert!(refused.to_string().contains("pool_mode = session"), "{refused}");
+    assert!(
+        refused.to_string().contains("pool_mode = session"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_not_utf_8_is_refused() {
     let url = empty_database().await;
-    let name = format!("{}_latin", url::Url::parse(&url).expect("a URL").path().trim_start_matches('/'));
+    let name = format!(
+        "{}_latin",
+        url::Url::parse(&url)
+            .expect("a URL")
+            .path()
+            .trim_start_matches('/')
+    );
     let mut connection = PgConnection::connect(&url).await.expect("a connection");
-    let sql = format!("create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0");
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("a database");
+    let sql = format!(
+        "create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .expect("a database");
     let mut latin: url::Url = url.parse().expect("a URL");
     latin.set_path(&name);
     let pool = schema::pool(&link::options(latin.as_str()).expect("options"), 2);
     let refused = schema::check(&pool, false).await.expect_err("refused");
     pool.close().await;
-    sqlx::query(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut connection).await.expect("dropped");
-    assert!(refused.to_string().contains("LATIN1") && refused.to_string().contains("template0"), "{refused}");
+    sqlx::query(AssertSqlSafe(format!("drop database {name} with (force)")))
+        .execute(&mut connection)
+        .await
+        .expect("dropped");
+    assert!(
+        refused.to_string().contains("LATIN1") && refused.to_string().contains("template0"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +154,9 @@ async fn a_role_that_may_create_nothing_serves_where_the_schema_is_current() {
     let role = format!("hookonce_test_{}_writer", std::process::id());
     let as_role = |url: &str| {
         let mut url: url::Url = url.parse().expect("a URL");
-        url.set_username(&role).and_then(|()| url.set_password(Some("p"))).expect("a user");
+        url.set_username(&role)
+            .and_then(|()| url.set_password(Some("p")))
+            .expect("a user");
         url.to_string()
     };
     for sql in [
@@ -131,7 +164,10 @@ async fn a_role_that_may_create_nothing_serves_where_the_schema_is_current() {
         format!("grant select, insert, update, delete on all tables in schema public to {role}"),
         format!("grant usage on all sequences in schema public to {role}"),
     ] {
-        sqlx::query(AssertSqlSafe(sql)).execute(&owner).await.expect("a role");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&owner)
+            .await
+            .expect("a role");
     }
     let handler = Handler::start(Vec::new()).await;
     let app = spawn_on(&config(&[("h", &handler.url(), "")]), as_role(&url)).await;
@@ -142,9 +178,15 @@ async fn a_role_that_may_create_nothing_serves_where_the_schema_is_current() {
     let refused = schema::migrate(&pool).await;
     pool.close().await;
     for sql in [format!("drop owned by {role}"), format!("drop role {role}")] {
-        sqlx::query(AssertSqlSafe(sql)).execute(&owner).await.expect("no role");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&owner)
+            .await
+            .expect("no role");
     }
-    assert!(matches!(refused, Err(SchemaError::Migrate(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SchemaError::Migrate(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +196,10 @@ async fn nodes_that_start_at_once_on_an_empty_database_all_come_up() {
     let nodes = (0..5).map(|_| spawn_on(&config, url.clone()));
     let nodes = futures_util::future::join_all(nodes).await;
     for (place, node) in nodes.iter().enumerate() {
-        assert_eq!(node.stripe(&format!("evt_{place}"), "x").await.word(), "accepted");
+        assert_eq!(
+            node.stripe(&format!("evt_{place}"), "x").await.word(),
+            "accepted"
+        );
     }
     assert_eq!(nodes[0].count("select count(*) from event").await, 5);
     for node in nodes {

@@ -1,4 +1,5 @@
-//! The binary as a process: a folder to run it in, a running `serve`, and a PostgreSQL that a test may break.
+//! The binary as a process: a folder to run it in, a running `serve`, and a PostgreSQL that a test
+//! may break.
 
 use std::{
     path::PathBuf,
@@ -23,7 +24,10 @@ impl Place {
     }
 
     pub fn on(config: &str, database_url: String) -> Self {
-        let place = Self { folder: tempfile::tempdir().expect("a folder"), database_url };
+        let place = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            database_url,
+        };
         place.write(config);
         place
     }
@@ -34,8 +38,14 @@ impl Place {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hookonce"));
-        command.args(arguments).current_dir(self.folder.path()).env_clear().env("DATABASE_URL", &self.database_url);
-        command.env("HOOKONCE_DATA_DIR", self.folder.path().join("data")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("DATABASE_URL", &self.database_url);
+        command
+            .env("HOOKONCE_DATA_DIR", self.folder.path().join("data"))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
     }
 
@@ -43,7 +53,10 @@ impl Place {
     pub async fn run(&self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::from(self.command(arguments));
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        tokio::time::timeout(LONG * 2, output).await.unwrap_or_else(|_| panic!("{arguments:?} did not end")).expect("the command")
+        tokio::time::timeout(LONG * 2, output)
+            .await
+            .unwrap_or_else(|_| panic!("{arguments:?} did not end"))
+            .expect("the command")
     }
 
     pub async fn text(&self, arguments: &[&str]) -> String {
@@ -53,20 +66,32 @@ impl Place {
     }
 
     pub async fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let text = self.text(&[arguments, &["--output", "json"]].concat()).await;
+        let text = self
+            .text(&[arguments, &["--output", "json"]].concat())
+            .await;
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
 
     /// What a command that must fail with this exit code said.
     pub async fn refused(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments).await;
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
         String::from_utf8(output.stderr).expect("text")
     }
 
     pub async fn serve(&self) -> Served {
         let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
-        let served = Served(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().expect("serve"));
+        let served = Served(
+            self.command(&["serve"])
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .expect("serve"),
+        );
         let ready = self.run(&["ready", "--wait", "30s"]).await;
         assert!(ready.status.success(), "{ready:?} {}", self.log());
         served
@@ -74,8 +99,13 @@ impl Place {
 
     /// Asks the place's database.
     pub async fn count(&self, sql: &'static str) -> i64 {
-        let mut connection = PgConnection::connect(&self.database_url).await.expect("the database");
-        sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a count")
+        let mut connection = PgConnection::connect(&self.database_url)
+            .await
+            .expect("the database");
+        sqlx::query_scalar(sql)
+            .fetch_one(&mut connection)
+            .await
+            .expect("a count")
     }
 
     /// Asks until it gives this count.
@@ -85,7 +115,9 @@ impl Place {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{sql} is not {count}: {}", self.log()));
+        tokio::time::timeout(LONG, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{sql} is not {count}: {}", self.log()));
     }
 
     pub fn log(&self) -> String {
@@ -99,7 +131,9 @@ impl Place {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{text:?} was not logged: {}", self.log()));
+        tokio::time::timeout(LONG, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{text:?} was not logged: {}", self.log()));
     }
 }
 
@@ -128,30 +162,49 @@ impl Served {
                 }
             }
         };
-        tokio::time::timeout(LONG, wait).await.expect("the end of the process")
+        tokio::time::timeout(LONG, wait)
+            .await
+            .expect("the end of the process")
     }
 }
 
 fn signal(name: &str, pid: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), pid]).status().expect("kill").success(), "kill -{name} {pid}");
+    assert!(
+        Command::new("kill")
+            .args([&format!("-{name}"), pid])
+            .status()
+            .expect("kill")
+            .success(),
+        "kill -{name} {pid}"
+    );
 }
 
-/// A port that nobody else gets by chance: it is below those that the kernel gives out (from 32,768 on), and each is given here once.
+/// A port that nobody else gets by chance: it is below those that the kernel gives out (from 32,768
+/// on), and each is given here once.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut ports = std::iter::repeat_with(|| {
-        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let offset = std::process::id()
+            .wrapping_mul(97)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+            % COUNT;
         FIRST + u16::try_from(offset).expect("below the count")
     });
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
+    ports
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port")
 }
 
 pub fn served_config(handler: &Handler) -> (String, String) {
     let port = free_port();
     let config = config(&[("h", &handler.url(), "retry = { base = \"10ms\" }")])
-        .replacen("bind = \"127.0.0.1:0\"", &format!("bind = \"127.0.0.1:{port}\""), 1)
+        .replacen(
+            "bind = \"127.0.0.1:0\"",
+            &format!("bind = \"127.0.0.1:{port}\""),
+            1,
+        )
         .replacen("[relay]", "[relay]\ntimeout = \"1s\"\nlease = \"4s\"", 1);
     (config, format!("http://127.0.0.1:{port}/hooks/stripe"))
 }
@@ -185,9 +238,20 @@ pub struct OwnServer {
 
 impl OwnServer {
     pub async fn start(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::Builder::new().prefix("hookonce-").tempdir().expect("a folder");
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut own = Self { managed: Managed(folder.path().into()), server: None, settings, _folder: folder };
+        let folder = tempfile::Builder::new()
+            .prefix("hookonce-")
+            .tempdir()
+            .expect("a folder");
+        let settings = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut own = Self {
+            managed: Managed(folder.path().into()),
+            server: None,
+            settings,
+            _folder: folder,
+        };
         own.start_again().await;
         own
     }
@@ -205,7 +269,8 @@ impl OwnServer {
             };
             match Server::start(options).await {
                 Ok(server) => return self.server = Some(server),
-                // Backends of one that was killed end when they see that it is gone; until then its memory is in use.
+                // Backends of one that was killed end when they see that it is gone; until then its
+                // memory is in use.
                 Err(error) if std::time::Instant::now() > until => panic!("no PostgreSQL: {error}"),
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -216,17 +281,22 @@ impl OwnServer {
     pub async fn kill(&self) {
         let server = self.server.as_ref().expect("a server");
         signal("KILL", &server.pid().to_string());
-        tokio::time::timeout(LONG, server.exited()).await.expect("its end");
+        tokio::time::timeout(LONG, server.exited())
+            .await
+            .expect("its end");
     }
 
     pub fn url(&self) -> String {
         self.server.as_ref().expect("a server").url()
     }
 
-    /// The immediate stop, as a crash would be: nothing is written out, and the next start has to recover.
+    /// The immediate stop, as a crash would be: nothing is written out, and the next start has to
+    /// recover.
     pub async fn crash(&self) {
         let server = self.server.as_ref().expect("a server");
         signal("QUIT", &server.pid().to_string());
-        tokio::time::timeout(LONG, server.exited()).await.expect("its end");
+        tokio::time::timeout(LONG, server.exited())
+            .await
+            .expect("its end");
     }
 }

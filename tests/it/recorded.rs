@@ -10,12 +10,25 @@ use serde_json::Value;
 use crate::app::*;
 
 /// Members whose numbers differ from run to run.
-const VOLATILE_NUMBERS: [&str; 6] = ["ack_ms", "events_estimate", "keys_estimate", "latency_ms", "ms", "size_bytes"];
+const VOLATILE_NUMBERS: [&str; 6] = [
+    "ack_ms",
+    "events_estimate",
+    "keys_estimate",
+    "latency_ms",
+    "ms",
+    "size_bytes",
+];
 /// Members whose texts do.
 const VOLATILE_TEXTS: [&str; 1] = ["server_version"];
 /// Headers that are part of an answer's contract.
-const HEADERS: [&str; 6] =
-    ["content-type", "content-disposition", "cache-control", "x-content-type-options", "retry-after", "www-authenticate"];
+const HEADERS: [&str; 6] = [
+    "content-type",
+    "content-disposition",
+    "cache-control",
+    "x-content-type-options",
+    "retry-after",
+    "www-authenticate",
+];
 
 /// A chapter of recorded answers, one file.
 pub struct Recorded {
@@ -26,7 +39,11 @@ pub struct Recorded {
 
 impl Recorded {
     pub fn new(chapter: &'static str) -> Self {
-        Self { chapter, text: String::new(), known: Vec::new() }
+        Self {
+            chapter,
+            text: String::new(),
+            known: Vec::new(),
+        }
     }
 
     /// Shows this text by a name from now on, so that the record tells one id from another.
@@ -39,12 +56,24 @@ impl Recorded {
     /// As `call`, for a member of an answer.
     pub fn call_member(&mut self, answer: &Value, pointer: &str, name: &str) -> String {
         let text = answer.pointer(pointer).and_then(Value::as_str);
-        self.call(text.unwrap_or_else(|| panic!("no {pointer}: {answer}")), name)
+        self.call(
+            text.unwrap_or_else(|| panic!("no {pointer}: {answer}")),
+            name,
+        )
     }
 
     /// Sends a request with the file's token and records what came.
-    pub async fn ask(&mut self, app: &TestApp, method: Method, path: &str, body: Option<Value>) -> Value {
-        let request = app.http.request(method, format!("{}{path}", app.admin)).bearer_auth(TOKEN);
+    pub async fn ask(
+        &mut self,
+        app: &TestApp,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
+        let request = app
+            .http
+            .request(method, format!("{}{path}", app.admin))
+            .bearer_auth(TOKEN);
         self.send(match body {
             Some(body) => request.json(&body),
             None => request,
@@ -63,9 +92,18 @@ impl Recorded {
     /// Sends any request and records what came; null where that is no JSON.
     pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Value {
         let request = request.build().expect("a request");
-        let path = request.url().as_str().splitn(4, '/').nth(3).unwrap_or_default();
+        let path = request
+            .url()
+            .as_str()
+            .splitn(4, '/')
+            .nth(3)
+            .unwrap_or_default();
         let mut title = format!("{} /{path}", request.method());
-        if let Some(body) = request.body().and_then(|body| body.as_bytes()).filter(|b| b.len() < 999) {
+        if let Some(body) = request
+            .body()
+            .and_then(|body| body.as_bytes())
+            .filter(|b| b.len() < 999)
+        {
             title = format!("{title} {}", String::from_utf8_lossy(body));
         }
         let response = client().execute(request).await.expect("an answer");
@@ -93,22 +131,43 @@ impl Recorded {
     }
 
     fn masked(&self, text: &str) -> String {
-        let named = self.known.iter().fold(text.to_owned(), |text, (id, name)| text.replace(id, name));
+        let named = self
+            .known
+            .iter()
+            .fold(text.to_owned(), |text, (id, name)| text.replace(id, name));
         masked(&named)
     }
 
     /// Holds the chapter against the one that is kept.
     pub fn finish(self) {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/answers/{}.txt", self.chapter));
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("tests/answers/{}.txt", self.chapter));
         if std::env::var_os("HOOKONCE_RECORD_ANSWERS").is_some() {
             std::fs::write(&path, &self.text).expect("the record");
         }
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        let differs = self.text.lines().zip(kept.lines()).position(|(new, old)| new != old);
+        let differs = self
+            .text
+            .lines()
+            .zip(kept.lines())
+            .position(|(new, old)| new != old);
         if self.text != kept {
-            let line = differs.unwrap_or_else(|| self.text.lines().count().min(kept.lines().count()));
-            let around = |text: &str| text.lines().skip(line.saturating_sub(8)).take(16).collect::<Vec<_>>().join("\n");
-            panic!("{} differs from line {}:\n{}\n---- and now\n{}", path.display(), line + 1, around(&kept), around(&self.text));
+            let line =
+                differs.unwrap_or_else(|| self.text.lines().count().min(kept.lines().count()));
+            let around = |text: &str| {
+                text.lines()
+                    .skip(line.saturating_sub(8))
+                    .take(16)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            };
+            panic!(
+                "{} differs from line {}:\n{}\n---- and now\n{}",
+                path.display(),
+                line + 1,
+                around(&kept),
+                around(&self.text)
+            );
         }
     }
 }
@@ -151,7 +210,11 @@ pub fn pretty(json: &str) -> String {
             }
             '"' if VOLATILE_TEXTS.contains(&&*name) => out.push_str("\"<text>\""),
             '0'..='9' | '-' if VOLATILE_NUMBERS.contains(&&*name) => {
-                out.push_str(if token.contains('.') { "<decimal>" } else { "<integer>" });
+                out.push_str(if token.contains('.') {
+                    "<decimal>"
+                } else {
+                    "<integer>"
+                });
             }
             _ => out.push_str(token),
         }
@@ -166,10 +229,18 @@ pub fn sorted_headers(pretty: &str) -> String {
     while at < lines.len() {
         let is_pairs = lines[at].ends_with("\"headers\": [");
         at += 1;
-        let pairs = lines[at..].chunks(4).take_while(|pair| is_pairs && pair[0].ends_with('[')).count();
+        let pairs = lines[at..]
+            .chunks(4)
+            .take_while(|pair| is_pairs && pair[0].ends_with('['))
+            .count();
         let pair = |n: usize| {
             let start = at + n * 4;
-            [lines[start], lines[start + 1], lines[start + 2], lines[start + 3].trim_end_matches(',')]
+            [
+                lines[start],
+                lines[start + 1],
+                lines[start + 2],
+                lines[start + 3].trim_end_matches(','),
+            ]
         };
         let mut sorted: Vec<[&str; 4]> = (0..pairs).map(pair).collect();
         sorted.sort_unstable();
@@ -208,7 +279,9 @@ pub fn masked(text: &str) -> String {
         ("hko_x*", "<token>"),
     ];
     while at < chars.len() {
-        let found = kinds.iter().find_map(|(kind, name)| Some((matched(&chars[at..], kind)?, name)));
+        let found = kinds
+            .iter()
+            .find_map(|(kind, name)| Some((matched(&chars[at..], kind)?, name)));
         match found {
             Some((length, name)) => {
                 out.push_str(name);
@@ -262,10 +335,15 @@ fn digits(chars: &[char]) -> usize {
 #[test]
 fn what_is_volatile_is_replaced_by_its_kind_and_nothing_else() {
     assert_eq!(
-        masked("a 01890000-0000-7000-8000-000000000000 2026-01-01T00:00:00.123Z 127.0.0.1:80/x 1.5"),
+        masked(
+            "a 01890000-0000-7000-8000-000000000000 2026-01-01T00:00:00.123Z 127.0.0.1:80/x 1.5"
+        ),
         "a <uuid> <time> 127.0.0.1:<port>/x 1.5"
     );
-    assert_eq!(masked("2026-01-01T00:00:00Z hookonce_test_1_2"), "<time> <database>");
+    assert_eq!(
+        masked("2026-01-01T00:00:00Z hookonce_test_1_2"),
+        "<time> <database>"
+    );
     let text = pretty(r#"{"b":1.10,"a":[],"c":{"ms":1.5,"x":null},"d":["a,]\"",-2]}"#);
     let kept = "{\n  \"b\": 1.10,\n  \"a\": [],\n  \"c\": {\n    \"ms\": <decimal>,\n    \"x\": null\n  },\
                 \n  \"d\": [\n    \"a,]\\\"\",\n    -2\n  ]\n}";

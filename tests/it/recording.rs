@@ -20,7 +20,10 @@ const CASES: u32 = 150;
 /// So few that most cases have repeats.
 const KEYS: u128 = 8;
 const BODIES: u128 = 4;
-const LESSEE: Lessee = Lessee { node: Uuid::from_u128(7), lease_seconds: 50_000.0 };
+const LESSEE: Lessee = Lessee {
+    node: Uuid::from_u128(7),
+    lease_seconds: 50_000.0,
+};
 
 /// An event to be recorded.
 #[derive(Clone, Debug)]
@@ -53,8 +56,26 @@ fn body_key(number: u128) -> Uuid {
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
-    let parts = (0..KEYS, 0..BODIES, any::<Option<bool>>(), any::<bool>(), any::<bool>(), any::<Option<bool>>(), 1..5_u32);
-    parts.prop_map(|(key, body, guard, is_typed, ignores, delivery, window)| Sent { key, body, guard, is_typed, ignores, delivery, window })
+    let parts = (
+        0..KEYS,
+        0..BODIES,
+        any::<Option<bool>>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<Option<bool>>(),
+        1..5_u32,
+    );
+    parts.prop_map(
+        |(key, body, guard, is_typed, ignores, delivery, window)| Sent {
+            key,
+            body,
+            guard,
+            is_typed,
+            ignores,
+            delivery,
+            window,
+        },
+    )
 }
 
 fn seen() -> impl Strategy<Value = Seen> {
@@ -73,17 +94,32 @@ impl Sources {
             Verifier::new(&catalog, &source.spec(), &[GITHUB_SECRET.into()]).expect("a verifier")
         };
         let plain = verifier(serde_json::json!({ "provider": "github" }));
-        Self(plain, verifier(serde_json::json!({ "provider": "github", "ignore": ["body:try"] })))
+        Self(
+            plain,
+            verifier(serde_json::json!({ "provider": "github", "ignore": ["body:try"] })),
+        )
     }
 
     fn verified(&self, sent: &Sent) -> VerifiedRequest {
         let body = bytes::Bytes::from(format!(r#"{{"body":{},"try":1}}"#, sent.body));
         let signed = github_headers(GITHUB_SECRET, &format!("d-{}", sent.key), &body);
-        let signed = signed.iter().filter(|(name, _)| sent.is_typed || name != "x-github-event");
-        let headers: Vec<(&str, &[u8])> = signed.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = Request { method: "POST", url: None, query: None, headers: &headers, body: &body };
+        let signed = signed
+            .iter()
+            .filter(|(name, _)| sent.is_typed || name != "x-github-event");
+        let headers: Vec<(&str, &[u8])> = signed
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let request = Request {
+            method: "POST",
+            url: None,
+            query: None,
+            headers: &headers,
+            body: &body,
+        };
         let verifier = if sent.ignores { &self.1 } else { &self.0 };
-        verifier.verify(&request, now_unix() * 1000).expect("a right signature")
+        verifier
+            .verify(&request, now_unix() * 1000)
+            .expect("a right signature")
     }
 
     /// The events, with ids in this order, and their deliveries.
@@ -94,7 +130,10 @@ impl Sources {
                 id: Uuid::from_u128((0x7 << 76) + number),
                 id_text: String::new(),
                 key: key(sent.key).into(),
-                guard: sent.guard.map(|holds| Guard { body_key: body_key(sent.body).into(), holds }),
+                guard: sent.guard.map(|holds| Guard {
+                    body_key: body_key(sent.body).into(),
+                    holds,
+                }),
                 key_before: None,
                 mark: None,
                 source: "s".into(),
@@ -128,12 +167,18 @@ const ROWS: [&str; 3] = [
 
 /// Begins a transaction that is never committed, with these keys.
 async fn begin(connection: &mut PgConnection, seen: &[Seen]) {
-    sqlx::raw_sql("rollback; begin").execute(&mut *connection).await.expect("no rows");
+    sqlx::raw_sql("rollback; begin")
+        .execute(&mut *connection)
+        .await
+        .expect("no rows");
     for Seen { key, is_expired } in seen {
         let seconds = if *is_expired { -10_000.0 } else { 10_000.0 };
         let row = "insert into event_key (key, event_id, body_digest, expires_at)
                    values ($1, $1, $2, now() + $3 * interval '1 second') on conflict do nothing";
-        let row = sqlx::query(row).bind(key).bind(&BodyDigest::of(b"before").0[..]).bind(seconds);
+        let row = sqlx::query(row)
+            .bind(key)
+            .bind(&BodyDigest::of(b"before").0[..])
+            .bind(seconds);
         row.execute(&mut *connection).await.expect("a key");
     }
 }
@@ -141,7 +186,10 @@ async fn begin(connection: &mut PgConnection, seen: &[Seen]) {
 async fn rows(connection: &mut PgConnection) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for table in ROWS {
-        let rows: Vec<String> = sqlx::query_scalar(table).fetch_all(&mut *connection).await.expect("rows");
+        let rows: Vec<String> = sqlx::query_scalar(table)
+            .fetch_all(&mut *connection)
+            .await
+            .expect("rows");
         all.push(rows);
     }
     all.iter_mut().for_each(|rows| rows.sort());
@@ -157,28 +205,54 @@ struct Outcome {
 
 /// What was said of events that are new.
 fn said(rows: &[NewRow]) -> Vec<String> {
-    let mut said: Vec<String> = rows.iter().map(|row| format!("{} {:?}", row.id, row.mark)).collect();
+    let mut said: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {:?}", row.id, row.mark))
+        .collect();
     said.sort();
     said
 }
 
 /// What is said and written where all come in one statement.
-async fn together(connection: &mut PgConnection, events: &[NewEvent], deliveries: &[NewDelivery]) -> Outcome {
+async fn together(
+    connection: &mut PgConnection,
+    events: &[NewEvent],
+    deliveries: &[NewDelivery],
+) -> Outcome {
     let mut events: Vec<&NewEvent> = events.iter().collect();
     events.sort_by_key(|event| event.key);
-    let new = inbox::batch(LESSEE, &events, deliveries).fetch_all(&mut *connection).await.expect("a batch");
-    Outcome { said: said(&new), rows: rows(connection).await }
+    let new = inbox::batch(LESSEE, &events, deliveries)
+        .fetch_all(&mut *connection)
+        .await
+        .expect("a batch");
+    Outcome {
+        said: said(&new),
+        rows: rows(connection).await,
+    }
 }
 
 /// What is said and written where each comes in a statement of its own, in the order of their ids.
-async fn one_by_one(connection: &mut PgConnection, events: &[NewEvent], mut deliveries: Vec<NewDelivery>) -> Outcome {
+async fn one_by_one(
+    connection: &mut PgConnection,
+    events: &[NewEvent],
+    mut deliveries: Vec<NewDelivery>,
+) -> Outcome {
     let mut new = Vec::new();
     for event in events {
-        let (own, others) = deliveries.into_iter().partition(|delivery: &NewDelivery| delivery.event_id.0 == event.id);
+        let (own, others) = deliveries
+            .into_iter()
+            .partition(|delivery: &NewDelivery| delivery.event_id.0 == event.id);
         deliveries = others;
-        new.extend(inbox::record(connection, LESSEE, &[event], &own).await.expect("a lone event"));
+        new.extend(
+            inbox::record(connection, LESSEE, &[event], &own)
+                .await
+                .expect("a lone event"),
+        );
     }
-    Outcome { said: said(&new), rows: rows(connection).await }
+    Outcome {
+        said: said(&new),
+        rows: rows(connection).await,
+    }
 }
 
 /// A case's events, of whose keys each is there once.
@@ -194,11 +268,18 @@ fn distinct(mut all: Vec<Sent>) -> Vec<Sent> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_event_is_written_as_in_a_batch() {
-    let connection = RefCell::new(PgConnection::connect(&database().await).await.expect("the database"));
+    let connection = RefCell::new(
+        PgConnection::connect(&database().await)
+            .await
+            .expect("the database"),
+    );
     let sources = Sources::new();
     let cases = (vec(seen(), 0..6), vec(sent(), 1..8).prop_map(distinct));
     let (recorded, marked) = (Cell::new(0), Cell::new(0));
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) });
+    let mut runner = TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(CASES)
+    });
     let checked = runner.run(&cases, |(seen, all)| {
         let connection = &mut connection.borrow_mut();
         let (events, deliveries) = sources.events(&all);
@@ -210,11 +291,21 @@ async fn a_lone_event_is_written_as_in_a_batch() {
         };
         let (in_batch, alone) = tokio::task::block_in_place(|| Handle::current().block_on(case));
         recorded.set(recorded.get() + alone.said.len());
-        marked.set(marked.get() + alone.said.iter().filter(|said| said.contains("SameBody")).count());
+        marked.set(
+            marked.get()
+                + alone
+                    .said
+                    .iter()
+                    .filter(|said| said.contains("SameBody"))
+                    .count(),
+        );
         prop_assert_eq!(in_batch, alone);
         Ok(())
     });
     checked.unwrap_or_else(|error| panic!("{error}"));
     let (recorded, marked) = (recorded.get(), marked.get());
-    assert!(marked > 10 && recorded > marked * 2, "the cases say little: {recorded} were recorded, {marked} with a mark");
+    assert!(
+        marked > 10 && recorded > marked * 2,
+        "the cases say little: {recorded} were recorded, {marked} with a mark"
+    );
 }

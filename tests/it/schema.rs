@@ -1,4 +1,5 @@
-//! The schema as the migrations leave it, held against tests/schema.sql. After a new migration: HOOKONCE_DUMP_SCHEMA=1 cargo test schema
+//! The schema as the migrations leave it, held against tests/schema.sql. After a new migration:
+//! HOOKONCE_DUMP_SCHEMA=1 cargo test schema
 
 use crate::app::*;
 
@@ -15,15 +16,19 @@ const CONSTRAINTS: &str = "select format('constraint %s on %s: %s', k.conname, c
 const INDEXES: &str =
     "select indexdef from pg_indexes i join pg_class c on c.relname = i.tablename and c.relnamespace = 'public'::regnamespace
   where schemaname = 'public' and not c.relispartition and tablename <> '_sqlx_migrations' order by tablename, indexname";
-const VIEWS: &str =
-    "select format('view %s: %s', viewname, regexp_replace(definition, '\\s+', ' ', 'g')) from pg_views where schemaname = 'public'";
+const VIEWS: &str = "select format('view %s: %s', viewname, regexp_replace(definition, '\\s+', ' ', 'g')) from pg_views where schemaname = 'public'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_schema_is_the_reviewed_one() {
-    let pool = sqlx::PgPool::connect(&database().await).await.expect("a database");
+    let pool = sqlx::PgPool::connect(&database().await)
+        .await
+        .expect("a database");
     let mut dump = String::new();
     for sql in [COLUMNS, CONSTRAINTS, INDEXES, VIEWS] {
-        let lines: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.expect("the catalog");
+        let lines: Vec<String> = sqlx::query_scalar(sql)
+            .fetch_all(&pool)
+            .await
+            .expect("the catalog");
         assert!(!lines.is_empty());
         for line in lines {
             dump += &line;
@@ -36,5 +41,8 @@ async fn the_schema_is_the_reviewed_one() {
         std::fs::write(path, &dump).expect("the dump");
     }
     let reviewed = std::fs::read_to_string(path).expect("tests/schema.sql");
-    assert_eq!(dump, reviewed, "the migrations give another schema: look at the difference, then dump it anew");
+    assert_eq!(
+        dump, reviewed,
+        "the migrations give another schema: look at the difference, then dump it anew"
+    );
 }

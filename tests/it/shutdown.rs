@@ -29,17 +29,25 @@ impl Acknowledged {
 async fn post_until_refused(to: String, next: Arc<AtomicUsize>, acknowledged: Acknowledged) {
     let http = client();
     loop {
-        let body = format!(r#"{{"id":"evt_{}","type":"x"}}"#, next.fetch_add(1, Ordering::Relaxed));
+        let body = format!(
+            r#"{{"id":"evt_{}","type":"x"}}"#,
+            next.fetch_add(1, Ordering::Relaxed)
+        );
         let mut request = http.post(&to).body(body.clone());
         for (name, value) in stripe_headers(STRIPE_SECRET, now_unix(), body.as_bytes()) {
             request = request.header(name, value);
         }
-        let Ok(response) = request.send().await else { return };
+        let Ok(response) = request.send().await else {
+            return;
+        };
         if response.status() != 200 {
             assert_eq!(response.status(), 503, "{response:?}");
             continue;
         }
-        let event = response.headers()["hookonce-event"].to_str().expect("an id").to_owned();
+        let event = response.headers()["hookonce-event"]
+            .to_str()
+            .expect("an id")
+            .to_owned();
         acknowledged.0.lock().expect("the events").insert(event);
     }
 }
@@ -52,14 +60,23 @@ async fn stop_under_load(rounds: usize) {
     for round in 0..rounds {
         let served = place.serve().await;
         let before = acknowledged.count();
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|_| tokio::spawn(post_until_refused(to.clone(), next.clone(), acknowledged.clone()))).collect();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                tokio::spawn(post_until_refused(
+                    to.clone(),
+                    next.clone(),
+                    acknowledged.clone(),
+                ))
+            })
+            .collect();
         let loaded = async {
             while acknowledged.count() < before + 50 + 10 * round {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LONG, loaded).await.expect("acknowledged events");
+        tokio::time::timeout(LONG, loaded)
+            .await
+            .expect("acknowledged events");
         served.signal("TERM");
         let status = served.ended().await;
         assert_eq!(status.code(), Some(0), "round {round}: {}", place.log());
@@ -68,7 +85,9 @@ async fn stop_under_load(rounds: usize) {
         }
     }
     let acknowledged = acknowledged.0.lock().expect("the events").clone();
-    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
+    let pool = sqlx::PgPool::connect(&place.database_url)
+        .await
+        .expect("the database");
     let recorded: BTreeSet<String> = sqlx::query_scalar::<_, uuid::Uuid>("select id from event")
         .fetch_all(&pool)
         .await
@@ -76,15 +95,29 @@ async fn stop_under_load(rounds: usize) {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert!(acknowledged.is_subset(&recorded), "{} acknowledged, {} recorded", acknowledged.len(), recorded.len());
+    assert!(
+        acknowledged.is_subset(&recorded),
+        "{} acknowledged, {} recorded",
+        acknowledged.len(),
+        recorded.len()
+    );
     let served = place.serve().await;
     handler.received(recorded.len()).await;
     served.signal("TERM");
     assert!(served.ended().await.success(), "{}", place.log());
-    let received: Vec<String> =
-        handler.received(0).await.iter().filter_map(|request| request.header("webhook-id")).map(str::to_owned).collect();
+    let received: Vec<String> = handler
+        .received(0)
+        .await
+        .iter()
+        .filter_map(|request| request.header("webhook-id"))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(received.iter().cloned().collect::<BTreeSet<_>>(), recorded);
-    assert_eq!(received.len(), recorded.len(), "a soft stop costs no delivery a second try");
+    assert_eq!(
+        received.len(),
+        recorded.len(),
+        "a soft stop costs no delivery a second try"
+    );
     assert_eq!(place.count("select count(*) from outbox").await, 0);
 }
 
@@ -103,19 +136,29 @@ async fn stopped_under_load_a_hundred_times() {
 async fn a_second_interrupt_ends_serve_at_once_and_its_delivery_is_made_again() {
     let handler = Handler::start(vec![Reply::Hang]).await;
     let (config, to) = served_config(&handler);
-    let config = config.replacen("timeout = \"1s\"\nlease = \"4s\"", "timeout = \"5m\"\nlease = \"6m\"\ndrain_timeout = \"5m\"", 1);
+    let config = config.replacen(
+        "timeout = \"1s\"\nlease = \"4s\"",
+        "timeout = \"5m\"\nlease = \"6m\"\ndrain_timeout = \"5m\"",
+        1,
+    );
     let place = Place::new(&config).await;
     let served = place.serve().await;
     place.text(&["send", "stripe", "--to", &to]).await;
     handler.received(1).await;
     served.signal("INT");
     place.logged("stopping").await;
-    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer than the test waits.
+    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer
+    // than the test waits.
     served.signal("INT");
     let status = served.ended().await;
     assert_eq!(status.code(), Some(1), "{}", place.log());
-    let pool = sqlx::PgPool::connect(&place.database_url).await.expect("the database");
-    sqlx::query("update outbox set lease_until = now()").execute(&pool).await.expect("the lease's end");
+    let pool = sqlx::PgPool::connect(&place.database_url)
+        .await
+        .expect("the database");
+    sqlx::query("update outbox set lease_until = now()")
+        .execute(&pool)
+        .await
+        .expect("the lease's end");
     let served = place.serve().await;
     let again = handler.received(2).await.remove(1);
     assert_eq!(again.header("hookonce-attempt"), Some("1"));
@@ -130,22 +173,47 @@ async fn a_second_interrupt_ends_dev_at_once() {
     let port = free_port().to_string();
     let log = std::fs::File::create(place.folder.path().join("log")).expect("a log");
     let mut command = place.command(&["dev", "--forward-to", &handler.url(), "--port", &port]);
-    command.env("HOOKONCE__ADMIN__BIND", "127.0.0.1:0").env("HOOKONCE__RELAY__DRAIN_TIMEOUT", "5m");
-    command.env("HOOKONCE__RELAY__TIMEOUT", "5m").env("HOOKONCE__RELAY__LEASE", "6m");
-    let served = Served(command.stdout(log).stderr(Stdio::null()).spawn().expect("dev"));
+    command
+        .env("HOOKONCE__ADMIN__BIND", "127.0.0.1:0")
+        .env("HOOKONCE__RELAY__DRAIN_TIMEOUT", "5m");
+    command
+        .env("HOOKONCE__RELAY__TIMEOUT", "5m")
+        .env("HOOKONCE__RELAY__LEASE", "6m");
+    let served = Served(
+        command
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dev"),
+    );
     place.logged("Ctrl-C stops").await;
-    place.text(&["send", "slack", "--to", &format!("http://127.0.0.1:{port}/hooks/slack")]).await;
+    place
+        .text(&[
+            "send",
+            "slack",
+            "--to",
+            &format!("http://127.0.0.1:{port}/hooks/slack"),
+        ])
+        .await;
     handler.received(1).await;
     served.signal("INT");
     // Not ready is the first step of a stop.
     let http = client();
     let stopping = async {
-        while http.get(format!("http://127.0.0.1:{port}/livez")).send().await.is_ok_and(|response| response.status() == 200) {
+        while http
+            .get(format!("http://127.0.0.1:{port}/livez"))
+            .send()
+            .await
+            .is_ok_and(|response| response.status() == 200)
+        {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LONG, stopping).await.expect("the stop");
-    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer than the test waits.
+    tokio::time::timeout(LONG, stopping)
+        .await
+        .expect("the stop");
+    // It waits for nothing: not for the hung handler's timeout, nor for the drain, which are longer
+    // than the test waits.
     served.signal("INT");
     let status = served.ended().await;
     assert_eq!(status.code(), Some(1));

@@ -1,4 +1,5 @@
-//! An API without idempotency: raw TCP, so that it can say and leave unsaid what no HTTP library would. It counts what it executes.
+//! An API without idempotency: raw TCP, so that it can say and leave unsaid what no HTTP library
+//! would. It counts what it executes.
 
 use std::{
     collections::VecDeque,
@@ -29,7 +30,10 @@ pub enum Act {
 
 impl Act {
     pub fn status(status: u16, head: &str, body: &str) -> Self {
-        Self::Say(format!("HTTP/1.1 {status} Some Reason\r\n{head}content-length: {}\r\n\r\n{body}", body.len()))
+        Self::Say(format!(
+            "HTTP/1.1 {status} Some Reason\r\n{head}content-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
     }
 }
 
@@ -43,7 +47,10 @@ pub struct Seen {
 
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -68,8 +75,15 @@ impl FakeApi {
     pub async fn start_at(address: SocketAddr, acts: Vec<Act>) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State { acts: Mutex::new(acts.into()), seen: watch::channel(Vec::new()).0, let_go: Semaphore::new(0) });
-        let api = Self { address, state: state.clone() };
+        let state = Arc::new(State {
+            acts: Mutex::new(acts.into()),
+            seen: watch::channel(Vec::new()).0,
+            let_go: Semaphore::new(0),
+        });
+        let api = Self {
+            address,
+            state: state.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = state.clone();
@@ -87,7 +101,9 @@ impl FakeApi {
     pub async fn seen(&self, count: usize) -> Vec<Seen> {
         let mut receiver = self.state.seen.subscribe();
         let seen = tokio::time::timeout(LONG, receiver.wait_for(|seen| seen.len() >= count)).await;
-        seen.unwrap_or_else(|_| panic!("{count} requests did not come in time")).expect("the upstream").clone()
+        seen.unwrap_or_else(|_| panic!("{count} requests did not come in time"))
+            .expect("the upstream")
+            .clone()
     }
 
     /// Lets so many parts or answers go that wait, or will.
@@ -115,9 +131,14 @@ async fn serve(mut stream: TcpStream, state: &State) -> Option<()> {
             all.push(seen);
             number = all.len();
         });
-        let body = if is_head { String::new() } else { format!("{{\"n\":{number:03}}}") };
-        let usual =
-            format!("HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 9\r\nx-number: {number}\r\n\r\n{body}");
+        let body = if is_head {
+            String::new()
+        } else {
+            format!("{{\"n\":{number:03}}}")
+        };
+        let usual = format!(
+            "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 9\r\nx-number: {number}\r\n\r\n{body}"
+        );
         match act.unwrap_or(Act::Say(usual.clone())) {
             Act::Say(text) => stream.write_all(text.as_bytes()).await.ok()?,
             Act::SayAndClose(text) => {
@@ -164,11 +185,19 @@ async fn take(stream: &mut TcpStream, buffer: &mut Vec<u8>, bytes: usize) -> Opt
 async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     let first = line(stream, buffer).await?;
     let mut words = first.split(' ').map(str::to_owned);
-    let mut seen = Seen { method: words.next()?, target: words.next()?, headers: Vec::new(), body: Vec::new() };
+    let mut seen = Seen {
+        method: words.next()?,
+        target: words.next()?,
+        headers: Vec::new(),
+        body: Vec::new(),
+    };
     loop {
         let header = line(stream, buffer).await?;
-        let Some((name, value)) = header.split_once(':') else { break };
-        seen.headers.push((name.to_owned(), value.trim().to_owned()));
+        let Some((name, value)) = header.split_once(':') else {
+            break;
+        };
+        seen.headers
+            .push((name.to_owned(), value.trim().to_owned()));
     }
     if seen.header("transfer-encoding").is_some() {
         loop {
@@ -179,7 +208,10 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
                 break;
             }
         }
-    } else if let Some(length) = seen.header("content-length").and_then(|length| length.parse().ok()) {
+    } else if let Some(length) = seen
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+    {
         seen.body = take(stream, buffer, length).await?;
     }
     Some(seen)

@@ -68,7 +68,8 @@ pub struct Open {
     pub attempts: u8,
 }
 
-/// A delivery: its row in `outbox`, that in `delivery_ended`, and what is true of it whatever they say.
+/// A delivery: its row in `outbox`, that in `delivery_ended`, and what is true of it whatever they
+/// say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     pub open: Option<Open>,
@@ -82,7 +83,16 @@ pub struct Row {
 
 impl Row {
     pub fn born(leased: bool) -> Self {
-        Self { open: Some(Open { leased, epoch: leased.into(), attempts: 0 }), ended: None, tried: 0, newest: 0 }
+        Self {
+            open: Some(Open {
+                leased,
+                epoch: leased.into(),
+                attempts: 0,
+            }),
+            ended: None,
+            tried: 0,
+            newest: 0,
+        }
     }
 }
 
@@ -110,7 +120,13 @@ pub struct Outbox {
 /// The statements of src/store/delivery.
 impl Outbox {
     pub fn new() -> Self {
-        Self { rows: Vec::new(), live: BTreeSet::new(), attempts: BTreeMap::new(), cursor: 0, happened: Happened::default() }
+        Self {
+            rows: Vec::new(),
+            live: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            cursor: 0,
+            happened: Happened::default(),
+        }
     }
 
     /// `delivery/claim.sql`: only where the row is pending under the epoch that was seen.
@@ -132,23 +148,40 @@ impl Outbox {
     /// `delivery/finish.sql`: only where the row is leased under the ending's epoch.
     pub fn finish(&mut self, fault: Fault, ending: Ending) {
         let row = &mut self.rows[ending.row];
-        let counts =
-            |open: &Open| (open.leased || fault == Fault::StateUnchecked) && (open.epoch == ending.epoch || fault == Fault::EpochUnchecked);
-        let Some(open) = row.open.filter(counts) else { return };
+        let counts = |open: &Open| {
+            (open.leased || fault == Fault::StateUnchecked)
+                && (open.epoch == ending.epoch || fault == Fault::EpochUnchecked)
+        };
+        let Some(open) = row.open.filter(counts) else {
+            return;
+        };
         match ending.finish {
             Finish::Final => {
                 row.open = None;
                 row.ended = Some((open.epoch, ending.number));
             }
-            Finish::Retry => row.open = Some(Open { leased: false, attempts: ending.number, ..open }),
+            Finish::Retry => {
+                row.open = Some(Open {
+                    leased: false,
+                    attempts: ending.number,
+                    ..open
+                })
+            }
             Finish::Release => {
                 let attempts = open.attempts + u8::from(fault == Fault::ReleaseCounts);
-                row.open = Some(Open { leased: false, attempts, ..open });
+                row.open = Some(Open {
+                    leased: false,
+                    attempts,
+                    ..open
+                });
             }
         }
         if ending.finish != Finish::Release {
             row.tried += 1;
-            *self.attempts.entry((ending.row, ending.epoch, ending.by)).or_default() += 1;
+            *self
+                .attempts
+                .entry((ending.row, ending.epoch, ending.by))
+                .or_default() += 1;
         }
         self.happened.old_ending_counted |= row.newest != ending.epoch;
         self.live.remove(&(ending.row, ending.epoch));
@@ -156,28 +189,42 @@ impl Outbox {
 
     /// `delivery::rescue`: the epoch stays.
     pub fn rescue(&mut self, row: usize) {
-        let Some(open) = &mut self.rows[row].open else { return };
+        let Some(open) = &mut self.rows[row].open else {
+            return;
+        };
         open.leased = false;
     }
 
     /// `delivery::retry`
     pub fn retry(&mut self, fault: Fault, row: usize) {
         let row = &mut self.rows[row];
-        let Some((epoch, attempts)) = row.ended else { return };
+        let Some((epoch, attempts)) = row.ended else {
+            return;
+        };
         if fault != Fault::HandCopies {
             row.ended = None;
         }
         row.tried = 0;
         row.open = Some(Open {
             leased: false,
-            epoch: if fault == Fault::HandStartsOver { 0 } else { epoch + 1 },
-            attempts: if fault == Fault::HandKeepsAttempts { attempts } else { 0 },
+            epoch: if fault == Fault::HandStartsOver {
+                0
+            } else {
+                epoch + 1
+            },
+            attempts: if fault == Fault::HandKeepsAttempts {
+                attempts
+            } else {
+                0
+            },
         });
     }
 
     /// `delivery::cancel`
     pub fn cancel(&mut self, row: usize) {
-        let Some(open) = self.rows[row].open.take() else { return };
+        let Some(open) = self.rows[row].open.take() else {
+            return;
+        };
         self.rows[row].ended = Some((open.epoch + 1, open.attempts));
         self.live.retain(|(leased, _)| *leased != row);
     }

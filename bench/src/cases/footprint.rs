@@ -21,7 +21,10 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         "Start and idle memory",
         "From the start of the process to its first acknowledgement, on a migrated database, asked every 2 ms; memory two seconds later.",
     );
-    bench.hookonce.create_database(&bench.postgres, DATABASE).await?;
+    bench
+        .hookonce
+        .create_database(&bench.postgres, DATABASE)
+        .await?;
     let options = Options::paused(DATABASE);
     let (mut ready, mut first, mut idle) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds() {
@@ -36,8 +39,24 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         hookonce.stop().await;
     }
     case.figure("start to ready", "ms", ready, Bound::None);
-    case.figure("start to first ack on a migrated database", "ms", first, Bound::AtMost { floor: 300.0, goal: 100.0 });
-    case.figure("idle memory", "MiB", idle, Bound::AtMost { floor: 25.0, goal: 25.0 });
+    case.figure(
+        "start to first ack on a migrated database",
+        "ms",
+        first,
+        Bound::AtMost {
+            floor: 300.0,
+            goal: 100.0,
+        },
+    );
+    case.figure(
+        "idle memory",
+        "MiB",
+        idle,
+        Bound::AtMost {
+            floor: 25.0,
+            goal: 25.0,
+        },
+    );
     Ok(case)
 }
 

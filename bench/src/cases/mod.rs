@@ -1,4 +1,5 @@
-//! The cases, one a file. Each starts what it needs, measures, stops it, and returns its part of the report.
+//! The cases, one a file. Each starts what it needs, measures, stops it, and returns its part of
+//! the report.
 
 mod first_seen;
 mod footprint;

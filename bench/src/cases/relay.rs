@@ -1,4 +1,5 @@
-//! From the provider's request to the handler: sustained, with a backlog, with a hung neighbour, under a long reader.
+//! From the provider's request to the handler: sustained, with a backlog, with a hung neighbour,
+//! under a long reader.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -36,7 +37,11 @@ const PROBE: Duration = Duration::from_millis(1500);
 
 /// A stretch as a row of the report.
 fn sample(stretch: &Stretch, used: &crate::processor::Used, relayed: bool) -> Sample {
-    let rate = if relayed { stretch.relayed_per_second } else { stretch.acks_per_second };
+    let rate = if relayed {
+        stretch.relayed_per_second
+    } else {
+        stretch.acks_per_second
+    };
     Sample::of_rate(rate, used, stretch.relay.clone())
 }
 
@@ -73,19 +78,57 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
         series.samples.push(relayed.sample.clone());
         case.series.push(series);
     }
-    let Relayed { all, thirds, again, .. } = &many;
+    let Relayed {
+        all, thirds, again, ..
+    } = &many;
     case.figure("relayed/s", "", vec![all.relayed_per_second], Bound::None);
-    case.figure("acknowledged/s while relaying", "", vec![all.acks_per_second], Bound::None);
-    case.figure("relayed/s ÷ first-seen acks/s", "", vec![many.to_first_seen()], Bound::AtLeast { floor: 0.5, goal: 0.7 });
-    case.figure(&format!("relayed/s ÷ first-seen acks/s at {CONNECTIONS}"), "", vec![few.to_first_seen()], Bound::None);
+    case.figure(
+        "acknowledged/s while relaying",
+        "",
+        vec![all.acks_per_second],
+        Bound::None,
+    );
+    case.figure(
+        "relayed/s ÷ first-seen acks/s",
+        "",
+        vec![many.to_first_seen()],
+        Bound::AtLeast {
+            floor: 0.5,
+            goal: 0.7,
+        },
+    );
+    case.figure(
+        &format!("relayed/s ÷ first-seen acks/s at {CONNECTIONS}"),
+        "",
+        vec![few.to_first_seen()],
+        Bound::None,
+    );
     let steady = thirds[2].relayed_per_second / thirds[0].relayed_per_second;
-    case.figure("relayed/s, last third ÷ first third", "", vec![steady], Bound::AtLeast { floor: 0.9, goal: 1.0 });
+    case.figure(
+        "relayed/s, last third ÷ first third",
+        "",
+        vec![steady],
+        Bound::AtLeast {
+            floor: 0.9,
+            goal: 1.0,
+        },
+    );
     for (connections, relay) in [(CONNECTIONS, &few.all.relay), (SUSTAINING, &all.relay)] {
         for (name, micros) in [("p50", relay.p50), ("p99", relay.p99)] {
-            case.figure(&format!("acknowledged to arrived at {connections}, {name}"), "ms", vec![micros as f64 / 1000.0], Bound::None);
+            case.figure(
+                &format!("acknowledged to arrived at {connections}, {name}"),
+                "ms",
+                vec![micros as f64 / 1000.0],
+                Bound::None,
+            );
         }
     }
-    case.figure("delivered more than once", "events", vec![*again as f64], Bound::None);
+    case.figure(
+        "delivered more than once",
+        "events",
+        vec![*again as f64],
+        Bound::None,
+    );
     Ok(case)
 }
 
@@ -111,18 +154,40 @@ async fn relayed(bench: &Bench, connections: usize, seconds: f64) -> anyhow::Res
     );
     bench.postgres.set("max_wal_size", None).await?;
     hookonce.stop().await;
-    let after = baseline(bench, &format!("relay_baseline_after_{connections}"), connections).await?;
+    let after = baseline(
+        bench,
+        &format!("relay_baseline_after_{connections}"),
+        connections,
+    )
+    .await?;
     let third = (to - from) / 3;
-    let thirds = (0..3).map(|at| flow.stretch(from + third * at, from + third * (at + 1))).collect();
+    let thirds = (0..3)
+        .map(|at| flow.stretch(from + third * at, from + third * (at + 1)))
+        .collect();
     let all = flow.stretch(from, to);
-    let sample = Sample { memory_bytes, ..sample(&all, &used, true) };
-    Ok(Relayed { all, thirds, sample, first_seen: f64::midpoint(before, after), again: flow.arrived.again() })
+    let sample = Sample {
+        memory_bytes,
+        ..sample(&all, &used, true)
+    };
+    Ok(Relayed {
+        all,
+        thirds,
+        sample,
+        first_seen: f64::midpoint(before, after),
+        again: flow.arrived.again(),
+    })
 }
 
 /// Acks a second at as many connections, with the deliveries paused.
 async fn baseline(bench: &Bench, database: &str, connections: usize) -> anyhow::Result<f64> {
-    bench.hookonce.create_database(&bench.postgres, database).await?;
-    let hookonce = bench.hookonce.start(&bench.postgres, &Options::paused(database)).await?;
+    bench
+        .hookonce
+        .create_database(&bench.postgres, database)
+        .await?;
+    let hookonce = bench
+        .hookonce
+        .start(&bench.postgres, &Options::paused(database))
+        .await?;
     let seconds = bench.window().as_secs_f64();
     let flow = Flow::lasting(seconds + 2.0);
     let load = flow.load(hookonce.address, connections, Pace::Closed, Order::From(0))?;
@@ -151,10 +216,18 @@ pub async fn run_backlog(bench: &Bench) -> anyhow::Result<Case> {
     let extra = "[relay.breaker]\nopen = \"1s\"\n";
     let hookonce = relaying(bench, "backlog", port, extra).await?;
     let client = bench.postgres.connect("backlog").await?;
-    let load = flow.load(hookonce.address, CONNECTIONS, Pace::Closed, Order::Once(count))?;
+    let load = flow.load(
+        hookonce.address,
+        CONNECTIONS,
+        Pace::Closed,
+        Order::Once(count),
+    )?;
     load.join().await?;
     let (p50, ratios) = probed_in_turn(bench, &flow, &hookonce, extra).await?;
-    let open: i64 = client.query_one("select count(*) from outbox", &[]).await?.get(0);
+    let open: i64 = client
+        .query_one("select count(*) from outbox", &[])
+        .await?
+        .get(0);
     let begin = flow.now();
     let handler = flow.handler(port)?;
     let drained = loop {
@@ -171,7 +244,12 @@ pub async fn run_backlog(bench: &Bench) -> anyhow::Result<Case> {
     let seconds = (flow.now() - begin).as_secs_f64();
     let rate = flow.arrived.count() as f64 / seconds;
     flow.settle(SETTLE).await;
-    let load = flow.load(hookonce.address, CONNECTIONS, Pace::Closed, Order::From(SUSTAINED))?;
+    let load = flow.load(
+        hookonce.address,
+        CONNECTIONS,
+        Pace::Closed,
+        Order::From(SUSTAINED),
+    )?;
     tokio::time::sleep(WARM_UP).await;
     let from = flow.now();
     tokio::time::sleep(3 * PROBE).await;
@@ -180,18 +258,52 @@ pub async fn run_backlog(bench: &Bench) -> anyhow::Result<Case> {
     drop(handler);
     hookonce.stop().await;
     if !drained {
-        bench.missing(&format!("backlog: only {} of {count} were drained in {seconds:.0} s", flow.arrived.count()));
+        bench.missing(&format!(
+            "backlog: only {} of {count} were drained in {seconds:.0} s",
+            flow.arrived.count()
+        ));
     }
-    case.figure("open deliveries when the handler came up", "", vec![open as f64], Bound::None);
-    case.figure("drained/s, from the handler's start", "", vec![rate], Bound::None);
-    case.figure("drained/s ÷ relayed/s end to end", "", vec![rate / sustained], Bound::AtLeast { floor: 1.0, goal: 1.0 });
+    case.figure(
+        "open deliveries when the handler came up",
+        "",
+        vec![open as f64],
+        Bound::None,
+    );
+    case.figure(
+        "drained/s, from the handler's start",
+        "",
+        vec![rate],
+        Bound::None,
+    );
+    case.figure(
+        "drained/s ÷ relayed/s end to end",
+        "",
+        vec![rate / sustained],
+        Bound::AtLeast {
+            floor: 1.0,
+            goal: 1.0,
+        },
+    );
     case.figure("ack p50 under the backlog", "ms", p50, Bound::None);
-    case.figure("ack p99 under the backlog ÷ without", "", ratios, Bound::AtMost { floor: 1.5, goal: 1.1 });
+    case.figure(
+        "ack p99 under the backlog ÷ without",
+        "",
+        ratios,
+        Bound::AtMost {
+            floor: 1.5,
+            goal: 1.1,
+        },
+    );
     Ok(case)
 }
 
 /// Ack p50 (ms) under the backlog, and p99 over that of a hookonce without one, round by round.
-async fn probed_in_turn(bench: &Bench, flow: &Flow, hookonce: &Hookonce, extra: &str) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+async fn probed_in_turn(
+    bench: &Bench,
+    flow: &Flow,
+    hookonce: &Hookonce,
+    extra: &str,
+) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
     let (mut p50, mut ratios) = (Vec::new(), Vec::new());
     let free_flow = Flow::new(PROBES + bench.rounds() * PROBE_MAX, Keep::First);
     let handler = free_flow.handler(0)?;
@@ -201,7 +313,10 @@ async fn probed_in_turn(bench: &Bench, flow: &Flow, hookonce: &Hookonce, extra: 
         let first = PROBES + round * PROBE_MAX;
         let under = probe(flow, hookonce.address, PROBE_RATE, first).await?;
         let without = probe(&free_flow, free.address, PROBE_RATE, first).await?;
-        eprintln!("  p99 under the backlog {} µs, without {} µs", under.p99, without.p99);
+        eprintln!(
+            "  p99 under the backlog {} µs, without {} µs",
+            under.p99, without.p99
+        );
         p50.push(under.p50 as f64 / 1000.0);
         ratios.push(under.p99 as f64 / without.p99 as f64);
     }
@@ -210,7 +325,12 @@ async fn probed_in_turn(bench: &Bench, flow: &Flow, hookonce: &Hookonce, extra: 
 }
 
 /// Ack latency at a fixed rate.
-async fn probe(flow: &Flow, address: SocketAddr, rate: f64, first: usize) -> anyhow::Result<Latency> {
+async fn probe(
+    flow: &Flow,
+    address: SocketAddr,
+    rate: f64,
+    first: usize,
+) -> anyhow::Result<Latency> {
     let load = flow.load(address, CONNECTIONS, Pace::Open(rate), Order::From(first))?;
     tokio::time::sleep(WARM_UP / 2).await;
     load.measure(true);
@@ -220,7 +340,13 @@ async fn probe(flow: &Flow, address: SocketAddr, rate: f64, first: usize) -> any
 }
 
 /// Of several probes the one with the median p99, for one stall of the disk makes a p99.
-async fn probed(flow: &Flow, address: SocketAddr, rate: f64, first: usize, count: usize) -> anyhow::Result<Latency> {
+async fn probed(
+    flow: &Flow,
+    address: SocketAddr,
+    rate: f64,
+    first: usize,
+    count: usize,
+) -> anyhow::Result<Latency> {
     let mut probes = Vec::new();
     for at in 0..count {
         probes.push(probe(flow, address, rate, first + at * PROBE_MAX).await?);
@@ -245,12 +371,35 @@ pub async fn run_destinations(bench: &Bench) -> anyhow::Result<Case> {
             let flow = Flow::new(10_000, Keep::Last);
             let handler = flow.handler(0)?;
             let hanging = Handler::start(0, Behaviour::Hang)?;
-            let port = |at: usize| if hung == 1 && at == 0 { hanging.port() } else { handler.port() };
-            let relay = Relay::To((0..DESTINATIONS).map(|at| ("stripe".to_owned(), port(at))).collect());
+            let port = |at: usize| {
+                if hung == 1 && at == 0 {
+                    hanging.port()
+                } else {
+                    handler.port()
+                }
+            };
+            let relay = Relay::To(
+                (0..DESTINATIONS)
+                    .map(|at| ("stripe".to_owned(), port(at)))
+                    .collect(),
+            );
             let database = format!("destinations_{round}_{hung}");
-            bench.hookonce.create_database(&bench.postgres, &database).await?;
+            bench
+                .hookonce
+                .create_database(&bench.postgres, &database)
+                .await?;
             let extra = "[relay]\ndrain_timeout = \"1s\"\n";
-            let hookonce = bench.hookonce.start(&bench.postgres, &Options { relay, extra, ..Options::paused(&database) }).await?;
+            let hookonce = bench
+                .hookonce
+                .start(
+                    &bench.postgres,
+                    &Options {
+                        relay,
+                        extra,
+                        ..Options::paused(&database)
+                    },
+                )
+                .await?;
             let load = flow.load(hookonce.address, 8, Pace::Open(RATE), Order::From(0))?;
             tokio::time::sleep(WARM_UP / 2).await;
             load.measure(true);
@@ -259,14 +408,34 @@ pub async fn run_destinations(bench: &Bench) -> anyhow::Result<Case> {
             let (used, to) = (meter.stop(), flow.now());
             acks[hung].push(Latency::of(&load.stop().await?, 0).p99 as f64);
             flow.settle(Duration::from_secs(3)).await;
-            series.samples.push(sample(&flow.stretch(from, to), &used, true));
+            series
+                .samples
+                .push(sample(&flow.stretch(from, to), &used, true));
             hookonce.stop().await;
         }
     }
-    let ratios = |with: &[f64], without: &[f64]| with.iter().zip(without).map(|(with, without)| with / without).collect::<Vec<f64>>();
-    case.figure("ack p99 with a hung destination ÷ without", "", ratios(&acks[1], &acks[0]), Bound::AtMost { floor: 1.5, goal: 1.1 });
+    let ratios = |with: &[f64], without: &[f64]| {
+        with.iter()
+            .zip(without)
+            .map(|(with, without)| with / without)
+            .collect::<Vec<f64>>()
+    };
+    case.figure(
+        "ack p99 with a hung destination ÷ without",
+        "",
+        ratios(&acks[1], &acks[0]),
+        Bound::AtMost {
+            floor: 1.5,
+            goal: 1.1,
+        },
+    );
     let p99 = |series: &Series| series.values(|sample| sample.latency.p99 as f64);
-    case.figure("arrival p99 with a hung destination ÷ without", "", ratios(&p99(&sides[1]), &p99(&sides[0])), Bound::None);
+    case.figure(
+        "arrival p99 with a hung destination ÷ without",
+        "",
+        ratios(&p99(&sides[1]), &p99(&sides[0])),
+        Bound::None,
+    );
     case.series = sides.into();
     Ok(case)
 }
@@ -286,11 +455,17 @@ pub async fn run_snapshot(bench: &Bench) -> anyhow::Result<Case> {
     let hookonce = relaying(bench, "snapshot", handler.port(), "").await?;
     let reader = bench.postgres.connect("snapshot").await?;
     let probes = if bench.quick { 1 } else { 6 };
-    let ahead = Duration::from_secs_f64(seconds - (probes as f64) * (PROBE + WARM_UP / 2).as_secs_f64());
+    let ahead =
+        Duration::from_secs_f64(seconds - (probes as f64) * (PROBE + WARM_UP / 2).as_secs_f64());
     let mut first = 0;
     // For so long, then the probes.
     let mut steady = async |ahead: Duration| -> anyhow::Result<(Latency, Stretch)> {
-        let load = flow.load(hookonce.address, CONNECTIONS, Pace::Open(SNAPSHOT_RATE), Order::From(first))?;
+        let load = flow.load(
+            hookonce.address,
+            CONNECTIONS,
+            Pace::Open(SNAPSHOT_RATE),
+            Order::From(first),
+        )?;
         tokio::time::sleep(ahead).await;
         load.stop().await?;
         first += (SNAPSHOT_RATE * (ahead + WARM_UP).as_secs_f64()) as usize;
@@ -302,15 +477,38 @@ pub async fn run_snapshot(bench: &Bench) -> anyhow::Result<Case> {
         Ok((acks, flow.stretch(from, to)))
     };
     let (acks_free, free) = steady(WARM_UP).await?;
-    reader.batch_execute("begin isolation level repeatable read; select count(*) from outbox").await?;
+    reader
+        .batch_execute("begin isolation level repeatable read; select count(*) from outbox")
+        .await?;
     let (acks_held, held) = steady(ahead).await?;
     reader.batch_execute("commit").await?;
     hookonce.stop().await;
     let relayed = held.relayed_per_second / free.relayed_per_second;
-    case.figure("relayed/s at the end ÷ before", "", vec![relayed], Bound::AtLeast { floor: 0.9, goal: 1.0 });
+    case.figure(
+        "relayed/s at the end ÷ before",
+        "",
+        vec![relayed],
+        Bound::AtLeast {
+            floor: 0.9,
+            goal: 1.0,
+        },
+    );
     let arrival = held.relay.p99 as f64 / free.relay.p99 as f64;
-    case.figure("arrival p99 at the end ÷ before", "", vec![arrival], Bound::None);
+    case.figure(
+        "arrival p99 at the end ÷ before",
+        "",
+        vec![arrival],
+        Bound::None,
+    );
     let acks = acks_held.p99 as f64 / acks_free.p99 as f64;
-    case.figure("ack p99 with a pinned snapshot ÷ without", "", vec![acks], Bound::AtMost { floor: 1.5, goal: 1.1 });
+    case.figure(
+        "ack p99 with a pinned snapshot ÷ without",
+        "",
+        vec![acks],
+        Bound::AtMost {
+            floor: 1.5,
+            goal: 1.1,
+        },
+    );
     Ok(case)
 }

@@ -1,4 +1,5 @@
-//! The key table at 0, 1 and 10 million rows, each a database of its own with a hookonce of its own, measured in turn.
+//! The key table at 0, 1 and 10 million rows, each a database of its own with a hookonce of its
+//! own, measured in turn.
 
 use tokio_postgres::Client;
 
@@ -24,9 +25,12 @@ struct Place {
     millions: u64,
 }
 
-/// Keys as they would be: random, with their digest and an end. On two connections, for it takes long.
+/// Keys as they would be: random, with their digest and an end. On two connections, for it takes
+/// long.
 async fn fill(bench: &Bench, database: &str, client: &Client, millions: u64) -> anyhow::Result<()> {
-    client.batch_execute("alter table event_key drop constraint event_key_pkey").await?;
+    client
+        .batch_execute("alter table event_key drop constraint event_key_pkey")
+        .await?;
     let half = millions * 500_000;
     let insert = async |first: u64| {
         let insert = format!(
@@ -35,7 +39,14 @@ async fn fill(bench: &Bench, database: &str, client: &Client, millions: u64) -> 
                from generate_series({first}, {}) as n",
             first + half - 1
         );
-        anyhow::Ok(bench.postgres.connect(database).await?.batch_execute(&insert).await?)
+        anyhow::Ok(
+            bench
+                .postgres
+                .connect(database)
+                .await?
+                .batch_execute(&insert)
+                .await?,
+        )
     };
     tokio::try_join!(insert(1), insert(half + 1))?;
     client
@@ -50,17 +61,29 @@ async fn fill(bench: &Bench, database: &str, client: &Client, millions: u64) -> 
 
 async fn places(bench: &Bench) -> anyhow::Result<Vec<Place>> {
     let mut places = Vec::new();
-    let sizes: &[u64] = if bench.quick { &MILLIONS_QUICK } else { &MILLIONS };
+    let sizes: &[u64] = if bench.quick {
+        &MILLIONS_QUICK
+    } else {
+        &MILLIONS
+    };
     for millions in sizes {
         let database = format!("keys_{millions}");
-        bench.hookonce.create_database(&bench.postgres, &database).await?;
+        bench
+            .hookonce
+            .create_database(&bench.postgres, &database)
+            .await?;
         let client = bench.postgres.connect(&database).await?;
         if *millions > 0 {
             fill(bench, &database, &client, *millions).await?;
         }
         let options = Options::paused(&database);
         let hookonce = bench.hookonce.start(&bench.postgres, &options).await?;
-        places.push(Place { database, hookonce, client, millions: *millions });
+        places.push(Place {
+            database,
+            hookonce,
+            client,
+            millions: *millions,
+        });
     }
     Ok(places)
 }
@@ -72,15 +95,22 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
          Each round begins after a checkpoint, when every page touched is logged whole.",
     );
     let places = places(bench).await?;
-    let names =
-        |kind: &str| places.iter().map(|place| Series::new(&format!("{kind}, {} million keys", place.millions))).collect::<Vec<_>>();
+    let names = |kind: &str| {
+        places
+            .iter()
+            .map(|place| Series::new(&format!("{kind}, {} million keys", place.millions)))
+            .collect::<Vec<_>>()
+    };
     let (mut new, mut again) = (names("first seen"), names("duplicates"));
     let count = if bench.quick { EVENTS_QUICK } else { EVENTS };
     for _ in 0..bench.rounds() {
         for (at, place) in places.iter().enumerate() {
             place.client.batch_execute("checkpoint").await?;
             let http = Http::new_events(&place.hookonce, None, (Provider::Stripe, 2048), 64);
-            let sample = undisturbed(bench, &new[at].name, async || http.measure(bench, bench.short_window()).await).await?;
+            let sample = undisturbed(bench, &new[at].name, async || {
+                http.measure(bench, bench.short_window()).await
+            })
+            .await?;
             new[at].samples.push(sample);
             again[at].samples.push(cold(bench, place, count).await?);
         }
@@ -88,9 +118,26 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     let rate = |sample: &crate::round::Sample| sample.per_second;
     for at in 1..places.len() {
         let millions = places[at].millions;
-        let bound = if millions == 10 { Bound::AtLeast { floor: 0.65, goal: 0.95 } } else { Bound::None };
-        case.figure(&format!("first-seen/s at {millions} million keys ÷ at 0"), "", new[at].ratios(&new[0], rate), bound);
-        case.figure(&format!("cold duplicates/s at {millions} million keys ÷ at 0"), "", again[at].ratios(&again[0], rate), Bound::None);
+        let bound = if millions == 10 {
+            Bound::AtLeast {
+                floor: 0.65,
+                goal: 0.95,
+            }
+        } else {
+            Bound::None
+        };
+        case.figure(
+            &format!("first-seen/s at {millions} million keys ÷ at 0"),
+            "",
+            new[at].ratios(&new[0], rate),
+            bound,
+        );
+        case.figure(
+            &format!("cold duplicates/s at {millions} million keys ÷ at 0"),
+            "",
+            again[at].ratios(&again[0], rate),
+            Bound::None,
+        );
     }
     case.series = new.into_iter().chain(again).collect();
     for place in places {
@@ -99,13 +146,30 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Case> {
     Ok(case)
 }
 
-/// Duplicates that are in the table and not in memory: sent through one hookonce, then through another that was never told.
+/// Duplicates that are in the table and not in memory: sent through one hookonce, then through
+/// another that was never told.
 async fn cold(bench: &Bench, place: &Place, count: usize) -> anyhow::Result<crate::round::Sample> {
     let events = fresh(Provider::Stripe, 2048, count);
-    measure_all(bench, &place.hookonce, &place.client, &events, count, Expect::Accepted).await?;
+    measure_all(
+        bench,
+        &place.hookonce,
+        &place.client,
+        &events,
+        count,
+        Expect::Accepted,
+    )
+    .await?;
     let options = Options::paused(&place.database);
     let other = bench.hookonce.start(&bench.postgres, &options).await?;
-    let sample = measure_all(bench, &other, &place.client, &events, count, Expect::Duplicate).await?;
+    let sample = measure_all(
+        bench,
+        &other,
+        &place.client,
+        &events,
+        count,
+        Expect::Duplicate,
+    )
+    .await?;
     other.stop().await;
     Ok(sample)
 }

@@ -1,5 +1,6 @@
-//! What is said about a step: the terms of a claim, what a claim brings, what became of a lost step.
-//! The words are those of the ledger's HTTP calls (`docs/idempotency.md`). Nothing here sends.
+//! What is said about a step: the terms of a claim, what a claim brings, what became of a lost
+//! step. The words are those of the ledger's HTTP calls (`docs/idempotency.md`). Nothing here
+//! sends.
 
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,13 @@ pub struct Grant {
     pub step: String,
     /// The claim's fence: 1 for the first, and higher with each takeover.
     pub fence: i64,
-    /// How many executions were begun, this one included. A step that was given back is not counted.
+    /// How many executions were begun, this one included. A step that was given back is not
+    /// counted.
     pub attempt: i32,
     /// The same for all attempts at the step. Pass it on as the Idempotency-Key of the effect.
     pub effect_key: String,
-    /// When the claim was sent. The lease begins later, so it ends no earlier than this plus its length.
+    /// When the claim was sent. The lease begins later, so it ends no earlier than this plus its
+    /// length.
     pub claimed_at: Instant,
 }
 
@@ -104,12 +107,17 @@ impl Outcome {
     ///
     /// [`Error::Json`] if the result can't be written as JSON.
     pub fn done(result: &impl Serialize, evidence: impl Into<Value>) -> Result<Self, Error> {
-        Ok(Self::Done { result: serde_json::to_value(result)?, evidence: evidence.into() })
+        Ok(Self::Done {
+            result: serde_json::to_value(result)?,
+            evidence: evidence.into(),
+        })
     }
 
     /// The work did nothing.
     pub fn not_executed(evidence: impl Into<Value>) -> Self {
-        Self::NotExecuted { evidence: evidence.into() }
+        Self::NotExecuted {
+            evidence: evidence.into(),
+        }
     }
 
     /// The body of the call that resolves the step, where it still has this fence.
@@ -119,7 +127,8 @@ impl Outcome {
             Self::Failed { error, evidence } => ("failed", Some(error), evidence),
             Self::NotExecuted { evidence } => ("not-executed", None, evidence),
         };
-        let mut body = json!({ "expected_fence": expected_fence, "outcome": word, "evidence": evidence });
+        let mut body =
+            json!({ "expected_fence": expected_fence, "outcome": word, "evidence": evidence });
         if let Some(result) = result {
             body["result"] = result.clone();
         }
@@ -180,5 +189,8 @@ pub fn input_hash(input: &impl Serialize) -> Result<String, Error> {
     let mut value = serde_json::to_value(input)?;
     // Keys are sorted already, except where some crate has turned on serde_json's `preserve_order`.
     value.sort_all_objects();
-    Ok(format!("sha256:{}", hex::encode(Sha256::digest(value.to_string()))))
+    Ok(format!(
+        "sha256:{}",
+        hex::encode(Sha256::digest(value.to_string()))
+    ))
 }

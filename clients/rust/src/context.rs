@@ -25,8 +25,8 @@ pub struct StepContext {
     pub fence: i64,
     /// How many executions were begun, this one included.
     pub attempt: i32,
-    /// The same for all attempts at the step. Pass it on, as the Idempotency-Key, to the service that
-    /// does the effect.
+    /// The same for all attempts at the step. Pass it on, as the Idempotency-Key, to the service
+    /// that does the effect.
     pub effect_key: String,
     pub(crate) lease: Duration,
     pub(crate) lost: CancellationToken,
@@ -55,10 +55,18 @@ impl StepContext {
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseLost`] if another claim has the step, or if the lease is over and was not extended.
+    /// [`Error::LeaseLost`] if another claim has the step, or if the lease is over and was not
+    /// extended.
     pub fn check(&self) -> Result<(), Error> {
-        let leased_from = *self.leased_from.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.lost.is_cancelled() || leased_from.elapsed() > self.lease { Err(self.lost_error()) } else { Ok(()) }
+        let leased_from = *self
+            .leased_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.lost.is_cancelled() || leased_from.elapsed() > self.lease {
+            Err(self.lost_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// How often the lease was extended.
@@ -66,25 +74,34 @@ impl StepContext {
         self.heartbeats.load(Ordering::Relaxed)
     }
 
-    /// An event that is recorded with the step's end, in one statement, and relayed like received ones.
-    /// Its key is `run/step/number` (`docs/idempotency.md`).
+    /// An event that is recorded with the step's end, in one statement, and relayed like received
+    /// ones. Its key is `run/step/number` (`docs/idempotency.md`).
     ///
     /// # Errors
     ///
     /// [`Error::Json`] if the data can't be written as JSON.
     pub fn emit(&self, event_type: &str, data: &impl Serialize) -> Result<(), Error> {
         let event = json!({ "type": event_type, "data": serde_json::to_value(data)? });
-        self.emitted.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        self.emitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(event);
         Ok(())
     }
 
     pub(crate) fn emitted(&self) -> Vec<Value> {
-        self.emitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.emitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A heartbeat that was sent at this moment has extended the lease.
     pub(crate) fn extended(&self, sent: Instant) {
-        *self.leased_from.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+        *self
+            .leased_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = sent;
         self.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 

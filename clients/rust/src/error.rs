@@ -9,7 +9,8 @@ pub enum Error {
     /// Whether the last call was done is not known; the same call may be sent again.
     #[error("hookonce can't be reached: {0}")]
     Unavailable(String),
-    /// The service refused the call. Trying again does not help: a token, a name or a size is wrong.
+    /// The service refused the call. Trying again does not help: a token, a name or a size is
+    /// wrong.
     #[error("{status} {kind}: {detail}")]
     Refused {
         /// The answer's HTTP status.
@@ -19,7 +20,8 @@ pub enum Error {
         /// What the service said about this call, for people.
         detail: String,
     },
-    /// Another holder is executing the step, and did not end within [`Step::wait`](crate::Step::wait).
+    /// Another holder is executing the step, and did not end within
+    /// [`Step::wait`](crate::Step::wait).
     #[error("step {step:?} is being executed by {}", owner.as_deref().unwrap_or("another"))]
     StepRunning {
         /// The step's name.

@@ -25,14 +25,25 @@ const LEASE: Duration = Duration::from_secs(30);
 const ABANDON_LEASE: Duration = Duration::from_millis(1);
 const ABANDON_GIVE_UP: Duration = Duration::from_secs(1);
 
-type Hook = Box<dyn Fn(LostStep) -> Pin<Box<dyn Future<Output = Option<Outcome>> + Send>> + Send + Sync>;
+type Hook =
+    Box<dyn Fn(LostStep) -> Pin<Box<dyn Future<Output = Option<Outcome>> + Send>> + Send + Sync>;
 
 impl Run {
     /// A step of the run, by its name of 1 to 255 bytes. The service is not asked before
     /// [`Step::execute`].
     pub fn step(&self, name: &str) -> Step {
-        let terms = Terms { lease: LEASE, on_lost: OnLost::Hold, wait: LEASE, input_hash: None };
-        Step { run: self.clone(), name: name.to_owned(), terms, hook: None }
+        let terms = Terms {
+            lease: LEASE,
+            on_lost: OnLost::Hold,
+            wait: LEASE,
+            input_hash: None,
+        };
+        Step {
+            run: self.clone(),
+            name: name.to_owned(),
+            terms,
+            hook: None,
+        }
     }
 
     /// Claims a step and does no more, for code that executes in some other way: nobody sends
@@ -45,7 +56,9 @@ impl Run {
     /// calls; see [`Run`].
     pub async fn claim(&self, step: &Step, claim_id: Option<&str>) -> Result<Claim, Error> {
         let id = claim_id.map_or_else(new_claim_id, str::to_owned);
-        self.protocol().claim(self.name(), &step.name, &step.terms, &id).await
+        self.protocol()
+            .claim(self.name(), &step.name, &step.terms, &id)
+            .await
     }
 }
 
@@ -59,8 +72,9 @@ pub struct Step {
 }
 
 impl Step {
-    /// How long the step stays this holder's without a heartbeat. One is sent at each third of it for
-    /// as long as the work runs. Default: 30 seconds; the service takes up to `ledger.lease_max`.
+    /// How long the step stays this holder's without a heartbeat. One is sent at each third of it
+    /// for as long as the work runs. Default: 30 seconds; the service takes up to
+    /// `ledger.lease_max`.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.terms.lease = lease;
         self
@@ -98,11 +112,12 @@ impl Step {
         self
     }
 
-    /// Executes the work, if nobody has, and returns its result. The result is what JSON makes of it,
-    /// the first time as every time after.
+    /// Executes the work, if nobody has, and returns its result. The result is what JSON makes of
+    /// it, the first time as every time after.
     ///
-    /// Work that loses its lease is dropped. An error of the work's own leaves open what happened: under
-    /// [`OnLost::Hold`] the step is then unknown, under [`OnLost::Retry`] the next claim gets it.
+    /// Work that loses its lease is dropped. An error of the work's own leaves open what happened:
+    /// under [`OnLost::Hold`] the step is then unknown, under [`OnLost::Retry`] the next claim gets
+    /// it.
     ///
     /// # Errors
     ///
@@ -120,7 +135,10 @@ impl Step {
     {
         let grant = match self.begin().await? {
             Claim::Granted(grant) => grant,
-            Claim::Ended(Ended { is_failed: true, result }) => return Err(Error::StepFailed(serde_json::from_str(result.get())?)),
+            Claim::Ended(Ended {
+                is_failed: true,
+                result,
+            }) => return Err(Error::StepFailed(serde_json::from_str(result.get())?)),
             Claim::Ended(Ended { result, .. }) => return Ok(serde_json::from_str(result.get())?),
         };
         let context = StepContext::new(self.run.clone(), &grant, self.terms.lease);
@@ -133,7 +151,8 @@ impl Step {
             () = context.lost.cancelled() => return Err(context.lost_error()),
         };
         if !matches!(ended, Ok(_) | Err(WorkError::Failed(_))) {
-            // No beat may follow what is told now. The join fails only if the task has panicked, and so ended.
+            // No beat may follow what is told now. The join fails only if the task has panicked,
+            // and so ended.
             over.cancel();
             let _ = beats.await;
         }
@@ -148,9 +167,16 @@ impl Step {
         }
         let (protocol, run) = (self.run.protocol(), self.run.name());
         loop {
-            let claimed = protocol.claim(run, &self.name, &self.terms, &new_claim_id()).await;
-            let (Err(Error::OutcomeUnknown { fence, .. }), Some(hook)) = (&claimed, &self.hook) else { return claimed };
-            let Some(outcome) = hook(protocol.lost(run, &self.name, *fence).await?).await else { return claimed };
+            let claimed = protocol
+                .claim(run, &self.name, &self.terms, &new_claim_id())
+                .await;
+            let (Err(Error::OutcomeUnknown { fence, .. }), Some(hook)) = (&claimed, &self.hook)
+            else {
+                return claimed;
+            };
+            let Some(outcome) = hook(protocol.lost(run, &self.name, *fence).await?).await else {
+                return claimed;
+            };
             match protocol.resolve(run, &self.name, *fence, &outcome).await {
                 // If another caller has resolved it meanwhile, the next claim tells.
                 Ok(()) | Err(Error::LeaseLost(_)) => {}
@@ -160,7 +186,12 @@ impl Step {
     }
 
     /// Tells the ledger how the work ended.
-    async fn tell(&self, grant: &Grant, ended: Result<Box<RawValue>, WorkError>, emit: &[Value]) -> Result<Box<RawValue>, Error> {
+    async fn tell(
+        &self,
+        grant: &Grant,
+        ended: Result<Box<RawValue>, WorkError>,
+        emit: &[Value],
+    ) -> Result<Box<RawValue>, Error> {
         let (protocol, run) = (self.run.protocol(), self.run.name());
         match ended {
             Ok(result) => {
@@ -177,8 +208,11 @@ impl Step {
                 Err(Error::NotExecuted(why))
             }
             Err(WorkError::Unknown(error)) => {
-                // This ends the lease, so the next claim need not wait; if it is not heard, it waits.
-                let _ = protocol.heartbeat(run, grant, ABANDON_LEASE, Some(ABANDON_GIVE_UP)).await;
+                // This ends the lease, so the next claim need not wait; if it is not heard, it
+                // waits.
+                let _ = protocol
+                    .heartbeat(run, grant, ABANDON_LEASE, Some(ABANDON_GIVE_UP))
+                    .await;
                 Err(Error::Work(error))
             }
         }
@@ -196,7 +230,11 @@ async fn beat(grant: Grant, context: StepContext, over: CancellationToken) {
             () = tokio::time::sleep(interval.saturating_sub(last.elapsed())) => {}
         }
         last = Instant::now();
-        match run.protocol().heartbeat(run.name(), &grant, context.lease, Some(interval)).await {
+        match run
+            .protocol()
+            .heartbeat(run.name(), &grant, context.lease, Some(interval))
+            .await
+        {
             Ok(()) => context.extended(last),
             Err(Error::LeaseLost(_)) => return context.lost.cancel(),
             // The next beat may get through.

@@ -1,5 +1,5 @@
-//! A handler of relayed events that does each event's work once: verify, claim by the event's id, work,
-//! complete. It knows no web framework: headers and body in; status, headers and body out.
+//! A handler of relayed events that does each event's work once: verify, claim by the event's id,
+//! work, complete. It knows no web framework: headers and body in; status, headers and body out.
 
 use std::{future::Future, time::Duration};
 
@@ -30,7 +30,11 @@ pub struct Answer {
 
 impl Answer {
     fn new(status: u16, said: &str) -> Self {
-        Self { status, headers: vec![("content-type", "application/json".into())], body: json!({ "status": said }).to_string() }
+        Self {
+            status,
+            headers: vec![("content-type", "application/json".into())],
+            body: json!({ "status": said }).to_string(),
+        }
     }
 
     fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -39,8 +43,8 @@ impl Answer {
     }
 }
 
-/// Handles the relayed events of one destination. Each event is a run `{name}:{event id}` with a step
-/// `handle`. Further steps of the work belong to [`StepContext::run`].
+/// Handles the relayed events of one destination. Each event is a run `{name}:{event id}` with a
+/// step `handle`. Further steps of the work belong to [`StepContext::run`].
 #[derive(Clone)]
 pub struct Handler {
     ledger: Ledger,
@@ -62,32 +66,42 @@ impl Handler {
 
     /// With a verifier of one's own.
     pub fn with_verifier(ledger: Ledger, verifier: Verifier) -> Self {
-        Self { ledger, verifier, name: "webhook".into(), lease: LEASE, on_lost: OnLost::Retry }
+        Self {
+            ledger,
+            verifier,
+            name: "webhook".into(),
+            lease: LEASE,
+            on_lost: OnLost::Retry,
+        }
     }
 
     /// What the runs' names begin with. Two destinations that do different work for one event need
     /// different names. Default: `webhook`.
     #[must_use]
     pub fn name(self, name: &str) -> Self {
-        Self { name: name.to_owned(), ..self }
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
     }
 
-    /// The lease of each event's step; see [`Step::lease`](crate::Step::lease). Default: 30 seconds.
+    /// The lease of each event's step; see [`Step::lease`](crate::Step::lease). Default: 30
+    /// seconds.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
     }
 
-    /// What happens to an event whose handler was lost. Default: [`OnLost::Retry`], so the work is called
-    /// again with the same effect key. Under [`OnLost::Hold`] the event is answered 503 until somebody
-    /// resolves its step.
+    /// What happens to an event whose handler was lost. Default: [`OnLost::Retry`], so the work is
+    /// called again with the same effect key. Under [`OnLost::Hold`] the event is answered 503
+    /// until somebody resolves its step.
     #[must_use]
     pub fn on_lost(self, on_lost: OnLost) -> Self {
         Self { on_lost, ..self }
     }
 
-    /// Verifies a request and does its work, if it was not done before. `body` must be the exact bytes
-    /// that came. Answer with what this returns:
+    /// Verifies a request and does its work, if it was not done before. `body` must be the exact
+    /// bytes that came. Answer with what this returns:
     ///
     /// | Status | Because | hookonce then |
     /// |---|---|---|
@@ -99,8 +113,8 @@ impl Handler {
     /// # Errors
     ///
     /// [`Error::Work`] if the work ended with an error of its own, and what [`Error::Refused`],
-    /// [`Error::InputChanged`], [`Error::Json`] and [`Error::Invalid`] stand for. Answer 500: hookonce
-    /// tries again.
+    /// [`Error::InputChanged`], [`Error::Json`] and [`Error::Invalid`] stand for. Answer 500:
+    /// hookonce tries again.
     pub async fn handle<N, V, T, F>(
         &self,
         headers: impl IntoIterator<Item = (N, V)>,
@@ -118,7 +132,11 @@ impl Handler {
             Err(error) => return answer_to(error),
         };
         let run = self.ledger.run(&format!("{}:{}", self.name, event.id));
-        let step = run.step("handle").lease(self.lease).on_lost(self.on_lost).wait(Duration::ZERO);
+        let step = run
+            .step("handle")
+            .lease(self.lease)
+            .on_lost(self.on_lost)
+            .wait(Duration::ZERO);
         match step.execute(|context| work(context, event)).await {
             Ok(_) => Ok(Answer::new(200, "done")),
             Err(error) => answer_to(error),
@@ -126,14 +144,22 @@ impl Handler {
     }
 }
 
-/// The answer after which hookonce does the right thing; the error itself if it is the caller's to see.
+/// The answer after which hookonce does the right thing; the error itself if it is the caller's to
+/// see.
 fn answer_to(error: Error) -> Result<Answer, Error> {
     match error {
         Error::VerificationFailed(_) => Ok(Answer::new(401, "refused")),
         Error::StepFailed(_) => Ok(Answer::new(422, "failed").with("hookonce-retry", "no")),
-        Error::OutcomeUnknown { .. } => Ok(Answer::new(503, "unknown").with("retry-after", UNKNOWN_RETRY_SECONDS)),
-        Error::StepRunning { retry_after_seconds, .. } => Ok(Answer::new(503, "running").with("retry-after", retry_after_seconds)),
-        Error::NotExecuted(_) | Error::LeaseLost(_) | Error::Unavailable(_) => Ok(Answer::new(503, "not-done").with("retry-after", 1)),
+        Error::OutcomeUnknown { .. } => {
+            Ok(Answer::new(503, "unknown").with("retry-after", UNKNOWN_RETRY_SECONDS))
+        }
+        Error::StepRunning {
+            retry_after_seconds,
+            ..
+        } => Ok(Answer::new(503, "running").with("retry-after", retry_after_seconds)),
+        Error::NotExecuted(_) | Error::LeaseLost(_) | Error::Unavailable(_) => {
+            Ok(Answer::new(503, "not-done").with("retry-after", 1))
+        }
         error => Err(error),
     }
 }
@@ -146,21 +172,52 @@ mod tests {
 
     #[test]
     fn each_end_has_the_answer_that_hookonce_understands() {
-        let running = Error::StepRunning { step: "s".into(), owner: None, retry_after_seconds: 7 };
-        let unknown = Error::OutcomeUnknown { run: "r".into(), step: "s".into(), fence: 1 };
+        let running = Error::StepRunning {
+            step: "s".into(),
+            owner: None,
+            retry_after_seconds: 7,
+        };
+        let unknown = Error::OutcomeUnknown {
+            run: "r".into(),
+            step: "s".into(),
+            fence: 1,
+        };
         for (error, status, header) in [
             (Error::VerificationFailed("no_match"), 401, None),
-            (Error::StepFailed(Value::Null), 422, Some(("hookonce-retry", "no"))),
+            (
+                Error::StepFailed(Value::Null),
+                422,
+                Some(("hookonce-retry", "no")),
+            ),
             (running, 503, Some(("retry-after", "7"))),
             (unknown, 503, Some(("retry-after", "60"))),
-            (Error::NotExecuted("no".into()), 503, Some(("retry-after", "1"))),
-            (Error::LeaseLost("l".into()), 503, Some(("retry-after", "1"))),
-            (Error::Unavailable("u".into()), 503, Some(("retry-after", "1"))),
+            (
+                Error::NotExecuted("no".into()),
+                503,
+                Some(("retry-after", "1")),
+            ),
+            (
+                Error::LeaseLost("l".into()),
+                503,
+                Some(("retry-after", "1")),
+            ),
+            (
+                Error::Unavailable("u".into()),
+                503,
+                Some(("retry-after", "1")),
+            ),
         ] {
             let answer = answer_to(error).unwrap();
-            let said = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).nth(1);
+            let said = answer
+                .headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .nth(1);
             assert_eq!((answer.status, said), (status, header), "{answer:?}");
         }
-        assert!(matches!(answer_to(Error::Work("boom".into())), Err(Error::Work(_))));
+        assert!(matches!(
+            answer_to(Error::Work("boom".into())),
+            Err(Error::Work(_))
+        ));
     }
 }

@@ -16,8 +16,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// `url` is the base of the service's admin or ledger port: `http://127.0.0.1:8081`. `token` has
-    /// the scope `ledger`, `operate` or `admin`. The time to give up is 60 seconds.
+    /// `url` is the base of the service's admin or ledger port: `http://127.0.0.1:8081`. `token`
+    /// has the scope `ledger`, `operate` or `admin`. The time to give up is 60 seconds.
     ///
     /// # Errors
     ///
@@ -26,8 +26,8 @@ impl Ledger {
         Self::with(url, token, GIVE_UP)
     }
 
-    /// Like [`Ledger::new`]. `give_up` is how long a call is sent again that gets no answer, or 429,
-    /// 502, 503 or 504; then it fails with [`Error::Unavailable`].
+    /// Like [`Ledger::new`]. `give_up` is how long a call is sent again that gets no answer, or
+    /// 429, 502, 503 or 504; then it fails with [`Error::Unavailable`].
     ///
     /// # Errors
     ///
@@ -35,7 +35,9 @@ impl Ledger {
     pub fn with(url: &str, token: &str, give_up: Duration) -> Result<Self, Error> {
         let transport = Transport::new(url, token, give_up)?;
         let owner = format!("process {}", std::process::id());
-        Ok(Self { protocol: Arc::new(Protocol { transport, owner }) })
+        Ok(Self {
+            protocol: Arc::new(Protocol { transport, owner }),
+        })
     }
 
     /// Whether this key is new in the scope. The answer marks it for the window (a day, say).
@@ -48,7 +50,11 @@ impl Ledger {
     /// [`Error::Unavailable`] and [`Error::Refused`], and [`Error::Invalid`] for a scope that a URL
     /// can't carry.
     pub async fn dedup(&self, scope: &str, key: &str, window: Duration) -> Result<bool, Error> {
-        Ok(self.protocol.mark(scope, key, window, None).await?.is_some())
+        Ok(self
+            .protocol
+            .mark(scope, key, window, None)
+            .await?
+            .is_some())
     }
 
     /// Like [`Ledger::dedup`], under a lease. Handle the key if it is the first, then call
@@ -57,9 +63,20 @@ impl Ledger {
     /// # Errors
     ///
     /// [`Error::KeyLeased`] while another consumer handles the key, and those of [`Ledger::dedup`].
-    pub async fn dedup_leased(&self, scope: &str, key: &str, window: Duration, lease: Duration) -> Result<DedupLease, Error> {
+    pub async fn dedup_leased(
+        &self,
+        scope: &str,
+        key: &str,
+        window: Duration,
+        lease: Duration,
+    ) -> Result<DedupLease, Error> {
         let fence = self.protocol.mark(scope, key, window, Some(lease)).await?;
-        Ok(DedupLease { ledger: self.clone(), scope: scope.to_owned(), key: key.to_owned(), fence })
+        Ok(DedupLease {
+            ledger: self.clone(),
+            scope: scope.to_owned(),
+            key: key.to_owned(),
+            fence,
+        })
     }
 }
 
@@ -86,7 +103,12 @@ impl DedupLease {
     /// [`Error::Refused`].
     pub async fn done(&self) -> Result<(), Error> {
         match self.fence {
-            Some(fence) => self.ledger.protocol.mark_done(&self.scope, &self.key, fence).await,
+            Some(fence) => {
+                self.ledger
+                    .protocol
+                    .mark_done(&self.scope, &self.key, fence)
+                    .await
+            }
             None => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! The ledger's calls, one function each (`docs/idempotency.md` and the service's OpenAPI document).
-//! How a call is sent again is the transport's business.
+//! The ledger's calls, one function each (`docs/idempotency.md` and the service's OpenAPI
+//! document). How a call is sent again is the transport's business.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,9 @@ fn step_path(run: &str, step: &str) -> Result<String, Error> {
 }
 
 fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// The calls, as one owner.
@@ -35,7 +37,13 @@ pub(crate) struct Protocol {
 
 impl Protocol {
     /// Claims a step. `claim_id` names this attempt: the same id gets the same grant again.
-    pub(crate) async fn claim(&self, run: &str, step: &str, terms: &Terms, claim_id: &str) -> Result<Claim, Error> {
+    pub(crate) async fn claim(
+        &self,
+        run: &str,
+        step: &str,
+        terms: &Terms,
+        claim_id: &str,
+    ) -> Result<Claim, Error> {
         #[derive(Deserialize)]
         struct Granted {
             fence: i64,
@@ -54,12 +62,25 @@ impl Protocol {
             let call = self.claim_call(run, step, terms, claim_id, wait)?;
             let reply = self.transport.ask(call).await?;
             if reply.status == 201 {
-                let Granted { fence, attempt, effect_key } = serde_json::from_str(&reply.text)?;
-                return Ok(Claim::Granted(Grant { step: step.to_owned(), fence, attempt, effect_key, claimed_at }));
+                let Granted {
+                    fence,
+                    attempt,
+                    effect_key,
+                } = serde_json::from_str(&reply.text)?;
+                return Ok(Claim::Granted(Grant {
+                    step: step.to_owned(),
+                    fence,
+                    attempt,
+                    effect_key,
+                    claimed_at,
+                }));
             }
             if reply.status == 200 {
                 let Done { status, result } = serde_json::from_str(&reply.text)?;
-                return Ok(Claim::Ended(Ended { is_failed: status == "failed", result }));
+                return Ok(Claim::Ended(Ended {
+                    is_failed: status == "failed",
+                    result,
+                }));
             }
             let left = until.saturating_duration_since(Instant::now());
             if reply.kind() != "step-running" || left.is_zero() {
@@ -67,12 +88,22 @@ impl Protocol {
             }
             if claimed_at.elapsed() < wait / 2 {
                 // The service did not let this claim wait, because too many others do.
-                tokio::time::sleep(left.min(Duration::from_secs(reply.retry_after_seconds.unwrap_or(1)))).await;
+                tokio::time::sleep(
+                    left.min(Duration::from_secs(reply.retry_after_seconds.unwrap_or(1))),
+                )
+                .await;
             }
         }
     }
 
-    fn claim_call(&self, run: &str, step: &str, terms: &Terms, claim_id: &str, wait: Duration) -> Result<Call, Error> {
+    fn claim_call(
+        &self,
+        run: &str,
+        step: &str,
+        terms: &Terms,
+        claim_id: &str,
+        wait: Duration,
+    ) -> Result<Call, Error> {
         let mut body = json!({
             "claim_id": claim_id,
             "owner": self.owner,
@@ -87,39 +118,105 @@ impl Protocol {
     }
 
     /// One of the calls that change a step.
-    async fn change(&self, run: &str, step: &str, action: &str, body: &impl Serialize, give_up: Option<Duration>) -> Result<(), Error> {
+    async fn change(
+        &self,
+        run: &str,
+        step: &str,
+        action: &str,
+        body: &impl Serialize,
+        give_up: Option<Duration>,
+    ) -> Result<(), Error> {
         let call = Call::post(format!("{}/{action}", step_path(run, step)?), body)?;
         let reply = self.transport.ask(call.giving_up(give_up)).await?;
-        if reply.status == 200 { Ok(()) } else { Err(reply.problem(run, step)) }
+        if reply.status == 200 {
+            Ok(())
+        } else {
+            Err(reply.problem(run, step))
+        }
     }
 
-    pub(crate) async fn heartbeat(&self, run: &str, grant: &Grant, lease: Duration, give_up: Option<Duration>) -> Result<(), Error> {
+    pub(crate) async fn heartbeat(
+        &self,
+        run: &str,
+        grant: &Grant,
+        lease: Duration,
+        give_up: Option<Duration>,
+    ) -> Result<(), Error> {
         let body = json!({ "fence": grant.fence, "lease_ms": milliseconds(lease) });
-        self.change(run, &grant.step, "heartbeat", &body, give_up).await
+        self.change(run, &grant.step, "heartbeat", &body, give_up)
+            .await
     }
 
-    pub(crate) async fn complete(&self, run: &str, grant: &Grant, result: &RawValue, emit: &[Value]) -> Result<(), Error> {
+    pub(crate) async fn complete(
+        &self,
+        run: &str,
+        grant: &Grant,
+        result: &RawValue,
+        emit: &[Value],
+    ) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Complete<'a> {
             fence: i64,
             result: &'a RawValue,
             emit: &'a [Value],
         }
-        self.change(run, &grant.step, "complete", &Complete { fence: grant.fence, result, emit }, None).await
+        self.change(
+            run,
+            &grant.step,
+            "complete",
+            &Complete {
+                fence: grant.fence,
+                result,
+                emit,
+            },
+            None,
+        )
+        .await
     }
 
-    pub(crate) async fn fail(&self, run: &str, grant: &Grant, error: &Value, emit: &[Value]) -> Result<(), Error> {
+    pub(crate) async fn fail(
+        &self,
+        run: &str,
+        grant: &Grant,
+        error: &Value,
+        emit: &[Value],
+    ) -> Result<(), Error> {
         // The service reads an error of null as no error.
-        let error = if error.is_null() { json!("failed") } else { error.clone() };
-        self.change(run, &grant.step, "complete", &json!({ "fence": grant.fence, "error": error, "emit": emit }), None).await
+        let error = if error.is_null() {
+            json!("failed")
+        } else {
+            error.clone()
+        };
+        self.change(
+            run,
+            &grant.step,
+            "complete",
+            &json!({ "fence": grant.fence, "error": error, "emit": emit }),
+            None,
+        )
+        .await
     }
 
     pub(crate) async fn release(&self, run: &str, grant: &Grant) -> Result<(), Error> {
-        self.change(run, &grant.step, "release", &json!({ "fence": grant.fence }), None).await
+        self.change(
+            run,
+            &grant.step,
+            "release",
+            &json!({ "fence": grant.fence }),
+            None,
+        )
+        .await
     }
 
-    pub(crate) async fn resolve(&self, run: &str, step: &str, fence: i64, outcome: &Outcome) -> Result<(), Error> {
-        self.change(run, step, "resolve", &outcome.body(fence), None).await
+    pub(crate) async fn resolve(
+        &self,
+        run: &str,
+        step: &str,
+        fence: i64,
+        outcome: &Outcome,
+    ) -> Result<(), Error> {
+        self.change(run, step, "resolve", &outcome.body(fence), None)
+            .await
     }
 
     /// Reads a lost step. `fence` is the one that the caller was told of.
@@ -128,7 +225,10 @@ impl Protocol {
         if reply.status != 200 {
             return Err(reply.problem(run, step));
         }
-        Ok(LostStep { fence, ..serde_json::from_str(&reply.text)? })
+        Ok(LostStep {
+            fence,
+            ..serde_json::from_str(&reply.text)?
+        })
     }
 
     /// Reads all steps of a run, page by page.
@@ -142,12 +242,19 @@ impl Protocol {
         let mut found = BTreeMap::new();
         let mut query = String::new();
         loop {
-            let reply = self.transport.ask(Call::get(format!("{path}{query}"))).await?;
+            let reply = self
+                .transport
+                .ask(Call::get(format!("{path}{query}")))
+                .await?;
             if reply.status != 200 {
                 return Err(reply.problem(run, ""));
             }
             let page: Page = serde_json::from_str(&reply.text)?;
-            found.extend(page.items.into_iter().map(|state| (state.step.clone(), state)));
+            found.extend(
+                page.items
+                    .into_iter()
+                    .map(|state| (state.step.clone(), state)),
+            );
             match page.next {
                 Some(next) => query = format!("?cursor={next}"),
                 None => return Ok(found),
@@ -156,13 +263,23 @@ impl Protocol {
     }
 
     /// The fence if the key is new (0 without a lease), `None` if it was seen.
-    pub(crate) async fn mark(&self, scope: &str, key: &str, window: Duration, lease: Option<Duration>) -> Result<Option<i64>, Error> {
-        // By the claim's id, the service knows the call again whose answer was lost: it is still the first.
+    pub(crate) async fn mark(
+        &self,
+        scope: &str,
+        key: &str,
+        window: Duration,
+        lease: Option<Duration>,
+    ) -> Result<Option<i64>, Error> {
+        // By the claim's id, the service knows the call again whose answer was lost: it is still
+        // the first.
         let mut body = json!({ "key": key, "window": format!("{}ms", milliseconds(window)), "claim_id": new_claim_id() });
         if let Some(lease) = lease {
             body["lease_ms"] = milliseconds(lease).into();
         }
-        let reply = self.transport.ask(Call::post(format!("/dedup/{}", segment(scope)?), &body)?).await?;
+        let reply = self
+            .transport
+            .ask(Call::post(format!("/dedup/{}", segment(scope)?), &body)?)
+            .await?;
         if reply.status != 200 {
             return Err(reply.problem(scope, key));
         }
@@ -172,7 +289,14 @@ impl Protocol {
 
     pub(crate) async fn mark_done(&self, scope: &str, key: &str, fence: i64) -> Result<(), Error> {
         let path = format!("/dedup/{}/done", segment(scope)?);
-        let reply = self.transport.ask(Call::post(path, &json!({ "key": key, "fence": fence }))?).await?;
-        if reply.status == 200 { Ok(()) } else { Err(reply.problem(scope, key)) }
+        let reply = self
+            .transport
+            .ask(Call::post(path, &json!({ "key": key, "fence": fence }))?)
+            .await?;
+        if reply.status == 200 {
+            Ok(())
+        } else {
+            Err(reply.problem(scope, key))
+        }
     }
 }

@@ -19,7 +19,11 @@ use crate::{
 impl Ledger {
     /// The run of this name, 1 to 255 bytes. The service is not asked.
     pub fn run(&self, name: &str) -> Run {
-        Run { ledger: self.clone(), name: name.into(), known: Arc::default() }
+        Run {
+            ledger: self.clone(),
+            name: name.into(),
+            known: Arc::default(),
+        }
     }
 }
 
@@ -28,8 +32,8 @@ impl Ledger {
 /// [`Run::step`] and [`Step::execute`](crate::Step::execute) do everything that a step needs. The
 /// single calls, [`Run::claim`] and those that take a [`Grant`], are for code that executes in some
 /// other way. All of them fail with [`Error::Unavailable`] after the ledger's time to give up, with
-/// [`Error::Refused`] if the token, a name or a size is wrong, and with [`Error::Invalid`] if the name
-/// of the run or the step is "." or "..".
+/// [`Error::Refused`] if the token, a name or a size is wrong, and with [`Error::Invalid`] if the
+/// name of the run or the step is "." or "..".
 #[derive(Clone)]
 pub struct Run {
     ledger: Ledger,
@@ -54,20 +58,35 @@ impl Run {
     /// Those of all calls; see [`Run`].
     pub async fn resume(&self) -> Result<BTreeMap<String, StepState>, Error> {
         let found = self.protocol().resume(&self.name).await?;
-        let ended = found.iter().filter(|(_, state)| matches!(state.status.as_str(), "done" | "failed"));
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = ended.map(|(name, state)| (name.clone(), state.clone())).collect();
+        let ended = found
+            .iter()
+            .filter(|(_, state)| matches!(state.status.as_str(), "done" | "failed"));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = ended
+            .map(|(name, state)| (name.clone(), state.clone()))
+            .collect();
         Ok(found)
     }
 
     /// The end of a step, if [`Run::resume`] has read it.
     pub(crate) fn known_end(&self, step: &str, terms: &Terms) -> Result<Option<Ended>, Error> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = known.get(step) else { return Ok(None) };
-        if state.input_hash.is_some() && terms.input_hash.is_some() && state.input_hash != terms.input_hash {
+        let Some(state) = known.get(step) else {
+            return Ok(None);
+        };
+        if state.input_hash.is_some()
+            && terms.input_hash.is_some()
+            && state.input_hash != terms.input_hash
+        {
             return Err(Error::InputChanged(step.to_owned()));
         }
-        let result = state.result.clone().map_or_else(|| to_raw_value(&Value::Null), Ok)?;
-        Ok(Some(Ended { is_failed: state.status == "failed", result }))
+        let result = state
+            .result
+            .clone()
+            .map_or_else(|| to_raw_value(&Value::Null), Ok)?;
+        Ok(Some(Ended {
+            is_failed: state.status == "failed",
+            result,
+        }))
     }
 
     /// Extends the lease: it ends `lease` from now.
@@ -76,17 +95,21 @@ impl Run {
     ///
     /// [`Error::LeaseLost`] if the step is no longer this grant's, and those of all calls.
     pub async fn heartbeat(&self, grant: &Grant, lease: Duration) -> Result<(), Error> {
-        self.protocol().heartbeat(&self.name, grant, lease, None).await
+        self.protocol()
+            .heartbeat(&self.name, grant, lease, None)
+            .await
     }
 
     /// Records the result: the step is done.
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseLost`] if the step is no longer this grant's, [`Error::Json`] if the result can't be
-    /// written as JSON, and those of all calls.
+    /// [`Error::LeaseLost`] if the step is no longer this grant's, [`Error::Json`] if the result
+    /// can't be written as JSON, and those of all calls.
     pub async fn complete(&self, grant: &Grant, result: &impl Serialize) -> Result<(), Error> {
-        self.protocol().complete(&self.name, grant, &to_raw_value(result)?, &[]).await
+        self.protocol()
+            .complete(&self.name, grant, &to_raw_value(result)?, &[])
+            .await
     }
 
     /// Records an error: the step has failed for good.
@@ -112,9 +135,11 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseLost`] if the step has another fence, or was resolved already, and those of all
-    /// calls.
+    /// [`Error::LeaseLost`] if the step has another fence, or was resolved already, and those of
+    /// all calls.
     pub async fn resolve(&self, step: &str, fence: i64, outcome: &Outcome) -> Result<(), Error> {
-        self.protocol().resolve(&self.name, step, fence, outcome).await
+        self.protocol()
+            .resolve(&self.name, step, fence, outcome)
+            .await
     }
 }

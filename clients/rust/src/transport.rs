@@ -17,7 +17,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const BACKOFF_BASE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// RFC 3986, section 2.3.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// One call.
 pub(crate) struct Call {
@@ -33,16 +37,29 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: None, answer_timeout: ANSWER_TIMEOUT, give_up: None }
+        Self {
+            method: Method::GET,
+            path,
+            body: None,
+            answer_timeout: ANSWER_TIMEOUT,
+            give_up: None,
+        }
     }
 
     pub(crate) fn post(path: String, body: &impl Serialize) -> Result<Self, Error> {
-        Ok(Self { method: Method::POST, body: Some(serde_json::to_string(body)?), ..Self::get(path) })
+        Ok(Self {
+            method: Method::POST,
+            body: Some(serde_json::to_string(body)?),
+            ..Self::get(path)
+        })
     }
 
     /// The service may take this much longer to answer.
     pub(crate) fn waiting(self, wait: Duration) -> Self {
-        Self { answer_timeout: ANSWER_TIMEOUT + wait, ..self }
+        Self {
+            answer_timeout: ANSWER_TIMEOUT + wait,
+            ..self
+        }
     }
 
     /// The call is sent again for this long, if not as long as usual.
@@ -66,12 +83,20 @@ impl Reply {
 
     /// The last part of a problem's `type`; empty if the answer is no problem.
     pub(crate) fn kind(&self) -> String {
-        let json = if self.status >= 400 { self.json() } else { Value::Null };
-        json["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default().to_owned()
+        let json = if self.status >= 400 {
+            self.json()
+        } else {
+            Value::Null
+        };
+        json["type"]
+            .as_str()
+            .and_then(|kind| kind.rsplit(':').next())
+            .unwrap_or_default()
+            .to_owned()
     }
 
-    /// The error that a problem stands for. `run` and `step` are those of the call, or the scope and
-    /// the key.
+    /// The error that a problem stands for. `run` and `step` are those of the call, or the scope
+    /// and the key.
     pub(crate) fn problem(&self, run: &str, step: &str) -> Error {
         let json = self.json();
         let text = |name: &str| json[name].as_str().map(str::to_owned);
@@ -79,12 +104,27 @@ impl Reply {
         let retry_after_seconds = self.retry_after_seconds.unwrap_or(1);
         let (run, step) = (run.to_owned(), step.to_owned());
         match self.kind().as_str() {
-            "step-running" => Error::StepRunning { step, owner: text("owner"), retry_after_seconds },
-            "outcome-unknown" => Error::OutcomeUnknown { run, step, fence: json["fence"].as_i64().unwrap_or_default() },
-            "key-leased" => Error::KeyLeased { key: step, retry_after_seconds },
+            "step-running" => Error::StepRunning {
+                step,
+                owner: text("owner"),
+                retry_after_seconds,
+            },
+            "outcome-unknown" => Error::OutcomeUnknown {
+                run,
+                step,
+                fence: json["fence"].as_i64().unwrap_or_default(),
+            },
+            "key-leased" => Error::KeyLeased {
+                key: step,
+                retry_after_seconds,
+            },
             "input-changed" => Error::InputChanged(step),
             "stale-fence" => Error::LeaseLost(detail),
-            kind => Error::Refused { status: self.status, kind: kind.to_owned(), detail },
+            kind => Error::Refused {
+                status: self.status,
+                kind: kind.to_owned(),
+                detail,
+            },
         }
     }
 }
@@ -93,7 +133,9 @@ impl Reply {
 /// (RFC 3986, section 6.2.2.3).
 pub(crate) fn segment(name: &str) -> Result<String, Error> {
     if matches!(name, "." | "..") {
-        return Err(Error::Invalid(format!("{name:?} can't be a name: URLs drop it")));
+        return Err(Error::Invalid(format!(
+            "{name:?} can't be a name: URLs drop it"
+        )));
     }
     Ok(utf8_percent_encode(name, UNRESERVED).to_string())
 }
@@ -111,14 +153,29 @@ pub(crate) struct Transport {
 impl Transport {
     /// `url` is the service's, without `/v1`.
     pub(crate) fn new(url: &str, token: &str, give_up: Duration) -> Result<Self, Error> {
-        let parsed: Url = url.parse().map_err(|error| Error::Invalid(format!("{url:?} is no URL: {error}")))?;
+        let parsed: Url = url
+            .parse()
+            .map_err(|error| Error::Invalid(format!("{url:?} is no URL: {error}")))?;
         // Only the first installation can succeed, and any provider is as good as another.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+        let builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT);
         // A service on this machine is not asked for through a proxy.
-        let builder = if is_loopback(&parsed) { builder.no_proxy() } else { builder };
-        let http = builder.build().map_err(|error| Error::Invalid(format!("can't set up the HTTP client: {error}")))?;
-        Ok(Self { http, base: format!("{}/v1", url.trim_end_matches('/')), token: token.to_owned(), give_up })
+        let builder = if is_loopback(&parsed) {
+            builder.no_proxy()
+        } else {
+            builder
+        };
+        let http = builder
+            .build()
+            .map_err(|error| Error::Invalid(format!("can't set up the HTTP client: {error}")))?;
+        Ok(Self {
+            http,
+            base: format!("{}/v1", url.trim_end_matches('/')),
+            token: token.to_owned(),
+            give_up,
+        })
     }
 
     /// Sends a call until it has an answer. It is always the same call, so the service does it once
@@ -129,9 +186,10 @@ impl Transport {
         loop {
             let (wait, why) = match self.send(&call).await {
                 Ok(reply) if !matches!(reply.status, 429 | 502 | 503 | 504) => return Ok(reply),
-                Ok(reply) => {
-                    (Duration::from_secs(reply.retry_after_seconds.unwrap_or_default()), format!("{} {}", reply.status, reply.kind()))
-                }
+                Ok(reply) => (
+                    Duration::from_secs(reply.retry_after_seconds.unwrap_or_default()),
+                    format!("{} {}", reply.status, reply.kind()),
+                ),
                 Err(error) => (Duration::ZERO, error.to_string()),
             };
             let wait = wait.max(ceiling.mul_f64(fraction()));
@@ -145,14 +203,27 @@ impl Transport {
 
     async fn send(&self, call: &Call) -> Result<Reply, reqwest::Error> {
         let url = format!("{}{}", self.base, call.path);
-        let mut request = self.http.request(call.method.clone(), url).timeout(call.answer_timeout).bearer_auth(&self.token);
+        let mut request = self
+            .http
+            .request(call.method.clone(), url)
+            .timeout(call.answer_timeout)
+            .bearer_auth(&self.token);
         if let Some(body) = &call.body {
-            request = request.header("content-type", "application/json").body(body.clone());
+            request = request
+                .header("content-type", "application/json")
+                .body(body.clone());
         }
         let response = request.send().await?;
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok());
         let retry_after_seconds = retry_after.and_then(|value| value.parse().ok());
-        Ok(Reply { status: response.status().as_u16(), retry_after_seconds, text: response.text().await? })
+        Ok(Reply {
+            status: response.status().as_u16(),
+            retry_after_seconds,
+            text: response.text().await?,
+        })
     }
 }
 
@@ -179,31 +250,54 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_of_a_path() {
-        assert_eq!(segment("a/b c%2F?ü#..").unwrap(), "a%2Fb%20c%252F%3F%C3%BC%23..");
+        assert_eq!(
+            segment("a/b c%2F?ü#..").unwrap(),
+            "a%2Fb%20c%252F%3F%C3%BC%23.."
+        );
         assert_eq!(segment("Aa0-_.~").unwrap(), "Aa0-_.~");
         assert!(matches!(segment(".."), Err(Error::Invalid(_))));
     }
 
     #[test]
     fn a_problem_is_the_error_that_its_type_names() {
-        let reply = |kind: &str, retry_after_seconds| Reply {
+        let reply = |kind: &str, retry_after_seconds| {
+            Reply {
             status: 409,
             retry_after_seconds,
             text: json!({ "type": format!("urn:hookonce:{kind}"), "detail": "d", "owner": "o", "fence": 3 }).to_string(),
+        }
         };
         let problem = |kind: &str| reply(kind, Some(7)).problem("r", "s");
         assert!(matches!(
             problem("step-running"),
             Error::StepRunning { step, owner: Some(owner), retry_after_seconds: 7 } if step == "s" && owner == "o"
         ));
-        assert!(matches!(problem("outcome-unknown"), Error::OutcomeUnknown { run, step, fence: 3 } if run == "r" && step == "s"));
-        assert!(matches!(problem("key-leased"), Error::KeyLeased { key, retry_after_seconds: 7 } if key == "s"));
-        assert!(matches!(reply("key-leased", None).problem("r", "s"), Error::KeyLeased { retry_after_seconds: 1, .. }));
+        assert!(
+            matches!(problem("outcome-unknown"), Error::OutcomeUnknown { run, step, fence: 3 } if run == "r" && step == "s")
+        );
+        assert!(
+            matches!(problem("key-leased"), Error::KeyLeased { key, retry_after_seconds: 7 } if key == "s")
+        );
+        assert!(matches!(
+            reply("key-leased", None).problem("r", "s"),
+            Error::KeyLeased {
+                retry_after_seconds: 1,
+                ..
+            }
+        ));
         assert!(matches!(problem("input-changed"), Error::InputChanged(step) if step == "s"));
         assert!(matches!(problem("stale-fence"), Error::LeaseLost(detail) if detail == "d"));
-        assert!(matches!(problem("too-large"), Error::Refused { status: 409, kind, detail } if kind == "too-large" && detail == "d"));
-        let html = Reply { status: 404, retry_after_seconds: None, text: "<html>".into() };
-        assert!(matches!(html.problem("r", "s"), Error::Refused { status: 404, kind, .. } if kind.is_empty()));
+        assert!(
+            matches!(problem("too-large"), Error::Refused { status: 409, kind, detail } if kind == "too-large" && detail == "d")
+        );
+        let html = Reply {
+            status: 404,
+            retry_after_seconds: None,
+            text: "<html>".into(),
+        };
+        assert!(
+            matches!(html.problem("r", "s"), Error::Refused { status: 404, kind, .. } if kind.is_empty())
+        );
     }
 
     #[test]
@@ -217,6 +311,9 @@ mod tests {
         ] {
             assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
         }
-        assert!(matches!(Transport::new("no URL", "t", Duration::ZERO), Err(Error::Invalid(_))));
+        assert!(matches!(
+            Transport::new("no URL", "t", Duration::ZERO),
+            Err(Error::Invalid(_))
+        ));
     }
 }

@@ -19,8 +19,9 @@ const TOLERANCE_SECONDS: i64 = 300;
 /// Each secret is compared with each candidate, so a sender must not choose their number.
 const CANDIDATES_MAX: usize = 16;
 /// Secrets are copied by hand, so padding and trailing bits may be off.
-const COPIED: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
+const COPIED: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
 const COPIED_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, COPIED);
 const COPIED_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, COPIED);
 
@@ -74,44 +75,71 @@ impl Verifier {
     /// [`Error::Invalid`] if a secret is no such text or is empty, or if there is none.
     pub fn new(secrets: &[&str]) -> Result<Self, Error> {
         if secrets.is_empty() {
-            return Err(Error::Invalid("without a secret nothing can be verified".into()));
+            return Err(Error::Invalid(
+                "without a secret nothing can be verified".into(),
+            ));
         }
-        let keys = secrets.iter().map(|secret| key(secret)).collect::<Result<_, _>>()?;
-        Ok(Self { keys, now: Arc::new(system_time) })
+        let keys = secrets
+            .iter()
+            .map(|secret| key(secret))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            keys,
+            now: Arc::new(system_time),
+        })
     }
 
     /// With another clock than this machine's, for tests.
     #[must_use]
     pub fn with_clock(self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self { now: Arc::new(now), ..self }
+        Self {
+            now: Arc::new(now),
+            ..self
+        }
     }
 
-    /// Verifies a request by its headers, whose names may be in any case, and its body, which must be
-    /// the exact bytes that came. The request's time may be 300 seconds off, in both directions.
+    /// Verifies a request by its headers, whose names may be in any case, and its body, which must
+    /// be the exact bytes that came. The request's time may be 300 seconds off, in both directions.
     ///
     /// # Errors
     ///
-    /// [`Error::VerificationFailed`] with the reason's code. Answer 401, and don't tell the sender why.
+    /// [`Error::VerificationFailed`] with the reason's code. Answer 401, and don't tell the sender
+    /// why.
     pub fn verify<N: AsRef<str>, V: AsRef<[u8]>>(
         &self,
         headers: impl IntoIterator<Item = (N, V)>,
         body: Vec<u8>,
     ) -> Result<RelayedEvent, Error> {
         let text = |value: V| String::from_utf8_lossy(value.as_ref()).into_owned();
-        let mut headers: BTreeMap<String, String> =
-            headers.into_iter().map(|(name, value)| (name.as_ref().to_ascii_lowercase(), text(value))).collect();
-        let id = headers.remove("webhook-id").filter(|id| !id.is_empty()).ok_or(Error::VerificationFailed("malformed_request"))?;
-        let unix_seconds = self.timestamp(headers.get("webhook-timestamp")).map_err(Error::VerificationFailed)?;
-        let found = candidates(headers.get("webhook-signature")).map_err(Error::VerificationFailed)?;
+        let mut headers: BTreeMap<String, String> = headers
+            .into_iter()
+            .map(|(name, value)| (name.as_ref().to_ascii_lowercase(), text(value)))
+            .collect();
+        let id = headers
+            .remove("webhook-id")
+            .filter(|id| !id.is_empty())
+            .ok_or(Error::VerificationFailed("malformed_request"))?;
+        let unix_seconds = self
+            .timestamp(headers.get("webhook-timestamp"))
+            .map_err(Error::VerificationFailed)?;
+        let found =
+            candidates(headers.get("webhook-signature")).map_err(Error::VerificationFailed)?;
         // All are compared, so that the time does not tell which one matched.
         let is_match = self.keys.iter().fold(false, |matches, key| {
             let own = sign(key, &id, unix_seconds, &body);
-            found.iter().fold(matches, |matches, given| matches | bool::from(given.as_bytes().ct_eq(own.as_bytes())))
+            found.iter().fold(matches, |matches, given| {
+                matches | bool::from(given.as_bytes().ct_eq(own.as_bytes()))
+            })
         });
         if !is_match {
             return Err(Error::VerificationFailed("no_match"));
         }
-        let number = |name: &str| headers.get(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let number = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default()
+        };
         let (attempt, fence) = (number("hookonce-attempt"), number("hookonce-fence"));
         Ok(RelayedEvent {
             id,
@@ -140,22 +168,34 @@ impl Verifier {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock that with_clock replaces")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock that with_clock replaces"
+)]
 fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
 /// Whole seconds since 1970. A clock that stands before that is taken to stand there.
 fn unix_seconds_of(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A secret, ready to sign with.
 fn key(secret: &str) -> Result<Hmac<Sha256>, Error> {
-    let wrong = |what: &str| Error::Invalid(format!("a signing secret {what}: it is whsec_ and then base64"));
+    let wrong = |what: &str| {
+        Error::Invalid(format!(
+            "a signing secret {what}: it is whsec_ and then base64"
+        ))
+    };
     let text = secret.strip_prefix("whsec_").unwrap_or(secret).trim_ascii();
-    let key = COPIED_STANDARD.decode(text).or_else(|_| COPIED_URL_SAFE.decode(text)).map_err(|_| wrong("is not base64"))?;
+    let key = COPIED_STANDARD
+        .decode(text)
+        .or_else(|_| COPIED_URL_SAFE.decode(text))
+        .map_err(|_| wrong("is not base64"))?;
     if key.is_empty() {
         return Err(wrong("is empty"));
     }
@@ -173,11 +213,23 @@ fn sign(key: &Hmac<Sha256>, id: &str, unix_seconds: i64, body: &[u8]) -> String 
 
 /// The signatures of a request that are of this scheme; a request has several while secrets rotate.
 fn candidates(text: Option<&String>) -> Result<Vec<&str>, &'static str> {
-    let text = text.filter(|text| !text.is_empty()).ok_or("missing_signature")?;
-    let is_signature =
-        |part: &&str| part.strip_prefix("v1,").is_some_and(|encoded| !encoded.is_empty() && STANDARD.decode(encoded).is_ok());
-    let found: Vec<&str> = text.split(' ').take(CANDIDATES_MAX).filter(is_signature).collect();
-    if found.is_empty() { Err("malformed_signature") } else { Ok(found) }
+    let text = text
+        .filter(|text| !text.is_empty())
+        .ok_or("missing_signature")?;
+    let is_signature = |part: &&str| {
+        part.strip_prefix("v1,")
+            .is_some_and(|encoded| !encoded.is_empty() && STANDARD.decode(encoded).is_ok())
+    };
+    let found: Vec<&str> = text
+        .split(' ')
+        .take(CANDIDATES_MAX)
+        .filter(is_signature)
+        .collect();
+    if found.is_empty() {
+        Err("malformed_signature")
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -192,12 +244,18 @@ mod tests {
     const BODY: &[u8] = br#"{"event_type":"ping","data":{"success":true}}"#;
 
     fn verifier(secrets: &[&str]) -> Verifier {
-        Verifier::new(secrets).unwrap().with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(UNIX_SECONDS as u64))
+        Verifier::new(secrets)
+            .unwrap()
+            .with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(UNIX_SECONDS as u64))
     }
 
     fn verify(signature: &str) -> Result<RelayedEvent, Error> {
         let time = UNIX_SECONDS.to_string();
-        let headers = [("Webhook-Id", ID), ("WEBHOOK-TIMESTAMP", &time), ("webhook-signature", signature)];
+        let headers = [
+            ("Webhook-Id", ID),
+            ("WEBHOOK-TIMESTAMP", &time),
+            ("webhook-signature", signature),
+        ];
         verifier(&[SECRET]).verify(headers, BODY.to_vec())
     }
 
@@ -208,7 +266,15 @@ mod tests {
         let oracle = standardwebhooks::Webhook::new(SECRET).unwrap();
         assert_eq!(signature, oracle.sign(ID, UNIX_SECONDS, BODY).unwrap());
         let event = verify(&signature).unwrap();
-        assert_eq!((event.id.as_str(), event.attempt, event.fence, event.event_type), (ID, 0, 0, None));
+        assert_eq!(
+            (
+                event.id.as_str(),
+                event.attempt,
+                event.fence,
+                event.event_type
+            ),
+            (ID, 0, 0, None)
+        );
     }
 
     #[test]
@@ -217,7 +283,10 @@ mod tests {
         let others = |count: usize| "v1,AAAA ".repeat(count);
         assert!(verify(&format!("{}{right}", others(CANDIDATES_MAX - 1))).is_ok());
         let refused = verify(&format!("{}{right}", others(CANDIDATES_MAX)));
-        assert!(matches!(refused, Err(Error::VerificationFailed("no_match"))));
+        assert!(matches!(
+            refused,
+            Err(Error::VerificationFailed("no_match"))
+        ));
     }
 
     #[test]
@@ -225,7 +294,12 @@ mod tests {
         let bytes = |secret: &str| key(secret).map(|key| sign(&key, "id", 1, b"")).ok();
         let expected = bytes("whsec_A-_AAQ==");
         assert!(expected.is_some());
-        for secret in ["whsec_A+/AAQ==", "A-_AAQ", "whsec_ A-_AAQ\n", "whsec_A+/AAR"] {
+        for secret in [
+            "whsec_A+/AAQ==",
+            "A-_AAQ",
+            "whsec_ A-_AAQ\n",
+            "whsec_A+/AAR",
+        ] {
             assert_eq!(bytes(secret), expected, "{secret:?}");
         }
         for secret in ["", "whsec_", "whsec_!", "plain text"] {

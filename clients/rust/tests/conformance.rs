@@ -7,7 +7,8 @@ use hookonce_client::{Error, Verifier, input_hash};
 use serde_json::{Value, json};
 
 fn cases() -> Vec<Value> {
-    let file: Value = serde_json::from_str(include_str!("../../conformance.json")).expect("the cases");
+    let file: Value =
+        serde_json::from_str(include_str!("../../conformance.json")).expect("the cases");
     file["cases"].as_array().expect("cases").clone()
 }
 
@@ -16,25 +17,41 @@ fn operations(case: &Value) -> Vec<Value> {
 }
 
 fn verified(operation: &Value) -> Value {
-    let secrets: Vec<&str> = operation["secrets"].as_array().expect("secrets").iter().filter_map(Value::as_str).collect();
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(operation["now"].as_u64().expect("a time"));
+    let secrets: Vec<&str> = operation["secrets"]
+        .as_array()
+        .expect("secrets")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let now =
+        SystemTime::UNIX_EPOCH + Duration::from_secs(operation["now"].as_u64().expect("a time"));
     let request = &operation["verify"];
     let headers = request["headers"].as_object().expect("headers").iter();
-    let headers: Vec<_> = headers.map(|(name, value)| (name, value.as_str().expect("text"))).collect();
-    let verifier = Verifier::new(&secrets).expect("secrets").with_clock(move || now);
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name, value.as_str().expect("text")))
+        .collect();
+    let verifier = Verifier::new(&secrets)
+        .expect("secrets")
+        .with_clock(move || now);
     match verifier.verify(headers, request["body"].as_str().expect("a body").into()) {
         Ok(event) => json!({ "event": {
             "id": event.id, "source": event.source, "key": event.key, "type": event.event_type, "attempt": event.attempt,
             "fence": event.fence, "replay": event.replay, "json": event.json::<Value>().expect("JSON"),
         } }),
-        Err(Error::VerificationFailed(reason)) => json!({ "error": "VerificationFailed", "reason": reason }),
+        Err(Error::VerificationFailed(reason)) => {
+            json!({ "error": "VerificationFailed", "reason": reason })
+        }
         Err(error) => panic!("{error:?}"),
     }
 }
 
 #[test]
 fn relayed_requests_are_verified_as_in_all_clients() {
-    let all: Vec<Value> = cases().iter().flat_map(operations).filter(|operation| operation.get("verify").is_some()).collect();
+    let all: Vec<Value> = cases()
+        .iter()
+        .flat_map(operations)
+        .filter(|operation| operation.get("verify").is_some())
+        .collect();
     assert!(all.len() > 10, "the cases were not read");
     for operation in all {
         assert_eq!(verified(&operation), operation["expect"], "{operation}");
@@ -43,9 +60,16 @@ fn relayed_requests_are_verified_as_in_all_clients() {
 
 #[test]
 fn inputs_are_hashed_as_in_all_clients() {
-    let all: Vec<Value> = cases().iter().flat_map(operations).filter(|operation| operation.get("hash").is_some()).collect();
+    let all: Vec<Value> = cases()
+        .iter()
+        .flat_map(operations)
+        .filter(|operation| operation.get("hash").is_some())
+        .collect();
     assert!(!all.is_empty(), "the cases were not read");
     for operation in all {
-        assert_eq!(json!({ "hash": input_hash(&operation["hash"]).expect("a hash") }), operation["expect"]);
+        assert_eq!(
+            json!({ "hash": input_hash(&operation["hash"]).expect("a hash") }),
+            operation["expect"]
+        );
     }
 }

@@ -12,7 +12,9 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// The value; of an error its message is kept under this key.
     pub(crate) fn keep<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|message| self.errors.push(SchemeError::new(key, &message))).ok()
+        result
+            .map_err(|message| self.errors.push(SchemeError::new(key, &message)))
+            .ok()
     }
 
     /// Keeps this message under this key, unless it holds what must hold.

@@ -15,7 +15,13 @@ impl BodyDigest {
     /// The digest of this digest and a text behind it.
     #[must_use]
     pub fn with(&self, text: &str) -> Self {
-        Self(Sha256::new().chain_update(self.0).chain_update(text).finalize().into())
+        Self(
+            Sha256::new()
+                .chain_update(self.0)
+                .chain_update(text)
+                .finalize()
+                .into(),
+        )
     }
 }
 

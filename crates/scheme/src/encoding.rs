@@ -12,18 +12,24 @@ use base64::{
 
 use crate::spec::Encoding;
 
-const ANY_PADDING: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const ANY_PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 /// The standard alphabet (RFC 4648, section 4), padded or not, as tools of all kinds write it.
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
 /// For what people paste: the spare bits of the last character may be set, which strict decoders
 /// refuse and senders do not look at.
-pub(crate) const PASTED: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING.with_decode_allow_trailing_bits(true));
+pub(crate) const PASTED: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    ANY_PADDING.with_decode_allow_trailing_bits(true),
+);
 /// The same of the URL-safe alphabet.
-pub(crate) const PASTED_URL: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING.with_decode_allow_trailing_bits(true));
+pub(crate) const PASTED_URL: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    ANY_PADDING.with_decode_allow_trailing_bits(true),
+);
 /// The URL-safe alphabet (RFC 4648, section 5), padded or not.
-pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
+pub(crate) const BASE64_URL: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::URL_SAFE, ANY_PADDING);
 
 /// Appends a character as JSON escapes it: `\u` and four digits for each of its units of UTF-16
 /// (RFC 8259, section 7).
@@ -40,7 +46,9 @@ pub(crate) fn encoded(digest: &[u8], encoding: Encoding) -> String {
         Encoding::Base64 => STANDARD.encode(digest),
         Encoding::Base64url => URL_SAFE_NO_PAD.encode(digest),
         Encoding::Plain => String::from_utf8_lossy(digest).into_owned(),
-        Encoding::Credentials if digest.contains(&b':') => format!("Basic {}", STANDARD.encode(digest)),
+        Encoding::Credentials if digest.contains(&b':') => {
+            format!("Basic {}", STANDARD.encode(digest))
+        }
         Encoding::Credentials => format!("Bearer {}", String::from_utf8_lossy(digest)),
     }
 }
@@ -49,8 +57,12 @@ pub(crate) fn encoded(digest: &[u8], encoding: Encoding) -> String {
 /// base64, and is not.
 pub(crate) fn credentials(text: &str) -> Option<Cow<'_, [u8]>> {
     match text.split_once(' ') {
-        Some((kind, rest)) if kind.eq_ignore_ascii_case("basic") => BASE64.decode(rest.trim_ascii()).ok().map(Cow::Owned),
-        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => Some(Cow::Borrowed(rest.trim_ascii().as_bytes())),
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("basic") => {
+            BASE64.decode(rest.trim_ascii()).ok().map(Cow::Owned)
+        }
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("bearer") => {
+            Some(Cow::Borrowed(rest.trim_ascii().as_bytes()))
+        }
         _ => Some(Cow::Borrowed(text.as_bytes())),
     }
 }

@@ -13,7 +13,10 @@ pub struct SchemeError {
 impl SchemeError {
     /// This message under this key.
     pub(crate) fn new(key: &str, message: &str) -> Self {
-        Self { key: key.into(), message: message.into() }
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
     }
 
     /// The same, seen from the table around it.

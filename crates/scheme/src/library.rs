@@ -16,12 +16,16 @@ pub(crate) static ALIASES: LazyLock<BTreeMap<String, String>> = LazyLock::new(||
 
 /// Name and text of each file.
 pub(crate) fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
-    BUILT_IN.files().filter_map(|file| Some((file.path().file_stem()?.to_str()?, file.contents_utf8()?)))
+    BUILT_IN
+        .files()
+        .filter_map(|file| Some((file.path().file_stem()?.to_str()?, file.contents_utf8()?)))
 }
 
 /// Reads one provider file. Unknown keys are errors.
 pub(crate) fn read(text: &str) -> Result<SchemeSpec, SchemeError> {
-    let document: toml::Table = text.parse().map_err(|error: toml::de::Error| SchemeError::new("", error.message()))?;
+    let document: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| SchemeError::new("", error.message()))?;
     strict(document)
 }
 
@@ -39,11 +43,17 @@ where
         unknown.get_or_insert_with(|| path.to_string().replace(".?", ""));
     });
     match (spec, unknown) {
-        (Ok(_), Some(key)) => Err(SchemeError::new(&key, "is not a key of a provider's scheme: `hookonce config schema` lists them")),
+        (Ok(_), Some(key)) => Err(SchemeError::new(
+            &key,
+            "is not a key of a provider's scheme: `hookonce config schema` lists them",
+        )),
         (Ok(spec), None) => Ok(spec),
         (Err(error), _) => {
             let key = track.path().to_string();
-            Err(SchemeError::new(if key == "." { "" } else { &key }, error.to_string().trim_end()))
+            Err(SchemeError::new(
+                if key == "." { "" } else { &key },
+                error.to_string().trim_end(),
+            ))
         }
     }
 }

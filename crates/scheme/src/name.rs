@@ -14,5 +14,9 @@ pub(crate) fn name_or_why(value: &[u8]) -> Result<&str, &'static str> {
         return Err("longer than 255 bytes");
     }
     let text = std::str::from_utf8(value).map_err(|_| "no UTF-8")?;
-    if text.chars().any(char::is_control) { Err("with control characters") } else { Ok(text) }
+    if text.chars().any(char::is_control) {
+        Err("with control characters")
+    } else {
+        Ok(text)
+    }
 }

@@ -46,7 +46,9 @@ impl std::str::FromStr for Period {
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        with_unit(deserializer, "a length of time such as \"15s\"")?.parse().map_err(D::Error::custom)
+        with_unit(deserializer, "a length of time such as \"15s\"")?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -70,9 +72,14 @@ impl JsonSchema for Period {
 /// # Errors
 ///
 /// What is no string has no unit: the error says so, and what was expected.
-pub fn with_unit<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<String, D::Error> {
+pub fn with_unit<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &str,
+) -> Result<String, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => Ok(text),
-        other => Err(D::Error::custom(format!("{other} has no unit: write {expected}"))),
+        other => Err(D::Error::custom(format!(
+            "{other} has no unit: write {expected}"
+        ))),
     }
 }

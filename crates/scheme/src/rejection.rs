@@ -64,19 +64,29 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal that no key would mend.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), needs: None }
+        Self {
+            reason,
+            detail: detail.into(),
+            needs: None,
+        }
     }
 
     /// A refusal for want of this key.
     pub(crate) fn lacking(need: Need) -> Self {
         let detail = format!("needs the provider's key from {}", need.url);
-        Self { needs: Some(Box::new(need)), ..Self::new(Reason::Unsupported, detail) }
+        Self {
+            needs: Some(Box::new(need)),
+            ..Self::new(Reason::Unsupported, detail)
+        }
     }
 }
 
 impl From<Repeated> for Rejection {
     fn from(Repeated(name): Repeated) -> Self {
-        Self::new(Reason::MalformedRequest, format!("{name} stands more than once"))
+        Self::new(
+            Reason::MalformedRequest,
+            format!("{name} stands more than once"),
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! HTTP handlers: the exact body, the provider's headers, ours, and a Standard Webhooks signature of this attempt. Redirects are not followed.
+//! HTTP handlers: the exact body, the provider's headers, ours, and a Standard Webhooks signature
+//! of this attempt. Redirects are not followed.
 
 use std::{borrow::Cow, error::Error, io, sync::Arc, time::Duration};
 
@@ -37,31 +38,51 @@ impl Address {
         let no_url = |error: &dyn Error| format!("{text:?} is not a URL: {error}");
         let mut url = Url::parse(text).map_err(|error| no_url(&error))?;
         url.set_fragment(None);
-        Ok(Self { uri: url.as_str().parse().map_err(|error| no_url(&error))? })
+        Ok(Self {
+            uri: url.as_str().parse().map_err(|error| no_url(&error))?,
+        })
     }
 }
 
 /// "user:password" as a header's value (RFC 7617).
 pub fn basic(pair: &SecretRef) -> Result<HeaderValue, String> {
     let pair = pair.read()?;
-    let mut value =
-        HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair.expose_secret()))).map_err(|error| error.to_string())?;
+    let mut value = HeaderValue::try_from(format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(pair.expose_secret())
+    ))
+    .map_err(|error| error.to_string())?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// The header that a handler knows hookonce by.
 pub fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
-    let read = |secret: &SecretRef| secret.read().map(|secret| secret.expose_secret().to_owned());
+    let read = |secret: &SecretRef| {
+        secret
+            .read()
+            .map(|secret| secret.expose_secret().to_owned())
+    };
     let (name, value) = match auth {
-        Auth { bearer: Some(token), .. } => (AUTHORIZATION, format!("Bearer {}", read(token)?)),
-        Auth { basic: Some(pair), .. } => return Ok((AUTHORIZATION, basic(pair)?)),
-        Auth { header: Some(name), value: Some(value), .. } => {
-            (HeaderName::try_from(name).map_err(|error| format!("auth.header: {error}"))?, read(value)?)
-        }
+        Auth {
+            bearer: Some(token),
+            ..
+        } => (AUTHORIZATION, format!("Bearer {}", read(token)?)),
+        Auth {
+            basic: Some(pair), ..
+        } => return Ok((AUTHORIZATION, basic(pair)?)),
+        Auth {
+            header: Some(name),
+            value: Some(value),
+            ..
+        } => (
+            HeaderName::try_from(name).map_err(|error| format!("auth.header: {error}"))?,
+            read(value)?,
+        ),
         _ => return Err("auth says neither bearer, basic nor header and value".into()),
     };
-    let mut value = HeaderValue::try_from(value).map_err(|_| "auth: the secret holds what no header may")?;
+    let mut value =
+        HeaderValue::try_from(value).map_err(|_| "auth: the secret holds what no header may")?;
     value.set_sensitive(true);
     Ok((name, value))
 }
@@ -78,8 +99,9 @@ pub struct HttpDestination {
     pub response_max: usize,
 }
 
-/// What sends: one connection pool for all destinations of the settings, and for URLs that callers name a connection for each attempt, so
-/// that its address is judged each time and none that was opened for somebody else is used.
+/// What sends: one connection pool for all destinations of the settings, and for URLs that callers
+/// name a connection for each attempt, so that its address is judged each time and none that was
+/// opened for somebody else is used.
 pub struct Clients {
     settings: Client,
     callers: Client,
@@ -88,10 +110,17 @@ pub struct Clients {
 impl Clients {
     pub fn new(egress: &Egress) -> Result<Self, rustls::Error> {
         let client = |named_by, idle_max| {
-            let limits = outbound::Limits { connect_timeout: Duration::from_secs(10), idle_for: Duration::from_secs(60), idle_max };
+            let limits = outbound::Limits {
+                connect_timeout: Duration::from_secs(10),
+                idle_for: Duration::from_secs(60),
+                idle_max,
+            };
             outbound::client(&limits, named_by, egress, Vec::new())
         };
-        Ok(Self { settings: client(NamedBy::Settings, usize::MAX)?, callers: client(NamedBy::Caller, 0)? })
+        Ok(Self {
+            settings: client(NamedBy::Settings, usize::MAX)?,
+            callers: client(NamedBy::Caller, 0)?,
+        })
     }
 
     fn of(&self, named_by: NamedBy) -> &Client {
@@ -102,7 +131,8 @@ impl Clients {
     }
 }
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookonce/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("hookonce/", env!("CARGO_PKG_VERSION")));
 const ANY: HeaderValue = HeaderValue::from_static("*/*");
 /// At most so many headers are ours.
 const OWN_HEADERS: usize = 16;
@@ -113,7 +143,13 @@ struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl HttpDestination {
     /// One attempt. Never fails: what went wrong is part of the answer.
-    pub async fn send(&self, clients: &Clients, leased: &Leased, event: &Arc<RelayEvent>, now_unix: i64) -> Answer {
+    pub async fn send(
+        &self,
+        clients: &Clients,
+        leased: &Leased,
+        event: &Arc<RelayEvent>,
+        now_unix: i64,
+    ) -> Answer {
         let headers = match self.headers(leased, event, now_unix) {
             Ok(headers) => headers,
             Err(detail) => return Answer::failed(Failure::Destination, detail),
@@ -122,39 +158,80 @@ impl HttpDestination {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.address.uri.clone();
         *request.headers_mut() = headers;
-        match tokio::time::timeout(self.timeout, self.exchange(clients.of(self.named_by), request, now_unix)).await {
+        match tokio::time::timeout(
+            self.timeout,
+            self.exchange(clients.of(self.named_by), request, now_unix),
+        )
+        .await
+        {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => failed(&error),
-            Err(_) => Answer::failed(Failure::Timeout, format!("no complete answer within {:?}", self.timeout)),
+            Err(_) => Answer::failed(
+                Failure::Timeout,
+                format!("no complete answer within {:?}", self.timeout),
+            ),
         }
     }
 
-    async fn exchange(&self, client: &Client, request: Request<Full<Bytes>>, now_unix: i64) -> Result<Answer, legacy::Error> {
+    async fn exchange(
+        &self,
+        client: &Client,
+        request: Request<Full<Bytes>>,
+        now_unix: i64,
+    ) -> Result<Answer, legacy::Error> {
         let mut response = client.request(request).await?;
         let status = response.status().as_u16();
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name: &str| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let retry_after = header("retry-after").and_then(|value| retry_after(value, now_unix));
-        let no_retry = header("hookonce-retry").is_some_and(|value| value.trim().eq_ignore_ascii_case("no"));
+        let no_retry =
+            header("hookonce-retry").is_some_and(|value| value.trim().eq_ignore_ascii_case("no"));
         let mut kept = Vec::new();
         while kept.len() < self.response_max {
-            // The verdict is in the head: a body that breaks off, or goes on for ever, does not change it.
-            let Some(Ok(frame)) = response.frame().await else { break };
-            let Ok(chunk) = frame.into_data() else { continue };
+            // The verdict is in the head: a body that breaks off, or goes on for ever, does not
+            // change it.
+            let Some(Ok(frame)) = response.frame().await else {
+                break;
+            };
+            let Ok(chunk) = frame.into_data() else {
+                continue;
+            };
             kept.extend_from_slice(&chunk[..chunk.len().min(self.response_max - kept.len())]);
         }
-        Ok(Answer { status: Ok(status), retry_after, no_retry, response: kept, detail: None })
+        Ok(Answer {
+            status: Ok(status),
+            retry_after,
+            no_retry,
+            response: kept,
+            detail: None,
+        })
     }
 
-    fn headers(&self, leased: &Leased, event: &RelayEvent, now_unix: i64) -> Result<HeaderMap, String> {
-        let kept: Vec<Kept<'_>> =
-            serde_json::from_str(&event.headers).map_err(|error| format!("the kept headers can't be read: {error}"))?;
+    fn headers(
+        &self,
+        leased: &Leased,
+        event: &RelayEvent,
+        now_unix: i64,
+    ) -> Result<HeaderMap, String> {
+        let kept: Vec<Kept<'_>> = serde_json::from_str(&event.headers)
+            .map_err(|error| format!("the kept headers can't be read: {error}"))?;
         let mut headers = HeaderMap::with_capacity(kept.len() + OWN_HEADERS);
         for Kept(name, value) in kept {
             let bytes: Cow<'_, [u8]> = match value.is_ascii() {
                 true => Cow::Borrowed(value.as_bytes()),
-                false => value.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
+                false => value
+                    .chars()
+                    .map(|c| u8::try_from(c).unwrap_or(b'?'))
+                    .collect(),
             };
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&*name), HeaderValue::from_bytes(&bytes)) {
+            if let (Ok(name), Ok(value)) = (
+                HeaderName::try_from(&*name),
+                HeaderValue::from_bytes(&bytes),
+            ) {
                 headers.append(name, value);
             }
         }
@@ -164,7 +241,8 @@ impl HttpDestination {
             headers.insert(name.clone(), value.clone());
         }
         let mut set = |name: HeaderName, value: &str| {
-            // Bytes that no header may hold are dropped from the copy in the header; the body has the original.
+            // Bytes that no header may hold are dropped from the copy in the header; the body has
+            // the original.
             let clean: Cow<'_, str> = match value.contains(char::is_control) {
                 true => value.chars().filter(|c| !c.is_control()).collect(),
                 false => value.into(),
@@ -176,32 +254,71 @@ impl HttpDestination {
         let id = event.id.to_string();
         set(const { HeaderName::from_static("webhook-id") }, &id);
         set(const { HeaderName::from_static("idempotency-key") }, &id);
-        set(const { HeaderName::from_static("hookonce-source") }, &event.source);
-        set(const { HeaderName::from_static("hookonce-event-key") }, &event.event_key);
+        set(
+            const { HeaderName::from_static("hookonce-source") },
+            &event.source,
+        );
+        set(
+            const { HeaderName::from_static("hookonce-event-key") },
+            &event.event_key,
+        );
         if let Some(event_type) = &event.event_type {
-            set(const { HeaderName::from_static("hookonce-event-type") }, event_type);
+            set(
+                const { HeaderName::from_static("hookonce-event-type") },
+                event_type,
+            );
         }
         if let Some(mark) = event.mark {
-            set(const { HeaderName::from_static("hookonce-mark") }, mark.as_str());
+            set(
+                const { HeaderName::from_static("hookonce-mark") },
+                mark.as_str(),
+            );
         }
-        set(const { HeaderName::from_static("hookonce-attempt") }, &(leased.attempts + 1).to_string());
-        set(const { HeaderName::from_static("hookonce-fence") }, &leased.epoch.to_string());
+        set(
+            const { HeaderName::from_static("hookonce-attempt") },
+            &(leased.attempts + 1).to_string(),
+        );
+        set(
+            const { HeaderName::from_static("hookonce-fence") },
+            &leased.epoch.to_string(),
+        );
         if let Some(replay) = leased.replay_id {
-            set(const { HeaderName::from_static("hookonce-replay") }, &replay.to_string());
+            set(
+                const { HeaderName::from_static("hookonce-replay") },
+                &replay.to_string(),
+            );
         }
-        set(const { HeaderName::from_static("traceparent") }, &traceparent(event.id.0));
-        set(const { HeaderName::from_static("webhook-timestamp") }, &now_unix.to_string());
-        let signatures: Vec<String> = self.signers.iter().map(|signer| signer.sign(&id, now_unix, &event.body)).collect();
+        set(
+            const { HeaderName::from_static("traceparent") },
+            &traceparent(event.id.0),
+        );
+        set(
+            const { HeaderName::from_static("webhook-timestamp") },
+            &now_unix.to_string(),
+        );
+        let signatures: Vec<String> = self
+            .signers
+            .iter()
+            .map(|signer| signer.sign(&id, now_unix, &event.body))
+            .collect();
         if !signatures.is_empty() {
-            set(const { HeaderName::from_static("webhook-signature") }, &signatures.join(" "));
+            set(
+                const { HeaderName::from_static("webhook-signature") },
+                &signatures.join(" "),
+            );
         }
         Ok(headers)
     }
 }
 
-/// W3C Trace Context: the trace is the event's, so that all its attempts and replays are one trace; the span is this attempt's.
+/// W3C Trace Context: the trace is the event's, so that all its attempts and replays are one trace;
+/// the span is this attempt's.
 fn traceparent(event: Uuid) -> String {
-    format!("00-{}-{:016x}-01", event.simple(), u64::from_ne_bytes(chance::bytes()) | 1)
+    format!(
+        "00-{}-{:016x}-01",
+        event.simple(),
+        u64::from_ne_bytes(chance::bytes()) | 1
+    )
 }
 
 fn failed(error: &legacy::Error) -> Answer {
@@ -217,8 +334,11 @@ fn failed(error: &legacy::Error) -> Answer {
 }
 
 fn is_timeout(error: &dyn Error) -> bool {
-    let is_one =
-        |error: &(dyn Error + 'static)| error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+    let is_one = |error: &(dyn Error + 'static)| {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    };
     std::iter::successors(error.source(), |&error| error.source()).any(is_one)
 }
 
@@ -228,21 +348,68 @@ mod tests {
 
     #[test]
     fn an_address_is_what_is_sent() {
-        assert_eq!(Address::parse("https://Example.com/in?a=1#part").unwrap().uri, "https://example.com/in?a=1");
-        assert_eq!(Address::parse("http://127.0.0.1:3000").unwrap().uri, Uri::from_static("http://127.0.0.1:3000/"));
-        assert!(Address::parse("localhost").unwrap_err().contains("is not a URL"));
+        assert_eq!(
+            Address::parse("https://Example.com/in?a=1#part")
+                .unwrap()
+                .uri,
+            "https://example.com/in?a=1"
+        );
+        assert_eq!(
+            Address::parse("http://127.0.0.1:3000").unwrap().uri,
+            Uri::from_static("http://127.0.0.1:3000/")
+        );
+        assert!(
+            Address::parse("localhost")
+                .unwrap_err()
+                .contains("is not a URL")
+        );
     }
 
     #[test]
     fn a_credential_is_a_header_that_no_log_shows() {
         let secret = |text: &str| Some(SecretRef::Value(text.to_owned().into()));
-        let basic = credential(&Auth { basic: secret("us@er:p\u{e4}ss"), ..Auth::default() }).unwrap();
-        assert_eq!(basic, (AUTHORIZATION, HeaderValue::from_static("Basic dXNAZXI6cMOkc3M=")));
-        let bearer = credential(&Auth { bearer: secret("t"), ..Auth::default() }).unwrap();
-        assert_eq!(bearer, (AUTHORIZATION, HeaderValue::from_static("Bearer t")));
-        let own = credential(&Auth { header: Some("X-Api-Key".into()), value: secret("k"), ..Auth::default() }).unwrap();
-        assert_eq!((own.0.as_str(), own.1.to_str().unwrap(), format!("{:?}", own.1)), ("x-api-key", "k", "Sensitive".into()));
+        let basic = credential(&Auth {
+            basic: secret("us@er:p\u{e4}ss"),
+            ..Auth::default()
+        })
+        .unwrap();
+        assert_eq!(
+            basic,
+            (
+                AUTHORIZATION,
+                HeaderValue::from_static("Basic dXNAZXI6cMOkc3M=")
+            )
+        );
+        let bearer = credential(&Auth {
+            bearer: secret("t"),
+            ..Auth::default()
+        })
+        .unwrap();
+        assert_eq!(
+            bearer,
+            (AUTHORIZATION, HeaderValue::from_static("Bearer t"))
+        );
+        let own = credential(&Auth {
+            header: Some("X-Api-Key".into()),
+            value: secret("k"),
+            ..Auth::default()
+        })
+        .unwrap();
+        assert_eq!(
+            (
+                own.0.as_str(),
+                own.1.to_str().unwrap(),
+                format!("{:?}", own.1)
+            ),
+            ("x-api-key", "k", "Sensitive".into())
+        );
         assert!(credential(&Auth::default()).is_err());
-        assert!(credential(&Auth { bearer: secret("a\nb"), ..Auth::default() }).is_err());
+        assert!(
+            credential(&Auth {
+                bearer: secret("a\nb"),
+                ..Auth::default()
+            })
+            .is_err()
+        );
     }
 }

@@ -51,7 +51,10 @@ impl From<DeliveryRow> for Delivery {
     }
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Delivery>>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<ListQuery>,
+) -> Result<Answer<Page<Delivery>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let filter = DeliveryFilter {
@@ -63,7 +66,10 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
     };
     let deliveries = search::deliveries(&state.pool, &filter, limit).await?;
     let next = next(&deliveries, limit, |delivery| delivery.id.0);
-    Ok(Answer(Page { items: deliveries.into_iter().map(Delivery::from).collect(), next }))
+    Ok(Answer(Page {
+        items: deliveries.into_iter().map(Delivery::from).collect(),
+        next,
+    }))
 }
 
 pub async fn show(
@@ -73,11 +79,41 @@ pub async fn show(
 ) -> Result<Answer<WholeDelivery>, ApiError> {
     let delivery = Delivery::from(find(&state, *id).await?);
     // What a URL that somebody named has answered may be more than who may only look is to see.
-    let shows_response = grant.operate || state.settings.load().destinations.contains_key(&delivery.destination);
+    let shows_response = grant.operate
+        || state
+            .settings
+            .load()
+            .destinations
+            .contains_key(&delivery.destination);
     let attempts = search::attempts(&state.pool, *id, ATTEMPTS_MAX).await?;
-    let Delivery { id, event, source, destination, state, replay, created_at, due_at, ended_at, .. } = delivery;
-    let attempts = attempts.into_iter().map(|attempt| attempt_of(attempt, shows_response)).collect();
-    Ok(Answer(WholeDelivery { id, event, source, destination, state, attempts, replay, created_at, due_at, ended_at }))
+    let Delivery {
+        id,
+        event,
+        source,
+        destination,
+        state,
+        replay,
+        created_at,
+        due_at,
+        ended_at,
+        ..
+    } = delivery;
+    let attempts = attempts
+        .into_iter()
+        .map(|attempt| attempt_of(attempt, shows_response))
+        .collect();
+    Ok(Answer(WholeDelivery {
+        id,
+        event,
+        source,
+        destination,
+        state,
+        attempts,
+        replay,
+        created_at,
+        due_at,
+        ended_at,
+    }))
 }
 
 fn attempt_of(row: AttemptRow, shows_response: bool) -> Attempt {
@@ -96,21 +132,31 @@ fn attempt_of(row: AttemptRow, shows_response: bool) -> Attempt {
     }
 }
 
-pub async fn retry(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Delivery>, ApiError> {
+pub async fn retry(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Exact<Delivery>, ApiError> {
     if !delivery::retry(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
         return Err(match delivery.state {
-            DeliveryState::Leased => {
-                ApiError::Conflict { kind: "delivery-leased", detail: format!("delivery {id} is being tried right now") }
-            }
-            _ => ApiError::Gone(format!("the event {} of delivery {id} is no longer kept, so there is nothing to send", delivery.event)),
+            DeliveryState::Leased => ApiError::Conflict {
+                kind: "delivery-leased",
+                detail: format!("delivery {id} is being tried right now"),
+            },
+            _ => ApiError::Gone(format!(
+                "the event {} of delivery {id} is no longer kept, so there is nothing to send",
+                delivery.event
+            )),
         });
     }
     state.hint.notify_one();
     Ok(Exact(find(&state, *id).await?.into()))
 }
 
-pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Delivery>, ApiError> {
+pub async fn cancel(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Exact<Delivery>, ApiError> {
     if !delivery::cancel(&state.pool, *id).await? {
         let delivery = find(&state, *id).await?;
         return Err(ApiError::Conflict {
@@ -122,5 +168,7 @@ pub async fn cancel(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<DeliveryRow, ApiError> {
-    search::delivery(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no delivery {id}")))
+    search::delivery(&state.pool, id)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(format!("there is no delivery {id}")))
 }

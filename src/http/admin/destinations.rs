@@ -21,14 +21,26 @@ const COUNTED: &str = "24h";
 pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Destination>>, ApiError> {
     let since = id_at("since", COUNTED, ids::unix_ms())?;
     let counts = search::destination_counts(&state.pool, since).await?;
-    Ok(Answer(Page { items: joined(&state.settings.load(), counts), next: None }))
+    Ok(Answer(Page {
+        items: joined(&state.settings.load(), counts),
+        next: None,
+    }))
 }
 
-/// Those of the settings, with or without deliveries, and those that only deliveries name (a replay's URL, one that was configured once).
+/// Those of the settings, with or without deliveries, and those that only deliveries name (a
+/// replay's URL, one that was configured once).
 fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destination> {
-    let mut by_name: BTreeMap<String, DestinationCounts> = counts.into_iter().map(|count| (count.destination.clone(), count)).collect();
+    let mut by_name: BTreeMap<String, DestinationCounts> = counts
+        .into_iter()
+        .map(|count| (count.destination.clone(), count))
+        .collect();
     for name in settings.destinations.keys() {
-        by_name.entry(name.clone()).or_insert_with(|| DestinationCounts { destination: name.clone(), ..DestinationCounts::default() });
+        by_name
+            .entry(name.clone())
+            .or_insert_with(|| DestinationCounts {
+                destination: name.clone(),
+                ..DestinationCounts::default()
+            });
     }
     by_name
         .into_values()
@@ -37,7 +49,9 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destinatio
             // A replay's URL is its name.
             let own = Some(&count.destination).filter(|name| name.contains("://"));
             Destination {
-                url: configured.map_or(own, |destination| Some(&destination.url)).cloned(),
+                url: configured
+                    .map_or(own, |destination| Some(&destination.url))
+                    .cloned(),
                 configured: configured.is_some(),
                 paused: count.paused,
                 pending: count.pending,
@@ -50,19 +64,33 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destinatio
         .collect()
 }
 
-pub async fn pause(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Paused>, ApiError> {
+pub async fn pause(
+    state: web::Data<AdminState>,
+    name: web::Path<String>,
+) -> Result<Answer<Paused>, ApiError> {
     check_known(&state, &name).await?;
     let changed = destination::pause(&state.pool, &name).await?;
     state.set_paused(&name, true);
-    Ok(Answer(Paused { name: name.into_inner(), paused: true, changed }))
+    Ok(Answer(Paused {
+        name: name.into_inner(),
+        paused: true,
+        changed,
+    }))
 }
 
-pub async fn resume(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Paused>, ApiError> {
+pub async fn resume(
+    state: web::Data<AdminState>,
+    name: web::Path<String>,
+) -> Result<Answer<Paused>, ApiError> {
     check_known(&state, &name).await?;
     let changed = destination::resume(&state.pool, &name).await?;
     state.set_paused(&name, false);
     state.hint.notify_one();
-    Ok(Answer(Paused { name: name.into_inner(), paused: false, changed }))
+    Ok(Answer(Paused {
+        name: name.into_inner(),
+        paused: false,
+        changed,
+    }))
 }
 
 async fn check_known(state: &AdminState, name: &str) -> Result<(), ApiError> {
@@ -70,6 +98,15 @@ async fn check_known(state: &AdminState, name: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     let since = id_at("since", COUNTED, ids::unix_ms())?;
-    let is_known = search::destination_counts(&state.pool, since).await?.iter().any(|count| count.destination == name);
-    if is_known { Ok(()) } else { Err(ApiError::NotFound(format!("there is no destination {name:?}"))) }
+    let is_known = search::destination_counts(&state.pool, since)
+        .await?
+        .iter()
+        .any(|count| count.destination == name);
+    if is_known {
+        Ok(())
+    } else {
+        Err(ApiError::NotFound(format!(
+            "there is no destination {name:?}"
+        )))
+    }
 }

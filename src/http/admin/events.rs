@@ -37,33 +37,76 @@ pub struct ListQuery {
 
 impl From<EventRow> for Event {
     fn from(row: EventRow) -> Self {
-        let EventRow { id, source, event_type, event_key, received_at, body_bytes, mark } = row;
-        Self { id, source, event_type, event_key, received_at: received_at.into(), body_bytes, mark }
+        let EventRow {
+            id,
+            source,
+            event_type,
+            event_key,
+            received_at,
+            body_bytes,
+            mark,
+        } = row;
+        Self {
+            id,
+            source,
+            event_type,
+            event_key,
+            received_at: received_at.into(),
+            body_bytes,
+            mark,
+        }
     }
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Event>>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<ListQuery>,
+) -> Result<Answer<Page<Event>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
-    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, ids::unix_ms())?;
+    let Window { from, below } = Window::new(
+        query.since.as_deref(),
+        query.until.as_deref(),
+        query.cursor,
+        ids::unix_ms(),
+    )?;
     let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
-    let filter = EventFilter { source: query.source, type_like, from, below };
+    let filter = EventFilter {
+        source: query.source,
+        type_like,
+        from,
+        below,
+    };
     let events = search::events(&state.pool, &filter, limit).await?;
     let next = next(&events, limit, |event| event.id.0);
-    Ok(Answer(Page { items: events.into_iter().map(Event::from).collect(), next }))
+    Ok(Answer(Page {
+        items: events.into_iter().map(Event::from).collect(),
+        next,
+    }))
 }
 
-pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<WholeEvent>, ApiError> {
+pub async fn show(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<WholeEvent>, ApiError> {
     let event = find(&state, *id).await?;
-    let of_it = ConflictFilter { event: Some(*id), ..ConflictFilter::default() };
+    let of_it = ConflictFilter {
+        event: Some(*id),
+        ..ConflictFilter::default()
+    };
     let conflicts = conflict::list(&state.pool, &of_it, PARTS_MAX).await?;
-    let filter = DeliveryFilter { event: Some(*id), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter {
+        event: Some(*id),
+        ..DeliveryFilter::default()
+    };
     let deliveries = search::deliveries(&state.pool, &filter, PARTS_MAX).await?;
-    let original = original(&state, event.original_id).await?.map(|original| Original {
-        items: original.items,
-        body_bytes: original.body.len(),
-        body_digest: hex::encode(&original.body_digest),
-    });
+    let original = original(&state, event.original_id)
+        .await?
+        .map(|original| Original {
+            items: original.items,
+            body_bytes: original.body.len(),
+            body_digest: hex::encode(&original.body_digest),
+        });
     let type_dropped = type_dropped(&state, &event).map(str::to_owned);
     let body_bytes = event.body.len();
     let (body, body_base64) = text_or_base64(event.body);
@@ -89,24 +132,44 @@ pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<A
 /// Why the event has no type though its request said one, as its source would tell by now.
 fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'static str> {
     let sources = state.intake.sources.load();
-    let source = sources.get(&event.source).filter(|_| event.event_type.is_none())?;
-    source.verifier.told_of_stored(&event.headers, event.body.clone().into(), event.original_id.is_some())?.type_dropped()
+    let source = sources
+        .get(&event.source)
+        .filter(|_| event.event_type.is_none())?;
+    source
+        .verifier
+        .told_of_stored(
+            &event.headers,
+            event.body.clone().into(),
+            event.original_id.is_some(),
+        )?
+        .type_dropped()
 }
 
 /// The exact bytes.
 pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Octets, ApiError> {
     let event = find(&state, *id).await?;
-    Ok(Octets { id: *id, bytes: event.body })
+    Ok(Octets {
+        id: *id,
+        bytes: event.body,
+    })
 }
 
 /// The body of the request that the event came in: its own, or where that was split, the whole.
-pub async fn original_body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Octets, ApiError> {
+pub async fn original_body(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Octets, ApiError> {
     let event = find(&state, *id).await?;
-    let bytes = original(&state, event.original_id).await?.map_or(event.body, |original| original.body);
+    let bytes = original(&state, event.original_id)
+        .await?
+        .map_or(event.body, |original| original.body);
     Ok(Octets { id: *id, bytes })
 }
 
-async fn original(state: &AdminState, id: Option<Uuid>) -> Result<Option<search::WholeOriginal>, ApiError> {
+async fn original(
+    state: &AdminState,
+    id: Option<Uuid>,
+) -> Result<Option<search::WholeOriginal>, ApiError> {
     match id {
         Some(id) => Ok(search::original(&state.pool, id).await?),
         None => Ok(None),
@@ -114,5 +177,7 @@ async fn original(state: &AdminState, id: Option<Uuid>) -> Result<Option<search:
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<search::WholeEvent, ApiError> {
-    search::event(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no event {id}")))
+    search::event(&state.pool, id)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(format!("there is no event {id}")))
 }

@@ -37,13 +37,23 @@ fn face() -> Face {
         prefix: "/api/v1",
         tag: "admin",
         strangers: (Need::Read, Need::Operate),
-        entries: [of_events(), of_deliveries(), of_replays(), of_the_node(), of_secrets()].into_iter().flatten().collect(),
+        entries: [
+            of_events(),
+            of_deliveries(),
+            of_replays(),
+            of_the_node(),
+            of_secrets(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     }
 }
 
 /// The description of the whole API, the ledger too.
 async fn description() -> JsonText {
-    static TEXT: LazyLock<String> = LazyLock::new(|| openapi::document(&[face(), ledger::face()]).to_string());
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| openapi::document(&[face(), ledger::face()]).to_string());
     JsonText(&TEXT)
 }
 
@@ -51,27 +61,107 @@ fn of_events() -> Vec<Entry> {
     use Need::{Operate, Read};
     vec![
         get("/events", Read, events::list, "Events, newest first"),
-        get("/events/{id}", Read, events::show, "An event with its deliveries and conflicts").or(&[404]),
+        get(
+            "/events/{id}",
+            Read,
+            events::show,
+            "An event with its deliveries and conflicts",
+        )
+        .or(&[404]),
         get("/events/{id}/body", Read, events::body, "The exact bytes").or(&[404]),
-        get("/events/{id}/original", Read, events::original_body, "The bytes as they came, where the event is a part of them").or(&[404]),
-        get("/conflicts", Read, conflicts::list, "Conflicts, newest first, and how many each source has"),
-        get("/conflicts/{id}", Read, conflicts::show, "A conflict with what differs from the first event").or(&[404]),
-        post("/conflicts/{id}/relay", Operate, conflicts::relay, "Makes it an event of its own").or(&[404, 409, 410]),
-        get("/rejections", Read, rejections::list, "What was refused, newest first"),
-        get("/rejections/{id}/explain", Read, rejections::explain, "The checks of one, and a name for its mistake").or(&[404]),
+        get(
+            "/events/{id}/original",
+            Read,
+            events::original_body,
+            "The bytes as they came, where the event is a part of them",
+        )
+        .or(&[404]),
+        get(
+            "/conflicts",
+            Read,
+            conflicts::list,
+            "Conflicts, newest first, and how many each source has",
+        ),
+        get(
+            "/conflicts/{id}",
+            Read,
+            conflicts::show,
+            "A conflict with what differs from the first event",
+        )
+        .or(&[404]),
+        post(
+            "/conflicts/{id}/relay",
+            Operate,
+            conflicts::relay,
+            "Makes it an event of its own",
+        )
+        .or(&[404, 409, 410]),
+        get(
+            "/rejections",
+            Read,
+            rejections::list,
+            "What was refused, newest first",
+        ),
+        get(
+            "/rejections/{id}/explain",
+            Read,
+            rejections::explain,
+            "The checks of one, and a name for its mistake",
+        )
+        .or(&[404]),
     ]
 }
 
 fn of_deliveries() -> Vec<Entry> {
     use Need::{Operate, Read};
     vec![
-        get("/deliveries", Read, deliveries::list, "Deliveries, newest first"),
-        get("/deliveries/{id}", Read, deliveries::show, "A delivery with its attempts").or(&[404]),
-        post("/deliveries/{id}/retry", Operate, deliveries::retry, "Makes it due now").or(&[404, 409, 410]),
-        post("/deliveries/{id}/cancel", Operate, deliveries::cancel, "Ends it").or(&[404, 409]),
-        get("/destinations", Read, destinations::list, "Destinations with counts"),
-        post("/destinations/{name}/pause", Operate, destinations::pause, "Sends nothing to it until it is resumed").or(&[404]),
-        post("/destinations/{name}/resume", Operate, destinations::resume, "Ends the pause").or(&[404]),
+        get(
+            "/deliveries",
+            Read,
+            deliveries::list,
+            "Deliveries, newest first",
+        ),
+        get(
+            "/deliveries/{id}",
+            Read,
+            deliveries::show,
+            "A delivery with its attempts",
+        )
+        .or(&[404]),
+        post(
+            "/deliveries/{id}/retry",
+            Operate,
+            deliveries::retry,
+            "Makes it due now",
+        )
+        .or(&[404, 409, 410]),
+        post(
+            "/deliveries/{id}/cancel",
+            Operate,
+            deliveries::cancel,
+            "Ends it",
+        )
+        .or(&[404, 409]),
+        get(
+            "/destinations",
+            Read,
+            destinations::list,
+            "Destinations with counts",
+        ),
+        post(
+            "/destinations/{name}/pause",
+            Operate,
+            destinations::pause,
+            "Sends nothing to it until it is resumed",
+        )
+        .or(&[404]),
+        post(
+            "/destinations/{name}/resume",
+            Operate,
+            destinations::resume,
+            "Ends the pause",
+        )
+        .or(&[404]),
     ]
 }
 
@@ -79,9 +169,21 @@ fn of_replays() -> Vec<Entry> {
     use Need::{Operate, Read};
     vec![
         get("/replays", Read, replays::list, "Replays, newest first"),
-        post("/replays", Operate, replays::create, "Begins a replay, or counts what it would make").or(&[404]),
+        post(
+            "/replays",
+            Operate,
+            replays::create,
+            "Begins a replay, or counts what it would make",
+        )
+        .or(&[404]),
         get("/replays/{id}", Read, replays::show, "A replay").or(&[404]),
-        post("/replays/{id}/advance", Operate, replays::advance, "Makes its next deliveries").or(&[404, 409]),
+        post(
+            "/replays/{id}/advance",
+            Operate,
+            replays::advance,
+            "Makes its next deliveries",
+        )
+        .or(&[404, 409]),
     ]
 }
 
@@ -89,11 +191,31 @@ fn of_the_node() -> Vec<Entry> {
     use Need::{Admin, Read};
     vec![
         get("/sources", Read, sources::list, "Sources with counts"),
-        get("/status", Read, sources::status, "The node and its database"),
-        get("/steps", Read, steps::list, "Steps of all runs, newest first, without results"),
+        get(
+            "/status",
+            Read,
+            sources::status,
+            "The node and its database",
+        ),
+        get(
+            "/steps",
+            Read,
+            steps::list,
+            "Steps of all runs, newest first, without results",
+        ),
         get("/openapi.json", Read, description, "This"),
-        get("/stream", Read, stream::stream, "The live tail, as server-sent events"),
-        post("/prune", Admin, sources::prune, "Removes what is past its time"),
+        get(
+            "/stream",
+            Read,
+            stream::stream,
+            "The live tail, as server-sent events",
+        ),
+        post(
+            "/prune",
+            Admin,
+            sources::prune,
+            "Removes what is past its time",
+        ),
     ]
 }
 
@@ -101,11 +223,39 @@ fn of_the_node() -> Vec<Entry> {
 fn of_secrets() -> Vec<Entry> {
     use Need::Admin;
     vec![
-        get("/sources/{name}/secret", Admin, sources::secret, "The secret that it has learnt").or(&[404]),
-        post("/sources/{name}/secret/forget", Admin, sources::forget, "Opens it to the next handshake").or(&[404]),
-        get("/tokens", Admin, tokens::list, "Tokens, without the tokens themselves"),
-        post("/tokens", Admin, tokens::create, "Makes a token, which is shown this once"),
-        post("/tokens/{id}/revoke", Admin, tokens::revoke, "Ends a token on every node within two seconds").or(&[404]),
+        get(
+            "/sources/{name}/secret",
+            Admin,
+            sources::secret,
+            "The secret that it has learnt",
+        )
+        .or(&[404]),
+        post(
+            "/sources/{name}/secret/forget",
+            Admin,
+            sources::forget,
+            "Opens it to the next handshake",
+        )
+        .or(&[404]),
+        get(
+            "/tokens",
+            Admin,
+            tokens::list,
+            "Tokens, without the tokens themselves",
+        ),
+        post(
+            "/tokens",
+            Admin,
+            tokens::create,
+            "Makes a token, which is shown this once",
+        ),
+        post(
+            "/tokens/{id}/revoke",
+            Admin,
+            tokens::revoke,
+            "Ends a token on every node within two seconds",
+        )
+        .or(&[404]),
     ]
 }
 
@@ -121,8 +271,13 @@ mod tests {
     fn each_route_asks_for_its_scope() {
         let entries = face().entries;
         let need = |method: &str, path: &str| {
-            let mut found = entries.iter().filter(|entry| entry.method.as_str() == method && entry.path == path);
-            found.next().unwrap_or_else(|| panic!("no {method} {path}")).need
+            let mut found = entries
+                .iter()
+                .filter(|entry| entry.method.as_str() == method && entry.path == path);
+            found
+                .next()
+                .unwrap_or_else(|| panic!("no {method} {path}"))
+                .need
         };
         for (method, path, expected) in [
             ("GET", "/events", Need::Read),
@@ -139,7 +294,12 @@ mod tests {
         }
         // Reading is for the weakest scope, changing never is.
         for entry in &entries {
-            assert_eq!(entry.need == Need::Read, entry.method == "GET" && entry.need != Need::Admin, "{}", entry.path);
+            assert_eq!(
+                entry.need == Need::Read,
+                entry.method == "GET" && entry.need != Need::Admin,
+                "{}",
+                entry.path
+            );
         }
     }
 
@@ -166,9 +326,20 @@ mod tests {
         }
         let claim = &document["paths"]["/v1/runs/{run}/steps/{step}/claim"]["post"];
         assert_eq!(claim["parameters"].as_array().map(Vec::len), Some(3));
-        assert!(claim["description"].as_str().is_some_and(|text| text.contains("ledger")));
-        assert_eq!(document["components"]["schemas"]["ClaimBody"]["required"], json!(["claim_id"]));
+        assert!(
+            claim["description"]
+                .as_str()
+                .is_some_and(|text| text.contains("ledger"))
+        );
+        assert_eq!(
+            document["components"]["schemas"]["ClaimBody"]["required"],
+            json!(["claim_id"])
+        );
         let tokens = &document["paths"]["/api/v1/tokens"]["post"];
-        assert!(tokens["description"].as_str().is_some_and(|text| text.contains("admin")));
+        assert!(
+            tokens["description"]
+                .as_str()
+                .is_some_and(|text| text.contains("admin"))
+        );
     }
 }

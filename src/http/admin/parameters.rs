@@ -2,7 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{
+    Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
+};
 use uuid::Uuid;
 
 use crate::{event::id_floor, http::error::ApiError};
@@ -22,13 +24,17 @@ pub struct PageQuery {
 pub fn page_rows(limit: Option<u32>) -> Result<i64, ApiError> {
     match limit.unwrap_or(PAGE_ROWS) {
         rows @ 1..=PAGE_ROWS_MAX => Ok(i64::from(rows)),
-        rows => Err(ApiError::InvalidParameter(format!("limit: {rows} is not between 1 and {PAGE_ROWS_MAX}"))),
+        rows => Err(ApiError::InvalidParameter(format!(
+            "limit: {rows} is not between 1 and {PAGE_ROWS_MAX}"
+        ))),
     }
 }
 
 /// The cursor to the next page: the last id of a full page.
 pub fn next<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> Uuid) -> Option<Uuid> {
-    rows.last().filter(|_| i64::try_from(rows.len()) == Ok(limit)).map(id)
+    rows.last()
+        .filter(|_| i64::try_from(rows.len()) == Ok(limit))
+        .map(id)
 }
 
 /// The lowest id of a point in time: RFC 3339, a date, or how long ago ("2h", "30d").
@@ -49,10 +55,22 @@ pub struct Window {
 
 impl Window {
     /// `since` and `until` as `id_at` reads them; the cursor of the page before narrows it.
-    pub fn new(since: Option<&str>, until: Option<&str>, cursor: Option<Uuid>, now_unix_ms: i64) -> Result<Self, ApiError> {
-        let from = since.map(|text| id_at("since", text, now_unix_ms)).transpose()?;
-        let until = until.map(|text| id_at("until", text, now_unix_ms)).transpose()?;
-        Ok(Self { from, below: cursor.into_iter().chain(until).min() })
+    pub fn new(
+        since: Option<&str>,
+        until: Option<&str>,
+        cursor: Option<Uuid>,
+        now_unix_ms: i64,
+    ) -> Result<Self, ApiError> {
+        let from = since
+            .map(|text| id_at("since", text, now_unix_ms))
+            .transpose()?;
+        let until = until
+            .map(|text| id_at("until", text, now_unix_ms))
+            .transpose()?;
+        Ok(Self {
+            from,
+            below: cursor.into_iter().chain(until).min(),
+        })
     }
 }
 
@@ -103,7 +121,11 @@ mod tests {
         assert_eq!(below(None, None), None);
         assert_eq!(below(None, Some(high)), Some(high));
         let until = Some("2005-01-01");
-        assert!(below(until, Some(low)) == Some(low) && below(until, Some(high)) == below(until, None) && below(until, None).is_some());
+        assert!(
+            below(until, Some(low)) == Some(low)
+                && below(until, Some(high)) == below(until, None)
+                && below(until, None).is_some()
+        );
         assert!(Window::new(Some("yesterday"), None, None, 0).is_err());
     }
 

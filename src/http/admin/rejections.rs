@@ -1,4 +1,5 @@
-//! Rejections: list, one explained. Headers are shown with everything secret in them masked, queries without their values.
+//! Rejections: list, one explained. Headers are shown with everything secret in them masked,
+//! queries without their values.
 
 use std::sync::Arc;
 
@@ -26,7 +27,14 @@ use crate::{
 /// Of a signature so much is shown: enough to tell two apart.
 const SIGNATURE_CHARS_SHOWN: usize = 16;
 /// Parts of header names whose values are credentials, and those whose values are signatures.
-const SECRET_NAMES: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "api-key"];
+const SECRET_NAMES: [&str; 6] = [
+    "authorization",
+    "cookie",
+    "token",
+    "secret",
+    "password",
+    "api-key",
+];
 const SIGNATURE_NAMES: [&str; 5] = ["signature", "hmac", "sign", "digest", "mac"];
 
 #[derive(Deserialize, JsonSchema)]
@@ -40,48 +48,108 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Rejections>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<ListQuery>,
+) -> Result<Answer<Rejections>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let now = state.clock.unix_ms();
-    let Window { from, below } = Window::new(query.since.as_deref(), query.until.as_deref(), query.cursor, now)?;
-    let filter = Filter { source: query.source.as_deref(), reason: query.reason.as_deref(), from, below };
+    let Window { from, below } = Window::new(
+        query.since.as_deref(),
+        query.until.as_deref(),
+        query.cursor,
+        now,
+    )?;
+    let filter = Filter {
+        source: query.source.as_deref(),
+        reason: query.reason.as_deref(),
+        from,
+        below,
+    };
     let rejections = &state.intake.rejections;
     let found = rejections.list(filter, usize::try_from(limit).unwrap_or(0), now);
     let next = next(&found, limit, |rejected| rejected.id);
     let items = found.iter().map(|rejected| summary(rejected)).collect();
-    Ok(Answer(Rejections { items, next, counts: rejections.counts() }))
+    Ok(Answer(Rejections {
+        items,
+        next,
+        counts: rejections.counts(),
+    }))
 }
 
-pub async fn explain(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<Explained>, actix_web::Error> {
+pub async fn explain(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<Explained>, actix_web::Error> {
     let rejected = state.intake.rejections.get(*id, state.clock.unix_ms());
-    let rejected =
-        rejected.ok_or_else(|| ApiError::NotFound(format!("there is no rejection {id} (they are kept in memory, for a while)")))?;
+    let rejected = rejected.ok_or_else(|| {
+        ApiError::NotFound(format!(
+            "there is no rejection {id} (they are kept in memory, for a while)"
+        ))
+    })?;
     // Many guesses are tried: not on the thread that answers others.
-    Ok(Answer(web::block(move || explained(&state, &rejected)).await?))
+    Ok(Answer(
+        web::block(move || explained(&state, &rejected)).await?,
+    ))
 }
 
 fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Explained {
     let (settings, catalog) = (state.settings.load(), state.catalog.load());
     let (sources, retired) = (state.intake.sources.load(), state.intake.retired.load());
-    let explanation = Explainer { settings: &settings, catalog: &catalog, sources: &sources, retired: &retired }.explain(rejected);
-    let source = rejected.source.as_deref().and_then(|name| sources.get(name));
-    let is_secret = |name: &str| source.is_some_and(|source| source.secret_headers.iter().any(|secret| secret == name));
-    let is_signature = |name: &str| source.is_some_and(|source| source.verifier.signature_headers().any(|known| known == name));
+    let explanation = Explainer {
+        settings: &settings,
+        catalog: &catalog,
+        sources: &sources,
+        retired: &retired,
+    }
+    .explain(rejected);
+    let source = rejected
+        .source
+        .as_deref()
+        .and_then(|name| sources.get(name));
+    let is_secret = |name: &str| {
+        source.is_some_and(|source| source.secret_headers.iter().any(|secret| secret == name))
+    };
+    let is_signature = |name: &str| {
+        source.is_some_and(|source| {
+            source
+                .verifier
+                .signature_headers()
+                .any(|known| known == name)
+        })
+    };
     let headers = rejected.headers.iter().map(|(name, value)| {
         let secret = is_secret(name) || SECRET_NAMES.iter().any(|part| name.contains(part));
-        let signature = is_signature(name) || SIGNATURE_NAMES.iter().any(|part| name.contains(part));
+        let signature =
+            is_signature(name) || SIGNATURE_NAMES.iter().any(|part| name.contains(part));
         (name.clone(), masked(value, secret, signature))
     });
     // A body that carries the credentials itself is not shown.
-    let shows_body = source.is_none_or(|source| source.verifier.signature_headers().next().is_some());
-    let prefix = rejected.body.as_ref().filter(|_| shows_body).map(|body| text_or_base64(body.prefix.to_vec()));
+    let shows_body =
+        source.is_none_or(|source| source.verifier.signature_headers().next().is_some());
+    let prefix = rejected
+        .body
+        .as_ref()
+        .filter(|_| shows_body)
+        .map(|body| text_or_base64(body.prefix.to_vec()));
     let (body_prefix, body_prefix_base64) = prefix.unwrap_or_default();
-    let check = |Finding { check, passed, found }| Check { check: check.into(), passed, found };
+    let check = |Finding {
+                     check,
+                     passed,
+                     found,
+                 }| Check {
+        check: check.into(),
+        passed,
+        found,
+    };
     Explained {
         rejection: summary(rejected),
         headers: headers.collect(),
-        body_digest: rejected.body.as_ref().map(|body| hex::encode(body.digest.0)),
+        body_digest: rejected
+            .body
+            .as_ref()
+            .map(|body| hex::encode(body.digest.0)),
         body_prefix,
         body_prefix_base64,
         checks: explanation.checks.into_iter().map(check).collect(),
@@ -91,7 +159,8 @@ fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Explained {
 }
 
 fn summary(rejected: &Rejected) -> Rejection {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(rejected.at_unix_ms) * 1_000_000).ok();
+    let at =
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(rejected.at_unix_ms) * 1_000_000).ok();
     Rejection {
         id: RejectionId(rejected.id),
         source: rejected.source.as_deref().map(str::to_owned),
@@ -118,9 +187,16 @@ fn masked(value: &[u8], is_secret: bool, is_signature: bool) -> String {
 
 /// A query may carry a token: its names are shown, its values are not.
 fn without_values(target: &str) -> String {
-    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
-    let names: Vec<String> =
-        query.split('&').map(|pair| pair.split_once('=').map_or_else(|| "***".to_owned(), |(name, _)| format!("{name}=***"))).collect();
+    let Some((path, query)) = target.split_once('?') else {
+        return target.to_owned();
+    };
+    let names: Vec<String> = query
+        .split('&')
+        .map(|pair| {
+            pair.split_once('=')
+                .map_or_else(|| "***".to_owned(), |(name, _)| format!("{name}=***"))
+        })
+        .collect();
     format!("{path}?{}", names.join("&"))
 }
 
@@ -131,9 +207,18 @@ mod tests {
     #[test]
     fn what_is_secret_is_masked() {
         assert_eq!(masked(b"Bearer topsecret", true, false), "*** (16 bytes)");
-        assert_eq!(masked(b"sha256=0123456789abcdef", false, true), "sha256=012345678… (23 bytes)");
-        assert_eq!(masked(b"application/json", false, false), "application/json");
-        assert_eq!(without_values("/hooks/x?token=topsecret&plain&a=b"), "/hooks/x?token=***&***&a=***");
+        assert_eq!(
+            masked(b"sha256=0123456789abcdef", false, true),
+            "sha256=012345678… (23 bytes)"
+        );
+        assert_eq!(
+            masked(b"application/json", false, false),
+            "application/json"
+        );
+        assert_eq!(
+            without_values("/hooks/x?token=topsecret&plain&a=b"),
+            "/hooks/x?token=***&***&a=***"
+        );
         assert_eq!(without_values("/hooks/x"), "/hooks/x");
     }
 }

@@ -1,5 +1,5 @@
-//! Replays: count (dry run), create, advance a page, list. A replay's destinations are those of the routes as they are when a page is made,
-//! or the one that was asked for.
+//! Replays: count (dry run), create, advance a page, list. A replay's destinations are those of the
+//! routes as they are when a page is made, or the one that was asked for.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -86,7 +86,10 @@ impl Request {
         ReplayFilter {
             ids: self.ids.clone(),
             source: self.source.clone(),
-            type_like: self.r#type.as_ref().map(|pattern| TypeGlob::new(pattern).to_like()),
+            type_like: self
+                .r#type
+                .as_ref()
+                .map(|pattern| TypeGlob::new(pattern).to_like()),
             status: self.status.and_then(Status::filter),
             after,
             before,
@@ -95,13 +98,27 @@ impl Request {
 
     /// The exclusive bounds of the ids. What comes in after this moment is not part of the replay.
     fn bounds(&self, now_unix_ms: i64) -> Result<(Uuid, Uuid), ApiError> {
-        let since = self.since.as_ref().map(|text| id_at("since", text, now_unix_ms)).transpose()?;
-        let until = self.until.as_ref().map(|text| id_at("until", text, now_unix_ms)).transpose()?;
+        let since = self
+            .since
+            .as_ref()
+            .map(|text| id_at("since", text, now_unix_ms))
+            .transpose()?;
+        let until = self
+            .until
+            .as_ref()
+            .map(|text| id_at("until", text, now_unix_ms))
+            .transpose()?;
         let mut after = since.map_or(Uuid::nil(), before_id);
-        let mut before = until.unwrap_or_else(|| id_floor(u64::try_from(now_unix_ms).unwrap_or(0) + 1));
-        if let Some((first, last)) = self.ids.as_ref().and_then(|ids| ids.iter().min().zip(ids.iter().max())) {
+        let mut before =
+            until.unwrap_or_else(|| id_floor(u64::try_from(now_unix_ms).unwrap_or(0) + 1));
+        if let Some((first, last)) = self
+            .ids
+            .as_ref()
+            .and_then(|ids| ids.iter().min().zip(ids.iter().max()))
+        {
             after = after.max(before_id(*first));
-            // An id given by name is meant, also where another machine's clock made it a moment ahead of ours.
+            // An id given by name is meant, also where another machine's clock made it a moment
+            // ahead of ours.
             before = until.map_or(after_id(*last), |until| until.min(after_id(*last)));
         }
         Ok((after, before))
@@ -112,18 +129,30 @@ impl Request {
             ids.sort_unstable();
             ids.dedup();
             if ids.is_empty() || ids.len() > IDS_MAX {
-                return Err(ApiError::InvalidParameter(format!("ids: give between 1 and {IDS_MAX} ids")));
+                return Err(ApiError::InvalidParameter(format!(
+                    "ids: give between 1 and {IDS_MAX} ids"
+                )));
             }
         }
         let filters = [&self.source, &self.r#type, &self.since, &self.until];
-        if self.ids.is_none() && self.status.is_none() && self.limit.is_none() && filters.iter().all(|filter| filter.is_none()) {
+        if self.ids.is_none()
+            && self.status.is_none()
+            && self.limit.is_none()
+            && filters.iter().all(|filter| filter.is_none())
+        {
             let what = "say what to replay: ids, source, type, since, until, limit, or a status (\"any\" for everything)";
             return Err(ApiError::InvalidParameter(what.into()));
         }
         if self.limit == Some(0) {
-            return Err(ApiError::InvalidParameter("limit: 0 events are nothing to replay".into()));
+            return Err(ApiError::InvalidParameter(
+                "limit: 0 events are nothing to replay".into(),
+            ));
         }
-        if let Some(to) = self.to.as_mut().filter(|to| !settings.destinations.contains_key(*to)) {
+        if let Some(to) = self
+            .to
+            .as_mut()
+            .filter(|to| !settings.destinations.contains_key(*to))
+        {
             *to = target(to).map_err(|error| ApiError::InvalidParameter(format!("to: {error}")))?;
         }
         Ok(())
@@ -133,10 +162,17 @@ impl Request {
 /// A URL to replay to, as it is kept: its host in lower case, its path encoded.
 fn target(text: &str) -> Result<String, String> {
     if text.len() > URL_BYTES_MAX {
-        return Err(format!("a URL has at most {URL_BYTES_MAX} bytes, this one has {}", text.len()));
+        return Err(format!(
+            "a URL has at most {URL_BYTES_MAX} bytes, this one has {}",
+            text.len()
+        ));
     }
-    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    let url = url.ok_or_else(|| format!("{text:?} is neither a configured destination nor an http(s) URL"))?;
+    let url = url::Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or_else(|| {
+        format!("{text:?} is neither a configured destination nor an http(s) URL")
+    })?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a URL with a user or password would be shown in every list: make it a destination in the settings".into());
     }
@@ -151,15 +187,25 @@ fn after_id(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 
-/// Where an event goes: where it is asked to go, or where the routes send it, less those where no delivery ended as the status wants.
-fn destinations(settings: &Settings, request: &Request, source: &str, event_type: Option<&str>, ended_at: &[String]) -> Vec<Arc<str>> {
+/// Where an event goes: where it is asked to go, or where the routes send it, less those where no
+/// delivery ended as the status wants.
+fn destinations(
+    settings: &Settings,
+    request: &Request,
+    source: &str,
+    event_type: Option<&str>,
+    ended_at: &[String],
+) -> Vec<Arc<str>> {
     if let Some(to) = &request.to {
         return vec![to.as_str().into()];
     }
     let routes = Routes::of(settings, source);
     let routed = routes.destinations(event_type).into_iter();
     let is_any = request.status.and_then(Status::filter).is_none();
-    routed.filter(|name| is_any || ended_at.iter().any(|ended| **ended == ***name)).cloned().collect()
+    routed
+        .filter(|name| is_any || ended_at.iter().any(|ended| **ended == ***name))
+        .cloned()
+        .collect()
 }
 
 /// What a replay would make, by destination.
@@ -167,7 +213,13 @@ fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> DryRun {
     let mut by_destination: BTreeMap<Arc<str>, i64> = BTreeMap::new();
     let (mut events, mut unrouted) = (0, 0);
     for group in groups {
-        let found = destinations(settings, request, &group.source, group.event_type.as_deref(), &group.ended_at);
+        let found = destinations(
+            settings,
+            request,
+            &group.source,
+            group.event_type.as_deref(),
+            &group.ended_at,
+        );
         events += group.events;
         unrouted += if found.is_empty() { group.events } else { 0 };
         for destination in found {
@@ -175,9 +227,18 @@ fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> DryRun {
         }
     }
     let deliveries: i64 = by_destination.values().sum();
-    let of_one = |(name, deliveries): (Arc<str>, i64)| DryDestination { destination: name.to_string(), deliveries };
+    let of_one = |(name, deliveries): (Arc<str>, i64)| DryDestination {
+        destination: name.to_string(),
+        deliveries,
+    };
     let destinations = by_destination.into_iter().map(of_one).collect();
-    DryRun { dry_run: true, events, unrouted, deliveries, destinations }
+    DryRun {
+        dry_run: true,
+        events,
+        unrouted,
+        deliveries,
+        destinations,
+    }
 }
 
 pub async fn create(
@@ -190,7 +251,12 @@ pub async fn create(
     let now = ids::unix_ms();
     let (after, mut before) = request.bounds(now)?;
     if let Some(limit) = request.limit {
-        let last = replay::nth(&state.pool, &request.filter(after, before), i64::from(limit) - 1).await?;
+        let last = replay::nth(
+            &state.pool,
+            &request.filter(after, before),
+            i64::from(limit) - 1,
+        )
+        .await?;
         before = last.map_or(before, after_id);
     }
     if request.dry_run {
@@ -202,10 +268,24 @@ pub async fn create(
 }
 
 async fn check_ids(state: &AdminState, request: &Request) -> Result<(), ApiError> {
-    let Some(ids) = &request.ids else { return Ok(()) };
+    let Some(ids) = &request.ids else {
+        return Ok(());
+    };
     let known = replay::known(&state.pool, ids).await?;
-    let missing: Vec<String> = ids.iter().filter(|id| !known.contains(id)).take(10).map(Uuid::to_string).collect();
-    if missing.is_empty() { Ok(()) } else { Err(ApiError::NotFound(format!("there is no event {}", missing.join(", ")))) }
+    let missing: Vec<String> = ids
+        .iter()
+        .filter(|id| !known.contains(id))
+        .take(10)
+        .map(Uuid::to_string)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::NotFound(format!(
+            "there is no event {}",
+            missing.join(", ")
+        )))
+    }
 }
 
 impl From<ReplayRow> for Replay {
@@ -236,16 +316,27 @@ pub async fn advance(
     let limit = page_rows(Some(advance.limit.unwrap_or(ADVANCE_EVENTS)))?;
     let row = find(&state, *id).await?;
     if row.ended_at.is_some() {
-        return Ok(Answer(Advanced { created: 0, deliveries: row.deliveries, done: true }));
+        return Ok(Answer(Advanced {
+            created: 0,
+            deliveries: row.deliveries,
+            done: true,
+        }));
     }
-    let request: Request = serde_json::from_value(row.filter.clone()).map_err(|error| ApiError::Conflict {
-        kind: "replay-unreadable",
-        detail: format!("replay {id} was made by another version: {error}"),
-    })?;
-    let page = replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
+    let request: Request =
+        serde_json::from_value(row.filter.clone()).map_err(|error| ApiError::Conflict {
+            kind: "replay-unreadable",
+            detail: format!("replay {id} was made by another version: {error}"),
+        })?;
+    let page =
+        replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
     let last = i64::try_from(page.len()) != Ok(limit);
     let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
-    let step = Step { replay: row.id, from: row.after, to: page.last().map_or(row.after, |event| event.id.0), last };
+    let step = Step {
+        replay: row.id,
+        from: row.after,
+        to: page.last().map_or(row.after, |event| event.id.0),
+        last,
+    };
     if !delivery::advance(&state.pool, step, &deliveries).await? {
         return Err(ApiError::Conflict {
             kind: "replay-moved",
@@ -254,13 +345,28 @@ pub async fn advance(
     }
     state.hint.notify_one();
     let created = i64::try_from(deliveries.len()).unwrap_or(i64::MAX);
-    Ok(Answer(Advanced { created, deliveries: row.deliveries + created, done: last }))
+    Ok(Answer(Advanced {
+        created,
+        deliveries: row.deliveries + created,
+        done: last,
+    }))
 }
 
-fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], mut new_id: impl FnMut() -> Uuid) -> Vec<ReplayDelivery> {
+fn page_deliveries(
+    settings: &Settings,
+    request: &Request,
+    page: &[Candidate],
+    mut new_id: impl FnMut() -> Uuid,
+) -> Vec<ReplayDelivery> {
     let mut deliveries = Vec::with_capacity(page.len());
     for event in page {
-        for destination in destinations(settings, request, &event.source, event.event_type.as_deref(), &event.ended_at) {
+        for destination in destinations(
+            settings,
+            request,
+            &event.source,
+            event.event_type.as_deref(),
+            &event.ended_at,
+        ) {
             deliveries.push(ReplayDelivery {
                 id: DeliveryId(new_id()),
                 event_id: event.id,
@@ -274,19 +380,30 @@ fn page_deliveries(settings: &Settings, request: &Request, page: &[Candidate], m
     deliveries
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<Answer<Page<Replay>>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<PageQuery>,
+) -> Result<Answer<Page<Replay>>, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = replay::list(&state.pool, query.cursor, limit).await?;
     let next = next(&rows, limit, |row| row.id.0);
-    Ok(Answer(Page { items: rows.into_iter().map(Replay::from).collect(), next }))
+    Ok(Answer(Page {
+        items: rows.into_iter().map(Replay::from).collect(),
+        next,
+    }))
 }
 
-pub async fn show(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Answer<Replay>, ApiError> {
+pub async fn show(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Answer<Replay>, ApiError> {
     Ok(Answer(find(&state, *id).await?.into()))
 }
 
 async fn find(state: &AdminState, id: Uuid) -> Result<ReplayRow, ApiError> {
-    replay::find(&state.pool, id).await?.ok_or_else(|| ApiError::NotFound(format!("there is no replay {id}")))
+    replay::find(&state.pool, id)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(format!("there is no replay {id}")))
 }
 
 #[cfg(test)]
@@ -312,13 +429,20 @@ mod tests {
         "#;
         // A file that is not there would be an error; an empty one keeps a developer's own out.
         let file = tempfile::NamedTempFile::new().unwrap();
-        let inputs = crate::settings::Inputs { file: Some(file.path().into()), environment: Vec::new(), overlay: Some(overlay.into()) };
+        let inputs = crate::settings::Inputs {
+            file: Some(file.path().into()),
+            environment: Vec::new(),
+            overlay: Some(overlay.into()),
+        };
         crate::settings::load(&inputs).unwrap().settings
     }
 
     fn names(request: &Request, event_type: &str, ended_at: &[&str]) -> Vec<String> {
         let ended_at: Vec<String> = ended_at.iter().map(ToString::to_string).collect();
-        destinations(&settings(), request, "s", Some(event_type), &ended_at).iter().map(ToString::to_string).collect()
+        destinations(&settings(), request, "s", Some(event_type), &ended_at)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -326,17 +450,33 @@ mod tests {
         let any = Request::default();
         assert_eq!(names(&any, "invoice.paid", &[]), ["a", "b"]);
         assert_eq!(names(&any, "charge.failed", &[]), ["b"]);
-        let dead = Request { status: Some(Status::Dead), ..Request::default() };
+        let dead = Request {
+            status: Some(Status::Dead),
+            ..Request::default()
+        };
         assert_eq!(names(&dead, "invoice.paid", &["b", "gone"]), ["b"]);
-        let to = Request { to: Some("http://x.example/".into()), status: Some(Status::Dead), ..Request::default() };
+        let to = Request {
+            to: Some("http://x.example/".into()),
+            status: Some(Status::Dead),
+            ..Request::default()
+        };
         assert_eq!(names(&to, "invoice.paid", &["gone"]), ["http://x.example/"]);
     }
 
     #[test]
     fn a_url_is_kept_in_one_form() {
-        assert_eq!(target("HTTPS://Shop.Example:443/a b#c").unwrap(), "https://shop.example/a%20b#c");
+        assert_eq!(
+            target("HTTPS://Shop.Example:443/a b#c").unwrap(),
+            "https://shop.example/a%20b#c"
+        );
         assert_eq!(target("http://0x7f.1/").unwrap(), "http://127.0.0.1/");
-        for refused in ["nowhere", "ftp://x.example/", "http://", "https://user:pass@x.example/", "https://user@x.example/"] {
+        for refused in [
+            "nowhere",
+            "ftp://x.example/",
+            "http://",
+            "https://user:pass@x.example/",
+            "https://user@x.example/",
+        ] {
             assert!(target(refused).is_err(), "{refused}");
         }
         let longest = format!("https://x.example/{}", "a".repeat(URL_BYTES_MAX - 18));
@@ -346,10 +486,23 @@ mod tests {
 
     #[test]
     fn a_dry_run_counts_by_destination() {
-        let group =
-            |event_type: &str, events| Group { source: "s".into(), event_type: Some(event_type.into()), ended_at: Vec::new(), events };
-        let other = Group { source: "unrouted".into(), event_type: None, ended_at: Vec::new(), events: 4 };
-        let answer = counted(&settings(), &Request::default(), &[group("invoice.paid", 2), group("charge.failed", 3), other]);
+        let group = |event_type: &str, events| Group {
+            source: "s".into(),
+            event_type: Some(event_type.into()),
+            ended_at: Vec::new(),
+            events,
+        };
+        let other = Group {
+            source: "unrouted".into(),
+            event_type: None,
+            ended_at: Vec::new(),
+            events: 4,
+        };
+        let answer = counted(
+            &settings(),
+            &Request::default(),
+            &[group("invoice.paid", 2), group("charge.failed", 3), other],
+        );
         assert_eq!(
             json!(answer),
             json!({
@@ -364,10 +517,16 @@ mod tests {
         let id = id_floor(5_000);
         let (after, before) = Request::default().bounds(1_000).unwrap();
         assert_eq!((after, before), (Uuid::nil(), id_floor(1_001)));
-        let named = Request { ids: Some(vec![id]), ..Request::default() };
+        let named = Request {
+            ids: Some(vec![id]),
+            ..Request::default()
+        };
         let (after, before) = named.bounds(1_000).unwrap();
         assert!(after < id && id < before);
-        let since = Request { since: Some("1970-01-01T00:00:01Z".into()), ..Request::default() };
+        let since = Request {
+            since: Some("1970-01-01T00:00:01Z".into()),
+            ..Request::default()
+        };
         assert!(since.bounds(9_000).unwrap().0 < id_floor(1_000));
     }
 
@@ -376,7 +535,10 @@ mod tests {
         let asked: Request =
             serde_json::from_value(json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5, "dry_run": true })).unwrap();
         let kept = json!(asked);
-        assert_eq!(kept, json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5 }));
+        assert_eq!(
+            kept,
+            json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5 })
+        );
         assert!(serde_json::from_value::<Request>(kept).is_ok());
         assert!(serde_json::from_value::<Request>(json!({ "sorce": "s" })).is_err());
     }

@@ -26,20 +26,40 @@ pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Source>>, 
     let counts = search::source_counts(&state.pool, since).await?;
     let conflicts = conflict::counts(&state.pool).await?;
     let settings = state.settings.load_full();
-    let learnt = if settings.sources.values().any(|source| source.learn_secret) { learnt_all(&state.pool).await? } else { Vec::new() };
-    let items = settings.sources.keys().map(|name| source_of(&settings, name, &counts, &conflicts, &learnt)).collect();
+    let learnt = if settings.sources.values().any(|source| source.learn_secret) {
+        learnt_all(&state.pool).await?
+    } else {
+        Vec::new()
+    };
+    let items = settings
+        .sources
+        .keys()
+        .map(|name| source_of(&settings, name, &counts, &conflicts, &learnt))
+        .collect();
     Ok(Answer(Page { items, next: None }))
 }
 
-fn source_of(settings: &Settings, name: &str, counts: &[SourceCount], conflicts: &[ConflictCount], learnt: &[LearntRow]) -> Source {
+fn source_of(
+    settings: &Settings,
+    name: &str,
+    counts: &[SourceCount],
+    conflicts: &[ConflictCount],
+    learnt: &[LearntRow],
+) -> Source {
     let source = &settings.sources[name];
     let count = counts.iter().find(|count| count.source == name);
-    let mut destinations: Vec<String> =
-        settings.routes.iter().filter(|route| route.source == name).map(|route| route.destination.clone()).collect();
+    let mut destinations: Vec<String> = settings
+        .routes
+        .iter()
+        .filter(|route| route.source == name)
+        .map(|route| route.destination.clone())
+        .collect();
     destinations.sort_unstable();
     destinations.dedup();
     let secrets = source.secrets.len() + usize::from(source.secret.is_some());
-    let learnt = learnt.iter().find(|learnt| source.learn_secret && learnt.source == name);
+    let learnt = learnt
+        .iter()
+        .find(|learnt| source.learn_secret && learnt.source == name);
     Source {
         name: name.to_owned(),
         provider: source.provider.clone(),
@@ -50,7 +70,10 @@ fn source_of(settings: &Settings, name: &str, counts: &[SourceCount], conflicts:
         destinations,
         events_24h: count.map_or(0, |count| count.events),
         marked_24h: count.map_or(0, |count| count.marked),
-        conflicts: conflicts.iter().find(|count| count.source == name).map_or(0, |count| count.conflicts),
+        conflicts: conflicts
+            .iter()
+            .find(|count| count.source == name)
+            .map_or(0, |count| count.conflicts),
         last_event_at: count.map(|count| count.last_at.into()),
     }
 }
@@ -65,22 +88,46 @@ fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntRow>) -> Sec
 }
 
 /// The secret that a source has learnt: some providers want it pasted into their own page (Notion).
-pub async fn secret(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<LearntSecret>, ApiError> {
-    let learnt = learnt_all(&state.pool).await?.into_iter().find(|learnt| learnt.source == *name);
-    let learnt = learnt.ok_or_else(|| ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)))?;
-    let (secret, learnt_at) = (learnt.secret.expose_secret().to_owned(), Some(learnt.learnt_at.into()));
-    Ok(Answer(LearntSecret { name: name.into_inner(), secret, learnt_at }))
+pub async fn secret(
+    state: web::Data<AdminState>,
+    name: web::Path<String>,
+) -> Result<Answer<LearntSecret>, ApiError> {
+    let learnt = learnt_all(&state.pool)
+        .await?
+        .into_iter()
+        .find(|learnt| learnt.source == *name);
+    let learnt = learnt.ok_or_else(|| {
+        ApiError::NotFound(format!("the source {:?} has learnt no secret", *name))
+    })?;
+    let (secret, learnt_at) = (
+        learnt.secret.expose_secret().to_owned(),
+        Some(learnt.learnt_at.into()),
+    );
+    Ok(Answer(LearntSecret {
+        name: name.into_inner(),
+        secret,
+        learnt_at,
+    }))
 }
 
 /// Forgets it: the source is open to the next handshake.
-pub async fn forget(state: web::Data<AdminState>, name: web::Path<String>) -> Result<Answer<Forgotten>, ApiError> {
+pub async fn forget(
+    state: web::Data<AdminState>,
+    name: web::Path<String>,
+) -> Result<Answer<Forgotten>, ApiError> {
     let forgotten = learnt_forget(&state.pool, &name).await?;
     if !forgotten {
-        return Err(ApiError::NotFound(format!("the source {:?} has learnt no secret", *name)));
+        return Err(ApiError::NotFound(format!(
+            "the source {:?} has learnt no secret",
+            *name
+        )));
     }
     tracing::warn!(source = %name, "the learnt secret was forgotten: the next handshake brings another");
     state.intake.learning.changed.notify_one();
-    Ok(Answer(Forgotten { name: name.into_inner(), forgotten: true }))
+    Ok(Answer(Forgotten {
+        name: name.into_inner(),
+        forgotten: true,
+    }))
 }
 
 /// Where the provider posts to.

@@ -1,4 +1,5 @@
-//! Steps of all tenants and runs, for operators. One step, a run and what changes a step are the ledger's own, under `/v1`.
+//! Steps of all tenants and runs, for operators. One step, a run and what changes a step are the
+//! ledger's own, under `/v1`.
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -30,7 +31,10 @@ pub struct ListQuery {
     limit: Option<u32>,
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) -> Result<Answer<Page<Step>>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<ListQuery>,
+) -> Result<Answer<Page<Step>>, ApiError> {
     let query = query.into_inner();
     let limit = page_rows(query.limit)?;
     let status = query.status.as_deref().map(state_of).transpose()?;
@@ -38,17 +42,26 @@ pub async fn list(state: web::Data<AdminState>, query: web::Query<ListQuery>) ->
         tenant: query.tenant,
         run: query.run,
         state: status,
-        from: query.since.map(|since| id_at("since", &since, ids::unix_ms())).transpose()?,
+        from: query
+            .since
+            .map(|since| id_at("since", &since, ids::unix_ms()))
+            .transpose()?,
         below: query.cursor,
     };
     let rows = step::steps(&state.pool, &filter, limit).await?;
     let next = next(&rows, limit, |row| row.id.0);
-    Ok(Answer(Page { items: rows.into_iter().map(step_of).collect(), next }))
+    Ok(Answer(Page {
+        items: rows.into_iter().map(step_of).collect(),
+        next,
+    }))
 }
 
 fn state_of(status: &str) -> Result<StepState, ApiError> {
     StepState::parse(status).ok_or_else(|| {
         let words: Vec<&str> = StepState::ALL.iter().map(|state| state.as_str()).collect();
-        ApiError::InvalidParameter(format!("status: {status:?} is none of {}", words.join(", ")))
+        ApiError::InvalidParameter(format!(
+            "status: {status:?} is none of {}",
+            words.join(", ")
+        ))
     })
 }

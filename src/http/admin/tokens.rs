@@ -24,7 +24,11 @@ impl From<TokenRow> for Token {
     fn from(row: TokenRow) -> Self {
         Self {
             id: row.id,
-            scopes: row.scopes.iter().filter_map(|scope| Scope::parse(scope)).collect(),
+            scopes: row
+                .scopes
+                .iter()
+                .filter_map(|scope| Scope::parse(scope))
+                .collect(),
             tenant: row.tenant,
             created_at: row.created_at.into(),
             revoked_at: row.revoked_at.map(Into::into),
@@ -44,18 +48,27 @@ pub async fn create(
     web::Json(Object(body)): web::Json<Object<CreateBody>>,
 ) -> Result<Created<NewToken>, ApiError> {
     let CreateBody { scopes, tenant } = body;
-    let mut scopes: Vec<String> = scopes.into_iter().map(|scope| scope.as_str().to_owned()).collect();
+    let mut scopes: Vec<String> = scopes
+        .into_iter()
+        .map(|scope| scope.as_str().to_owned())
+        .collect();
     scopes.sort_unstable();
     scopes.dedup();
     if scopes.is_empty() {
-        return Err(ApiError::InvalidParameter("scopes: at least one of read, operate, admin, ledger".into()));
+        return Err(ApiError::InvalidParameter(
+            "scopes: at least one of read, operate, admin, ledger".into(),
+        ));
     }
     if let Some(tenant) = &tenant {
         if tenant.is_empty() || tenant.len() > 255 || tenant.chars().any(char::is_control) {
-            return Err(ApiError::InvalidParameter("tenant: 1 to 255 bytes without control characters".into()));
+            return Err(ApiError::InvalidParameter(
+                "tenant: 1 to 255 bytes without control characters".into(),
+            ));
         }
         if tenant.starts_with(GATEWAY_TENANT) {
-            return Err(ApiError::InvalidParameter(format!("tenant: {GATEWAY_TENANT}… are the keys of gateways")));
+            return Err(ApiError::InvalidParameter(format!(
+                "tenant: {GATEWAY_TENANT}… are the keys of gateways"
+            )));
         }
         if scopes != ["ledger"] {
             return Err(ApiError::InvalidParameter(
@@ -65,19 +78,48 @@ pub async fn create(
     }
     let secret = tokens::generate();
     let id = ids::new();
-    let row = token::create(&state.pool, id, &tokens::digest(&secret), &scopes, tenant.as_deref()).await?;
-    let Token { id, scopes, tenant, created_at, revoked_at } = row.into();
-    Ok(Created(NewToken { id, scopes, tenant, created_at, revoked_at, token: secret }))
+    let row = token::create(
+        &state.pool,
+        id,
+        &tokens::digest(&secret),
+        &scopes,
+        tenant.as_deref(),
+    )
+    .await?;
+    let Token {
+        id,
+        scopes,
+        tenant,
+        created_at,
+        revoked_at,
+    } = row.into();
+    Ok(Created(NewToken {
+        id,
+        scopes,
+        tenant,
+        created_at,
+        revoked_at,
+        token: secret,
+    }))
 }
 
-pub async fn list(state: web::Data<AdminState>, query: web::Query<PageQuery>) -> Result<Answer<Page<Token>>, ApiError> {
+pub async fn list(
+    state: web::Data<AdminState>,
+    query: web::Query<PageQuery>,
+) -> Result<Answer<Page<Token>>, ApiError> {
     let limit = page_rows(query.limit)?;
     let rows = token::list(&state.pool, query.cursor, limit).await?;
     let next = next(&rows, limit, |row| row.id.0);
-    Ok(Answer(Page { items: rows.into_iter().map(Token::from).collect(), next }))
+    Ok(Answer(Page {
+        items: rows.into_iter().map(Token::from).collect(),
+        next,
+    }))
 }
 
-pub async fn revoke(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Exact<Token>, ApiError> {
+pub async fn revoke(
+    state: web::Data<AdminState>,
+    id: web::Path<Uuid>,
+) -> Result<Exact<Token>, ApiError> {
     let revoked = token::revoke(&state.pool, *id).await?;
     state.tokens.forget();
     match revoked {

@@ -55,8 +55,14 @@ pub async fn claim(
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
     name("claim_id", &body.claim_id)?;
-    body.owner.as_deref().map(|owner| name("owner", owner)).transpose()?;
-    body.input_hash.as_deref().map(|hash| name("input_hash", hash)).transpose()?;
+    body.owner
+        .as_deref()
+        .map(|owner| name("owner", owner))
+        .transpose()?;
+    body.input_hash
+        .as_deref()
+        .map(|hash| name("input_hash", hash))
+        .transpose()?;
     let claim = NewClaim {
         place,
         tenant,
@@ -89,7 +95,9 @@ impl Responder for ClaimAnswer {
             Self::Ended(row) => {
                 let result = row.result.as_deref().unwrap_or("null");
                 let body = format!(r#"{{"status":"{}","result":{result}}}"#, row.state);
-                HttpResponse::Ok().content_type("application/json").body(body)
+                HttpResponse::Ok()
+                    .content_type("application/json")
+                    .body(body)
             }
         }
     }
@@ -125,8 +133,15 @@ fn claim_answer(claim: Claim) -> Result<ClaimAnswer, ApiError> {
 fn in_force<T>(fenced: Fenced<T>, given: i64, path: &(String, String)) -> Result<T, ApiError> {
     match fenced {
         Fenced::Done(value) => Ok(value),
-        Fenced::Stale(fence, state) => Err(ApiError::StaleFence { given, fence, state }),
-        Fenced::Missing => Err(ApiError::NotFound(format!("run {:?} has no step {:?}", path.0, path.1))),
+        Fenced::Stale(fence, state) => Err(ApiError::StaleFence {
+            given,
+            fence,
+            state,
+        }),
+        Fenced::Missing => Err(ApiError::NotFound(format!(
+            "run {:?} has no step {:?}",
+            path.0, path.1
+        ))),
     }
 }
 
@@ -145,10 +160,20 @@ pub async fn heartbeat(
     web::Json(Object(body)): web::Json<Object<HeartbeatBody>>,
 ) -> Result<Exact<Extended>, ApiError> {
     let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
-    let (fence, lease) = (body.fence, lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?);
+    let (fence, lease) = (
+        body.fence,
+        lease_seconds(&ledger, body.lease_ms.unwrap_or(LEASE_MS))?,
+    );
     let pool = ledger.pool.clone();
-    let until = in_force(apart(async move { ledger::heartbeat(&pool, &place, fence, lease).await }).await?, fence, &path)?;
-    Ok(Exact(Extended { fence, lease_until: until.into() }))
+    let until = in_force(
+        apart(async move { ledger::heartbeat(&pool, &place, fence, lease).await }).await?,
+        fence,
+        &path,
+    )?;
+    Ok(Exact(Extended {
+        fence,
+        lease_until: until.into(),
+    }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -165,11 +190,22 @@ pub struct CompleteBody {
 }
 
 /// How it ended, and the JSON that says so.
-fn end_of(result: Option<Box<RawValue>>, error: Option<Box<RawValue>>) -> Result<(StepEnd, String), ApiError> {
+fn end_of(
+    result: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+) -> Result<(StepEnd, String), ApiError> {
     match (result, error) {
-        (Some(_), Some(_)) => Err(ApiError::MalformedBody("a step has a result or an error, not both".into())),
+        (Some(_), Some(_)) => Err(ApiError::MalformedBody(
+            "a step has a result or an error, not both".into(),
+        )),
         (None, Some(error)) => Ok((StepEnd::Failed, Box::<str>::from(error).into())),
-        (result, None) => Ok((StepEnd::Done, result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()))),
+        (result, None) => Ok((
+            StepEnd::Done,
+            result.map_or_else(
+                || "null".to_owned(),
+                |result| Box::<str>::from(result).into(),
+            ),
+        )),
     }
 }
 
@@ -182,22 +218,49 @@ pub async fn complete(
 ) -> Result<Exact<Settled>, ApiError> {
     let tenant = tenant_of(&grant, query.into_inner().tenant)?;
     let (run, place) = place_of(&tenant, &path)?;
-    let CompleteBody { fence, result, error, emit } = body;
+    let CompleteBody {
+        fence,
+        result,
+        error,
+        emit,
+    } = body;
     let emit: Vec<EmitBody> = emit.into_iter().map(|Object(event)| event).collect();
     let (end, result) = end_of(result, error)?;
     if result.len() > ledger.settings.load().ledger.result_max.bytes() {
         return Err(ApiError::TooLarge);
     }
-    let digest = emit.iter().fold(digest_of([end.as_str(), &result]), |digest, event| event.digest_after(&digest));
-    let emit = emit::events(&ledger.settings.load(), &grant, &tenant, &run, &place.step, emit)?;
+    let digest = emit
+        .iter()
+        .fold(digest_of([end.as_str(), &result]), |digest, event| {
+            event.digest_after(&digest)
+        });
+    let emit = emit::events(
+        &ledger.settings.load(),
+        &grant,
+        &tenant,
+        &run,
+        &place.step,
+        emit,
+    )?;
     let is_relayed = emit.iter().any(|event| !event.deliveries.is_empty());
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
-    let completion = Completion { place: place.clone(), fence, end, result, digest, keep_seconds, emit };
+    let completion = Completion {
+        place: place.clone(),
+        fence,
+        end,
+        result,
+        digest,
+        keep_seconds,
+        emit,
+    };
     in_force(ledger.complete(completion).await?, fence, &path)?;
     if is_relayed {
         ledger.hint.notify_one();
     }
-    Ok(Exact(Settled { fence, status: end.into() }))
+    Ok(Exact(Settled {
+        fence,
+        status: end.into(),
+    }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -217,9 +280,16 @@ pub async fn release(
     let (run, place) = place_of(&tenant, &path)?;
     let (fence, keep) = (body.fence, ledger.keep_seconds(&tenant, &run));
     let (pool, at) = (ledger.pool.clone(), place.clone());
-    in_force(apart(async move { ledger::release(&pool, &at, fence, keep, false).await }).await?, fence, &path)?;
+    in_force(
+        apart(async move { ledger::release(&pool, &at, fence, keep, false).await }).await?,
+        fence,
+        &path,
+    )?;
     ledger.waiters.wake(&place);
-    Ok(Exact(Settled { fence, status: StepState::Released }))
+    Ok(Exact(Settled {
+        fence,
+        status: StepState::Released,
+    }))
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -252,40 +322,96 @@ pub async fn resolve(
     let (run, place) = place_of(&tenant, &path)?;
     let keep_seconds = ledger.keep_seconds(&tenant, &run);
     let is_answer = tenant.starts_with(GATEWAY_TENANT);
-    let resolution = resolution(body, keep_seconds, ledger.settings.load().ledger.result_max.bytes())?;
+    let resolution = resolution(
+        body,
+        keep_seconds,
+        ledger.settings.load().ledger.result_max.bytes(),
+    )?;
     if let (true, Some(result)) = (is_answer, resolution.result.as_deref()) {
-        KeptAnswer::read(result)
-            .map_err(|error| ApiError::MalformedBody(format!("result: of a gateway's key it is its answer: {error}")))?;
+        KeptAnswer::read(result).map_err(|error| {
+            ApiError::MalformedBody(format!(
+                "result: of a gateway's key it is its answer: {error}"
+            ))
+        })?;
     }
-    let (given, status) = (resolution.expected_fence, resolution.end.map_or(StepState::Released, StepState::from));
+    let (given, status) = (
+        resolution.expected_fence,
+        resolution.end.map_or(StepState::Released, StepState::from),
+    );
     let fence = resolve_at(&ledger, &place, resolution, &path, given).await?;
     ledger.waiters.wake(&place);
     Ok(Exact(Settled { fence, status }))
 }
 
-fn resolution(body: ResolveBody, keep_seconds: f64, result_bytes_max: usize) -> Result<Resolution, ApiError> {
-    let ResolveBody { expected_fence, outcome, result, evidence } = body;
+fn resolution(
+    body: ResolveBody,
+    keep_seconds: f64,
+    result_bytes_max: usize,
+) -> Result<Resolution, ApiError> {
+    let ResolveBody {
+        expected_fence,
+        outcome,
+        result,
+        evidence,
+    } = body;
     let evidence: String = Box::<str>::from(evidence).into();
     if matches!(evidence.as_str(), "null" | "\"\"" | "{}" | "[]") {
-        return Err(ApiError::MalformedBody("evidence: say how you know, so that others can see why the step was resolved".into()));
+        return Err(ApiError::MalformedBody(
+            "evidence: say how you know, so that others can see why the step was resolved".into(),
+        ));
     }
     let end = match outcome {
         Outcome::Done => Some(StepEnd::Done),
         Outcome::Failed => Some(StepEnd::Failed),
         Outcome::NotExecuted if result.is_some() => {
-            return Err(ApiError::MalformedBody("a step that was not executed has no result".into()));
+            return Err(ApiError::MalformedBody(
+                "a step that was not executed has no result".into(),
+            ));
         }
         Outcome::NotExecuted => None,
     };
-    let result = end.map(|_| result.map_or_else(|| "null".to_owned(), |result| Box::<str>::from(result).into()));
-    if result.as_deref().unwrap_or_default().len().max(evidence.len()) > result_bytes_max {
+    let result = end.map(|_| {
+        result.map_or_else(
+            || "null".to_owned(),
+            |result| Box::<str>::from(result).into(),
+        )
+    });
+    if result
+        .as_deref()
+        .unwrap_or_default()
+        .len()
+        .max(evidence.len())
+        > result_bytes_max
+    {
         return Err(ApiError::TooLarge);
     }
-    let digest = digest_of(["resolve", end.map_or("", StepEnd::as_str), result.as_deref().unwrap_or_default(), &evidence]);
-    Ok(Resolution { expected_fence, end, result, evidence, digest, keep_seconds })
+    let digest = digest_of([
+        "resolve",
+        end.map_or("", StepEnd::as_str),
+        result.as_deref().unwrap_or_default(),
+        &evidence,
+    ]);
+    Ok(Resolution {
+        expected_fence,
+        end,
+        result,
+        evidence,
+        digest,
+        keep_seconds,
+    })
 }
 
-async fn resolve_at(ledger: &Ledger, place: &Place, resolution: Resolution, path: &(String, String), given: i64) -> Result<i64, ApiError> {
+async fn resolve_at(
+    ledger: &Ledger,
+    place: &Place,
+    resolution: Resolution,
+    path: &(String, String),
+    given: i64,
+) -> Result<i64, ApiError> {
     let (pool, place) = (ledger.pool.clone(), place.clone());
-    in_force(apart(async move { ledger::resolve(&pool, &place, &resolution).await }).await?, given, path)
+    in_force(
+        apart(async move { ledger::resolve(&pool, &place, &resolution).await }).await?,
+        given,
+        path,
+    )
 }

@@ -1,5 +1,6 @@
-//! Dedup for consumers: who brings a key first handles it. Without a lease a key is marked before it is handled, so that a crash between the
-//! two loses it; under a lease the key is free again until somebody says that it is done.
+//! Dedup for consumers: who brings a key first handles it. Without a lease a key is marked before
+//! it is handled, so that a crash between the two loses it; under a lease the key is free again
+//! until somebody says that it is done.
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -30,7 +31,9 @@ fn key_of(grant: &Grant, query: TenantQuery, scope: &str, key: &str) -> Result<K
     let tenant = tenant_of(grant, query.tenant)?;
     name("scope", scope)?;
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(ApiError::InvalidParameter(format!("key: 1 to {KEY_BYTES_MAX} bytes")));
+        return Err(ApiError::InvalidParameter(format!(
+            "key: 1 to {KEY_BYTES_MAX} bytes"
+        )));
     }
     Ok(dedup_key(&tenant, scope, key))
 }
@@ -43,23 +46,51 @@ pub async fn mark(
     web::Json(Object(body)): web::Json<Object<MarkBody>>,
 ) -> Result<Exact<Marked>, ApiError> {
     let key = key_of(&grant, query.into_inner(), &scope, &body.key)?;
-    body.claim_id.as_deref().map(|id| name("claim_id", id)).transpose()?;
-    let lease = body.lease_ms.map(|lease_ms| lease_seconds(&ledger, lease_ms)).transpose()?;
+    body.claim_id
+        .as_deref()
+        .map(|id| name("claim_id", id))
+        .transpose()?;
+    let lease = body
+        .lease_ms
+        .map(|lease_ms| lease_seconds(&ledger, lease_ms))
+        .transpose()?;
     let window = body.window.as_secs_f64();
     let window_max = ledger.settings.load().ledger.window_max;
     if body.window > window_max || window <= lease.unwrap_or_default() {
-        return Err(ApiError::InvalidParameter(format!("window: longer than the lease and at most {window_max} (ledger.window_max)")));
+        return Err(ApiError::InvalidParameter(format!(
+            "window: longer than the lease and at most {window_max} (ledger.window_max)"
+        )));
     }
     let claim_id = body.claim_id.unwrap_or_else(dedup::claim_id);
-    let mark = NewMark { key, claim_id, lease_seconds: lease, window_seconds: window };
-    let marked = |status| Marked { fence: None, first_at: None, lease_until: None, status };
+    let mark = NewMark {
+        key,
+        claim_id,
+        lease_seconds: lease,
+        window_seconds: window,
+    };
+    let marked = |status| Marked {
+        fence: None,
+        first_at: None,
+        lease_until: None,
+        status,
+    };
     match ledger.mark(mark).await? {
-        Mark::First { fence, lease_until: Some(until) } => {
-            Ok(Exact(Marked { fence: Some(fence), lease_until: Some(until.into()), ..marked(MarkStatus::First) }))
-        }
+        Mark::First {
+            fence,
+            lease_until: Some(until),
+        } => Ok(Exact(Marked {
+            fence: Some(fence),
+            lease_until: Some(until.into()),
+            ..marked(MarkStatus::First)
+        })),
         Mark::First { .. } => Ok(Exact(marked(MarkStatus::First))),
-        Mark::Seen { at } => Ok(Exact(Marked { first_at: Some(at.into()), ..marked(MarkStatus::Seen) })),
-        Mark::Leased { seconds } => Err(ApiError::KeyLeased { lease_left_seconds: seconds }),
+        Mark::Seen { at } => Ok(Exact(Marked {
+            first_at: Some(at.into()),
+            ..marked(MarkStatus::Seen)
+        })),
+        Mark::Leased { seconds } => Err(ApiError::KeyLeased {
+            lease_left_seconds: seconds,
+        }),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Events that a step emits with its result: which source they come from, what makes them the same event, and where they go.
+//! Events that a step emits with its result: which source they come from, what makes them the same
+//! event, and where they go.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use schemars::JsonSchema;
@@ -19,7 +20,8 @@ use crate::{
     store::ledger::Emitted,
 };
 
-/// What a part of a key must not contain as it stands, so that two different paths never read the same.
+/// What a part of a key must not contain as it stands, so that two different paths never read the
+/// same.
 const PART: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const KEY_BYTES_MAX: usize = 1024;
 
@@ -38,8 +40,17 @@ pub struct EmitBody {
 impl EmitBody {
     /// Continues the digest of a call with this event.
     pub fn digest_after(&self, before: &[u8; 32]) -> [u8; 32] {
-        let or_none = |text: &Option<String>| text.as_ref().map_or_else(|| "-".to_owned(), |text| format!("+{text}"));
-        digest_of([&*hex::encode(before), &or_none(&self.source), &or_none(&self.event_type), &or_none(&self.key), self.data.get()])
+        let or_none = |text: &Option<String>| {
+            text.as_ref()
+                .map_or_else(|| "-".to_owned(), |text| format!("+{text}"))
+        };
+        digest_of([
+            &*hex::encode(before),
+            &or_none(&self.source),
+            &or_none(&self.event_type),
+            &or_none(&self.key),
+            self.data.get(),
+        ])
     }
 }
 
@@ -54,16 +65,29 @@ pub fn events(
 ) -> Result<Vec<Emitted>, ApiError> {
     let most = settings.ledger.emit_max;
     if emit.len() > most {
-        return Err(ApiError::InvalidParameter(format!("emit: {} events, at most {most} (ledger.emit_max)", emit.len())));
+        return Err(ApiError::InvalidParameter(format!(
+            "emit: {} events, at most {most} (ledger.emit_max)",
+            emit.len()
+        )));
     }
-    emit.into_iter().enumerate().map(|(index, body)| event(settings, grant, tenant, (run, step, index), body)).collect()
+    emit.into_iter()
+        .enumerate()
+        .map(|(index, body)| event(settings, grant, tenant, (run, step, index), body))
+        .collect()
 }
 
-fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usize), body: EmitBody) -> Result<Emitted, ApiError> {
+fn event(
+    settings: &Settings,
+    grant: &Grant,
+    tenant: &str,
+    at: (&str, &str, usize),
+    body: EmitBody,
+) -> Result<Emitted, ApiError> {
     let source = body.source.as_deref().unwrap_or(LEDGER_SOURCE);
     let configured = settings.sources.get(source);
     if source != LEDGER_SOURCE {
-        // Handlers trust a configured source to be its provider: a worker's token is not enough to speak in its name.
+        // Handlers trust a configured source to be its provider: a worker's token is not enough to
+        // speak in its name.
         if !grant.operate {
             return Err(ApiError::InsufficientScope(Need::Operate));
         }
@@ -71,7 +95,10 @@ fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usiz
             return Err(ApiError::UnknownSource(source.to_owned()));
         }
     }
-    body.event_type.as_deref().map(|event_type| name("emit.type", event_type)).transpose()?;
+    body.event_type
+        .as_deref()
+        .map(|event_type| name("emit.type", event_type))
+        .transpose()?;
     let event_key = event_key(tenant, at, body.key.as_deref())?;
     let data: String = Box::<str>::from(body.data).into();
     let deliveries = Routes::of(settings, source)
@@ -87,22 +114,37 @@ fn event(settings: &Settings, grant: &Grant, tenant: &str, at: (&str, &str, usiz
         event_type: body.event_type,
         digest: BodyDigest::of(data.as_bytes()),
         body: data,
-        window_seconds: configured.and_then(|source| source.window).unwrap_or(settings.retention.keys).as_secs_f64(),
+        window_seconds: configured
+            .and_then(|source| source.window)
+            .unwrap_or(settings.retention.keys)
+            .as_secs_f64(),
         deliveries,
     })
 }
 
 /// The caller's key, or run, step and number; a tenant's own are told apart by its name.
-fn event_key(tenant: &str, (run, step, index): (&str, &str, usize), key: Option<&str>) -> Result<String, ApiError> {
+fn event_key(
+    tenant: &str,
+    (run, step, index): (&str, &str, usize),
+    key: Option<&str>,
+) -> Result<String, ApiError> {
     let part = |text: &str| utf8_percent_encode(text, PART).to_string();
     let key = match key {
-        Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) => {
-            return Err(ApiError::InvalidParameter(format!("emit.key: 1 to {KEY_BYTES_MAX} bytes without control characters")));
+        Some(key)
+            if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) =>
+        {
+            return Err(ApiError::InvalidParameter(format!(
+                "emit.key: 1 to {KEY_BYTES_MAX} bytes without control characters"
+            )));
         }
         Some(key) => key.to_owned(),
         None => format!("{}/{}/{index}", part(run), part(step)),
     };
-    Ok(if tenant.is_empty() { key } else { format!("{}/{key}", part(tenant)) })
+    Ok(if tenant.is_empty() {
+        key
+    } else {
+        format!("{}/{key}", part(tenant))
+    })
 }
 
 #[cfg(test)]
@@ -124,10 +166,15 @@ mod tests {
         .into();
         assert_eq!(keys.len(), 7, "{keys:?}");
         // What reads the same is not the same key.
-        let (own, others) =
-            (event_key("one", ("", "", 0), Some("k")).ok().unwrap(), event_key("", ("", "", 0), Some("one/k")).ok().unwrap());
+        let (own, others) = (
+            event_key("one", ("", "", 0), Some("k")).ok().unwrap(),
+            event_key("", ("", "", 0), Some("one/k")).ok().unwrap(),
+        );
         assert_eq!(own, others);
-        assert_ne!(emitted_key_of("ledger", "one", &own), emitted_key_of("ledger", "", &others));
+        assert_ne!(
+            emitted_key_of("ledger", "one", &own),
+            emitted_key_of("ledger", "", &others)
+        );
         assert!(event_key("", ("a", "b", 0), Some("")).is_err());
     }
 }

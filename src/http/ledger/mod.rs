@@ -27,21 +27,77 @@ pub fn configure_alone(config: &mut web::ServiceConfig, call_bytes_max: usize) {
 }
 
 pub fn face() -> Face {
-    Face { prefix: "/v1", tag: "ledger", strangers: (LedgerRead, Ledger), entries: entries() }
+    Face {
+        prefix: "/v1",
+        tag: "ledger",
+        strangers: (LedgerRead, Ledger),
+        entries: entries(),
+    }
 }
 
 fn entries() -> Vec<Entry> {
     vec![
-        get("/runs/{run}/steps", LedgerRead, read::run, "The steps of a run with their results: a whole resume"),
-        get("/runs/{run}/steps/{step}", LedgerRead, read::step, "A step with its result").or(&[404]),
-        post("/runs/{run}/steps/{step}/claim", Ledger, calls::claim, "Asks to execute a step").or(&[409, 422]),
-        post("/runs/{run}/steps/{step}/heartbeat", Ledger, calls::heartbeat, "Extends the lease").or(&[404, 409]),
-        post("/runs/{run}/steps/{step}/complete", Ledger, calls::complete, "Records the result, and the events that it emits")
-            .or(&[404, 409, 413, 422]),
-        post("/runs/{run}/steps/{step}/release", Ledger, calls::release, "Gives a step back that was not executed").or(&[404, 409]),
-        post("/runs/{run}/steps/{step}/resolve", Ledger, calls::resolve, "Says what came of a step whose holder was lost")
-            .or(&[404, 409, 413]),
-        post("/dedup/{scope}", Ledger, dedup::mark, "Whether a key is new").or(&[409]),
-        post("/dedup/{scope}/done", Ledger, dedup::done, "Says that a leased key was handled").or(&[409]),
+        get(
+            "/runs/{run}/steps",
+            LedgerRead,
+            read::run,
+            "The steps of a run with their results: a whole resume",
+        ),
+        get(
+            "/runs/{run}/steps/{step}",
+            LedgerRead,
+            read::step,
+            "A step with its result",
+        )
+        .or(&[404]),
+        post(
+            "/runs/{run}/steps/{step}/claim",
+            Ledger,
+            calls::claim,
+            "Asks to execute a step",
+        )
+        .or(&[409, 422]),
+        post(
+            "/runs/{run}/steps/{step}/heartbeat",
+            Ledger,
+            calls::heartbeat,
+            "Extends the lease",
+        )
+        .or(&[404, 409]),
+        post(
+            "/runs/{run}/steps/{step}/complete",
+            Ledger,
+            calls::complete,
+            "Records the result, and the events that it emits",
+        )
+        .or(&[404, 409, 413, 422]),
+        post(
+            "/runs/{run}/steps/{step}/release",
+            Ledger,
+            calls::release,
+            "Gives a step back that was not executed",
+        )
+        .or(&[404, 409]),
+        post(
+            "/runs/{run}/steps/{step}/resolve",
+            Ledger,
+            calls::resolve,
+            "Says what came of a step whose holder was lost",
+        )
+        .or(&[404, 409, 413]),
+        post(
+            "/dedup/{scope}",
+            Ledger,
+            dedup::mark,
+            "Whether a key is new",
+        )
+        .or(&[409]),
+        post(
+            "/dedup/{scope}/done",
+            Ledger,
+            dedup::done,
+            "Says that a leased key was handled",
+        )
+        .or(&[409]),
     ]
 }

@@ -20,14 +20,17 @@ pub struct TenantQuery {
     pub tenant: Option<String>,
 }
 
-/// Whose steps a call is about: the token's tenant. A token without one has steps of its own; one that may read everything may name a tenant.
+/// Whose steps a call is about: the token's tenant. A token without one has steps of its own; one
+/// that may read everything may name a tenant.
 pub fn tenant_of(grant: &Grant, asked: Option<String>) -> Result<Arc<str>, ApiError> {
     match (&grant.tenant, asked) {
-        (Some(own), Some(asked)) if **own != *asked => Err(ApiError::OtherTenant("the token is for another tenant")),
-        (Some(own), _) => Ok(own.clone()),
-        (None, Some(_)) if !grant.read => {
-            Err(ApiError::OtherTenant("a token of scope ledger has the tenant that it was made for, or none"))
+        (Some(own), Some(asked)) if **own != *asked => {
+            Err(ApiError::OtherTenant("the token is for another tenant"))
         }
+        (Some(own), _) => Ok(own.clone()),
+        (None, Some(_)) if !grant.read => Err(ApiError::OtherTenant(
+            "a token of scope ledger has the tenant that it was made for, or none",
+        )),
         (None, Some(asked)) => Ok(asked.into()),
         (None, None) => Ok("".into()),
     }
@@ -36,7 +39,9 @@ pub fn tenant_of(grant: &Grant, asked: Option<String>) -> Result<Arc<str>, ApiEr
 /// A name of the caller's choosing: any text without control characters.
 pub fn name(what: &str, text: &str) -> Result<Arc<str>, ApiError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(ApiError::InvalidParameter(format!("{what}: 1 to {NAME_BYTES_MAX} bytes without control characters")));
+        return Err(ApiError::InvalidParameter(format!(
+            "{what}: 1 to {NAME_BYTES_MAX} bytes without control characters"
+        )));
     }
     Ok(text.into())
 }
@@ -52,13 +57,18 @@ pub fn place_of(tenant: &str, path: &(String, String)) -> Result<(Arc<str>, Plac
 pub fn lease_seconds(ledger: &Ledger, lease_ms: u64) -> Result<f64, ApiError> {
     let max_ms = ledger.settings.load().ledger.lease_max.as_millis();
     if lease_ms == 0 || u128::from(lease_ms) > max_ms {
-        return Err(ApiError::InvalidParameter(format!("lease_ms: {lease_ms} is not between 1 and {max_ms} (ledger.lease_max)")));
+        return Err(ApiError::InvalidParameter(format!(
+            "lease_ms: {lease_ms} is not between 1 and {max_ms} (ledger.lease_max)"
+        )));
     }
     Ok(Duration::from_millis(lease_ms).as_secs_f64())
 }
 
-/// Runs what talks to the database apart from the request: a client that goes away cancels nothing half-begun.
-pub async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> Result<T, ApiError> {
+/// Runs what talks to the database apart from the request: a client that goes away cancels nothing
+/// half-begun.
+pub async fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, ApiError> {
     match tokio::spawn(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(ApiError::Unavailable(sqlx::Error::WorkerCrashed)),

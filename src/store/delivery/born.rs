@@ -1,6 +1,7 @@
 //! Deliveries as they are born. The row is written in the statement that writes the event, so that
-//! there is never one without the other: `inbox`, `ledger` and `conflict` have those statements, and
-//! `advance` that of replays. All have the same text for it: `blocks/born.sql`, after `blocks/event.sql`.
+//! there is never one without the other: `inbox`, `ledger` and `conflict` have those statements,
+//! and `advance` that of replays. All have the same text for it: `blocks/born.sql`, after
+//! `blocks/event.sql`.
 
 use std::sync::Arc;
 
@@ -46,11 +47,23 @@ impl<'a> DeliveryColumns<'a> {
     pub fn of(deliveries: &'a [NewDelivery]) -> Self {
         Self {
             ids: deliveries.iter().map(|delivery| delivery.id.0).collect(),
-            events: deliveries.iter().map(|delivery| delivery.event_id.0).collect(),
+            events: deliveries
+                .iter()
+                .map(|delivery| delivery.event_id.0)
+                .collect(),
             keys: deliveries.iter().map(|delivery| delivery.key.0).collect(),
-            sources: deliveries.iter().map(|delivery| &*delivery.source).collect(),
-            destinations: deliveries.iter().map(|delivery| &*delivery.destination).collect(),
-            sizes: deliveries.iter().map(|delivery| delivery.body_bytes).collect(),
+            sources: deliveries
+                .iter()
+                .map(|delivery| &*delivery.source)
+                .collect(),
+            destinations: deliveries
+                .iter()
+                .map(|delivery| &*delivery.destination)
+                .collect(),
+            sizes: deliveries
+                .iter()
+                .map(|delivery| delivery.body_bytes)
+                .collect(),
             leased: deliveries.iter().map(|delivery| delivery.leased).collect(),
         }
     }

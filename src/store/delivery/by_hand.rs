@@ -3,9 +3,9 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// Makes a delivery due now. One that ended goes back into the outbox with a fresh budget of attempts
-/// and age, unless its event is gone; one that waits is no longer made to wait; one that is leased is
-/// left alone. True if something was changed.
+/// Makes a delivery due now. One that ended goes back into the outbox with a fresh budget of
+/// attempts and age, unless its event is gone; one that waits is no longer made to wait; one that
+/// is leased is left alone. True if something was changed.
 ///
 /// The epoch goes up with the move: as it never starts anew, no epoch is ever leased twice.
 pub async fn retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {

@@ -1,4 +1,5 @@
-//! Endings of attempts, in batches: a delivery is delivered, dead, due again, or given back untried.
+//! Endings of attempts, in batches: a delivery is delivered, dead, due again, or given back
+//! untried.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -40,7 +41,9 @@ pub struct Finished {
 impl Finished {
     fn attempt(&self) -> Option<&Attempt> {
         match &self.finish {
-            Finish::Delivered(attempt) | Finish::Dead(attempt) | Finish::Retry(attempt, _) => Some(attempt),
+            Finish::Delivered(attempt) | Finish::Dead(attempt) | Finish::Retry(attempt, _) => {
+                Some(attempt)
+            }
             Finish::Release(_) => None,
         }
     }
@@ -62,9 +65,13 @@ impl Finished {
     }
 }
 
-/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key as `claim` does. Returns the ids that still had
-/// their epoch: for any other the lease was lost, and nothing was changed.
-pub async fn finish(executor: impl PgExecutor<'_>, batch: &[&Finished]) -> Result<Vec<Uuid>, sqlx::Error> {
+/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key
+/// as `claim` does. Returns the ids that still had their epoch: for any other the lease was lost,
+/// and nothing was changed.
+pub async fn finish(
+    executor: impl PgExecutor<'_>,
+    batch: &[&Finished],
+) -> Result<Vec<Uuid>, sqlx::Error> {
     let ids: Vec<Uuid> = batch.iter().map(|row| row.id.0).collect();
     let keys: Vec<Uuid> = batch.iter().map(|row| row.key.0).collect();
     let epochs: Vec<i64> = batch.iter().map(|row| row.epoch).collect();
@@ -72,13 +79,34 @@ pub async fn finish(executor: impl PgExecutor<'_>, batch: &[&Finished]) -> Resul
     let delays: Vec<f64> = batch.iter().map(|row| row.delay_seconds()).collect();
     let numbers: Vec<i32> = batch.iter().map(|row| row.number).collect();
     let attempts: Vec<Option<&Attempt>> = batch.iter().map(|row| row.attempt()).collect();
-    let attempt_ids: Vec<Option<Uuid>> = attempts.iter().map(|attempt| attempt.map(|attempt| attempt.id)).collect();
-    let started: Vec<Option<time::OffsetDateTime>> = attempts.iter().map(|attempt| attempt.map(|attempt| attempt.started_at)).collect();
-    let latencies: Vec<i32> = attempts.iter().map(|attempt| attempt.map_or(0, |attempt| attempt.latency_ms)).collect();
-    let statuses: Vec<Option<i16>> = attempts.iter().map(|attempt| attempt.and_then(|attempt| attempt.status)).collect();
-    let errors: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.and_then(|attempt| attempt.error)).collect();
-    let details: Vec<Option<&str>> = attempts.iter().map(|attempt| attempt.and_then(|attempt| attempt.detail.as_deref())).collect();
-    let responses: Vec<Option<&[u8]>> = attempts.iter().map(|attempt| attempt.and_then(|attempt| attempt.response.as_deref())).collect();
+    let attempt_ids: Vec<Option<Uuid>> = attempts
+        .iter()
+        .map(|attempt| attempt.map(|attempt| attempt.id))
+        .collect();
+    let started: Vec<Option<time::OffsetDateTime>> = attempts
+        .iter()
+        .map(|attempt| attempt.map(|attempt| attempt.started_at))
+        .collect();
+    let latencies: Vec<i32> = attempts
+        .iter()
+        .map(|attempt| attempt.map_or(0, |attempt| attempt.latency_ms))
+        .collect();
+    let statuses: Vec<Option<i16>> = attempts
+        .iter()
+        .map(|attempt| attempt.and_then(|attempt| attempt.status))
+        .collect();
+    let errors: Vec<Option<&str>> = attempts
+        .iter()
+        .map(|attempt| attempt.and_then(|attempt| attempt.error))
+        .collect();
+    let details: Vec<Option<&str>> = attempts
+        .iter()
+        .map(|attempt| attempt.and_then(|attempt| attempt.detail.as_deref()))
+        .collect();
+    let responses: Vec<Option<&[u8]>> = attempts
+        .iter()
+        .map(|attempt| attempt.and_then(|attempt| attempt.response.as_deref()))
+        .collect();
     sqlx::query_file_scalar!(
         "src/store/delivery/finish.sql",
         &ids,

@@ -1,5 +1,5 @@
-//! Deliveries: every change of one is a statement of this folder. The search and the lists only read
-//! them; the worker decides what is sent when.
+//! Deliveries: every change of one is a statement of this folder. The search and the lists only
+//! read them; the worker decides what is sent when.
 //!
 //! A delivery is open (a row of `outbox`, pending or leased) or ended (a row of `delivery_ended`),
 //! never both: each move between the two tables is one statement.
@@ -17,9 +17,10 @@
 //! | cancelled | pending or leased → cancelled | + 1 | as before | `by_hand` |
 //! | pruned | ended → gone | | | `retention`, by day; `prune` |
 //!
-//! The epoch is the fence. Whoever finishes a delivery gives the epoch that it was leased under, and
-//! that counts only while the row is still leased under this epoch: a claim raises it, and after a
-//! release or a rescue the row is no longer leased. `tests/outbox_model.rs` tries this in every order.
+//! The epoch is the fence. Whoever finishes a delivery gives the epoch that it was leased under,
+//! and that counts only while the row is still leased under this epoch: a claim raises it, and
+//! after a release or a rescue the row is no longer leased. `tests/outbox_model.rs` tries this in
+//! every order.
 
 mod born;
 mod by_hand;

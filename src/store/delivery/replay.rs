@@ -1,5 +1,5 @@
-//! Deliveries of stored events, made once more. Which events is `store::replay`'s, and where they go
-//! the caller's.
+//! Deliveries of stored events, made once more. Which events is `store::replay`'s, and where they
+//! go the caller's.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -30,15 +30,32 @@ pub struct Step {
     pub last: bool,
 }
 
-/// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the cursor still stands at `step.from`. False if
-/// it does not, or the replay has ended: then nothing was made.
-pub async fn advance(executor: impl PgExecutor<'_>, step: Step, deliveries: &[ReplayDelivery]) -> Result<bool, sqlx::Error> {
+/// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the
+/// cursor still stands at `step.from`. False if it does not, or the replay has ended: then nothing
+/// was made.
+pub async fn advance(
+    executor: impl PgExecutor<'_>,
+    step: Step,
+    deliveries: &[ReplayDelivery],
+) -> Result<bool, sqlx::Error> {
     let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id.0).collect();
     let keys: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.key.0).collect();
-    let events: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.event_id.0).collect();
-    let sources: Vec<&str> = deliveries.iter().map(|delivery| delivery.source.as_str()).collect();
-    let destinations: Vec<&str> = deliveries.iter().map(|delivery| delivery.destination.as_str()).collect();
-    let sizes: Vec<i32> = deliveries.iter().map(|delivery| delivery.body_bytes).collect();
+    let events: Vec<Uuid> = deliveries
+        .iter()
+        .map(|delivery| delivery.event_id.0)
+        .collect();
+    let sources: Vec<&str> = deliveries
+        .iter()
+        .map(|delivery| delivery.source.as_str())
+        .collect();
+    let destinations: Vec<&str> = deliveries
+        .iter()
+        .map(|delivery| delivery.destination.as_str())
+        .collect();
+    let sizes: Vec<i32> = deliveries
+        .iter()
+        .map(|delivery| delivery.body_bytes)
+        .collect();
     let moved = sqlx::query_file_scalar!(
         "src/store/delivery/advance.sql",
         step.replay.0,

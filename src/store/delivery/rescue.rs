@@ -2,7 +2,8 @@
 
 use sqlx::PgExecutor;
 
-/// Gives deliveries back whose lease is over, whoever held it, and was not over yet at `since`. Returns how many, and the database's time.
+/// Gives deliveries back whose lease is over, whoever held it, and was not over yet at `since`.
+/// Returns how many, and the database's time.
 pub async fn rescue(
     executor: impl PgExecutor<'_>,
     since: Option<time::OffsetDateTime>,

@@ -1,5 +1,5 @@
-//! Events column by column, as the statement for several takes them: what only some have is an array of
-//! its own, or empty where none has it, so that it costs the others nothing.
+//! Events column by column, as the statement for several takes them: what only some have is an
+//! array of its own, or empty where none has it, so that it costs the others nothing.
 
 use uuid::Uuid;
 
@@ -27,24 +27,44 @@ impl<'a> EventColumns<'a> {
         Self {
             keys: events.iter().map(|event| event.key.0).collect(),
             ids: events.iter().map(|event| event.id).collect(),
-            digests: events.iter().map(|event| &event.request.compared().0[..]).collect(),
+            digests: events
+                .iter()
+                .map(|event| &event.request.compared().0[..])
+                .collect(),
             windows: events.iter().map(|event| event.window_seconds).collect(),
             sources: events.iter().map(|event| &*event.source).collect(),
             event_keys: events.iter().map(|event| event.event_key()).collect(),
-            types: events.iter().map(|event| event.request.event_type()).collect(),
+            types: events
+                .iter()
+                .map(|event| event.request.event_type())
+                .collect(),
             headers: events.iter().map(|event| event.headers.as_str()).collect(),
-            bodies: events.iter().map(|event| &event.request.body()[..]).collect(),
-            originals: of_some(events, |event| event.original.as_ref().map(|original| original.id)),
+            bodies: events
+                .iter()
+                .map(|event| &event.request.body()[..])
+                .collect(),
+            originals: of_some(events, |event| {
+                event.original.as_ref().map(|original| original.id)
+            }),
             marks: of_some(events, |event| event.mark.map(Mark::as_str)),
-            exact: of_some(events, |event| exact_digest(event).map(|digest| &digest.0[..])),
+            exact: of_some(events, |event| {
+                exact_digest(event).map(|digest| &digest.0[..])
+            }),
         }
     }
 }
 
 /// Empty where none of them has it.
-fn of_some<'a, T: Clone>(events: &[&'a NewEvent], read: impl Fn(&'a NewEvent) -> Option<T>) -> Vec<Option<T>> {
+fn of_some<'a, T: Clone>(
+    events: &[&'a NewEvent],
+    read: impl Fn(&'a NewEvent) -> Option<T>,
+) -> Vec<Option<T>> {
     let all: Vec<Option<T>> = events.iter().map(|event| read(event)).collect();
-    if all.iter().all(Option::is_none) { Vec::new() } else { all }
+    if all.iter().all(Option::is_none) {
+        Vec::new()
+    } else {
+        all
+    }
 }
 
 /// The digest of the body, where repeats are not compared by it.
@@ -65,7 +85,10 @@ pub struct BodyKeyColumns<'a> {
 impl<'a> BodyKeyColumns<'a> {
     pub fn of(events: &[&'a NewEvent]) -> Self {
         let mut columns = Self::default();
-        for (event, guard) in events.iter().filter_map(|event| Some((event, event.guard?))) {
+        for (event, guard) in events
+            .iter()
+            .filter_map(|event| Some((event, event.guard?)))
+        {
             columns.keys.push(guard.body_key.0);
             columns.ids.push(event.id);
             columns.digests.push(&event.request.compared().0);
@@ -89,8 +112,10 @@ impl<'a> OriginalColumns<'a> {
     /// Each once.
     pub fn of(events: &[&'a NewEvent]) -> Self {
         let mut columns = Self::default();
-        let mut all: Vec<(&Original, &str)> =
-            events.iter().filter_map(|event| Some((event.original.as_deref()?, &*event.source))).collect();
+        let mut all: Vec<(&Original, &str)> = events
+            .iter()
+            .filter_map(|event| Some((event.original.as_deref()?, &*event.source)))
+            .collect();
         all.sort_unstable_by_key(|(original, _)| original.id);
         all.dedup_by_key(|(original, _)| original.id);
         for (original, source) in all {

@@ -23,17 +23,29 @@ impl SeenKey {
     }
 }
 
-/// Deletes those of the keys that have expired, before the pruner does. Whoever inserts one next is its first: the unique index decides, as for a key
-/// that never was.
-pub async fn forget_expired(connection: &mut PgConnection, keys: &[Key]) -> Result<(), sqlx::Error> {
+/// Deletes those of the keys that have expired, before the pruner does. Whoever inserts one next is
+/// its first: the unique index decides, as for a key that never was.
+pub async fn forget_expired(
+    connection: &mut PgConnection,
+    keys: &[Key],
+) -> Result<(), sqlx::Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    // The time is compared so that no index on it seems to serve: a plan made while the table is empty would then read all of it.
-    sqlx::query!("delete from event_key where key = any($1) and (expires_at <= now()) is true", &keys).execute(connection).await?;
+    // The time is compared so that no index on it seems to serve: a plan made while the table is
+    // empty would then read all of it.
+    sqlx::query!(
+        "delete from event_key where key = any($1) and (expires_at <= now()) is true",
+        &keys
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 /// The rows that these keys have.
-pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<SeenKey>, sqlx::Error> {
+pub async fn seen(
+    connection: &mut PgConnection,
+    keys: &[Key],
+) -> Result<Vec<SeenKey>, sqlx::Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
     let rows = sqlx::query!(
         r#"
@@ -45,14 +57,34 @@ pub async fn seen(connection: &mut PgConnection, keys: &[Key]) -> Result<Vec<See
     .fetch_all(connection)
     .await?;
     let seen = |key, event_id, digest: Vec<u8>, seconds_left| {
-        Some(SeenKey { key, event_id, digest: BodyDigest(digest.try_into().ok()?), seconds_left })
+        Some(SeenKey {
+            key,
+            event_id,
+            digest: BodyDigest(digest.try_into().ok()?),
+            seconds_left,
+        })
     };
-    Ok(rows.into_iter().filter_map(|row| seen(row.key.into(), row.event_id, row.body_digest, row.seconds_left)).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            seen(
+                row.key.into(),
+                row.event_id,
+                row.body_digest,
+                row.seconds_left,
+            )
+        })
+        .collect())
 }
 
-/// When the last key expires that was recorded in the form of earlier versions; None where all have.
-pub async fn keys_before_until(executor: impl PgExecutor<'_>) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-    sqlx::query_scalar!("select until from keys_before where until > now() limit 1").fetch_optional(executor).await
+/// When the last key expires that was recorded in the form of earlier versions; None where all
+/// have.
+pub async fn keys_before_until(
+    executor: impl PgExecutor<'_>,
+) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!("select until from keys_before where until > now() limit 1")
+        .fetch_optional(executor)
+        .await
 }
 
 /// An event as it is kept, for what is read of it anew.
@@ -66,8 +98,16 @@ pub struct StoredEvent {
     pub mark: Option<Mark>,
 }
 
-pub async fn stored(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<StoredEvent>, sqlx::Error> {
-    let row = sqlx::query!("select key, headers, body, original_id, mark from event where id = $1", id).fetch_optional(executor).await?;
+pub async fn stored(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<StoredEvent>, sqlx::Error> {
+    let row = sqlx::query!(
+        "select key, headers, body, original_id, mark from event where id = $1",
+        id
+    )
+    .fetch_optional(executor)
+    .await?;
     Ok(row.map(|row| StoredEvent {
         key: row.key.into(),
         headers: row.headers,

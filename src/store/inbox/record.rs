@@ -1,5 +1,5 @@
-//! Records events: a batch in one statement, and a lone event in one of its own, which writes the same
-//! rows (`tests/it/recording.rs` holds them to that).
+//! Records events: a batch in one statement, and a lone event in one of its own, which writes the
+//! same rows (`tests/it/recording.rs` holds them to that).
 
 use sqlx::{
     PgConnection, Postgres,
@@ -17,8 +17,8 @@ use crate::{
     store::delivery::{DeliveryColumns, Lessee, NewDelivery},
 };
 
-/// Records a batch in one statement and returns those that are new. `events` must be sorted by key, without repeats: two overlapping batches
-/// in different orders would deadlock.
+/// Records a batch in one statement and returns those that are new. `events` must be sorted by key,
+/// without repeats: two overlapping batches in different orders would deadlock.
 pub async fn record(
     connection: &mut PgConnection,
     lessee: Lessee,
@@ -34,7 +34,11 @@ pub async fn record(
             };
             Ok(Vec::from_iter(row))
         }
-        _ => batch(lessee, events, deliveries).fetch_all(connection).await,
+        _ => {
+            batch(lessee, events, deliveries)
+                .fetch_all(connection)
+                .await
+        }
     }
 }
 
@@ -43,10 +47,13 @@ fn is_special(event: &NewEvent) -> bool {
     event.original.is_some() || event.mark.is_some()
 }
 
-/// The statement that records a batch, its arguments encoded: to be run by its own methods, as an executor that is given it would prepare it anew
-/// each time.
+/// The statement that records a batch, its arguments encoded: to be run by its own methods, as an
+/// executor that is given it would prepare it anew each time.
 pub fn batch(
-    Lessee { node, lease_seconds }: Lessee,
+    Lessee {
+        node,
+        lease_seconds,
+    }: Lessee,
     events: &[&NewEvent],
     deliveries: &[NewDelivery],
 ) -> Map<'static, Postgres, impl FnMut(PgRow) -> Result<NewRow, sqlx::Error> + Send, PgArguments> {
@@ -88,13 +95,20 @@ pub fn batch(
         &e.marks as &[Option<&str>],
         &e.exact as &[Option<&[u8]>],
     )
-    .map(|row| NewRow { id: row.id, mark: row.mark.as_deref().and_then(Mark::parse) })
+    .map(|row| NewRow {
+        id: row.id,
+        mark: row.mark.as_deref().and_then(Mark::parse),
+    })
 }
 
-/// The same for one event with one delivery at most: without arrays, which cost a lone event more than all else.
+/// The same for one event with one delivery at most: without arrays, which cost a lone event more
+/// than all else.
 async fn record_one(
     connection: &mut PgConnection,
-    Lessee { node, lease_seconds }: Lessee,
+    Lessee {
+        node,
+        lease_seconds,
+    }: Lessee,
     event: &NewEvent,
     delivery: Option<&NewDelivery>,
 ) -> Result<Option<NewRow>, sqlx::Error> {
@@ -125,7 +139,10 @@ async fn record_one(
 /// The same where the body has a key as well: what only those events need costs the others nothing.
 async fn record_guarded(
     connection: &mut PgConnection,
-    Lessee { node, lease_seconds }: Lessee,
+    Lessee {
+        node,
+        lease_seconds,
+    }: Lessee,
     event: &NewEvent,
     guard: Guard,
     delivery: Option<&NewDelivery>,
@@ -153,5 +170,8 @@ async fn record_guarded(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| NewRow { id: row.id, mark: row.mark.as_deref().and_then(Mark::parse) }))
+    Ok(row.map(|row| NewRow {
+        id: row.id,
+        mark: row.mark.as_deref().and_then(Mark::parse),
+    }))
 }

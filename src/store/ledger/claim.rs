@@ -1,5 +1,5 @@
-//! Claims: a step that is new, released or lost is given to who asks; one that is done, held or unknown
-//! is only read.
+//! Claims: a step that is new, released or lost is given to who asks; one that is done, held or
+//! unknown is only read.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -66,27 +66,54 @@ impl Claim {
         match row.state {
             StepState::Done | StepState::Failed => Some(Self::Ended(row.clone())),
             StepState::Unknown => Some(Self::Unknown(row.clone())),
-            StepState::Running if is_held && row.claim_id == claim.claim_id => Some(Self::Granted(row.clone())),
+            StepState::Running if is_held && row.claim_id == claim.claim_id => {
+                Some(Self::Granted(row.clone()))
+            }
             StepState::Running if is_held => Some(Self::Running(row.clone())),
             _ => None,
         }
     }
 }
 
-/// Decides claims in one statement. A step that is done, held or unknown is only read: that writes nothing. None: ask again, for the row
-/// changed while the statement looked at it.
-pub async fn claim(connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<Vec<Option<Claim>>, sqlx::Error> {
+/// Decides claims in one statement. A step that is done, held or unknown is only read: that writes
+/// nothing. None: ask again, for the row changed while the statement looked at it.
+pub async fn claim(
+    connection: &mut PgConnection,
+    claims: &[&NewClaim],
+) -> Result<Vec<Option<Claim>>, sqlx::Error> {
     let firsts = firsts(claims, |claim| &claim.place);
-    let rows = claim_rows(connection, &firsts.iter().map(|index| claims[*index]).collect::<Vec<_>>()).await?;
-    Ok(claims.iter().map(|claim| rows.get(&claim.place).and_then(|row| Claim::of(claim, row))).collect())
+    let rows = claim_rows(
+        connection,
+        &firsts
+            .iter()
+            .map(|index| claims[*index])
+            .collect::<Vec<_>>(),
+    )
+    .await?;
+    Ok(claims
+        .iter()
+        .map(|claim| rows.get(&claim.place).and_then(|row| Claim::of(claim, row)))
+        .collect())
 }
 
-async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Result<HashMap<Place, Arc<Claimed>>, sqlx::Error> {
-    let column = |of: fn(&NewClaim) -> &str| claims.iter().map(|claim| of(claim)).collect::<Vec<&str>>();
-    let maybe = |of: fn(&NewClaim) -> Option<&str>| claims.iter().map(|claim| of(claim)).collect::<Vec<Option<&str>>>();
+async fn claim_rows(
+    connection: &mut PgConnection,
+    claims: &[&NewClaim],
+) -> Result<HashMap<Place, Arc<Claimed>>, sqlx::Error> {
+    let column =
+        |of: fn(&NewClaim) -> &str| claims.iter().map(|claim| of(claim)).collect::<Vec<&str>>();
+    let maybe = |of: fn(&NewClaim) -> Option<&str>| {
+        claims
+            .iter()
+            .map(|claim| of(claim))
+            .collect::<Vec<Option<&str>>>()
+    };
     let rows = sqlx::query_file!(
         "src/store/ledger/claim.sql",
-        &claims.iter().map(|claim| claim.place.key.0).collect::<Vec<_>>(),
+        &claims
+            .iter()
+            .map(|claim| claim.place.key.0)
+            .collect::<Vec<_>>(),
         &column(|claim| &claim.place.step) as &[&str],
         &claims.iter().map(|claim| claim.id).collect::<Vec<_>>(),
         &column(|claim| &claim.tenant) as &[&str],
@@ -94,7 +121,10 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
         &column(|claim| &claim.claim_id) as &[&str],
         &maybe(|claim| claim.owner.as_deref()) as &[Option<&str>],
         &column(|claim| claim.on_lost.as_str()) as &[&str],
-        &claims.iter().map(|claim| claim.lease_seconds).collect::<Vec<_>>(),
+        &claims
+            .iter()
+            .map(|claim| claim.lease_seconds)
+            .collect::<Vec<_>>(),
         &maybe(|claim| claim.input_hash.as_deref()) as &[Option<&str>],
     )
     .fetch_all(connection)
@@ -102,11 +132,41 @@ async fn claim_rows(connection: &mut PgConnection, claims: &[&NewClaim]) -> Resu
     Ok(rows
         .into_iter()
         .map(|r| {
-            let (id, state, fence, attempt, claim_id, owner) = (r.id.into(), r.state, r.fence, r.attempt, r.claim_id, r.owner);
-            let (input_hash, lease_until, lease_left, ended_age, result) =
-                (r.input_hash, r.lease_until, r.lease_left, r.ended_age, r.result);
-            let row = Claimed { id, state, fence, attempt, claim_id, owner, input_hash, lease_until, lease_left, ended_age, result };
-            (Place { key: r.key.into(), step: r.step.into() }, Arc::new(row))
+            let (id, state, fence, attempt, claim_id, owner) = (
+                r.id.into(),
+                r.state,
+                r.fence,
+                r.attempt,
+                r.claim_id,
+                r.owner,
+            );
+            let (input_hash, lease_until, lease_left, ended_age, result) = (
+                r.input_hash,
+                r.lease_until,
+                r.lease_left,
+                r.ended_age,
+                r.result,
+            );
+            let row = Claimed {
+                id,
+                state,
+                fence,
+                attempt,
+                claim_id,
+                owner,
+                input_hash,
+                lease_until,
+                lease_left,
+                ended_age,
+                result,
+            };
+            (
+                Place {
+                    key: r.key.into(),
+                    step: r.step.into(),
+                },
+                Arc::new(row),
+            )
         })
         .collect())
 }

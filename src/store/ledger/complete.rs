@@ -29,23 +29,52 @@ pub struct Completion {
     pub emit: Vec<Emitted>,
 }
 
-/// Records results in one statement with the events that they emit. An event whose (source, key) is known is not written again; one with
-/// another body is kept as a conflict. None: ask again.
+/// Records results in one statement with the events that they emit. An event whose (source, key) is
+/// known is not written again; one with another body is kept as a conflict. None: ask again.
 ///
-/// A row that is there is changed by way of `on conflict`: an update locks rows in whatever order its plan finds them, and two batches with
-/// the same steps would deadlock. This one goes by (key, step), as claims do.
-pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
+/// A row that is there is changed by way of `on conflict`: an update locks rows in whatever order
+/// its plan finds them, and two batches with the same steps would deadlock. This one goes by (key,
+/// step), as claims do.
+pub async fn complete(
+    connection: &mut PgConnection,
+    completions: &[&Completion],
+) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
     let firsts = firsts(completions, |completion| &completion.place);
     let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
-    let events = EmittedColumns::of(of_firsts.iter().map(|completion| (&completion.place, &*completion.emit)));
+    let events = EmittedColumns::of(
+        of_firsts
+            .iter()
+            .map(|completion| (&completion.place, &*completion.emit)),
+    );
     let rows = complete_rows(connection, &of_firsts, &events).await?;
-    if let Some(unseen) = rows.first().map(|row| &row.unseen).filter(|unseen| !unseen.is_empty()) {
+    if let Some(unseen) = rows
+        .first()
+        .map(|row| &row.unseen)
+        .filter(|unseen| !unseen.is_empty())
+    {
         keep_conflicts(connection, &events.only(unseen)).await?;
     }
-    let rows: HashMap<Place, CompletedRow> =
-        rows.into_iter().map(|row| (Place { key: row.key, step: row.step.as_str().into() }, row)).collect();
+    let rows: HashMap<Place, CompletedRow> = rows
+        .into_iter()
+        .map(|row| {
+            (
+                Place {
+                    key: row.key,
+                    step: row.step.as_str().into(),
+                },
+                row,
+            )
+        })
+        .collect();
     let answer = |(index, completion): (usize, &&Completion)| {
-        let Some(CompletedRow { is_ended, state, fence, end_digest: digest, .. }) = rows.get(&completion.place) else {
+        let Some(CompletedRow {
+            is_ended,
+            state,
+            fence,
+            end_digest: digest,
+            ..
+        }) = rows.get(&completion.place)
+        else {
             return Some(Fenced::Missing);
         };
         if *is_ended && firsts.contains(&index) {
@@ -53,7 +82,11 @@ pub async fn complete(connection: &mut PgConnection, completions: &[&Completion]
         }
         let is_mine = *fence == completion.fence;
         match state {
-            StepState::Done | StepState::Failed if is_mine && digest.as_deref() == Some(&completion.digest[..]) => Some(Fenced::Done(())),
+            StepState::Done | StepState::Failed
+                if is_mine && digest.as_deref() == Some(&completion.digest[..]) =>
+            {
+                Some(Fenced::Done(()))
+            }
             // Ended by the first of this batch, or held when the statement began.
             _ if is_mine && (*is_ended || *state == StepState::Running) => None,
             state => Some(Fenced::Stale(*fence, *state)),
@@ -83,13 +116,34 @@ async fn complete_rows(
     sqlx::query_file_as!(
         CompletedRow,
         "src/store/ledger/complete.sql",
-        &completions.iter().map(|completion| completion.place.key.0).collect::<Vec<_>>(),
-        &completions.iter().map(|completion| &*completion.place.step).collect::<Vec<_>>() as &[&str],
-        &completions.iter().map(|completion| completion.fence).collect::<Vec<_>>(),
-        &completions.iter().map(|completion| completion.end.as_str()).collect::<Vec<_>>() as &[&str],
-        &completions.iter().map(|completion| &*completion.result).collect::<Vec<_>>() as &[&str],
-        &completions.iter().map(|completion| &completion.digest[..]).collect::<Vec<_>>() as &[&[u8]],
-        &completions.iter().map(|completion| completion.keep_seconds).collect::<Vec<_>>(),
+        &completions
+            .iter()
+            .map(|completion| completion.place.key.0)
+            .collect::<Vec<_>>(),
+        &completions
+            .iter()
+            .map(|completion| &*completion.place.step)
+            .collect::<Vec<_>>() as &[&str],
+        &completions
+            .iter()
+            .map(|completion| completion.fence)
+            .collect::<Vec<_>>(),
+        &completions
+            .iter()
+            .map(|completion| completion.end.as_str())
+            .collect::<Vec<_>>() as &[&str],
+        &completions
+            .iter()
+            .map(|completion| &*completion.result)
+            .collect::<Vec<_>>() as &[&str],
+        &completions
+            .iter()
+            .map(|completion| &completion.digest[..])
+            .collect::<Vec<_>>() as &[&[u8]],
+        &completions
+            .iter()
+            .map(|completion| completion.keep_seconds)
+            .collect::<Vec<_>>(),
         &events.keys,
         &events.steps as &[&str],
         &events.column(|event| event.id.0),

@@ -42,7 +42,9 @@ type DeliveryColumns<'a> = (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>);
 
 impl<'a> EmittedColumns<'a> {
     pub fn of(steps: impl IntoIterator<Item = (&'a Place, &'a [Emitted])>) -> Self {
-        let events = steps.into_iter().flat_map(|(place, events)| events.iter().map(move |event| (place, event)));
+        let events = steps
+            .into_iter()
+            .flat_map(|(place, events)| events.iter().map(move |event| (place, event)));
         let mut rows: Vec<(&Place, &Emitted)> = events.collect();
         rows.sort_by_key(|(_, event)| event.key);
         Self {
@@ -55,8 +57,18 @@ impl<'a> EmittedColumns<'a> {
 
     /// Those with these ids.
     pub fn only(&self, ids: &[Uuid]) -> Self {
-        let events = self.events.iter().copied().filter(|event| ids.contains(&event.id.0)).collect();
-        Self { keys: Vec::new(), steps: Vec::new(), events, deliveries: Default::default() }
+        let events = self
+            .events
+            .iter()
+            .copied()
+            .filter(|event| ids.contains(&event.id.0))
+            .collect();
+        Self {
+            keys: Vec::new(),
+            steps: Vec::new(),
+            events,
+            deliveries: Default::default(),
+        }
     }
 
     pub fn column<T>(&self, of: impl Fn(&'a Emitted) -> T) -> Vec<T> {
@@ -65,17 +77,29 @@ impl<'a> EmittedColumns<'a> {
 }
 
 fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<'a> {
-    let rows = events.flat_map(|event| event.deliveries.iter().map(|(id, to)| (id.0, event.id.0, &**to)));
-    rows.fold(DeliveryColumns::default(), |(mut ids, mut events, mut destinations), (id, event, destination)| {
-        ids.push(id);
-        events.push(event);
-        destinations.push(destination);
-        (ids, events, destinations)
-    })
+    let rows = events.flat_map(|event| {
+        event
+            .deliveries
+            .iter()
+            .map(|(id, to)| (id.0, event.id.0, &**to))
+    });
+    rows.fold(
+        DeliveryColumns::default(),
+        |(mut ids, mut events, mut destinations), (id, event, destination)| {
+            ids.push(id);
+            events.push(event);
+            destinations.push(destination);
+            (ids, events, destinations)
+        },
+    )
 }
 
-/// Keeps as conflicts what another batch was first with while the statement ran: that could not see with which body.
-pub async fn keep_conflicts(connection: &mut PgConnection, events: &EmittedColumns<'_>) -> Result<(), sqlx::Error> {
+/// Keeps as conflicts what another batch was first with while the statement ran: that could not see
+/// with which body.
+pub async fn keep_conflicts(
+    connection: &mut PgConnection,
+    events: &EmittedColumns<'_>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         insert into conflict (key, body_digest, id, event_id, kind, source, event_key, event_type, headers, body)

@@ -15,10 +15,16 @@ pub enum Fenced<T> {
 }
 
 /// What a step's row says, for a call that changed nothing.
-pub async fn stale<T>(executor: impl PgExecutor<'_>, place: &Place) -> Result<Fenced<T>, sqlx::Error> {
-    let row =
-        sqlx::query!(r#"select fence, state as "state: StepState" from step where key = $1 and step = $2"#, place.key.0, &*place.step)
-            .fetch_optional(executor)
-            .await?;
+pub async fn stale<T>(
+    executor: impl PgExecutor<'_>,
+    place: &Place,
+) -> Result<Fenced<T>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select fence, state as "state: StepState" from step where key = $1 and step = $2"#,
+        place.key.0,
+        &*place.step
+    )
+    .fetch_optional(executor)
+    .await?;
     Ok(row.map_or(Fenced::Missing, |row| Fenced::Stale(row.fence, row.state)))
 }

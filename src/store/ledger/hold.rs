@@ -9,7 +9,8 @@ use super::{
 };
 use crate::contract::StepState;
 
-/// Makes the lease end so much later from now. A lease that is over is extended too, where nobody has asked for the step meanwhile.
+/// Makes the lease end so much later from now. A lease that is over is extended too, where nobody
+/// has asked for the step meanwhile.
 pub async fn heartbeat(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,
@@ -35,7 +36,8 @@ pub async fn heartbeat(
     }
 }
 
-/// Gives a step back unexecuted: that was no attempt. The repeat of a release changes nothing. `any_input`: the next may bring another.
+/// Gives a step back unexecuted: that was no attempt. The repeat of a release changes nothing.
+/// `any_input`: the next may bring another.
 pub async fn release(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,
@@ -61,13 +63,21 @@ pub async fn release(
         return Ok(Fenced::Done(()));
     }
     Ok(match stale(executor, place).await? {
-        Fenced::Stale(held, state) if held == fence && state == StepState::Released => Fenced::Done(()),
+        Fenced::Stale(held, state) if held == fence && state == StepState::Released => {
+            Fenced::Done(())
+        }
         other => other,
     })
 }
 
-/// The holder itself does not know what came of it, and says why. A held step is unknown from now on; another may be claimed again at once.
-pub async fn give_up(executor: impl PgExecutor<'_>, place: &Place, fence: i64, evidence: &str) -> Result<bool, sqlx::Error> {
+/// The holder itself does not know what came of it, and says why. A held step is unknown from now
+/// on; another may be claimed again at once.
+pub async fn give_up(
+    executor: impl PgExecutor<'_>,
+    place: &Place,
+    fence: i64,
+    evidence: &str,
+) -> Result<bool, sqlx::Error> {
     let changed = sqlx::query!(
         r#"
         update step

@@ -20,9 +20,13 @@ pub struct Resolution {
     pub keep_seconds: f64,
 }
 
-/// Says what came of a step that is unknown, or whose lease is over. The fence is raised, so that the lost holder has no more say. Returns
-/// the new fence.
-pub async fn resolve(executor: impl PgExecutor<'_> + Copy, place: &Place, resolution: &Resolution) -> Result<Fenced<i64>, sqlx::Error> {
+/// Says what came of a step that is unknown, or whose lease is over. The fence is raised, so that
+/// the lost holder has no more say. Returns the new fence.
+pub async fn resolve(
+    executor: impl PgExecutor<'_> + Copy,
+    place: &Place,
+    resolution: &Resolution,
+) -> Result<Fenced<i64>, sqlx::Error> {
     let fence = sqlx::query_scalar!(
         r#"
         update step

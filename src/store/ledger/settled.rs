@@ -5,8 +5,13 @@ use sqlx::PgExecutor;
 use super::place::Place;
 use crate::event::Key;
 
-/// Of these steps those that somebody who waits should ask for again: they have ended, were given back, or their lease is over.
-pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Key], steps: &[&str]) -> Result<Vec<Place>, sqlx::Error> {
+/// Of these steps those that somebody who waits should ask for again: they have ended, were given
+/// back, or their lease is over.
+pub async fn settled(
+    executor: impl PgExecutor<'_>,
+    keys: &[Key],
+    steps: &[&str],
+) -> Result<Vec<Place>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select u.key as "key!", u.step as "step!"
@@ -19,5 +24,11 @@ pub async fn settled(executor: impl PgExecutor<'_>, keys: &[Key], steps: &[&str]
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|row| Place { key: row.key.into(), step: row.step.into() }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| Place {
+            key: row.key.into(),
+            step: row.step.into(),
+        })
+        .collect())
 }

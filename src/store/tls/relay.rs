@@ -1,5 +1,6 @@
-//! Makes TLS to a server whose certificate is of an old form. The library that connects would have to read it; so it is given a socket of this
-//! process's own, behind which the connection is encrypted here. That the server has the certificate's key is checked all the same.
+//! Makes TLS to a server whose certificate is of an old form. The library that connects would have
+//! to read it; so it is given a socket of this process's own, behind which the connection is
+//! encrypted here. That the server has the certificate's key is checked all the same.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -7,7 +8,9 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key},
-    pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, pem::PemObject as _,
+    },
 };
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::{
@@ -37,15 +40,25 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// The options to connect with instead of these, once that was tried. `root`: certificates that the server's must be one of, or signed by.
-    pub async fn start(options: PgConnectOptions, root: Option<Vec<u8>>) -> io::Result<(Self, PgConnectOptions)> {
+    /// The options to connect with instead of these, once that was tried. `root`: certificates that
+    /// the server's must be one of, or signed by.
+    pub async fn start(
+        options: PgConnectOptions,
+        root: Option<Vec<u8>>,
+    ) -> io::Result<(Self, PgConnectOptions)> {
         let server = Arc::new(Server::of(&options, root)?);
         server.connect().await?;
         // An abstract socket: it has no file, and goes with the process.
-        let folder = format!("\0hookonce-{:032x}", u128::from_ne_bytes(crate::chance::bytes()));
+        let folder = format!(
+            "\0hookonce-{:032x}",
+            u128::from_ne_bytes(crate::chance::bytes())
+        );
         let listener = UnixListener::bind(format!("{folder}/.s.PGSQL.{}", options.get_port()))?;
         let relaying = tokio::spawn(take(listener, server));
-        Ok((Self(relaying), options.socket(folder).ssl_mode(PgSslMode::Disable)))
+        Ok((
+            Self(relaying),
+            options.socket(folder).ssl_mode(PgSslMode::Disable),
+        ))
     }
 }
 
@@ -72,7 +85,10 @@ async fn take(listener: UnixListener, server: Arc<Server>) {
 
 /// Nobody else is let through: the server may trust this machine.
 fn is_own(client: &UnixStream) -> bool {
-    let peer = client.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+    let peer = client
+        .peer_cred()
+        .ok()
+        .and_then(|peer| u32::try_from(peer.pid()?).ok());
     peer == Some(std::process::id())
 }
 
@@ -85,7 +101,10 @@ struct Server {
 
 impl Server {
     fn of(options: &PgConnectOptions, root: Option<Vec<u8>>) -> io::Result<Self> {
-        let trusted = root.map(|root| CertificateDer::pem_slice_iter(&root).collect()).transpose().map_err(io::Error::other)?;
+        let trusted = root
+            .map(|root| CertificateDer::pem_slice_iter(&root).collect())
+            .transpose()
+            .map_err(io::Error::other)?;
         let (host, port) = (options.get_host().to_owned(), options.get_port());
         let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
         let provider = Arc::new(ring::default_provider());
@@ -95,7 +114,12 @@ impl Server {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(HasKey { provider, trusted }))
             .with_no_client_auth();
-        Ok(Self { host, port, name, tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self {
+            host,
+            port,
+            name,
+            tls: TlsConnector::from(Arc::new(config)),
+        })
     }
 
     async fn relay(&self, client: UnixStream) -> io::Result<()> {
@@ -111,7 +135,9 @@ impl Server {
     }
 
     async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
-        timeout(CONNECT_WITHIN, self.encrypted()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        timeout(CONNECT_WITHIN, self.encrypted())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     async fn encrypted(&self) -> io::Result<TlsStream<TcpStream>> {
@@ -127,7 +153,8 @@ impl Server {
     }
 }
 
-/// Takes a certificate whose key the server has: one that is trusted, or where nothing is said of that, any.
+/// Takes a certificate whose key the server has: one that is trusted, or where nothing is said of
+/// that, any.
 #[derive(Debug)]
 struct HasKey {
     provider: Arc<CryptoProvider>,
@@ -164,12 +191,20 @@ impl ServerCertVerifier for HasKey {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let (_, read) = X509Certificate::from_der(certificate).map_err(|_| rustls::CertificateError::BadEncoding)?;
+        let (_, read) = X509Certificate::from_der(certificate)
+            .map_err(|_| rustls::CertificateError::BadEncoding)?;
         let key = SubjectPublicKeyInfoDer::from(read.public_key().raw);
-        verify_tls13_signature_with_raw_key(message, &key, signed, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature_with_raw_key(
+            message,
+            &key,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

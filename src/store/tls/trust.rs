@@ -1,5 +1,5 @@
-//! Whether a certificate that the library can't check is to be believed: it is one of those that are trusted, or signed by one. Its name is not
-//! looked at, as with `verify-ca`.
+//! Whether a certificate that the library can't check is to be believed: it is one of those that
+//! are trusted, or signed by one. Its name is not looked at, as with `verify-ca`.
 
 use rustls::{
     CertificateError,
@@ -10,19 +10,37 @@ use x509_parser::{
     time::ASN1Time,
 };
 
-pub fn check(certificate: &CertificateDer<'_>, trusted: &[CertificateDer<'_>], now: UnixTime) -> Result<(), CertificateError> {
-    let read = |der| X509Certificate::from_der(der).map(|(_, read)| read).map_err(|_| CertificateError::BadEncoding);
+pub fn check(
+    certificate: &CertificateDer<'_>,
+    trusted: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    let read = |der| {
+        X509Certificate::from_der(der)
+            .map(|(_, read)| read)
+            .map_err(|_| CertificateError::BadEncoding)
+    };
     let own = read(certificate)?;
-    let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok()).ok_or(CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs())
+        .ok()
+        .and_then(|now| ASN1Time::from_timestamp(now).ok())
+        .ok_or(CertificateError::BadEncoding)?;
     is_in_time(&own, now)?;
     if trusted.contains(certificate) {
         return Ok(());
     }
-    let issuers = trusted.iter().filter_map(|issuer| read(issuer).ok()).filter(|issuer| may_sign(issuer));
+    let issuers = trusted
+        .iter()
+        .filter_map(|issuer| read(issuer).ok())
+        .filter(|issuer| may_sign(issuer));
     let signed_by = |issuer: &X509Certificate<'_>| {
-        issuer.subject().as_raw() == own.issuer().as_raw() && own.verify_signature(Some(issuer.public_key())).is_ok()
+        issuer.subject().as_raw() == own.issuer().as_raw()
+            && own.verify_signature(Some(issuer.public_key())).is_ok()
     };
-    let issuer = issuers.into_iter().find(signed_by).ok_or(CertificateError::UnknownIssuer)?;
+    let issuer = issuers
+        .into_iter()
+        .find(signed_by)
+        .ok_or(CertificateError::UnknownIssuer)?;
     is_in_time(&issuer, now)
 }
 
@@ -37,7 +55,9 @@ fn is_in_time(certificate: &X509Certificate<'_>, now: ASN1Time) -> Result<(), Ce
 
 /// One of version 1 can't say that it is an authority's: who trusts it says so.
 fn may_sign(issuer: &X509Certificate<'_>) -> bool {
-    let signs_certificates = issuer.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    let signs_certificates = issuer
+        .key_usage()
+        .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
     issuer.version() == X509Version::V1 || (issuer.is_ca() && signs_certificates)
 }
 
@@ -45,7 +65,9 @@ fn may_sign(issuer: &X509Certificate<'_>) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose,
+    };
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
@@ -63,16 +85,24 @@ mod tests {
 
     #[test]
     fn one_of_version_1_is_believed_where_it_or_its_signer_is_trusted() {
-        let (own, root) =
-            (fixture(include_str!("../../../tests/keys/x509-v1.pem")), fixture(include_str!("../../../tests/keys/x509-v1-root.pem")));
+        let (own, root) = (
+            fixture(include_str!("../../../tests/keys/x509-v1.pem")),
+            fixture(include_str!("../../../tests/keys/x509-v1-root.pem")),
+        );
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
         let other = issuer(|_| {}).der().clone();
         assert_eq!(check(&own, &[other.clone(), root.clone()], now), Ok(()));
         assert_eq!(check(&own, std::slice::from_ref(&own), now), Ok(()));
         assert_eq!(check(&own, &[], now), Err(CertificateError::UnknownIssuer));
-        assert_eq!(check(&own, &[other], now), Err(CertificateError::UnknownIssuer));
+        assert_eq!(
+            check(&own, &[other], now),
+            Err(CertificateError::UnknownIssuer)
+        );
         let much_later = UnixTime::since_unix_epoch(Duration::from_secs(9_000_000_000));
-        assert_eq!(check(&own, &[root], much_later), Err(CertificateError::Expired));
+        assert_eq!(
+            check(&own, &[root], much_later),
+            Err(CertificateError::Expired)
+        );
         // A byte of the signature, and of what is signed.
         for at in [own.len() - 1, own.len() / 4] {
             let mut changed = own.to_vec();
@@ -88,16 +118,30 @@ mod tests {
         let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let signed = |by: &CertifiedIssuer<'static, KeyPair>| leaf.signed_by(&key, by).unwrap().der().clone();
+        let signed = |by: &CertifiedIssuer<'static, KeyPair>| {
+            leaf.signed_by(&key, by).unwrap().der().clone()
+        };
         let good = issuer(|_| {});
         assert_eq!(check(&signed(&good), &[good.der().clone()], now), Ok(()));
         let same_name = issuer(|_| {});
-        assert_eq!(check(&signed(&good), &[same_name.der().clone()], now), Err(CertificateError::UnknownIssuer));
+        assert_eq!(
+            check(&signed(&good), &[same_name.der().clone()], now),
+            Err(CertificateError::UnknownIssuer)
+        );
         let no_authority = issuer(|params| params.is_ca = IsCa::NoCa);
-        assert_eq!(check(&signed(&no_authority), &[no_authority.der().clone()], now), Err(CertificateError::UnknownIssuer));
+        assert_eq!(
+            check(&signed(&no_authority), &[no_authority.der().clone()], now),
+            Err(CertificateError::UnknownIssuer)
+        );
         let other_use = issuer(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
-        assert_eq!(check(&signed(&other_use), &[other_use.der().clone()], now), Err(CertificateError::UnknownIssuer));
+        assert_eq!(
+            check(&signed(&other_use), &[other_use.der().clone()], now),
+            Err(CertificateError::UnknownIssuer)
+        );
         let over = issuer(|params| params.not_after = rcgen::date_time_ymd(2001, 2, 3));
-        assert_eq!(check(&signed(&over), &[over.der().clone()], now), Err(CertificateError::Expired));
+        assert_eq!(
+            check(&signed(&over), &[over.der().clone()], now),
+            Err(CertificateError::Expired)
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! A DBOS workflow of one step behind an HTTP handler, the request's idempotency key as its id, as DBOS' own documents have it: the same key again
-//! joins the workflow or gives what it returned. Settings by environment: PORT and DBOS_DATABASE_URL.
+//! A DBOS workflow of one step behind an HTTP handler, the request's idempotency key as its id, as
+//! DBOS' own documents have it: the same key again joins the workflow or gives what it returned.
+//! Settings by environment: PORT and DBOS_DATABASE_URL.
 
 use axum::{
     Json, Router,

@@ -4,8 +4,9 @@
 use ring::{
     rand::SystemRandom,
     signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
-        EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _,
+        RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
         RsaKeyPair, RsaParameters, UnparsedPublicKey,
     },
 };
@@ -43,34 +44,52 @@ impl PublicKey {
     pub(crate) fn is_right(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::EcdsaP256(key) if signature.len() == FIXED_BYTES => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature).is_ok()
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
+                    .verify(message, signature)
+                    .is_ok()
             }
-            Self::EcdsaP256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(message, signature).is_ok(),
+            Self::EcdsaP256(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
+                .verify(message, signature)
+                .is_ok(),
             Self::Rsa(_) => self.is_right_rsa(Algorithm::RsaSha256, message, signature),
         }
     }
 
     /// The same for RSA, over the hash of this algorithm.
-    pub(crate) fn is_right_rsa(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn is_right_rsa(
+        &self,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
         let Self::Rsa(key) = self else { return false };
-        UnparsedPublicKey::new(rsa(algorithm), key).verify(message, signature).is_ok()
+        UnparsedPublicKey::new(rsa(algorithm), key)
+            .verify(message, signature)
+            .is_ok()
     }
 }
 
 /// PKCS #1 v1.5 over this algorithm's hash.
 pub(crate) fn rsa(algorithm: Algorithm) -> &'static RsaParameters {
-    if algorithm == Algorithm::RsaSha1 { &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY } else { &RSA_PKCS1_2048_8192_SHA256 }
+    if algorithm == Algorithm::RsaSha1 {
+        &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY
+    } else {
+        &RSA_PKCS1_2048_8192_SHA256
+    }
 }
 
 fn p256_of(der: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(private) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &SystemRandom::new()) {
+    if let Ok(private) =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &SystemRandom::new())
+    {
         return Some(private.public_key().as_ref().to_vec());
     }
     let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
     let point = info.subject_public_key.as_bytes()?;
     let curve = info.algorithm.parameters_oid().ok()?;
     // An uncompressed point: what ring takes.
-    (info.algorithm.oid == ELLIPTIC && curve == P256 && point.len() == 65 && point[0] == 4).then(|| point.to_vec())
+    (info.algorithm.oid == ELLIPTIC && curve == P256 && point.len() == 65 && point[0] == 4)
+        .then(|| point.to_vec())
 }
 
 fn rsa_of(der: &[u8]) -> Option<Vec<u8>> {
@@ -84,18 +103,32 @@ fn rsa_of(der: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Signs with a private key (PKCS #8).
-pub(crate) fn sign(algorithm: Algorithm, der: &[u8], message: &[u8], fixed: bool) -> Result<Vec<u8>, String> {
+pub(crate) fn sign(
+    algorithm: Algorithm,
+    der: &[u8],
+    message: &[u8],
+    fixed: bool,
+) -> Result<Vec<u8>, String> {
     let random = SystemRandom::new();
     let unsigned = |_| "can't be signed with".to_owned();
     if algorithm == Algorithm::RsaSha256 {
-        let key = RsaKeyPair::from_pkcs8(der).map_err(|_| "is no private RSA key in PKCS #8, which signing takes")?;
+        let key = RsaKeyPair::from_pkcs8(der)
+            .map_err(|_| "is no private RSA key in PKCS #8, which signing takes")?;
         let mut signature = vec![0; key.public().modulus_len()];
-        key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(unsigned)?;
+        key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+            .map_err(unsigned)?;
         return Ok(signature);
     }
-    let kind: &EcdsaSigningAlgorithm = if fixed { &ECDSA_P256_SHA256_FIXED_SIGNING } else { &ECDSA_P256_SHA256_ASN1_SIGNING };
-    let key = EcdsaKeyPair::from_pkcs8(kind, der, &random).map_err(|_| "is no private P-256 key in PKCS #8, which signing takes")?;
-    key.sign(&random, message).map(|signature| signature.as_ref().to_vec()).map_err(unsigned)
+    let kind: &EcdsaSigningAlgorithm = if fixed {
+        &ECDSA_P256_SHA256_FIXED_SIGNING
+    } else {
+        &ECDSA_P256_SHA256_ASN1_SIGNING
+    };
+    let key = EcdsaKeyPair::from_pkcs8(kind, der, &random)
+        .map_err(|_| "is no private P-256 key in PKCS #8, which signing takes")?;
+    key.sign(&random, message)
+        .map(|signature| signature.as_ref().to_vec())
+        .map_err(unsigned)
 }
 
 /// A fresh private key (PKCS #8); none for RSA, whose keys ring does not make.
@@ -103,5 +136,7 @@ pub(crate) fn generate(algorithm: Algorithm) -> Option<Vec<u8>> {
     if algorithm != Algorithm::EcdsaP256Sha256 {
         return None;
     }
-    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).ok().map(|key| key.as_ref().to_vec())
+    EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+        .ok()
+        .map(|key| key.as_ref().to_vec())
 }

@@ -43,7 +43,9 @@ pub(crate) enum Key {
 pub(crate) fn width(algorithm: Algorithm) -> Width {
     match algorithm {
         Algorithm::HmacSha1 | Algorithm::Sha1 => Width::Exactly(20),
-        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Keccak256 | Algorithm::Token => Width::Exactly(32),
+        Algorithm::HmacSha256 | Algorithm::Sha256 | Algorithm::Keccak256 | Algorithm::Token => {
+            Width::Exactly(32)
+        }
         Algorithm::HmacSha384 => Width::Exactly(48),
         Algorithm::HmacSha512 | Algorithm::Ed25519 => Width::Exactly(64),
         Algorithm::EcdsaP256Sha256 => Width::UpTo(80),
@@ -52,7 +54,8 @@ pub(crate) fn width(algorithm: Algorithm) -> Width {
 }
 
 impl Key {
-    /// Prepares a key of these bytes; the error is the rest of a sentence that begins with the secret.
+    /// Prepares a key of these bytes; the error is the rest of a sentence that begins with the
+    /// secret.
     pub(crate) fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Self, String> {
         if secret.is_empty() {
             return Err("is empty: an empty secret would accept anybody".into());
@@ -67,15 +70,23 @@ impl Key {
             Algorithm::Keccak256 => Self::Keccak256(secret.to_vec().into()),
             Algorithm::Token => Self::Token(Sha256::digest(secret).into()),
             Algorithm::Ed25519 => {
-                let bytes = public_half(secret).ok_or("is not an Ed25519 public key of 32 bytes")?;
-                let key = VerifyingKey::from_bytes(bytes).map_err(|_| "is not an Ed25519 public key".to_owned())?;
+                let bytes =
+                    public_half(secret).ok_or("is not an Ed25519 public key of 32 bytes")?;
+                let key = VerifyingKey::from_bytes(bytes)
+                    .map_err(|_| "is not an Ed25519 public key".to_owned())?;
                 if key.is_weak() {
                     return Err("is a weak Ed25519 public key: it would accept anybody".into());
                 }
                 Self::Ed25519(Box::new(key))
             }
-            Algorithm::RsaSha1 => return Err("is for keys that are fetched (keys): SHA-1 is taken from nobody else".into()),
-            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => Self::Asymmetric(PublicKey::new(algorithm, secret)?),
+            Algorithm::RsaSha1 => {
+                return Err(
+                    "is for keys that are fetched (keys): SHA-1 is taken from nobody else".into(),
+                );
+            }
+            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => {
+                Self::Asymmetric(PublicKey::new(algorithm, secret)?)
+            }
         })
     }
 
@@ -96,7 +107,11 @@ impl Key {
 
     /// Whether this is the hash of the token.
     pub(crate) fn is_token(&self, hash: &[u8]) -> Choice {
-        if let Self::Token(known) = self { known.ct_eq(hash) } else { Choice::from(0) }
+        if let Self::Token(known) = self {
+            known.ct_eq(hash)
+        } else {
+            Choice::from(0)
+        }
     }
 
     /// Whether any candidate (all of the algorithm's width) is right for this content.
@@ -106,20 +121,34 @@ impl Key {
             Self::HmacSha256(state) => any_equal(&mac(&**state, content), candidates),
             Self::HmacSha384(state) => any_equal(&mac(&**state, content), candidates),
             Self::HmacSha512(state) => any_equal(&mac(&**state, content), candidates),
-            Self::Sha1(secret) => any_equal(&hash::<Sha1>(secret.expose_secret(), content), candidates),
-            Self::Sha256(secret) => any_equal(&hash::<Sha256>(secret.expose_secret(), content), candidates),
-            Self::Keccak256(secret) => any_equal(&hash::<Keccak256>(secret.expose_secret(), content), candidates),
+            Self::Sha1(secret) => {
+                any_equal(&hash::<Sha1>(secret.expose_secret(), content), candidates)
+            }
+            Self::Sha256(secret) => {
+                any_equal(&hash::<Sha256>(secret.expose_secret(), content), candidates)
+            }
+            Self::Keccak256(secret) => any_equal(
+                &hash::<Keccak256>(secret.expose_secret(), content),
+                candidates,
+            ),
             Self::Token(hash) => any_equal(hash, candidates),
             Self::Ed25519(key) => {
                 // The key is public: there is nothing that the time could tell.
                 let message = joined(content, b"");
                 let mut signatures = candidates.each().filter_map(|bytes| bytes.try_into().ok());
-                let right = signatures.any(|bytes| key.verify_strict(&message, &Signature::from_bytes(bytes)).is_ok());
+                let right = signatures.any(|bytes| {
+                    key.verify_strict(&message, &Signature::from_bytes(bytes))
+                        .is_ok()
+                });
                 Choice::from(u8::from(right))
             }
             Self::Asymmetric(key) => {
                 let message = joined(content, b"");
-                Choice::from(u8::from(candidates.each().any(|signature| key.is_right(&message, signature))))
+                Choice::from(u8::from(
+                    candidates
+                        .each()
+                        .any(|signature| key.is_right(&message, signature)),
+                ))
             }
         }
     }
@@ -128,19 +157,33 @@ impl Key {
 /// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or
 /// with the public key behind it, for other public-key algorithms the private key. `fixed`: an
 /// ECDSA signature as JWS has it.
-pub(crate) fn sign(algorithm: Algorithm, secret: &[u8], content: &[Chunk<'_>], fixed: bool) -> Result<Vec<u8>, String> {
+pub(crate) fn sign(
+    algorithm: Algorithm,
+    secret: &[u8],
+    content: &[Chunk<'_>],
+    fixed: bool,
+) -> Result<Vec<u8>, String> {
     if matches!(algorithm, Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) {
         return asymmetric::sign(algorithm, secret, &joined(content, b""), fixed);
     }
     if algorithm == Algorithm::Ed25519 {
-        let seed = secret.first_chunk::<32>().ok_or("is not an Ed25519 private seed of 32 bytes")?;
-        return Ok(SigningKey::from_bytes(seed).sign(&joined(content, b"")).to_bytes().to_vec());
+        let seed = secret
+            .first_chunk::<32>()
+            .ok_or("is not an Ed25519 private seed of 32 bytes")?;
+        return Ok(SigningKey::from_bytes(seed)
+            .sign(&joined(content, b""))
+            .to_bytes()
+            .to_vec());
     }
-    Ok(Key::new(algorithm, secret)?.digest(content).unwrap_or_else(|| secret.to_vec()))
+    Ok(Key::new(algorithm, secret)?
+        .digest(content)
+        .unwrap_or_else(|| secret.to_vec()))
 }
 
 /// What stands before an Ed25519 public key in its standard wrapping (RFC 8410, section 4).
-const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// The public key: alone, wrapped, or from a key pair (64 bytes, the private seed first) whose
 /// halves belong together.
@@ -186,12 +229,24 @@ fn hash<D: Digest>(secret: &[u8], content: &[Chunk<'_>]) -> hmac::digest::Output
 }
 
 fn any_equal(expected: &[u8], candidates: &Candidates) -> Choice {
-    candidates.each().fold(Choice::from(0), |found, candidate| found | expected.ct_eq(candidate))
+    candidates.each().fold(Choice::from(0), |found, candidate| {
+        found | expected.ct_eq(candidate)
+    })
 }
 
 /// The content as one message, with this for the secret.
 pub(crate) fn joined(content: &[Chunk<'_>], secret: &[u8]) -> Vec<u8> {
-    content.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { secret }).copied().collect()
+    content
+        .iter()
+        .flat_map(|chunk| {
+            if let Chunk::Bytes(bytes) = chunk {
+                &bytes[..]
+            } else {
+                secret
+            }
+        })
+        .copied()
+        .collect()
 }
 
 /// A step from the secret as the provider's page shows it to the key.
@@ -214,14 +269,18 @@ impl Step {
     /// Reads a step as it is written in a scheme.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("strip", prefix)) if !prefix.is_empty() && prefix != "*" => Ok(Self::Strip(prefix.into())),
+            Some(("strip", prefix)) if !prefix.is_empty() && prefix != "*" => {
+                Ok(Self::Strip(prefix.into()))
+            }
             None if text == "base64" => Ok(Self::Base64),
             None if text == "hex" => Ok(Self::Hex),
             None if text == "text" => Ok(Self::Text),
             None if text == "nfkd" => Ok(Self::Nfkd),
             None if text == "credentials" => Ok(Self::Credentials),
             None if text == "sha1" => Ok(Self::Sha1),
-            Some(("after", separator)) if !separator.is_empty() => Ok(Self::After(separator.into())),
+            Some(("after", separator)) if !separator.is_empty() => {
+                Ok(Self::After(separator.into()))
+            }
             _ => Err(format!(
                 "{text:?} is no step: write \"strip:PREFIX\", \"base64\", \"hex\", \"text\", \"nfkd\", \"credentials\", \"after:SEPARATOR\" or \"sha1\""
             )),
@@ -230,24 +289,36 @@ impl Step {
 
     fn apply(&self, secret: Vec<u8>) -> Result<Vec<u8>, String> {
         match self {
-            Self::Strip(prefix) => Ok(without_prefix(&secret, prefix).map_or(secret.clone(), <[u8]>::to_vec)),
+            Self::Strip(prefix) => {
+                Ok(without_prefix(&secret, prefix).map_or(secret.clone(), <[u8]>::to_vec))
+            }
             Self::Base64 => {
                 let text = without_armour(secret.trim_ascii());
                 let text = &text[..];
-                PASTED.decode(text).or_else(|_| PASTED_URL.decode(text)).map_err(|_| "is not base64".into())
+                PASTED
+                    .decode(text)
+                    .or_else(|_| PASTED_URL.decode(text))
+                    .map_err(|_| "is not base64".into())
             }
             Self::Hex => hex::decode(secret.trim_ascii()).map_err(|_| "is not hex".into()),
             Self::Text => Ok(secret),
             Self::After(separator) => {
-                let start = memchr::memmem::rfind(&secret, separator.as_bytes()).map_or(0, |at| at + separator.len());
+                let start = memchr::memmem::rfind(&secret, separator.as_bytes())
+                    .map_or(0, |at| at + separator.len());
                 Ok(secret[start..].to_vec())
             }
             Self::Sha1 => Ok(Sha1::digest(&secret).to_vec()),
             Self::Credentials => {
                 let text = std::str::from_utf8(&secret).map_err(|_| "is no text")?;
-                Ok(credentials(text).ok_or("says Basic and is not base64")?.into_owned())
+                Ok(credentials(text)
+                    .ok_or("says Basic and is not base64")?
+                    .into_owned())
             }
-            Self::Nfkd => Ok(std::str::from_utf8(&secret).map_err(|_| "is no text")?.nfkd().collect::<String>().into_bytes()),
+            Self::Nfkd => Ok(std::str::from_utf8(&secret)
+                .map_err(|_| "is no text")?
+                .nfkd()
+                .collect::<String>()
+                .into_bytes()),
         }
     }
 }
@@ -257,7 +328,10 @@ fn without_armour(secret: &[u8]) -> Cow<'_, [u8]> {
     if !secret.starts_with(b"-----BEGIN ") {
         return Cow::Borrowed(secret);
     }
-    let lines = secret.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.starts_with(b"-----"));
+    let lines = secret
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.starts_with(b"-----"));
     Cow::Owned(lines.flatten().copied().collect())
 }
 
@@ -272,13 +346,23 @@ fn without_prefix<'s>(secret: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
 
 /// What a secret has before the part that is the key.
 pub(crate) fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
-    let separator = steps.iter().find_map(|step| if let Step::After(separator) = step { Some(separator) } else { None })?;
+    let separator = steps.iter().find_map(|step| {
+        if let Step::After(separator) = step {
+            Some(separator)
+        } else {
+            None
+        }
+    })?;
     secret.rsplit_once(separator.as_str()).map(|(name, _)| name)
 }
 
 /// The key's bytes of a secret as it is written in the settings.
 pub(crate) fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
-    steps.iter().try_fold(secret.as_bytes().to_vec(), |secret, step| step.apply(secret))
+    steps
+        .iter()
+        .try_fold(secret.as_bytes().to_vec(), |secret, step| {
+            step.apply(secret)
+        })
 }
 
 #[cfg(test)]
@@ -288,22 +372,45 @@ mod tests {
     #[test]
     fn steps_lead_from_what_is_shown_to_the_key() {
         for (steps, secret, expected) in [
-            (&["strip:whsec_", "base64"][..], "whsec_AAEC", Ok(vec![0, 1, 2])),
+            (
+                &["strip:whsec_", "base64"][..],
+                "whsec_AAEC",
+                Ok(vec![0, 1, 2]),
+            ),
             (&["strip:whsec_", "base64"], "AAEC", Ok(vec![0, 1, 2])),
-            (&["strip:whsec_", "base64"], "whsec_A-_A", Ok(vec![3, 239, 192])),
-            (&["strip:signkey-*-"], "signkey-prod-12ab", Ok(b"12ab".to_vec())),
+            (
+                &["strip:whsec_", "base64"],
+                "whsec_A-_A",
+                Ok(vec![3, 239, 192]),
+            ),
+            (
+                &["strip:signkey-*-"],
+                "signkey-prod-12ab",
+                Ok(b"12ab".to_vec()),
+            ),
             (&["hex"], "00fF", Ok(vec![0, 255])),
-            (&["base64"], "-----BEGIN PUBLIC KEY-----\r\nAA\nEC\n-----END PUBLIC KEY-----\n", Ok(vec![0, 1, 2])),
+            (
+                &["base64"],
+                "-----BEGIN PUBLIC KEY-----\r\nAA\nEC\n-----END PUBLIC KEY-----\n",
+                Ok(vec![0, 1, 2]),
+            ),
             (&["credentials"], "Bearer x y", Ok(b"x y".to_vec())),
             (&["credentials"], "basic dTpw", Ok(b"u:p".to_vec())),
             (&["credentials"], "u:p", Ok(b"u:p".to_vec())),
-            (&["credentials"], "Basic !", Err("says Basic and is not base64".into())),
+            (
+                &["credentials"],
+                "Basic !",
+                Err("says Basic and is not base64".into()),
+            ),
             (&["nfkd"], "ﬁ é", Ok("fi e\u{301}".into())),
             (&[], "whsec_x", Ok(b"whsec_x".to_vec())),
             (&["hex"], "0g", Err("is not hex".into())),
             (&["base64"], "!", Err("is not base64".into())),
         ] {
-            let steps: Vec<Step> = steps.iter().map(|step| Step::parse(step).unwrap()).collect();
+            let steps: Vec<Step> = steps
+                .iter()
+                .map(|step| Step::parse(step).unwrap())
+                .collect();
             assert_eq!(key_bytes(&steps, secret), expected, "{secret}");
         }
         assert!(Step::parse("strip:").is_err() && Step::parse("rot13").is_err());
@@ -316,7 +423,11 @@ mod tests {
         assert!(Key::new(Algorithm::Ed25519, &[0; 32]).is_err());
         assert!(Key::new(Algorithm::Ed25519, b"short").is_err());
         assert!(Key::new(Algorithm::Ed25519, &key_pair([7; 32])).is_ok());
-        let torn = [key_pair([7; 32])[..32].to_vec(), key_pair([8; 32])[32..].to_vec()].concat();
+        let torn = [
+            key_pair([7; 32])[..32].to_vec(),
+            key_pair([8; 32])[32..].to_vec(),
+        ]
+        .concat();
         assert!(Key::new(Algorithm::Ed25519, &torn).is_err());
     }
 }

@@ -64,24 +64,40 @@ impl KnownKeys {
     /// What was fetched under this name and counts at this time (unix milliseconds).
     pub(crate) fn get(&self, id: &str, now_unix_ms: i64) -> Option<Arc<KeySet>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).filter(|(_, until)| now_unix_ms < *until).map(|(set, _)| set.clone())
+        known
+            .get(id)
+            .filter(|(_, until)| now_unix_ms < *until)
+            .map(|(set, _)| set.clone())
     }
 
     /// Keeps what was fetched for this need at this time (unix milliseconds). Where there is no
     /// room the one goes that would count for the shortest time.
     pub fn put(&self, need: &Need, set: KeySet, now_unix_ms: i64) {
-        let fresh = if need.format == KeyFormat::X509 || need.post.is_some() { FRESH_LONG_MS } else { FRESH_MS };
+        let fresh = if need.format == KeyFormat::X509 || need.post.is_some() {
+            FRESH_LONG_MS
+        } else {
+            FRESH_MS
+        };
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX && !known.contains_key(&need.id) {
-            let oldest = known.iter().min_by_key(|(_, (_, until))| *until).map(|(id, _)| id.clone());
+            let oldest = known
+                .iter()
+                .min_by_key(|(_, (_, until))| *until)
+                .map(|(id, _)| id.clone());
             oldest.map(|id| known.remove(&id));
         }
-        known.insert(need.id.clone(), (Arc::new(set), now_unix_ms.saturating_add(fresh)));
+        known.insert(
+            need.id.clone(),
+            (Arc::new(set), now_unix_ms.saturating_add(fresh)),
+        );
     }
 
     /// Drops what was fetched for this need.
     pub fn forget(&self, need: &Need) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&need.id);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&need.id);
     }
 }
 
@@ -116,17 +132,25 @@ impl KeySet {
         let keys = match format {
             KeyFormat::X509 => vec![certificate(bytes)?],
             KeyFormat::Jwks => {
-                let all = match serde_json::from_slice(bytes).map_err(|error| format!("is no set of keys: {error}"))? {
+                let all = match serde_json::from_slice(bytes)
+                    .map_err(|error| format!("is no set of keys: {error}"))?
+                {
                     Jwks::Set { keys } => keys,
                     Jwks::One { key } | Jwks::Bare(key) => vec![key],
                 };
                 if all.len() > SET_MAX {
                     return Err(format!("has more than {SET_MAX} keys"));
                 }
-                all.into_iter().filter_map(|key| fetched(serde_json::from_value(key).ok()?)).collect()
+                all.into_iter()
+                    .filter_map(|key| fetched(serde_json::from_value(key).ok()?))
+                    .collect()
             }
         };
-        if keys.is_empty() { Err("has no key that can be used".into()) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err("has no key that can be used".into())
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// Whether any of these signatures is right under a key that is named so (any, where none is
@@ -139,20 +163,37 @@ impl KeySet {
         signatures: impl Iterator<Item = &'s [u8]> + Clone,
         now_unix_ms: i64,
     ) -> bool {
-        let usable = self.0.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
-        let mut valid = usable.filter(|key| key.valid.is_none_or(|(from, until)| (from..=until).contains(&now_unix_ms)));
-        valid.any(|key| signatures.clone().any(|signature| key.key.is_right(algorithm, message, signature)))
+        let usable = self
+            .0
+            .iter()
+            .filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
+        let mut valid = usable.filter(|key| {
+            key.valid
+                .is_none_or(|(from, until)| (from..=until).contains(&now_unix_ms))
+        });
+        valid.any(|key| {
+            signatures
+                .clone()
+                .any(|signature| key.key.is_right(algorithm, message, signature))
+        })
     }
 
     /// What its keys are called, else their kind.
     pub(crate) fn names(&self) -> String {
-        let name = |key: &Fetched| key.id.as_ref().map_or_else(|| format!("{:?}", key.key), |id| format!("{id:?}"));
+        let name = |key: &Fetched| {
+            key.id
+                .as_ref()
+                .map_or_else(|| format!("{:?}", key.key), |id| format!("{id:?}"))
+        };
         self.0.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether all that is here is out of date.
     pub(crate) fn is_expired(&self, now_unix_ms: i64) -> bool {
-        self.0.iter().all(|key| key.valid.is_some_and(|(from, until)| !(from..=until).contains(&now_unix_ms)))
+        self.0.iter().all(|key| {
+            key.valid
+                .is_some_and(|(from, until)| !(from..=until).contains(&now_unix_ms))
+        })
     }
 }
 
@@ -160,14 +201,19 @@ impl Public {
     fn is_right(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match (self, algorithm) {
             (Self::Rsa { modulus, exponent }, Algorithm::RsaSha256 | Algorithm::RsaSha1) => {
-                let key = RsaPublicKeyComponents { n: modulus, e: exponent };
-                key.verify(asymmetric::rsa(algorithm), message, signature).is_ok()
+                let key = RsaPublicKeyComponents {
+                    n: modulus,
+                    e: exponent,
+                };
+                key.verify(asymmetric::rsa(algorithm), message, signature)
+                    .is_ok()
             }
-            (Self::Certified(key), Algorithm::RsaSha256 | Algorithm::RsaSha1) => key.is_right_rsa(algorithm, message, signature),
+            (Self::Certified(key), Algorithm::RsaSha256 | Algorithm::RsaSha1) => {
+                key.is_right_rsa(algorithm, message, signature)
+            }
             (Self::P256(key), Algorithm::EcdsaP256Sha256) => key.is_right(message, signature),
-            (Self::Ed25519(key), Algorithm::Ed25519) => {
-                Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
-            }
+            (Self::Ed25519(key), Algorithm::Ed25519) => Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
             _ => false,
         }
     }
@@ -180,7 +226,10 @@ fn fetched(jwk: Jwk) -> Option<Fetched> {
             let modulus = bytes(&jwk.n)?;
             // ring takes no leading zero.
             let start = modulus.iter().position(|byte| *byte != 0)?;
-            Public::Rsa { modulus: modulus[start..].to_vec(), exponent: bytes(&jwk.e)? }
+            Public::Rsa {
+                modulus: modulus[start..].to_vec(),
+                exponent: bytes(&jwk.e)?,
+            }
         }
         ("EC", Some("P-256")) => {
             let point = [&[4][..], &bytes(&jwk.x)?, &bytes(&jwk.y)?].concat();
@@ -192,18 +241,27 @@ fn fetched(jwk: Jwk) -> Option<Fetched> {
         }
         _ => return None,
     };
-    Some(Fetched { id: jwk.kid, key, valid: None })
+    Some(Fetched {
+        id: jwk.kid,
+        key,
+        valid: None,
+    })
 }
 
 /// The first certificate of a PEM text. Its dates are held to; who issued it is not asked: it came
 /// from the provider's own host, by https.
 fn certificate(pem: &[u8]) -> Result<Fetched, String> {
     let wrong = |_| "is no certificate in PEM".to_owned();
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).map_err(|error| wrong(error.to_string()))?;
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(pem).map_err(|error| wrong(error.to_string()))?;
     let certificate = pem.parse_x509().map_err(|error| wrong(error.to_string()))?;
     let validity = certificate.validity();
     let unix_ms = |time: x509_parser::time::ASN1Time| time.timestamp().saturating_mul(1000);
     let key = PublicKey::new(Algorithm::RsaSha256, certificate.public_key().raw)?;
     let valid = Some((unix_ms(validity.not_before), unix_ms(validity.not_after)));
-    Ok(Fetched { id: None, key: Public::Certified(key), valid })
+    Ok(Fetched {
+        id: None,
+        key: Public::Certified(key),
+        valid,
+    })
 }

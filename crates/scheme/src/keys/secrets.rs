@@ -11,11 +11,19 @@ use crate::{
 /// What PEM begins with (RFC 7468).
 const ARMOUR: &str = "-----BEGIN ";
 /// What anybody may have, in PEM.
-const PUBLIC: [&str; 3] = ["-----BEGIN PUBLIC KEY", "-----BEGIN RSA PUBLIC KEY", "-----BEGIN CERTIFICATE"];
+const PUBLIC: [&str; 3] = [
+    "-----BEGIN PUBLIC KEY",
+    "-----BEGIN RSA PUBLIC KEY",
+    "-----BEGIN CERTIFICATE",
+];
 
 /// The secrets that say anything.
 pub(crate) fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
-    secrets.iter().filter(|secret| !secret.expose_secret().is_empty()).cloned().collect()
+    secrets
+        .iter()
+        .filter(|secret| !secret.expose_secret().is_empty())
+        .cloned()
+        .collect()
 }
 
 /// What leads from secrets to keys: a scheme's algorithms, and the steps to the bytes of a key.
@@ -26,12 +34,27 @@ pub(crate) struct Making<'s> {
 }
 
 /// By algorithm, one key for each secret; and which secrets can't be used.
-pub(crate) fn keys_of(making: Making<'_>, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
+pub(crate) fn keys_of(
+    making: Making<'_>,
+    secrets: &[SecretString],
+) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
     let mut errors = Vec::new();
-    let mut all: Vec<(Algorithm, Vec<Key>)> = making.algorithms.iter().map(|algorithm| (*algorithm, Vec::new())).collect();
-    let mixed = making.algorithms.len() > 1 && making.algorithms.iter().any(|algorithm| algorithm.is_public());
+    let mut all: Vec<(Algorithm, Vec<Key>)> = making
+        .algorithms
+        .iter()
+        .map(|algorithm| (*algorithm, Vec::new()))
+        .collect();
+    let mixed = making.algorithms.len() > 1
+        && making
+            .algorithms
+            .iter()
+            .any(|algorithm| algorithm.is_public());
     for (index, secret) in secrets.iter().enumerate() {
-        let made = if mixed { keys_by_form(making, secret.expose_secret()) } else { keys_of_all(making, secret.expose_secret()) };
+        let made = if mixed {
+            keys_by_form(making, secret.expose_secret())
+        } else {
+            keys_of_all(making, secret.expose_secret())
+        };
         match made {
             Ok(made) => made.into_iter().for_each(|(at, key)| all[at].1.push(key)),
             Err(message) => errors.push(SchemeError::new(&format!("secrets[{index}]"), &message)),
@@ -41,22 +64,44 @@ pub(crate) fn keys_of(making: Making<'_>, secrets: &[SecretString]) -> (Vec<(Alg
 }
 
 fn keys_of_all(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, String> {
-    let is_public = PUBLIC.iter().any(|start| secret.trim_start().starts_with(start));
+    let is_public = PUBLIC
+        .iter()
+        .any(|start| secret.trim_start().starts_with(start));
     // Whoever reads the public key could sign with it as with a secret.
-    if is_public && !making.algorithms.iter().all(|algorithm| algorithm.is_public()) {
+    if is_public
+        && !making
+            .algorithms
+            .iter()
+            .all(|algorithm| algorithm.is_public())
+    {
         return Err("is a public key, which anybody may have: set the scheme's `algorithm` to the one that it is for".into());
     }
     let bytes = key_bytes(making.steps, secret)?;
-    making.algorithms.iter().enumerate().map(|(at, algorithm)| Ok((at, Key::new(*algorithm, &bytes)?))).collect()
+    making
+        .algorithms
+        .iter()
+        .enumerate()
+        .map(|(at, algorithm)| Ok((at, Key::new(*algorithm, &bytes)?)))
+        .collect()
 }
 
 /// Where secrets and public keys may both sign, the secret's own form tells which it is, never the
 /// request.
 fn keys_by_form(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, String> {
     let is_pem = secret.trim_start().starts_with(ARMOUR);
-    let bytes = if is_pem { key_bytes(&[Step::Base64], secret) } else { key_bytes(making.steps, secret) }?;
-    let fitting = making.algorithms.iter().enumerate().filter(|(_, algorithm)| algorithm.is_public() == is_pem);
-    let made: Vec<Result<(usize, Key), String>> = fitting.map(|(at, algorithm)| Ok((at, Key::new(*algorithm, &bytes)?))).collect();
+    let bytes = if is_pem {
+        key_bytes(&[Step::Base64], secret)
+    } else {
+        key_bytes(making.steps, secret)
+    }?;
+    let fitting = making
+        .algorithms
+        .iter()
+        .enumerate()
+        .filter(|(_, algorithm)| algorithm.is_public() == is_pem);
+    let made: Vec<Result<(usize, Key), String>> = fitting
+        .map(|(at, algorithm)| Ok((at, Key::new(*algorithm, &bytes)?)))
+        .collect();
     if is_pem && made.iter().any(Result::is_ok) {
         return Ok(made.into_iter().flatten().collect());
     }

@@ -29,18 +29,27 @@ pub(crate) fn form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
 }
 
 fn joined(pairs: &[Pair<'_>], between: &str) -> String {
-    pairs.iter().fold(String::new(), |text, (name, value)| text + name + between + value)
+    pairs.iter().fold(String::new(), |text, (name, value)| {
+        text + name + between + value
+    })
 }
 
 /// The query's parameters, sorted as they came.
 pub(crate) fn query_sorted(request: &Request<'_>) -> Vec<u8> {
-    let mut pairs: Vec<&str> = query(request).split('&').filter(|pair| !pair.is_empty()).collect();
+    let mut pairs: Vec<&str> = query(request)
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .collect();
     pairs.sort_unstable();
     pairs.join("&").into_bytes()
 }
 
 fn query<'a>(request: &Request<'a>) -> &'a str {
-    request.url.and_then(query_of).or(request.query).unwrap_or_default()
+    request
+        .url
+        .and_then(query_of)
+        .or(request.query)
+        .unwrap_or_default()
 }
 
 /// The URL with its query sorted, then the form sorted behind a dot (Plivo, version 3). None where
@@ -49,7 +58,10 @@ pub(crate) fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     let url = request.url?;
     let body = is_form(request.body).then_some(request.body)?;
     let (form, query) = (sorted(body), sorted(query(request).as_bytes()));
-    let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let query: Vec<String> = query
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let mut text = base_of(url).to_owned();
     if !query.is_empty() || !form.is_empty() {
         text = format!("{text}?{}", query.join("&"));
@@ -64,7 +76,9 @@ pub(crate) fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
 pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 /// The URL without its query and fragment.
@@ -79,8 +93,16 @@ pub(crate) fn path_of(url: &str) -> &str {
     path.split_once('#').map_or(path, |(path, _)| path)
 }
 
-const COMPONENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'!').remove(b'~').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
 const URI: &AsciiSet = &COMPONENT
     .remove(b';')
     .remove(b',')
@@ -98,7 +120,10 @@ const URI: &AsciiSet = &COMPONENT
 /// whose own library does so).
 pub(crate) fn path_escaped(url: &str) -> String {
     let mut parts = path_of(url).split('?');
-    let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (path, query) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let path = utf8_percent_encode(path, URI).to_string();
     if query.is_empty() {
         return path;
@@ -109,11 +134,19 @@ pub(crate) fn path_escaped(url: &str) -> String {
 
 /// The URL, with the escapes of these characters undone; all other bytes stay as they are.
 pub(crate) fn url_decoded<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8]> {
-    let Some(decode) = decode.filter(|_| url.contains('%')) else { return Cow::Borrowed(url.as_bytes()) };
+    let Some(decode) = decode.filter(|_| url.contains('%')) else {
+        return Cow::Borrowed(url.as_bytes());
+    };
     let mut decoded = Vec::with_capacity(url.len());
     let mut rest = url.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let escaped = if *first == b'%' { after.first_chunk::<2>().and_then(|digits| hex::decode(digits).ok()) } else { None };
+        let escaped = if *first == b'%' {
+            after
+                .first_chunk::<2>()
+                .and_then(|digits| hex::decode(digits).ok())
+        } else {
+            None
+        };
         match escaped {
             Some(byte) if decode.as_bytes().contains(&byte[0]) => {
                 decoded.push(byte[0]);
@@ -149,15 +182,32 @@ const LISTED_MAX: usize = 64;
 /// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it
 /// is missing, lists not itself, lists one that stands twice, or more than are ever sent.
 pub(crate) fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<u8>> {
-    let list = std::str::from_utf8(&request.headers.iter().find(|(name, _)| *name == header)?.1.to_ascii_lowercase()).ok()?.to_owned();
-    let mut names: Vec<&str> = list.split(',').map(str::trim).take(LISTED_MAX + 1).collect();
+    let list = std::str::from_utf8(
+        &request
+            .headers
+            .iter()
+            .find(|(name, _)| *name == header)?
+            .1
+            .to_ascii_lowercase(),
+    )
+    .ok()?
+    .to_owned();
+    let mut names: Vec<&str> = list
+        .split(',')
+        .map(str::trim)
+        .take(LISTED_MAX + 1)
+        .collect();
     (names.len() <= LISTED_MAX).then_some(())?;
     names.sort_unstable();
     names.dedup();
     names.contains(&header).then_some(())?;
     let mut lines: Vec<Vec<u8>> = Vec::new();
     for name in names {
-        let mut values = request.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| value.trim_ascii());
+        let mut values = request
+            .headers
+            .iter()
+            .filter(|(known, _)| *known == name)
+            .map(|(_, value)| value.trim_ascii());
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {
             return None;
@@ -169,14 +219,22 @@ pub(crate) fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<
 
 /// The same URL without a port, and with the usual one: senders differ in which they sign.
 pub(crate) fn other_ports(url: &str) -> Vec<String> {
-    let Some((scheme, rest)) = url.split_once("://") else { return Vec::new() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Vec::new();
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let host_start = authority.rfind('@').map_or(0, |at| at + 1);
     // A colon in brackets is a part of an IPv6 address.
     let bracket = authority.rfind(']').unwrap_or(host_start).max(host_start);
-    let host = authority[bracket..].find(':').map_or(authority, |colon| &authority[..bracket + colon]);
-    let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    let host = authority[bracket..]
+        .find(':')
+        .map_or(authority, |colon| &authority[..bracket + colon]);
+    let port = if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        80
+    };
     let mut urls = vec![format!("{scheme}://{host}{path}")];
     if host == authority {
         urls.push(format!("{scheme}://{host}:{port}{path}"));
@@ -194,28 +252,65 @@ mod tests {
 
     fn of(url: &str, body: &str, made: impl Fn(&Request<'_>) -> Option<Vec<u8>>) -> Option<String> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let headers: &[(&str, &[u8])] = &[("b", b" 2 "), ("list", b"b,List, a,gone"), ("a", b"1"), ("twice", b"1"), ("twice", b"2")];
-        let request = Request { method: "POST", url: Some(url), query: None, headers, body: &body };
+        let headers: &[(&str, &[u8])] = &[
+            ("b", b" 2 "),
+            ("list", b"b,List, a,gone"),
+            ("a", b"1"),
+            ("twice", b"1"),
+            ("twice", b"2"),
+        ];
+        let request = Request {
+            method: "POST",
+            url: Some(url),
+            query: None,
+            headers,
+            body: &body,
+        };
         made(&request).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
     fn parameters_are_sorted() {
         let forms = |body| of("https://x.example/", body, form_sorted);
-        assert_eq!(forms("b=2&a=1&b=1&b=2&c=%2B+").as_deref(), Some("a1b1b2c+ "));
+        assert_eq!(
+            forms("b=2&a=1&b=1&b=2&c=%2B+").as_deref(),
+            Some("a1b1b2c+ ")
+        );
         assert_eq!(forms("").as_deref(), Some(""));
         assert_eq!(forms(r#" {"a":1}"#), None);
         let urls = |url, body| of(url, body, url_and_form_sorted);
-        assert_eq!(urls("https://x.example/h?b=2&a=%20", "d=1&c=2").as_deref(), Some("https://x.example/h?a= &b=2.c2d1"));
-        assert_eq!(urls("https://x.example/h", "d=1").as_deref(), Some("https://x.example/h?d1"));
-        assert_eq!(urls("https://x.example/h", "").as_deref(), Some("https://x.example/h"));
-        assert_eq!(of("https://x.example/?b=%20&a=1", "", |request| Some(query_sorted(request))).as_deref(), Some("a=1&b=%20"));
+        assert_eq!(
+            urls("https://x.example/h?b=2&a=%20", "d=1&c=2").as_deref(),
+            Some("https://x.example/h?a= &b=2.c2d1")
+        );
+        assert_eq!(
+            urls("https://x.example/h", "d=1").as_deref(),
+            Some("https://x.example/h?d1")
+        );
+        assert_eq!(
+            urls("https://x.example/h", "").as_deref(),
+            Some("https://x.example/h")
+        );
+        assert_eq!(
+            of("https://x.example/?b=%20&a=1", "", |request| Some(
+                query_sorted(request)
+            ))
+            .as_deref(),
+            Some("a=1&b=%20")
+        );
     }
 
     #[test]
     fn listed_headers_stand_in_order_and_once() {
-        let listed = |header| of("https://x.example/", "", |request| listed_headers(request, header));
-        assert_eq!(listed("list").as_deref(), Some("a:1;b:2;list:b,List, a,gone"));
+        let listed = |header| {
+            of("https://x.example/", "", |request| {
+                listed_headers(request, header)
+            })
+        };
+        assert_eq!(
+            listed("list").as_deref(),
+            Some("a:1;b:2;list:b,List, a,gone")
+        );
         assert_eq!(listed("a"), None, "lists not itself");
         assert_eq!(listed("twice"), None);
         assert_eq!(listed("nowhere"), None);
@@ -223,7 +318,10 @@ mod tests {
 
     #[test]
     fn what_is_not_ascii_is_escaped_by_its_units() {
-        assert_eq!(escaped("{\"é\":\"日😀\\u00e9\"}".as_bytes()).unwrap(), r#"{"\u00e9":"\u65e5\ud83d\ude00\u00e9"}"#);
+        assert_eq!(
+            escaped("{\"é\":\"日😀\\u00e9\"}".as_bytes()).unwrap(),
+            r#"{"\u00e9":"\u65e5\ud83d\ude00\u00e9"}"#
+        );
         assert_eq!(escaped(b"\x7f a/b c\\/d").unwrap(), r"\u007f a\/b c\/d");
         assert_eq!((escaped(b"plain"), escaped(b"\xff")), (None, None));
     }
@@ -241,7 +339,10 @@ mod tests {
         }
         assert_eq!(path_of("https://x.example/a?b#c"), "/a?b");
         assert_eq!(path_of("https://x.example"), "/");
-        assert_eq!(path_escaped("https://x.example/a%20b?x=1"), "/a%2520b?x%253D1");
+        assert_eq!(
+            path_escaped("https://x.example/a%20b?x=1"),
+            "/a%2520b?x%253D1"
+        );
         assert_eq!(path_escaped("https://x.example/a?"), "/a");
         assert_eq!(path_escaped("https://x.example/a?b=1?c=2"), "/a?b%253D1");
     }

@@ -37,7 +37,9 @@ impl<'a> Cursor<'a> {
 
     /// Passes over this word.
     pub(super) fn word(&mut self, word: &str) -> Option<()> {
-        self.text.as_bytes()[self.at..].starts_with(word.as_bytes()).then(|| self.at += word.len())
+        self.text.as_bytes()[self.at..]
+            .starts_with(word.as_bytes())
+            .then(|| self.at += word.len())
     }
 
     /// Passes over a value that no path leads into, as strictly: what most of a body is, so without
@@ -103,7 +105,8 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Passes over a bracket that opens, and the white space behind it. None where it stands too deep.
+    /// Passes over a bracket that opens, and the white space behind it. None where it stands too
+    /// deep.
     pub(super) fn open(&mut self, depth: usize) -> Option<()> {
         if depth >= DEPTH_MAX {
             return None;
@@ -129,7 +132,13 @@ impl<'a> Cursor<'a> {
                     plain = false;
                     self.at += match *bytes.get(self.at + 1)? {
                         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-                        b'u' if bytes.get(self.at + 2..self.at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                        b'u' if bytes
+                            .get(self.at + 2..self.at + 6)?
+                            .iter()
+                            .all(u8::is_ascii_hexdigit) =>
+                        {
+                            6
+                        }
                         _ => return None,
                     };
                 }
@@ -169,7 +178,11 @@ impl<'a> Cursor<'a> {
 
 /// The text of a raw string with its quotes. None where its escapes are no Unicode.
 pub(super) fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
-    if plain { Some(Cow::Borrowed(&raw[1..raw.len() - 1])) } else { serde_json::from_str::<String>(raw).ok().map(Cow::Owned) }
+    if plain {
+        Some(Cow::Borrowed(&raw[1..raw.len() - 1]))
+    } else {
+        serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
+    }
 }
 
 /// How many bytes from the start are neither a quote, a backslash nor a control character; eight at
@@ -182,12 +195,17 @@ fn plain_run(bytes: &[u8]) -> usize {
     while let Some(chunk) = bytes[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
         let control = word.wrapping_sub(LOW * 0x20) & !word & HIGH;
-        let stop = control | zero_in(word ^ (LOW * u64::from(b'"'))) | zero_in(word ^ (LOW * u64::from(b'\\')));
+        let stop = control
+            | zero_in(word ^ (LOW * u64::from(b'"')))
+            | zero_in(word ^ (LOW * u64::from(b'\\')));
         if stop != 0 {
             // The lowest flag is exact; a borrow can only set flags above a true one.
             return at + stop.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
-    at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
+    at + bytes[at..]
+        .iter()
+        .take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\')
+        .count()
 }

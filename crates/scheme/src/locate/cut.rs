@@ -10,7 +10,11 @@ impl Pointers {
     /// The text without the members and elements at these paths, and without the white space around
     /// what is looked into. None where it is no JSON or is nested too deep.
     pub(crate) fn without(&self, text: &str) -> Option<String> {
-        let mut cut = Cut { cursor: Cursor::new(text), pointers: self, out: String::with_capacity(text.len()) };
+        let mut cut = Cut {
+            cursor: Cursor::new(text),
+            pointers: self,
+            out: String::with_capacity(text.len()),
+        };
         cut.cursor.space();
         cut.value(0, self.all())?;
         cut.cursor.space();
@@ -56,7 +60,9 @@ impl Cut<'_, '_> {
             }
             let inside = match is_object {
                 true => self.name(depth, active)?,
-                false => self.pointers.narrow(active, depth, |step| step.is_element(index)),
+                false => self
+                    .pointers
+                    .narrow(active, depth, |step| step.is_element(index)),
             };
             let is_cut = self.pointers.ends(inside, depth + 1);
             if is_cut {
@@ -84,7 +90,10 @@ impl Cut<'_, '_> {
         self.cursor.expect(b':')?;
         self.cursor.space();
         let name = decode(raw, plain);
-        Some(name.map_or(0, |name| self.pointers.narrow(active, depth, |step| step.is_member(&name))))
+        Some(name.map_or(0, |name| {
+            self.pointers
+                .narrow(active, depth, |step| step.is_member(&name))
+        }))
     }
 }
 
@@ -105,8 +114,16 @@ mod tests {
             (&["a"][..], r#"{"a":1,"b":2}"#, Some(r#"{"b":2}"#)),
             (&["b"], r#"{ "a" : 1 , "b" : [2] }"#, Some(r#"{"a":1}"#)),
             (&["a"], r#"{"a":1}"#, Some("{}")),
-            (&["a", "b"], r#"{"a":1,"c":{ "a": 1 },"b":2}"#, Some(r#"{"c":{ "a": 1 }}"#)),
-            (&["a[].n", "a[].m"], r#"{"a":[{"n":1,"x":1},{"m":2}]}"#, Some(r#"{"a":[{"x":1},{}]}"#)),
+            (
+                &["a", "b"],
+                r#"{"a":1,"c":{ "a": 1 },"b":2}"#,
+                Some(r#"{"c":{ "a": 1 }}"#),
+            ),
+            (
+                &["a[].n", "a[].m"],
+                r#"{"a":[{"n":1,"x":1},{"m":2}]}"#,
+                Some(r#"{"a":[{"x":1},{}]}"#),
+            ),
             (&["a[0]"], r#"{"a":[1,2,3]}"#, Some(r#"{"a":[2,3]}"#)),
             (&["a", "a.b"], r#"{"a":{"b":1}}"#, Some("{}")),
             (&["none"], r#"[1, 2]"#, Some("[1,2]")),
@@ -114,7 +131,11 @@ mod tests {
             (&["a"], r#"{"a":1"#, None),
             (&["a"], "text", None),
         ] {
-            assert_eq!(without(paths, text).as_deref(), expected, "{paths:?} {text}");
+            assert_eq!(
+                without(paths, text).as_deref(),
+                expected,
+                "{paths:?} {text}"
+            );
         }
     }
 

@@ -22,7 +22,14 @@ pub(crate) fn document<'a>(
     let text = match selector {
         None => Cow::Borrowed(&request.body[..]),
         Some(selector) => {
-            let found = selector.resolve(&Inputs { request, found: None, signature }).ok().flatten();
+            let found = selector
+                .resolve(&Inputs {
+                    request,
+                    found: None,
+                    signature,
+                })
+                .ok()
+                .flatten();
             found.map(|(_, text)| text).unwrap_or_default()
         }
     };
@@ -34,7 +41,11 @@ pub(crate) fn document<'a>(
 
 /// What stands at these places of a document; `latin1` keeps it in its other reading, where it is
 /// no UTF-8.
-pub(crate) fn find<'d>(pointers: &Pointers, document: &'d [u8], latin1: &'d mut Option<Vec<u8>>) -> Option<Found<'d>> {
+pub(crate) fn find<'d>(
+    pointers: &Pointers,
+    document: &'d [u8],
+    latin1: &'d mut Option<Vec<u8>>,
+) -> Option<Found<'d>> {
     if pointers.is_empty() {
         return None;
     }
@@ -52,5 +63,10 @@ fn as_latin1(body: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(body).is_ok() {
         return None;
     }
-    Some(body.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes())
+    Some(
+        body.iter()
+            .map(|byte| char::from(*byte))
+            .collect::<String>()
+            .into_bytes(),
+    )
 }

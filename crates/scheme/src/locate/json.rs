@@ -69,7 +69,9 @@ impl Pointers {
         if raw && path.contains(&Step::Each) {
             return Err(format!("raw:{text} is of many parts: name one"));
         }
-        let known = |(index, known): &(usize, &Vec<Step>)| **known == path && (self.raw & 1 << index != 0) == raw;
+        let known = |(index, known): &(usize, &Vec<Step>)| {
+            **known == path && (self.raw & 1 << index != 0) == raw
+        };
         if let Some((index, _)) = self.paths.iter().enumerate().find(known) {
             return Ok(index);
         }
@@ -84,15 +86,28 @@ impl Pointers {
     /// Adds the name of a member of the outermost object: `GLOB`, the first that is like it, or
     /// `[1]`, the one at that place.
     pub(crate) fn add_name(&mut self, text: &str) -> Result<usize, String> {
-        let wrong = || format!("member:{text}: write a name, one with * at its start or end, or a place as [1]");
+        let wrong = || {
+            format!(
+                "member:{text}: write a name, one with * at its start or end, or a place as [1]"
+            )
+        };
         let name = match text.strip_prefix('[') {
-            Some(index) => Name::At(index.strip_suffix(']').and_then(|index| index.parse().ok()).ok_or_else(wrong)?),
+            Some(index) => Name::At(
+                index
+                    .strip_suffix(']')
+                    .and_then(|index| index.parse().ok())
+                    .ok_or_else(wrong)?,
+            ),
             None => {
                 let (start, end) = text.split_once('*').unwrap_or((text, ""));
                 if end.contains('*') {
                     return Err(wrong());
                 }
-                Name::Like { start: start.into(), end: end.into(), whole: !text.contains('*') }
+                Name::Like {
+                    start: start.into(),
+                    end: end.into(),
+                    whole: !text.contains('*'),
+                }
             }
         };
         if self.names.len() == PATHS_MAX {
@@ -104,12 +119,16 @@ impl Pointers {
 
     /// Whether this path names a value in each element of some list.
     pub(crate) fn is_of_list(&self, index: usize) -> bool {
-        self.paths.get(index).is_some_and(|path| path.contains(&Step::Each))
+        self.paths
+            .get(index)
+            .is_some_and(|path| path.contains(&Step::Each))
     }
 
     /// One bit for each path.
     pub(crate) fn all(&self) -> u32 {
-        u32::MAX.checked_shr(32 - self.paths.len() as u32).unwrap_or(0)
+        u32::MAX
+            .checked_shr(32 - self.paths.len() as u32)
+            .unwrap_or(0)
     }
 
     /// Whether one of the active paths ends here.
@@ -119,7 +138,9 @@ impl Pointers {
 
     /// Those of the active paths that go on through a step like this.
     pub(crate) fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
-        bits(active).filter(|path| self.paths[*path].get(depth).is_some_and(&fits)).fold(0, |mask, path| mask | 1 << path)
+        bits(active)
+            .filter(|path| self.paths[*path].get(depth).is_some_and(&fits))
+            .fold(0, |mask, path| mask | 1 << path)
     }
 }
 
@@ -128,8 +149,14 @@ impl Name {
     pub(super) fn is(&self, index: usize, name: &str) -> bool {
         match self {
             Self::At(wanted) => *wanted == index,
-            Self::Like { start, whole: true, .. } => name == start,
-            Self::Like { start, end, .. } => name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
+            Self::Like {
+                start, whole: true, ..
+            } => name == start,
+            Self::Like { start, end, .. } => {
+                name.len() >= start.len() + end.len()
+                    && name.starts_with(start)
+                    && name.ends_with(end)
+            }
         }
     }
 }

@@ -4,7 +4,9 @@
 /// The field's value; None where the body is none such, or has the field twice.
 pub(super) fn field<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let end = memchr::memmem::find(body, b"\r\n")?;
-    let boundary = body[..end].strip_prefix(b"--").filter(|boundary| (1..=70).contains(&boundary.len()))?;
+    let boundary = body[..end]
+        .strip_prefix(b"--")
+        .filter(|boundary| (1..=70).contains(&boundary.len()))?;
     let delimiter = [b"\r\n--", boundary].concat();
     let mut rest = &body[end..];
     let mut found = None;
@@ -26,13 +28,18 @@ fn split<'a>(bytes: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 
 /// Whether the part's Content-Disposition gives it this name.
 fn is_named(head: &[u8], name: &str) -> bool {
-    let Ok(head) = std::str::from_utf8(head) else { return false };
+    let Ok(head) = std::str::from_utf8(head) else {
+        return false;
+    };
     let lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
-    let mut dispositions = lines.filter(|(header, _)| header.trim().eq_ignore_ascii_case("content-disposition"));
+    let mut dispositions =
+        lines.filter(|(header, _)| header.trim().eq_ignore_ascii_case("content-disposition"));
     dispositions.any(|(_, value)| {
         let mut parameters = value.split(';').map(str::trim);
         parameters.any(|parameter| {
-            parameter.split_once('=').is_some_and(|(key, value)| key.eq_ignore_ascii_case("name") && value.trim_matches('"') == name)
+            parameter.split_once('=').is_some_and(|(key, value)| {
+                key.eq_ignore_ascii_case("name") && value.trim_matches('"') == name
+            })
         })
     })
 }
@@ -45,13 +52,19 @@ mod tests {
 
     #[test]
     fn a_field_is_found_once() {
-        let part = |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        let part = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
         let body = format!("{}{}--b--\r\n", part("x", "1"), part("json", "{\r\n}"));
         assert_eq!(field(body.as_bytes(), "json"), Some(&b"{\r\n}"[..]));
         assert_eq!(field(body.as_bytes(), "gone"), None);
         let twice = format!("{}{}--b--\r\n", part("json", "1"), part("json", "2"));
         assert_eq!(field(twice.as_bytes(), "json"), None);
-        assert_eq!(field(part("json", "1").as_bytes(), "json"), None, "it does not end");
+        assert_eq!(
+            field(part("json", "1").as_bytes(), "json"),
+            None,
+            "it does not end"
+        );
         assert_eq!(field(b"{}", "json"), None);
     }
 

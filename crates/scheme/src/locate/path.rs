@@ -50,7 +50,11 @@ fn parse_dotted(text: &str) -> Result<Vec<Step>, String> {
                 .ok_or_else(|| format!("body:{text}: write [] for each element or [0] for one"))?;
             path.push(match inside {
                 "" => Step::Each,
-                index => Step::Index(index.parse().map_err(|_| format!("body:{text}: [{index}] is no index"))?),
+                index => Step::Index(
+                    index
+                        .parse()
+                        .map_err(|_| format!("body:{text}: [{index}] is no index"))?,
+                ),
             });
             brackets = rest;
         }

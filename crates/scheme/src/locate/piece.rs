@@ -78,7 +78,14 @@ pub(crate) struct Values<'a> {
 impl<'a> Values<'a> {
     /// With the request alone.
     pub(crate) fn none(inputs: &'a Inputs<'a>) -> Self {
-        Self { inputs, timestamp: None, id: None, mac: None, url_decode: None, key_name: None }
+        Self {
+            inputs,
+            timestamp: None,
+            id: None,
+            mac: None,
+            url_decode: None,
+            key_name: None,
+        }
     }
 }
 
@@ -100,8 +107,14 @@ impl From<Repeated> for Absent {
 impl From<Absent> for Rejection {
     fn from(absent: Absent) -> Self {
         match absent {
-            Absent::Piece(place) => Self::new(Reason::MissingSignature, format!("{place}, which is signed, is missing")),
-            Absent::Url => Self::new(Reason::Unsupported, "this provider signs the URL: set ingress.public_url"),
+            Absent::Piece(place) => Self::new(
+                Reason::MissingSignature,
+                format!("{place}, which is signed, is missing"),
+            ),
+            Absent::Url => Self::new(
+                Reason::Unsupported,
+                "this provider signs the URL: set ingress.public_url",
+            ),
             Absent::Repeated(name) => Repeated(name).into(),
         }
     }
@@ -115,24 +128,53 @@ impl Piece {
         Ok(match self {
             Self::Literal(text) => Cow::Borrowed(&text[..]),
             Self::Body => Cow::Borrowed(&request.body[..]),
-            Self::Timestamp => Cow::Borrowed(values.timestamp.ok_or_else(|| lacking("the time"))?.as_bytes()),
+            Self::Timestamp => Cow::Borrowed(
+                values
+                    .timestamp
+                    .ok_or_else(|| lacking("the time"))?
+                    .as_bytes(),
+            ),
             Self::Id => Cow::Borrowed(values.id.ok_or_else(|| lacking("the id"))?),
             Self::Mac => Cow::Borrowed(values.mac.unwrap_or_default().as_bytes()),
-            Self::KeyName => Cow::Borrowed(values.key_name.ok_or_else(|| lacking("the key's name"))?.as_bytes()),
+            Self::KeyName => Cow::Borrowed(
+                values
+                    .key_name
+                    .ok_or_else(|| lacking("the key's name"))?
+                    .as_bytes(),
+            ),
             Self::Method => Cow::Borrowed(request.method.as_bytes()),
             Self::Secret => Cow::Borrowed(&b""[..]),
             Self::Value(selector) => there(selector, values)?,
-            Self::Lower(selector) => Cow::Owned(String::from_utf8_lossy(&there(selector, values)?).to_lowercase().into_bytes()),
-            Self::Optional(selector) => selector.resolve(values.inputs)?.map(|(_, value)| value).unwrap_or_default(),
+            Self::Lower(selector) => Cow::Owned(
+                String::from_utf8_lossy(&there(selector, values)?)
+                    .to_lowercase()
+                    .into_bytes(),
+            ),
+            Self::Optional(selector) => selector
+                .resolve(values.inputs)?
+                .map(|(_, value)| value)
+                .unwrap_or_default(),
             Self::There(selector) => {
                 // In the URL that is signed, not in another that came.
-                let request = Request { query: None, ..*request };
-                there(selector, &Values::none(&Inputs { request: &request, ..*values.inputs }))?;
+                let request = Request {
+                    query: None,
+                    ..*request
+                };
+                there(
+                    selector,
+                    &Values::none(&Inputs {
+                        request: &request,
+                        ..*values.inputs
+                    }),
+                )?;
                 Cow::Borrowed(&b""[..])
             }
-            Self::Url | Self::UrlHash(..) | Self::Path | Self::PathEscaped | Self::Base | Self::Host => {
-                self.of_url(request.url.ok_or(Absent::Url)?, values.url_decode)
-            }
+            Self::Url
+            | Self::UrlHash(..)
+            | Self::Path
+            | Self::PathEscaped
+            | Self::Base
+            | Self::Host => self.of_url(request.url.ok_or(Absent::Url)?, values.url_decode),
             derived => derived.derived(request)?.into(),
         })
     }
@@ -160,11 +202,11 @@ impl Piece {
                 request.url.ok_or(Absent::Url)?;
                 canonical::url_and_form_sorted(request).ok_or_else(no_form)
             }
-            Self::Listed(header) => {
-                canonical::listed_headers(request, header).ok_or_else(|| Absent::Piece(format!("the list of signed headers, {header},")))
-            }
+            Self::Listed(header) => canonical::listed_headers(request, header)
+                .ok_or_else(|| Absent::Piece(format!("the list of signed headers, {header},"))),
             Self::JsonBody => {
-                let text = std::str::from_utf8(request.body).map_err(|_| Absent::Piece("the body as text".into()))?;
+                let text = std::str::from_utf8(request.body)
+                    .map_err(|_| Absent::Piece("the body as text".into()))?;
                 Ok(serde_json::Value::from(text).to_string().into_bytes())
             }
             Self::Crc32 => Ok(crc32fast::hash(request.body).to_string().into_bytes()),
@@ -175,7 +217,9 @@ impl Piece {
 
 fn there<'a>(selector: &Selector, values: &Values<'a>) -> Result<Cow<'a, [u8]>, Absent> {
     let value = selector.resolve(values.inputs)?;
-    Ok(value.ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?.1)
+    Ok(value
+        .ok_or_else(|| Absent::Piece(selector.alternatives[0][0].place.to_string()))?
+        .1)
 }
 
 /// What stands in braces.
@@ -198,8 +242,15 @@ pub(super) fn parse(name: &str, pointers: &mut Pointers) -> Result<Piece, String
         "json:body" => Piece::JsonBody,
         "crc32:body" => Piece::Crc32,
         "key_name" => Piece::KeyName,
-        name if name.starts_with("lower:") => Piece::Lower(Selector::parse(&name["lower:".len()..], pointers)?),
-        name => match (name.strip_prefix("hash:"), name.strip_prefix("listed:"), name.strip_prefix('?'), name.strip_suffix('?')) {
+        name if name.starts_with("lower:") => {
+            Piece::Lower(Selector::parse(&name["lower:".len()..], pointers)?)
+        }
+        name => match (
+            name.strip_prefix("hash:"),
+            name.strip_prefix("listed:"),
+            name.strip_prefix('?'),
+            name.strip_suffix('?'),
+        ) {
             (Some(_), ..) => body_hash(name)?,
             (_, Some(header), ..) => Piece::Listed(header.to_ascii_lowercase()),
             (_, _, Some(selector), _) => Piece::There(Selector::parse(selector, pointers)?),
@@ -243,6 +294,8 @@ impl Hash {
             Self::Sha256 => Sha256::digest(body).to_vec(),
             Self::Sha512 => Sha512::digest(body).to_vec(),
         };
-        encoding.map_or(digest.clone(), |encoding| encoded(&digest, encoding).into_bytes())
+        encoding.map_or(digest.clone(), |encoding| {
+            encoded(&digest, encoding).into_bytes()
+        })
     }
 }

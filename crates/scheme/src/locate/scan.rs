@@ -16,8 +16,15 @@ impl Pointers {
     pub(crate) fn find<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
         let text = std::str::from_utf8(body).ok()?;
         let all = self.all();
-        let found = Found { values: vec![None; self.paths.len()], names: vec![None; self.names.len()] };
-        let mut scan = Scan { cursor: Cursor::new(text), pointers: self, found };
+        let found = Found {
+            values: vec![None; self.paths.len()],
+            names: vec![None; self.names.len()],
+        };
+        let mut scan = Scan {
+            cursor: Cursor::new(text),
+            pointers: self,
+            found,
+        };
         scan.cursor.space();
         scan.value(0, all)?;
         scan.cursor.space();
@@ -86,7 +93,11 @@ impl<'a> Scan<'a, '_> {
             if depth == 0 && !self.pointers.names.is_empty() {
                 self.keep_names(index, start, plain);
             }
-            let inside = if active == 0 { 0 } else { self.member(depth, active, start, plain) };
+            let inside = if active == 0 {
+                0
+            } else {
+                self.member(depth, active, start, plain)
+            };
             self.cursor.space();
             self.cursor.expect(b':')?;
             self.cursor.space();
@@ -106,7 +117,9 @@ impl<'a> Scan<'a, '_> {
             return Some(());
         }
         for index in 0usize.. {
-            let inside = self.pointers.narrow(active, depth, |step| step.is_element(index));
+            let inside = self
+                .pointers
+                .narrow(active, depth, |step| step.is_element(index));
             self.value(depth + 1, inside)?;
             self.cursor.space();
             if self.cursor.expect(b',').is_none() {
@@ -120,8 +133,12 @@ impl<'a> Scan<'a, '_> {
     /// The paths that go on through this member. What an earlier member of the same name gave is
     /// forgotten.
     fn member(&mut self, depth: usize, active: u32, start: usize, plain: bool) -> u32 {
-        let Some(name) = decode(&self.cursor.text[start..self.cursor.at], plain) else { return 0 };
-        let inside = self.pointers.narrow(active, depth, |step| step.is_member(&name));
+        let Some(name) = decode(&self.cursor.text[start..self.cursor.at], plain) else {
+            return 0;
+        };
+        let inside = self
+            .pointers
+            .narrow(active, depth, |step| step.is_member(&name));
         for path in bits(inside) {
             if !self.pointers.paths[path][..=depth].contains(&Step::Each) {
                 self.found.values[path] = None;
@@ -131,7 +148,9 @@ impl<'a> Scan<'a, '_> {
     }
 
     fn record(&mut self, depth: usize, active: u32, value: impl Fn() -> Option<Cow<'a, str>>) {
-        for path in bits(active & !self.pointers.raw).filter(|path| self.pointers.paths[*path].len() == depth) {
+        for path in bits(active & !self.pointers.raw)
+            .filter(|path| self.pointers.paths[*path].len() == depth)
+        {
             match &mut self.found.values[path] {
                 Some(all) if self.pointers.paths[path].contains(&Step::Each) => {
                     let all = all.to_mut();
@@ -144,13 +163,17 @@ impl<'a> Scan<'a, '_> {
     }
 
     fn keep_raw(&mut self, start: usize, depth: usize, active: u32) {
-        for path in bits(active & self.pointers.raw).filter(|path| self.pointers.paths[*path].len() == depth) {
+        for path in bits(active & self.pointers.raw)
+            .filter(|path| self.pointers.paths[*path].len() == depth)
+        {
             self.found.values[path] = Some(Cow::Borrowed(&self.cursor.text[start..self.cursor.at]));
         }
     }
 
     fn keep_names(&mut self, index: usize, start: usize, plain: bool) {
-        let Some(member) = decode(&self.cursor.text[start..self.cursor.at], plain) else { return };
+        let Some(member) = decode(&self.cursor.text[start..self.cursor.at], plain) else {
+            return;
+        };
         for (name, slot) in self.pointers.names.iter().zip(&mut self.found.names) {
             if slot.is_none() && name.is(index, &member) {
                 *slot = Some(member.clone());
@@ -194,14 +217,21 @@ mod tests {
     fn one(path: &str, body: &str) -> Option<String> {
         let mut pointers = Pointers::default();
         pointers.add(path).unwrap();
-        pointers.find(body.as_bytes())?.value(0).map(|value| value.clone().into_owned())
+        pointers
+            .find(body.as_bytes())?
+            .value(0)
+            .map(|value| value.clone().into_owned())
     }
 
     #[test]
     fn values_are_found_as_they_stand() {
         for (path, body, expected) in [
             ("id", r#"{"id":"evt_1"}"#, Some("evt_1")),
-            ("id", r#" { "a" : [1, {"id": "x"}], "id" : 12345678901234567890.0 } "#, Some("12345678901234567890.0")),
+            (
+                "id",
+                r#" { "a" : [1, {"id": "x"}], "id" : 12345678901234567890.0 } "#,
+                Some("12345678901234567890.0"),
+            ),
             ("a.b", r#"{"a":{"b":true}}"#, Some("true")),
             ("a.b", r#"{"a.b":"x","a":{"c":1}}"#, None),
             ("id", r#"{"id":null}"#, None),
@@ -219,7 +249,11 @@ mod tests {
             ("/a/01", r#"{"a":{"1":"x","01":"y"}}"#, Some("y")),
             ("/a~1b/~0c", r#"{"a/b":{"~c":7}}"#, Some("7")),
             ("/a.b", r#"{"a.b":"x","a":{"b":"y"}}"#, Some("x")),
-            ("id", r#"{"id":"ü – é","long text before":"…………………………………………………………"}"#, Some("ü – é")),
+            (
+                "id",
+                r#"{"id":"ü – é","long text before":"…………………………………………………………"}"#,
+                Some("ü – é"),
+            ),
         ] {
             assert_eq!(one(path, body).as_deref(), expected, "{path} in {body}");
         }
@@ -251,7 +285,13 @@ mod tests {
 
     #[test]
     fn depth_is_capped_and_never_overflows_the_stack() {
-        let nested = |depth: usize| format!(r#"{{"id":"x","a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let nested = |depth: usize| {
+            format!(
+                r#"{{"id":"x","a":{}{}}}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            )
+        };
         assert_eq!(one("id", &nested(DEPTH_MAX - 1)).as_deref(), Some("x"));
         assert_eq!(one("id", &nested(DEPTH_MAX)), None);
         assert_eq!(one("id", &nested(100_000)), None);
@@ -262,9 +302,24 @@ mod tests {
     #[test]
     fn several_paths_take_one_pass() {
         let mut pointers = Pointers::default();
-        assert_eq!((pointers.add("id"), pointers.add("event.type"), pointers.add("id")), (Ok(0), Ok(1), Ok(0)));
-        let found = pointers.find(br#"{"event":{"type":"t"},"id":"i"}"#).unwrap();
-        assert_eq!((found.value(0).map(AsRef::as_ref), found.value(1).map(AsRef::as_ref)), (Some("i"), Some("t")));
+        assert_eq!(
+            (
+                pointers.add("id"),
+                pointers.add("event.type"),
+                pointers.add("id")
+            ),
+            (Ok(0), Ok(1), Ok(0))
+        );
+        let found = pointers
+            .find(br#"{"event":{"type":"t"},"id":"i"}"#)
+            .unwrap();
+        assert_eq!(
+            (
+                found.value(0).map(AsRef::as_ref),
+                found.value(1).map(AsRef::as_ref)
+            ),
+            (Some("i"), Some("t"))
+        );
         for wrong in ["", "a..b", "a[", "a[x]", ".a"] {
             assert!(pointers.add(wrong).is_err(), "{wrong}");
         }
@@ -273,7 +328,10 @@ mod tests {
     #[test]
     fn names_and_raw_parts_are_found_as_they_stand() {
         let mut pointers = Pointers::default();
-        for (index, name) in ["*_events", "[1]", "message", "edited_*", "*"].into_iter().enumerate() {
+        for (index, name) in ["*_events", "[1]", "message", "edited_*", "*"]
+            .into_iter()
+            .enumerate()
+        {
             assert_eq!(pointers.add_name(name), Ok(index));
         }
         for (index, path) in ["[0]", "a.b", "s", "n"].into_iter().enumerate() {
@@ -282,20 +340,39 @@ mod tests {
         assert_eq!((pointers.add("s"), pointers.add_raw("s")), (Ok(4), Ok(2)));
         let names = |body: &'static str| {
             let found = pointers.find(body.as_bytes()).unwrap();
-            (0..5).map(|index| found.name(index).cloned().unwrap_or_default().into_owned()).collect::<Vec<_>>()
+            (0..5)
+                .map(|index| found.name(index).cloned().unwrap_or_default().into_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             names(r#"{"for_user_id":"1","tweet_create_events":[{"x_events":1}]}"#),
-            ["tweet_create_events", "tweet_create_events", "", "", "for_user_id"]
+            [
+                "tweet_create_events",
+                "tweet_create_events",
+                "",
+                "",
+                "for_user_id"
+            ]
         );
-        assert_eq!(names(r#"{"update_id":1,"edited_message":{"message":1}}"#), ["", "edited_message", "", "edited_message", "update_id"]);
+        assert_eq!(
+            names(r#"{"update_id":1,"edited_message":{"message":1}}"#),
+            ["", "edited_message", "", "edited_message", "update_id"]
+        );
         assert_eq!(names("[]"), ["", "", "", "", ""]);
         let raws = |body: &'static str| {
             let found = pointers.find(body.as_bytes()).unwrap();
-            (0..5).map(|index| found.value(index).cloned().unwrap_or_default().into_owned()).collect::<Vec<_>>()
+            (0..5)
+                .map(|index| found.value(index).cloned().unwrap_or_default().into_owned())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(raws(r#"[{ "a" : [1] , "b":"é"}, 2]"#)[0], r#"{ "a" : [1] , "b":"é"}"#);
-        assert_eq!(raws(r#"{"a":{"b":[1, 2]},"s":"q\"x","n": 1.0}"#), ["", "[1, 2]", r#""q\"x""#, "1.0", "q\"x"]);
+        assert_eq!(
+            raws(r#"[{ "a" : [1] , "b":"é"}, 2]"#)[0],
+            r#"{ "a" : [1] , "b":"é"}"#
+        );
+        assert_eq!(
+            raws(r#"{"a":{"b":[1, 2]},"s":"q\"x","n": 1.0}"#),
+            ["", "[1, 2]", r#""q\"x""#, "1.0", "q\"x"]
+        );
         for wrong in ["[x]", "[1", "a*b*c"] {
             assert!(pointers.add_name(wrong).is_err(), "{wrong}");
         }

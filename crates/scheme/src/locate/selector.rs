@@ -86,16 +86,30 @@ impl Selector {
     /// Reads a selector. One part at least of each alternative must not be optional.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let selector = Self::parse_optional(text, pointers)?;
-        match selector.alternatives.iter().position(|parts| parts.iter().all(|part| part.optional)) {
-            Some(at) => Err(format!("{:?}: one part at least must not be optional", text.split('|').nth(at).unwrap_or_default())),
+        match selector
+            .alternatives
+            .iter()
+            .position(|parts| parts.iter().all(|part| part.optional))
+        {
+            Some(at) => Err(format!(
+                "{:?}: one part at least must not be optional",
+                text.split('|').nth(at).unwrap_or_default()
+            )),
             None => Ok(selector),
         }
     }
 
     /// The same; all of it may be missing.
     pub(crate) fn parse_optional(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
-        let parts = |alternative: &str| alternative.split('+').map(|part| parse_part(part.trim(), pointers)).collect();
-        Ok(Self { alternatives: text.split('|').map(parts).collect::<Result<_, _>>()? })
+        let parts = |alternative: &str| {
+            alternative
+                .split('+')
+                .map(|part| parse_part(part.trim(), pointers))
+                .collect()
+        };
+        Ok(Self {
+            alternatives: text.split('|').map(parts).collect::<Result<_, _>>()?,
+        })
     }
 
     /// All places that it names.
@@ -114,13 +128,21 @@ impl Selector {
     }
 
     /// Every alternative that is there; of headers that may be many, each.
-    pub(crate) fn resolve_each<'a>(&self, inputs: &Inputs<'a>, repeated: bool) -> Result<Vec<Cow<'a, [u8]>>, Repeated> {
+    pub(crate) fn resolve_each<'a>(
+        &self,
+        inputs: &Inputs<'a>,
+        repeated: bool,
+    ) -> Result<Vec<Cow<'a, [u8]>>, Repeated> {
         let mut values = Vec::new();
         for parts in &self.alternatives {
             match &parts[0].place {
-                Place::Header(name) if repeated => values.extend(all_headers(inputs.request, |known| known == name)),
+                Place::Header(name) if repeated => {
+                    values.extend(all_headers(inputs.request, |known| known == name))
+                }
                 Place::Queries => values.extend(all_queries(inputs.request)),
-                Place::Headers(start) => values.extend(all_headers(inputs.request, |known| known.starts_with(start.as_str()))),
+                Place::Headers(start) => values.extend(all_headers(inputs.request, |known| {
+                    known.starts_with(start.as_str())
+                })),
                 _ => values.extend(join(parts, inputs)?),
             }
         }
@@ -130,32 +152,60 @@ impl Selector {
 
 impl Compiler {
     /// The selector that this key has as its text.
-    pub(crate) fn selector(&mut self, key: &str, text: &str, pointers: &mut Pointers) -> Option<Selector> {
+    pub(crate) fn selector(
+        &mut self,
+        key: &str,
+        text: &str,
+        pointers: &mut Pointers,
+    ) -> Option<Selector> {
         self.keep(key, Selector::parse(text, pointers))
     }
 }
 
-fn all_headers<'a>(request: &Request<'a>, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Cow<'a, [u8]>> {
-    request.headers.iter().filter(move |(name, value)| wanted(name) && !value.is_empty()).map(|(_, value)| Cow::Borrowed(*value))
+fn all_headers<'a>(
+    request: &Request<'a>,
+    wanted: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    request
+        .headers
+        .iter()
+        .filter(move |(name, value)| wanted(name) && !value.is_empty())
+        .map(|(_, value)| Cow::Borrowed(*value))
 }
 
 fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
-    let (text, optional) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
+    let (text, optional) = text
+        .strip_suffix('?')
+        .map_or((text, false), |text| (text, true));
     if text == "body:" {
-        return Ok(Part { place: Place::Whole, written: String::new(), optional, only: None });
+        return Ok(Part {
+            place: Place::Whole,
+            written: String::new(),
+            optional,
+            only: None,
+        });
     }
     let wrong = || {
         format!(
             "{text:?} names no place: write header:NAME, body:PATH, raw:PATH, member:NAME, query:NAME, form:NAME, signature:MEMBER or claim:PATH"
         )
     };
-    let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty()).ok_or_else(wrong)?;
+    let (kind, name) = text
+        .split_once(':')
+        .filter(|(_, name)| !name.is_empty())
+        .ok_or_else(wrong)?;
     let (name, only) = match name.split_once('=') {
-        Some((name, only)) if kind == "header" && !name.is_empty() && !only.is_empty() => (name, Some(only.to_owned())),
+        Some((name, only)) if kind == "header" && !name.is_empty() && !only.is_empty() => {
+            (name, Some(only.to_owned()))
+        }
         _ => (name, None),
     };
     let place = match kind {
-        "header" if name.len() > 1 && name.ends_with('*') && name[..name.len() - 1].bytes().all(is_name) => {
+        "header"
+            if name.len() > 1
+                && name.ends_with('*')
+                && name[..name.len() - 1].bytes().all(is_name) =>
+        {
             Place::Headers(name[..name.len() - 1].to_ascii_lowercase())
         }
         "header" if name.bytes().all(is_name) => Place::Header(name.to_ascii_lowercase()),
@@ -169,7 +219,12 @@ fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
         "signature" | "claim" => Place::Signature(name.into()),
         _ => return Err(wrong()),
     };
-    Ok(Part { place, written: name.into(), optional, only })
+    Ok(Part {
+        place,
+        written: name.into(),
+        optional,
+        only,
+    })
 }
 
 /// RFC 9110 section 5.6.2, without the star, which stands for any run.
@@ -180,8 +235,13 @@ fn is_name(byte: u8) -> bool {
 fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     let mut joined: Option<Cow<'a, [u8]>> = None;
     for part in parts {
-        let is_meant = |value: &Cow<'_, [u8]>| part.only.as_ref().is_none_or(|only| only.as_bytes() == &value[..]);
-        let value = value_at(&part.place, inputs)?.filter(|value| !value.is_empty() && is_meant(value));
+        let is_meant = |value: &Cow<'_, [u8]>| {
+            part.only
+                .as_ref()
+                .is_none_or(|only| only.as_bytes() == &value[..])
+        };
+        let value =
+            value_at(&part.place, inputs)?.filter(|value| !value.is_empty() && is_meant(value));
         match (value, &mut joined) {
             (None, _) if part.optional => {}
             (None, _) => return Ok(None),
@@ -197,16 +257,34 @@ fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>
 }
 
 /// What stands at one place.
-pub(crate) fn value_at<'a>(place: &Place, inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
+pub(crate) fn value_at<'a>(
+    place: &Place,
+    inputs: &Inputs<'a>,
+) -> Result<Option<Cow<'a, [u8]>>, Repeated> {
     Ok(match place {
         Place::Whole => Some(Cow::Borrowed(&inputs.request.body[..])),
         Place::Header(name) => header(inputs.request, name)?.map(Cow::Borrowed),
-        Place::Headers(start) => all_headers(inputs.request, |known| known.starts_with(start.as_str())).next(),
-        Place::Body(index) => inputs.found.and_then(|found| found.value(*index)).cloned().map(bytes_of),
-        Place::Member(index) => inputs.found.and_then(|found| found.name(*index)).cloned().map(bytes_of),
+        Place::Headers(start) => {
+            all_headers(inputs.request, |known| known.starts_with(start.as_str())).next()
+        }
+        Place::Body(index) => inputs
+            .found
+            .and_then(|found| found.value(*index))
+            .cloned()
+            .map(bytes_of),
+        Place::Member(index) => inputs
+            .found
+            .and_then(|found| found.name(*index))
+            .cloned()
+            .map(bytes_of),
         Place::Queries => all_queries(inputs.request).next(),
-        Place::Query(name) => inputs.request.query_text().and_then(|query| pair(query.as_bytes(), name)),
-        Place::Form(name) if inputs.request.body.starts_with(b"--") => field(inputs.request.body, name).map(Cow::Borrowed),
+        Place::Query(name) => inputs
+            .request
+            .query_text()
+            .and_then(|query| pair(query.as_bytes(), name)),
+        Place::Form(name) if inputs.request.body.starts_with(b"--") => {
+            field(inputs.request.body, name).map(Cow::Borrowed)
+        }
         Place::Form(name) if is_form(inputs.request.body) => pair(inputs.request.body, name),
         Place::Form(_) => None,
         Place::Signature(name) => match inputs.signature {
@@ -225,16 +303,28 @@ fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
 
 fn all_queries<'a>(request: &Request<'a>) -> impl Iterator<Item = Cow<'a, [u8]>> {
     let query = request.query_text().unwrap_or_default();
-    url::form_urlencoded::parse(query.as_bytes()).map(|(_, value)| bytes_of(value)).filter(|value| !value.is_empty())
+    url::form_urlencoded::parse(query.as_bytes())
+        .map(|(_, value)| bytes_of(value))
+        .filter(|value| !value.is_empty())
 }
 
 fn pair<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    url::form_urlencoded::parse(form).find(|(key, _)| key == name).map(|(_, value)| bytes_of(value))
+    url::form_urlencoded::parse(form)
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| bytes_of(value))
 }
 
 /// The one value of a header.
 fn header<'a>(request: &Request<'a>, name: &str) -> Result<Option<&'a [u8]>, Repeated> {
-    let mut values = request.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value);
+    let mut values = request
+        .headers
+        .iter()
+        .filter(|(known, _)| *known == name)
+        .map(|(_, value)| *value);
     let first = values.next();
-    if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first) }
+    if values.next().is_some() {
+        Err(Repeated(name.into()))
+    } else {
+        Ok(first)
+    }
 }

@@ -67,7 +67,12 @@ pub(crate) struct Candidates {
 impl Candidates {
     /// This digest alone, whatever its width.
     pub(crate) fn one(digest: Vec<u8>) -> Self {
-        Self { ends: vec![digest.len()], bytes: digest, readable: 1, items: 1 }
+        Self {
+            ends: vec![digest.len()],
+            bytes: digest,
+            readable: 1,
+            items: 1,
+        }
     }
 
     /// Items that were looked at: what was spent.
@@ -91,21 +96,36 @@ pub(crate) struct TooMany;
 /// As the standard one, which prepares a search that costs more than to find one byte, as almost
 /// all separators are.
 fn split_once<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
-    let [byte] = separator.as_bytes() else { return text.split_once(separator) };
+    let [byte] = separator.as_bytes() else {
+        return text.split_once(separator);
+    };
     let at = memchr::memchr(*byte, text.as_bytes())?;
     Some((&text[..at], &text[at + 1..]))
 }
 
 impl Grammar {
     /// Errors name the key within `signature`.
-    pub(crate) fn new(spec: &SignatureSpec, encodings: &[Encoding], hashed: bool) -> Result<Self, (&'static str, String)> {
-        for (key, value) in [("separator", &spec.separator), ("pair", &spec.pair), ("prefix", &spec.prefix), ("groups", &spec.groups)] {
+    pub(crate) fn new(
+        spec: &SignatureSpec,
+        encodings: &[Encoding],
+        hashed: bool,
+    ) -> Result<Self, (&'static str, String)> {
+        for (key, value) in [
+            ("separator", &spec.separator),
+            ("pair", &spec.pair),
+            ("prefix", &spec.prefix),
+            ("groups", &spec.groups),
+        ] {
             if value.as_deref() == Some("") {
                 return Err((key, "is empty: leave the key out".into()));
             }
         }
         if spec.pair.is_some() == spec.take.is_empty() {
-            return Err(("take", "`pair` and `take` belong together: which names of the pairs are signatures?".into()));
+            return Err((
+                "take",
+                "`pair` and `take` belong together: which names of the pairs are signatures?"
+                    .into(),
+            ));
         }
         let max = spec.candidates_max.unwrap_or(CANDIDATES_MAX);
         if !(1..=1024).contains(&max) {
@@ -130,7 +150,8 @@ impl Grammar {
         std::iter::from_fn(move || {
             let text = rest?;
             let (item, next) = match &self.separator {
-                Some(separator) => split_once(text, separator).map_or((text, None), |(item, next)| (item, Some(next))),
+                Some(separator) => split_once(text, separator)
+                    .map_or((text, None), |(item, next)| (item, Some(next))),
                 None => (text, None),
             };
             rest = next;
@@ -140,7 +161,11 @@ impl Grammar {
 
     /// A named member of the pairs, or by its index where there are none. Looks no further than the
     /// bound on items.
-    pub(crate) fn member<'t>(&self, text: &'t str, name: &str) -> Result<Option<Cow<'t, str>>, Repeated> {
+    pub(crate) fn member<'t>(
+        &self,
+        text: &'t str,
+        name: &str,
+    ) -> Result<Option<Cow<'t, str>>, Repeated> {
         if self.jws {
             return Ok(jws::claim(self.token(text).unwrap_or_default(), name));
         }
@@ -159,7 +184,11 @@ impl Grammar {
             .filter(|(key, _)| *key == name)
             .map(|(_, value)| value);
         let first = values.next();
-        if values.next().is_some() { Err(Repeated(name.into())) } else { Ok(first.map(Cow::Borrowed)) }
+        if values.next().is_some() {
+            Err(Repeated(name.into()))
+        } else {
+            Ok(first.map(Cow::Borrowed))
+        }
     }
 
     /// The token that the text is, behind its prefix.
@@ -168,7 +197,12 @@ impl Grammar {
     }
 
     /// Adds the digests of `text` that have the width.
-    pub(crate) fn collect(&self, text: &str, width: Width, into: &mut Candidates) -> Result<(), TooMany> {
+    pub(crate) fn collect(
+        &self,
+        text: &str,
+        width: Width,
+        into: &mut Candidates,
+    ) -> Result<(), TooMany> {
         for (index, item) in self.items(text).enumerate() {
             into.items += 1;
             if into.items > self.max {
@@ -177,7 +211,9 @@ impl Grammar {
             if index < self.skip {
                 continue;
             }
-            let Some(digest) = self.digest_of(item) else { continue };
+            let Some(digest) = self.digest_of(item) else {
+                continue;
+            };
             let mut readable = false;
             for encoding in &self.encodings {
                 let before = into.bytes.len();
@@ -193,7 +229,11 @@ impl Grammar {
 
     fn digest_of<'t>(&self, item: &'t str) -> Option<&'t str> {
         let digest = match &self.pair {
-            Some(pair) => split_once(item, pair).filter(|(key, _)| self.take.iter().any(|name| name == "*" || name == key))?.1,
+            Some(pair) => {
+                split_once(item, pair)
+                    .filter(|(key, _)| self.take.iter().any(|name| name == "*" || name == key))?
+                    .1
+            }
             None => item,
         };
         let digest = match &self.prefix {
@@ -247,7 +287,11 @@ impl Grammar {
         let digest = self.encode(digest);
         let mut items = Vec::new();
         for (name, value) in leading {
-            items.push(self.pair.as_ref().map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")));
+            items.push(
+                self.pair
+                    .as_ref()
+                    .map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")),
+            );
         }
         // What nothing is known to stand in the places before it is left empty.
         items.resize_with(items.len().max(self.skip), String::new);
@@ -278,14 +322,23 @@ mod tests {
     }
 
     fn stripe() -> Grammar {
-        grammar("from = 'x'\nseparator = ','\npair = '='\ntake = ['v1']", Encoding::Hex)
+        grammar(
+            "from = 'x'\nseparator = ','\npair = '='\ntake = ['v1']",
+            Encoding::Hex,
+        )
     }
 
     #[test]
     fn digests_are_taken_out_of_every_form() {
-        let standard = grammar("from = 'x'\nseparator = ' '\npair = ','\ntake = ['v1']", Encoding::Base64);
+        let standard = grammar(
+            "from = 'x'\nseparator = ' '\npair = ','\ntake = ['v1']",
+            Encoding::Base64,
+        );
         let github = grammar("from = 'x'\nprefix = 'sha256='", Encoding::Hex);
-        let bearer = grammar("from = 'x'\nprefix = 'Bearer '\nprefix_optional = true", Encoding::Hex);
+        let bearer = grammar(
+            "from = 'x'\nprefix = 'Bearer '\nprefix_optional = true",
+            Encoding::Hex,
+        );
         let positional = grammar("from = 'x'\nseparator = ','\nskip = 1", Encoding::Hex);
         for (grammar, text, readable, bytes) in [
             (&stripe(), "t=1,v1=AABB,v1=ccdd,v0=eeff", 2, "aabbccdd"),
@@ -304,17 +357,36 @@ mod tests {
             (&positional, "1234,aabb,ccdd", 2, "aabbccdd"),
         ] {
             let mut found = Candidates::default();
-            grammar.collect(text, Width::Exactly(2), &mut found).unwrap();
-            assert_eq!((found.readable, hex::encode(&found.bytes).as_str()), (readable, bytes), "{text}");
+            grammar
+                .collect(text, Width::Exactly(2), &mut found)
+                .unwrap();
+            assert_eq!(
+                (found.readable, hex::encode(&found.bytes).as_str()),
+                (readable, bytes),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn more_items_than_the_bound_are_refused() {
         let mut found = Candidates::default();
-        assert_eq!(stripe().collect(&"v1=aabb,".repeat(10_000), Width::Exactly(2), &mut found), Err(TooMany));
-        assert!(found.bytes.len() <= 64, "no more than the bound is ever decoded");
-        assert_eq!(stripe().collect(&"v0=aabb,".repeat(10_000), Width::Exactly(2), &mut Candidates::default()), Err(TooMany));
+        assert_eq!(
+            stripe().collect(&"v1=aabb,".repeat(10_000), Width::Exactly(2), &mut found),
+            Err(TooMany)
+        );
+        assert!(
+            found.bytes.len() <= 64,
+            "no more than the bound is ever decoded"
+        );
+        assert_eq!(
+            stripe().collect(
+                &"v0=aabb,".repeat(10_000),
+                Width::Exactly(2),
+                &mut Candidates::default()
+            ),
+            Err(TooMany)
+        );
     }
 
     #[test]
@@ -326,9 +398,17 @@ mod tests {
 
     #[test]
     fn a_grammar_without_sense_is_refused() {
-        for toml in ["separator = ''", "pair = '='", "take = ['v1']", "candidates_max = 0"] {
+        for toml in [
+            "separator = ''",
+            "pair = '='",
+            "take = ['v1']",
+            "candidates_max = 0",
+        ] {
             let spec: SignatureSpec = toml::from_str(&format!("from = 'x'\n{toml}")).unwrap();
-            assert!(Grammar::new(&spec, &[Encoding::Hex], false).is_err(), "{toml}");
+            assert!(
+                Grammar::new(&spec, &[Encoding::Hex], false).is_err(),
+                "{toml}"
+            );
         }
     }
 

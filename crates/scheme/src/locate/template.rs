@@ -26,14 +26,23 @@ impl Template {
     /// A template of what is signed: something of the request must be in it.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
-        if template.pieces.iter().any(|piece| matches!(piece, Piece::Mac | Piece::KeyName)) {
-            return Err("{mac} and {key_name} are for answers".into());
-        }
         if template
             .pieces
             .iter()
-            .all(|piece| matches!(piece, Piece::Literal(_) | Piece::Secret | Piece::Method | Piece::Optional(_) | Piece::There(_)))
+            .any(|piece| matches!(piece, Piece::Mac | Piece::KeyName))
         {
+            return Err("{mac} and {key_name} are for answers".into());
+        }
+        if template.pieces.iter().all(|piece| {
+            matches!(
+                piece,
+                Piece::Literal(_)
+                    | Piece::Secret
+                    | Piece::Method
+                    | Piece::Optional(_)
+                    | Piece::There(_)
+            )
+        }) {
             return Err(format!("{text:?} signs nothing of the request"));
         }
         Ok(template)
@@ -42,7 +51,12 @@ impl Template {
     /// A template of a value to compare with: a text will do.
     pub(crate) fn parse_value(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
-        let other = |piece: &Piece| matches!(piece, Piece::Secret | Piece::Timestamp | Piece::Id | Piece::Mac | Piece::KeyName);
+        let other = |piece: &Piece| {
+            matches!(
+                piece,
+                Piece::Secret | Piece::Timestamp | Piece::Id | Piece::Mac | Piece::KeyName
+            )
+        };
         if template.pieces.iter().any(other) {
             return Err("{secret}, {timestamp}, {id}, {mac} and {key_name} have no place in a value to compare with".into());
         }
@@ -52,7 +66,11 @@ impl Template {
     /// A template of an answer: anything but the secret may be in it.
     pub(crate) fn parse_answer(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
-        if template.pieces.iter().any(|piece| matches!(piece, Piece::Secret | Piece::Timestamp | Piece::Id)) {
+        if template
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Secret | Piece::Timestamp | Piece::Id))
+        {
             return Err("{secret}, {timestamp} and {id} have no place in an answer".into());
         }
         Ok(template)
@@ -70,8 +88,11 @@ impl Template {
                 rest = after;
                 continue;
             }
-            let Some((name, after)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
-                return Err(format!("{text:?} has a lone brace: a brace itself is written {{{{ or }}}}"));
+            let Some((name, after)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+            else {
+                return Err(format!(
+                    "{text:?} has a lone brace: a brace itself is written {{{{ or }}}}"
+                ));
             };
             rest = after;
             if !literal.is_empty() {
@@ -88,22 +109,37 @@ impl Template {
 
     /// Whether it covers the body as a whole.
     pub(crate) fn has_body(&self) -> bool {
-        self.pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Body | Piece::BodyHash(..) | Piece::JsonBody | Piece::FormSorted | Piece::UrlAndFormSorted))
+        self.pieces.iter().any(|piece| {
+            matches!(
+                piece,
+                Piece::Body
+                    | Piece::BodyHash(..)
+                    | Piece::JsonBody
+                    | Piece::FormSorted
+                    | Piece::UrlAndFormSorted
+            )
+        })
     }
 
     /// The places that it names, but for those that only must be there.
     pub(crate) fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Value(selector) | Piece::Lower(selector) | Piece::Optional(selector) => Some(selector),
+            Piece::Value(selector) | Piece::Lower(selector) | Piece::Optional(selector) => {
+                Some(selector)
+            }
             _ => None,
         })
     }
 
     /// The headers that list signed ones.
     pub(crate) fn lists(&self) -> impl Iterator<Item = &str> {
-        self.pieces.iter().filter_map(|piece| if let Piece::Listed(header) = piece { Some(header.as_str()) } else { None })
+        self.pieces.iter().filter_map(|piece| {
+            if let Piece::Listed(header) = piece {
+                Some(header.as_str())
+            } else {
+                None
+            }
+        })
     }
 
     /// Whether it has `{mac}`.
@@ -113,7 +149,9 @@ impl Template {
 
     /// Whether it has `{timestamp}`.
     pub(crate) fn has_timestamp(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Timestamp))
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Timestamp))
     }
 
     /// Whether it has `{id}`.
@@ -123,16 +161,23 @@ impl Template {
 
     /// Whether it has `{secret}`.
     pub(crate) fn has_secret(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Secret))
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Secret))
     }
 
     /// Whether this header or query parameter is signed by itself.
     pub(crate) fn covers(&self, place: &Place) -> bool {
         self.pieces.iter().any(|piece| match piece {
             Piece::Value(selector) | Piece::Optional(selector) => {
-                selector.alternatives.len() == 1 && selector.places().any(|covered| covered == place)
+                selector.alternatives.len() == 1
+                    && selector.places().any(|covered| covered == place)
             }
-            Piece::Url | Piece::Path | Piece::PathEscaped | Piece::QuerySorted | Piece::UrlAndFormSorted => {
+            Piece::Url
+            | Piece::Path
+            | Piece::PathEscaped
+            | Piece::QuerySorted
+            | Piece::UrlAndFormSorted => {
                 matches!(place, Place::Query(_))
             }
             Piece::Listed(header) => matches!(place, Place::Header(name) if name == header),
@@ -162,12 +207,28 @@ mod tests {
         let mut pointers = Pointers::default();
         let template = Template::parse(template, &mut pointers)?;
         let body = Bytes::from_static(br#"{"a":{"b":7}}"#);
-        let request =
-            Request { method: "POST", url: Some("https://x.example/h?q=1"), query: None, headers: &[("x-nonce", b"n0")], body: &body };
+        let request = Request {
+            method: "POST",
+            url: Some("https://x.example/h?q=1"),
+            query: None,
+            headers: &[("x-nonce", b"n0")],
+            body: &body,
+        };
         let found = pointers.find(&body);
-        let inputs = Inputs { request: &request, found: found.as_ref(), signature: None };
+        let inputs = Inputs {
+            request: &request,
+            found: found.as_ref(),
+            signature: None,
+        };
         let chunks = template
-            .resolve(&Values { inputs: &inputs, timestamp: Some("99"), id: Some(b"id1"), mac: None, url_decode: Some("/"), key_name: None })
+            .resolve(&Values {
+                inputs: &inputs,
+                timestamp: Some("99"),
+                id: Some(b"id1"),
+                mac: None,
+                url_decode: Some("/"),
+                key_name: None,
+            })
             .map_err(|absent| format!("{absent:?}"))?;
         Ok(chunks
             .iter()
@@ -184,11 +245,17 @@ mod tests {
             ("{body}", r#"{"a":{"b":7}}"#),
             ("v0:{timestamp}:{body}", r#"v0:99:{"a":{"b":7}}"#),
             ("{id}.{timestamp}.{body}", r#"id1.99.{"a":{"b":7}}"#),
-            ("{method}{url}{header:X-Nonce}", "POSThttps://x.example/h?q=1n0"),
+            (
+                "{method}{url}{header:X-Nonce}",
+                "POSThttps://x.example/h?q=1n0",
+            ),
             ("{secret}{body:a.b}-{query:q}", "SECRET7-1"),
             ("{{{body:a.b}}}", "{7}"),
             ("{raw:a}", r#"{"b":7}"#),
-            ("{hash:sha256:hex}", "ded2ae443605fc63a0c4c310521e088c93ad3f66545506c42de68244b4c259de"),
+            (
+                "{hash:sha256:hex}",
+                "ded2ae443605fc63a0c4c310521e088c93ad3f66545506c42de68244b4c259de",
+            ),
         ] {
             assert_eq!(filled(template).as_deref(), Ok(expected), "{template}");
         }
@@ -196,9 +263,19 @@ mod tests {
 
     #[test]
     fn a_template_without_sense_is_refused() {
-        for template in
-            ["", "text", "{secret}", "{nothing}", "{body", "body}", "{header:a b}", "{}", "{mac}{body}", "{hash:md5:hex}", "{hash:sha256}"]
-        {
+        for template in [
+            "",
+            "text",
+            "{secret}",
+            "{nothing}",
+            "{body",
+            "body}",
+            "{header:a b}",
+            "{}",
+            "{mac}{body}",
+            "{hash:md5:hex}",
+            "{hash:sha256}",
+        ] {
             assert!(filled(template).is_err(), "{template}");
         }
     }

@@ -34,22 +34,39 @@ pub(crate) enum Must {
 
 impl Compiler {
     /// The compiled `binds`.
-    pub(crate) fn binds(&mut self, spec: &BTreeMap<String, String>, before: &mut Pointers) -> Vec<Bind> {
+    pub(crate) fn binds(
+        &mut self,
+        spec: &BTreeMap<String, String>,
+        before: &mut Pointers,
+    ) -> Vec<Bind> {
         let mut binds = Vec::new();
         for (written, value) in spec {
             let key = format!("binds.{written}");
-            let (text, optional) = written.strip_suffix('?').map_or((written.as_str(), false), |text| (text, true));
-            let (value, bodiless) = match value.strip_prefix("{hash:").and_then(|rest| rest.strip_suffix("?}")) {
+            let (text, optional) = written
+                .strip_suffix('?')
+                .map_or((written.as_str(), false), |text| (text, true));
+            let (value, bodiless) = match value
+                .strip_prefix("{hash:")
+                .and_then(|rest| rest.strip_suffix("?}"))
+            {
                 Some(hash) => (format!("{{hash:{hash}}}"), true),
                 None => (value.clone(), false),
             };
             let must = match value.as_str() {
                 "*" => Some(Must::BeThere),
                 "" => Some(Must::BeAbsent),
-                value => self.keep(&key, Template::parse_value(value, before)).map(Must::Be),
+                value => self
+                    .keep(&key, Template::parse_value(value, before))
+                    .map(Must::Be),
             };
             if let (Some(place), Some(must)) = (self.selector(&key, text, before), must) {
-                binds.push(Bind { place, written: written.clone(), optional, bodiless, must });
+                binds.push(Bind {
+                    place,
+                    written: written.clone(),
+                    optional,
+                    bodiless,
+                    must,
+                });
             }
         }
         binds
@@ -64,29 +81,65 @@ impl Bind {
 
     /// The claim that it is about.
     pub(crate) fn claim(&self) -> Option<&str> {
-        self.place.places().find_map(|place| if let Place::Signature(name) = place { Some(name.as_str()) } else { None })
+        self.place.places().find_map(|place| {
+            if let Place::Signature(name) = place {
+                Some(name.as_str())
+            } else {
+                None
+            }
+        })
     }
 
     /// Whether it holds for this request; else the refusal says what does not.
     pub(crate) fn holds(&self, inputs: &Inputs<'_>) -> Result<(), Rejection> {
         let value = self.place.resolve(inputs)?.map(|(_, value)| value);
-        let refuse = |how: &str| Err(Rejection::new(Reason::NoMatch, format!("{} {how}", self.written)));
+        let refuse = |how: &str| {
+            Err(Rejection::new(
+                Reason::NoMatch,
+                format!("{} {how}", self.written),
+            ))
+        };
         let (value, template) = match (&self.must, value) {
             (Must::BeAbsent, None) | (Must::BeThere, Some(_)) => return Ok(()),
             (Must::BeAbsent, Some(_)) => return refuse("must not be there"),
-            (Must::Be(_), None) if self.optional || self.bodiless && inputs.request.body.is_empty() => return Ok(()),
+            (Must::Be(_), None)
+                if self.optional || self.bodiless && inputs.request.body.is_empty() =>
+            {
+                return Ok(());
+            }
             (Must::BeThere | Must::Be(_), None) => return refuse("is missing"),
             (Must::Be(template), Some(value)) => (value, template),
         };
-        let chunks = match template.resolve(&Values { inputs, ..Values::none(inputs) }) {
+        let chunks = match template.resolve(&Values {
+            inputs,
+            ..Values::none(inputs)
+        }) {
             Err(Absent::Url | Absent::Piece(_)) if self.optional => return Ok(()),
             chunks => chunks?,
         };
-        let expected: Vec<u8> =
-            chunks.iter().flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { &bytes[..] } else { &[] }).copied().collect();
+        let expected: Vec<u8> = chunks
+            .iter()
+            .flat_map(|chunk| {
+                if let Chunk::Bytes(bytes) = chunk {
+                    &bytes[..]
+                } else {
+                    &[]
+                }
+            })
+            .copied()
+            .collect();
         // Padding says nothing.
-        let unpadded = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+        let unpadded = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rposition(|byte| *byte != b'=')
+                .map_or(0, |last| last + 1)
+        };
         let (value, expected) = (&value[..unpadded(&value)], &expected[..unpadded(&expected)]);
-        if value == expected { Ok(()) } else { refuse("is not what it must be for this request") }
+        if value == expected {
+            Ok(())
+        } else {
+            refuse("is not what it must be for this request")
+        }
     }
 }

@@ -44,8 +44,17 @@ impl Catalog {
     /// All mistakes in the user's own, and each whose name is built in; their keys begin with
     /// `providers.NAME`.
     pub fn new(own: &BTreeMap<String, SchemeSpec>) -> Result<Self, Vec<SchemeError>> {
-        let mut schemes: BTreeMap<String, Entry> =
-            built_in().map(|(name, text)| (name.to_owned(), Entry { text, scheme: OnceLock::new() })).collect();
+        let mut schemes: BTreeMap<String, Entry> = built_in()
+            .map(|(name, text)| {
+                (
+                    name.to_owned(),
+                    Entry {
+                        text,
+                        scheme: OnceLock::new(),
+                    },
+                )
+            })
+            .collect();
         let mut errors = Vec::new();
         for (name, spec) in own {
             let scheme = if schemes.contains_key(name) {
@@ -55,26 +64,50 @@ impl Catalog {
                 Scheme::new(name, spec.clone())
             };
             match scheme {
-                Ok(scheme) => drop(schemes.insert(name.clone(), Entry { text: "", scheme: OnceLock::from(Arc::new(scheme)) })),
-                Err(found) => errors.extend(found.into_iter().map(|error| error.within(&format!("providers.{name}")))),
+                Ok(scheme) => drop(schemes.insert(
+                    name.clone(),
+                    Entry {
+                        text: "",
+                        scheme: OnceLock::from(Arc::new(scheme)),
+                    },
+                )),
+                Err(found) => errors.extend(
+                    found
+                        .into_iter()
+                        .map(|error| error.within(&format!("providers.{name}"))),
+                ),
             }
         }
-        if errors.is_empty() { Ok(Self { schemes, known: Arc::default() }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self {
+                schemes,
+                known: Arc::default(),
+            })
+        } else {
+            Err(errors)
+        }
     }
 
     /// The scheme of this name, or of which this is another name; however it is spelt: `Lemon
     /// Squeezy` is `lemon-squeezy`.
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
-        let found = |name: &str| self.schemes.get_key_value(name).map(|(name, entry)| entry.scheme(name));
+        let found = |name: &str| {
+            self.schemes
+                .get_key_value(name)
+                .map(|(name, entry)| entry.scheme(name))
+        };
         let spelt = || name.trim().to_lowercase().replace([' ', '_', '.'], "-");
-        found(name).or_else(|| found(&spelt())).or_else(|| found(ALIASES.get(&spelt())?))
+        found(name)
+            .or_else(|| found(&spelt()))
+            .or_else(|| found(ALIASES.get(&spelt())?))
     }
 
     /// What to say of a name that is no provider's, with the one that may be meant.
     pub fn not_known(&self, name: &str) -> String {
         let spelt = name.trim().to_lowercase().replace([' ', '_', '.'], "-");
         let known = self.names().chain(ALIASES.keys().map(String::as_str));
-        let meant = nearest(&spelt, known).map_or_else(String::new, |near| format!("did you mean {near:?}? "));
+        let meant = nearest(&spelt, known)
+            .map_or_else(String::new, |near| format!("did you mean {near:?}? "));
         format!("no provider is called {name:?}: {meant}`hookonce providers list` shows them")
     }
 
@@ -97,8 +130,13 @@ impl Catalog {
 impl Entry {
     fn scheme(&self, name: &str) -> &Arc<Scheme> {
         self.scheme.get_or_init(|| {
-            let spec = read(self.text).unwrap_or_else(|error| panic!("the built-in provider {name}: {error}"));
-            Arc::new(Scheme { name: name.into(), spec, plan: OnceLock::new() })
+            let spec = read(self.text)
+                .unwrap_or_else(|error| panic!("the built-in provider {name}: {error}"));
+            Arc::new(Scheme {
+                name: name.into(),
+                spec,
+                plan: OnceLock::new(),
+            })
         })
     }
 }
@@ -107,14 +145,21 @@ impl Scheme {
     /// Compiled at once.
     pub(crate) fn new(name: &str, spec: SchemeSpec) -> Result<Self, Vec<SchemeError>> {
         let plan = Arc::new(Plan::new(&spec)?);
-        Ok(Self { name: name.into(), spec, plan: OnceLock::from(Ok(plan)) })
+        Ok(Self {
+            name: name.into(),
+            spec,
+            plan: OnceLock::from(Ok(plan)),
+        })
     }
 
     /// Whether the signature covers each part of the event key, by where they are; None where there
     /// is no key.
     pub fn key_is_signed(&self) -> Option<bool> {
         let plan = self.plan().ok()?;
-        plan.identity.key.as_ref().map(|key| key.places().all(|place| plan.coverage.covers(place)))
+        plan.identity
+            .key
+            .as_ref()
+            .map(|key| key.places().all(|place| plan.coverage.covers(place)))
     }
 
     /// Whether it is not established that the event key names an event; None where the scheme can't
@@ -125,7 +170,10 @@ impl Scheme {
 
     /// How it is run; a built-in scheme has no errors, which a test holds.
     pub(crate) fn plan(&self) -> Result<&Arc<Plan>, Vec<SchemeError>> {
-        self.plan.get_or_init(|| Plan::new(&self.spec).map(Arc::new)).as_ref().map_err(Clone::clone)
+        self.plan
+            .get_or_init(|| Plan::new(&self.spec).map(Arc::new))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 }
 
@@ -135,11 +183,22 @@ mod tests {
 
     #[test]
     fn every_file_is_built_in_and_sound() {
-        let catalog = Catalog::new(&BTreeMap::new()).map_err(|errors| format!("{errors:?}")).unwrap();
+        let catalog = Catalog::new(&BTreeMap::new())
+            .map_err(|errors| format!("{errors:?}"))
+            .unwrap();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/providers");
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .path()
+                    .file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         files.sort();
         assert_eq!(catalog.names().collect::<Vec<_>>(), files);
@@ -147,31 +206,70 @@ mod tests {
             let errors = scheme.plan().err().unwrap_or_default();
             assert_eq!(errors, [], "{}", scheme.name);
             let written = toml::to_string(&scheme.spec).unwrap();
-            assert!(read(&written).is_ok(), "{} reads back what it writes: {written}", scheme.name);
+            assert!(
+                read(&written).is_ok(),
+                "{} reads back what it writes: {written}",
+                scheme.name
+            );
         }
     }
 
     #[test]
     fn other_names_lead_to_providers_and_slips_are_told() {
-        let catalog = Catalog::new(&BTreeMap::new()).map_err(|errors| format!("{errors:?}")).unwrap();
+        let catalog = Catalog::new(&BTreeMap::new())
+            .map_err(|errors| format!("{errors:?}"))
+            .unwrap();
         for (alias, name) in ALIASES.iter() {
-            assert!(!catalog.schemes.contains_key(alias), "{alias} is a name itself");
-            assert_eq!(catalog.get(alias).map(|scheme| scheme.name.as_str()), Some(name.as_str()), "{alias}");
+            assert!(
+                !catalog.schemes.contains_key(alias),
+                "{alias} is a name itself"
+            );
+            assert_eq!(
+                catalog.get(alias).map(|scheme| scheme.name.as_str()),
+                Some(name.as_str()),
+                "{alias}"
+            );
         }
-        for (written, name) in
-            [("paddle", "paddle-billing"), ("Lemon Squeezy", "lemonsqueezy"), ("GitHub", "github"), ("cal.com", "cal-com")]
-        {
-            assert_eq!(catalog.get(written).map(|scheme| scheme.name.as_str()), Some(name), "{written}");
+        for (written, name) in [
+            ("paddle", "paddle-billing"),
+            ("Lemon Squeezy", "lemonsqueezy"),
+            ("GitHub", "github"),
+            ("cal.com", "cal-com"),
+        ] {
+            assert_eq!(
+                catalog.get(written).map(|scheme| scheme.name.as_str()),
+                Some(name),
+                "{written}"
+            );
         }
         assert!(catalog.get("githb").is_none());
-        assert!(catalog.not_known("githb").contains("did you mean \"github\"?"));
-        assert!(catalog.not_known("watsapp").contains("did you mean \"whatsapp\"?"));
-        assert!(!catalog.not_known("something entirely else").contains("did you mean"));
+        assert!(
+            catalog
+                .not_known("githb")
+                .contains("did you mean \"github\"?")
+        );
+        assert!(
+            catalog
+                .not_known("watsapp")
+                .contains("did you mean \"whatsapp\"?")
+        );
+        assert!(
+            !catalog
+                .not_known("something entirely else")
+                .contains("did you mean")
+        );
     }
 
     fn errors_of(toml: &str) -> Vec<String> {
-        let scheme = read(toml).map_err(|error| vec![error]).and_then(|spec| Scheme::new("own", spec));
-        scheme.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+        let scheme = read(toml)
+            .map_err(|error| vec![error])
+            .and_then(|spec| Scheme::new("own", spec));
+        scheme
+            .err()
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -179,36 +277,91 @@ mod tests {
         let base = "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x' }\n";
         for (toml, expected) in [
             (format!("{base}colour = 'red'"), "colour: is not a key"),
-            ("algorithm = 'md5'\nsignature = { from = 'header:x' }".into(), "algorithm: unknown variant `md5`"),
-            ("algorithm = 'hmac-sha256'\nsignature = { from = 'x' }".into(), "signature.from: \"x\" names no place"),
-            ("algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', spilt = ',' }".into(), "signature.spilt: is not a key"),
-            (format!("{base}content = '{{timestamp}}.{{body}}'"), "time: is missing"),
-            (format!("{base}content = '{{id}}.{{body}}'"), "id: is missing"),
-            (format!("{base}content = '{{secret}}{{body}}'"), "content: {secret}"),
-            (format!("{base}secret = ['base46']"), "secret[0]: \"base46\" is no step"),
+            (
+                "algorithm = 'md5'\nsignature = { from = 'header:x' }".into(),
+                "algorithm: unknown variant `md5`",
+            ),
+            (
+                "algorithm = 'hmac-sha256'\nsignature = { from = 'x' }".into(),
+                "signature.from: \"x\" names no place",
+            ),
+            (
+                "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', spilt = ',' }".into(),
+                "signature.spilt: is not a key",
+            ),
+            (
+                format!("{base}content = '{{timestamp}}.{{body}}'"),
+                "time: is missing",
+            ),
+            (
+                format!("{base}content = '{{id}}.{{body}}'"),
+                "id: is missing",
+            ),
+            (
+                format!("{base}content = '{{secret}}{{body}}'"),
+                "content: {secret}",
+            ),
+            (
+                format!("{base}secret = ['base46']"),
+                "secret[0]: \"base46\" is no step",
+            ),
             (format!("{base}window = 3"), "window: 3 has no unit"),
-            (format!("{base}encoding = 'plain'"), "encoding: \"plain\" and \"credentials\" are for tokens"),
+            (
+                format!("{base}encoding = 'plain'"),
+                "encoding: \"plain\" and \"credentials\" are for tokens",
+            ),
             (format!("{base}key = 'header:a?'"), "key: \"header:a?\""),
             (
-                format!("{base}key = '{}'", (0..70).map(|i| format!("header:h{i}")).collect::<Vec<_>>().join("|")),
+                format!(
+                    "{base}key = '{}'",
+                    (0..70)
+                        .map(|i| format!("header:h{i}"))
+                        .collect::<Vec<_>>()
+                        .join("|")
+                ),
                 "names more than 64 headers",
             ),
-            ("algorithm = 'hmac-sha256'".into(), "missing field `signature`"),
-            ("algorithm = 'hmac-sha256'\nsignature = { from = 'signature:t' }".into(), "signature.from: a signature can't be"),
             (
-                "algorithm = 'hmac-sha256'\ncontent = '{url}'\nsignature = { from = 'query:s' }".into(),
+                "algorithm = 'hmac-sha256'".into(),
+                "missing field `signature`",
+            ),
+            (
+                "algorithm = 'hmac-sha256'\nsignature = { from = 'signature:t' }".into(),
                 "signature.from: a signature can't be",
             ),
-            ("algorithm = ['hmac-sha256', 'sha1']\nsignature = { from = 'header:x' }".into(), "algorithm: mixes"),
-            ("algorithm = []\nsignature = { from = 'header:x' }".into(), "algorithm: is an empty list"),
-            ("algorithm = ['hmac-sha256', 'md5']\nsignature = { from = 'header:x' }".into(), "unknown variant `md5`"),
-            (format!("{base}content = ['{{body}}', '{{nothing}}']"), "content[1]: "),
+            (
+                "algorithm = 'hmac-sha256'\ncontent = '{url}'\nsignature = { from = 'query:s' }"
+                    .into(),
+                "signature.from: a signature can't be",
+            ),
+            (
+                "algorithm = ['hmac-sha256', 'sha1']\nsignature = { from = 'header:x' }".into(),
+                "algorithm: mixes",
+            ),
+            (
+                "algorithm = []\nsignature = { from = 'header:x' }".into(),
+                "algorithm: is an empty list",
+            ),
+            (
+                "algorithm = ['hmac-sha256', 'md5']\nsignature = { from = 'header:x' }".into(),
+                "unknown variant `md5`",
+            ),
+            (
+                format!("{base}content = ['{{body}}', '{{nothing}}']"),
+                "content[1]: ",
+            ),
             (format!("{base}content = []"), "content: is an empty list"),
             (format!("{base}gzip = 'sometimes'"), "gzip: unknown variant"),
-            ("algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', all = true }".into(), "signature.all: is for"),
+            (
+                "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', all = true }".into(),
+                "signature.all: is for",
+            ),
         ] {
             let errors = errors_of(&toml);
-            assert!(errors.iter().any(|error| error.contains(expected)), "{toml}\n{errors:?}");
+            assert!(
+                errors.iter().any(|error| error.contains(expected)),
+                "{toml}\n{errors:?}"
+            );
         }
         assert!(errors_of(base).is_empty());
     }
@@ -217,10 +370,30 @@ mod tests {
     fn all_errors_come_together_and_a_built_in_name_is_taken() {
         let spec = |toml: &str| read(toml).unwrap();
         let own = BTreeMap::from([
-            ("acme".into(), spec("algorithm = 'hmac-sha256'\nkey = 'nowhere'\ncontent = ''\nsignature = { from = 'header:x' }")),
-            ("stripe".into(), spec("algorithm = 'hmac-sha256'\nsignature = { from = 'header:x' }")),
+            (
+                "acme".into(),
+                spec(
+                    "algorithm = 'hmac-sha256'\nkey = 'nowhere'\ncontent = ''\nsignature = { from = 'header:x' }",
+                ),
+            ),
+            (
+                "stripe".into(),
+                spec("algorithm = 'hmac-sha256'\nsignature = { from = 'header:x' }"),
+            ),
         ]);
-        let keys: Vec<String> = Catalog::new(&own).err().unwrap().into_iter().map(|error| error.key).collect();
-        assert_eq!(keys, ["providers.acme.content", "providers.acme.key", "providers.stripe"]);
+        let keys: Vec<String> = Catalog::new(&own)
+            .err()
+            .unwrap()
+            .into_iter()
+            .map(|error| error.key)
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "providers.acme.content",
+                "providers.acme.key",
+                "providers.stripe"
+            ]
+        );
     }
 }

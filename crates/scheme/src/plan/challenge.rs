@@ -73,32 +73,82 @@ enum Member {
 
 impl Compiler {
     /// The compiled `[[challenge]]`s that are sound.
-    pub(crate) fn challenges(&mut self, specs: &[ChallengeSpec], algorithms: &[Algorithm]) -> Vec<Challenge> {
-        let compiled =
-            specs.iter().enumerate().filter_map(|(index, spec)| self.challenge(&format!("challenge[{index}]"), spec, algorithms));
+    pub(crate) fn challenges(
+        &mut self,
+        specs: &[ChallengeSpec],
+        algorithms: &[Algorithm],
+    ) -> Vec<Challenge> {
+        let compiled = specs.iter().enumerate().filter_map(|(index, spec)| {
+            self.challenge(&format!("challenge[{index}]"), spec, algorithms)
+        });
         compiled.collect()
     }
 
-    fn challenge(&mut self, at: &str, spec: &ChallengeSpec, algorithms: &[Algorithm]) -> Option<Challenge> {
+    fn challenge(
+        &mut self,
+        at: &str,
+        spec: &ChallengeSpec,
+        algorithms: &[Algorithm],
+    ) -> Option<Challenge> {
         let before = self.errors.len();
         let key = |name: &str| format!("{at}.{name}");
         let mut pointers = Pointers::default();
         let (method, status) = self.plain_parts(at, spec);
         let when = self.when(&key("when"), &spec.when, &mut pointers);
-        let token = spec.token.as_deref().and_then(|text| self.selector(&key("token"), text, &mut pointers));
-        let keep = spec.keep.as_deref().and_then(|text| self.selector(&key("keep"), text, &mut pointers));
-        let visit = spec.visit.as_deref().and_then(|text| self.selector(&key("visit"), text, &mut pointers));
-        self.demand(visit.is_none() || !spec.unsigned, &key("visit"), "must not be unsigned: whoever asks would choose what is visited");
-        let mac = spec.mac.as_deref().and_then(|text| self.keep(&key("mac"), Template::parse(text, &mut pointers)));
+        let token = spec
+            .token
+            .as_deref()
+            .and_then(|text| self.selector(&key("token"), text, &mut pointers));
+        let keep = spec
+            .keep
+            .as_deref()
+            .and_then(|text| self.selector(&key("keep"), text, &mut pointers));
+        let visit = spec
+            .visit
+            .as_deref()
+            .and_then(|text| self.selector(&key("visit"), text, &mut pointers));
+        self.demand(
+            visit.is_none() || !spec.unsigned,
+            &key("visit"),
+            "must not be unsigned: whoever asks would choose what is visited",
+        );
+        let mac = spec
+            .mac
+            .as_deref()
+            .and_then(|text| self.keep(&key("mac"), Template::parse(text, &mut pointers)));
         let can = algorithms.iter().all(|algorithm| makes_digests(*algorithm));
-        self.demand(mac.is_none() || can, &key("mac"), "needs an algorithm that makes digests with the secret");
+        self.demand(
+            mac.is_none() || can,
+            &key("mac"),
+            "needs an algorithm that makes digests with the secret",
+        );
         let answer = self.answer(&key("answer"), spec.answer.as_ref(), &mut pointers);
         let headers = self.headers(at, &spec.headers, &mut pointers);
-        let uses_mac = answer.templates().chain(headers.iter().map(|(_, template)| template)).any(Template::has_mac);
-        self.demand(!uses_mac || mac.is_some(), &key("mac"), "is missing: the answer has {mac}");
+        let uses_mac = answer
+            .templates()
+            .chain(headers.iter().map(|(_, template)| template))
+            .any(Template::has_mac);
+        self.demand(
+            !uses_mac || mac.is_some(),
+            &key("mac"),
+            "is missing: the answer has {mac}",
+        );
         let mac_text = spec.mac_text.unwrap_or(MacText::Word);
         let unsigned = spec.unsigned;
-        let made = Challenge { method, when, unsigned, token, mac, mac_text, status, answer, headers, keep, visit, pointers };
+        let made = Challenge {
+            method,
+            when,
+            unsigned,
+            token,
+            mac,
+            mac_text,
+            status,
+            answer,
+            headers,
+            keep,
+            visit,
+            pointers,
+        };
         (self.errors.len() == before).then_some(made)
     }
 
@@ -106,25 +156,53 @@ impl Compiler {
     fn plain_parts(&mut self, at: &str, spec: &ChallengeSpec) -> (String, u16) {
         let method = spec.method.clone().unwrap_or_else(|| "POST".into());
         let known = ["POST", "GET", "HEAD", "OPTIONS"].contains(&method.as_str());
-        self.demand(known, &format!("{at}.method"), "must be POST, GET, HEAD or OPTIONS");
+        self.demand(
+            known,
+            &format!("{at}.method"),
+            "must be POST, GET, HEAD or OPTIONS",
+        );
         let marked = method != "POST" || !spec.when.is_empty();
-        self.demand(marked, &format!("{at}.when"), "is missing: each POST would be a handshake");
+        self.demand(
+            marked,
+            &format!("{at}.when"),
+            "is missing: each POST would be a handshake",
+        );
         let status = spec.status.unwrap_or(200);
-        self.demand((200..300).contains(&status), &format!("{at}.status"), "must be 200 to 299");
+        self.demand(
+            (200..300).contains(&status),
+            &format!("{at}.status"),
+            "must be 200 to 299",
+        );
         (method, status)
     }
 
-    fn headers(&mut self, at: &str, spec: &BTreeMap<String, String>, pointers: &mut Pointers) -> Vec<(String, Template)> {
+    fn headers(
+        &mut self,
+        at: &str,
+        spec: &BTreeMap<String, String>,
+        pointers: &mut Pointers,
+    ) -> Vec<(String, Template)> {
         let header = |(name, text): (&String, &String)| {
             let key = format!("{at}.headers.{name}");
-            let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            let sound = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
             self.demand(sound, &key, "is no header name");
-            Some((name.to_ascii_lowercase(), self.keep(&key, Template::parse_answer(text, pointers))?))
+            Some((
+                name.to_ascii_lowercase(),
+                self.keep(&key, Template::parse_answer(text, pointers))?,
+            ))
         };
         spec.iter().filter_map(header).collect()
     }
 
-    fn when(&mut self, at: &str, when: &BTreeMap<String, String>, pointers: &mut Pointers) -> Vec<(Selector, Mark)> {
+    fn when(
+        &mut self,
+        at: &str,
+        when: &BTreeMap<String, String>,
+        pointers: &mut Pointers,
+    ) -> Vec<(Selector, Mark)> {
         let mut marks = Vec::new();
         for (text, value) in when {
             let mark = match value.as_str() {
@@ -132,7 +210,10 @@ impl Compiler {
                 "" => Mark::Absent,
                 value => Mark::Is(value.into()),
             };
-            marks.extend(self.selector(&format!("{at}.{text}"), text, pointers).map(|selector| (selector, mark)));
+            marks.extend(
+                self.selector(&format!("{at}.{text}"), text, pointers)
+                    .map(|selector| (selector, mark)),
+            );
         }
         marks.sort_by_key(|(selector, _)| selector.places().any(in_body));
         marks
@@ -141,12 +222,19 @@ impl Compiler {
     fn answer(&mut self, at: &str, spec: Option<&AnswerSpec>, pointers: &mut Pointers) -> Answer {
         match spec {
             None => Answer::Empty,
-            Some(AnswerSpec::Text(text)) => self.keep(at, Template::parse_answer(text, pointers)).map_or(Answer::Empty, Answer::Text),
+            Some(AnswerSpec::Text(text)) => self
+                .keep(at, Template::parse_answer(text, pointers))
+                .map_or(Answer::Empty, Answer::Text),
             Some(AnswerSpec::Object(object)) => {
                 let mut members = Vec::new();
                 for (name, value) in object {
                     let member = match value {
-                        Value::String(text) => self.keep(&format!("{at}.{name}"), Template::parse_answer(text, pointers)).map(Member::Text),
+                        Value::String(text) => self
+                            .keep(
+                                &format!("{at}.{name}"),
+                                Template::parse_answer(text, pointers),
+                            )
+                            .map(Member::Text),
                         value => Some(Member::Value(value.clone())),
                     };
                     members.extend(member.map(|member| (name.clone(), member)));
@@ -165,7 +253,13 @@ impl Answer {
             Self::Object(members) => (None, &members[..]),
         };
         text.into_iter()
-            .chain(members.iter().filter_map(|(_, member)| if let Member::Text(template) = member { Some(template) } else { None }))
+            .chain(members.iter().filter_map(|(_, member)| {
+                if let Member::Text(template) = member {
+                    Some(template)
+                } else {
+                    None
+                }
+            }))
     }
 }
 
@@ -192,7 +286,9 @@ impl Challenge {
             return false;
         }
         let (length_max, is_harmless): (usize, fn(&u8) -> bool) = match self.mac_text {
-            MacText::Word => (WORD_BYTES_MAX, |byte| (b' '..=b'~').contains(byte) && !b"{}[]\"<>&".contains(byte)),
+            MacText::Word => (WORD_BYTES_MAX, |byte| {
+                (b' '..=b'~').contains(byte) && !b"{}[]\"<>&".contains(byte)
+            }),
             MacText::Hex => (HEX_BYTES_MAX, u8::is_ascii_hexdigit),
         };
         let mut length = 0;
@@ -206,19 +302,36 @@ impl Challenge {
     }
 
     /// What was found in the body, where the request is this handshake.
-    pub(crate) fn meets<'a>(&self, request: &'a Request<'a>) -> Result<Option<Option<Found<'a>>>, Rejection> {
+    pub(crate) fn meets<'a>(
+        &self,
+        request: &'a Request<'a>,
+    ) -> Result<Option<Option<Found<'a>>>, Rejection> {
         if self.method != request.method {
             return Ok(None);
         }
-        let inputs = Inputs { request, found: None, signature: None };
-        let (outside, inside): (Vec<_>, Vec<_>) = self.when.iter().partition(|(selector, _)| !selector.places().any(in_body));
+        let inputs = Inputs {
+            request,
+            found: None,
+            signature: None,
+        };
+        let (outside, inside): (Vec<_>, Vec<_>) = self
+            .when
+            .iter()
+            .partition(|(selector, _)| !selector.places().any(in_body));
         for (selector, mark) in outside {
             if !mark.fits(selector, &inputs)? {
                 return Ok(None);
             }
         }
-        let found = if self.pointers.is_empty() { None } else { self.pointers.find(request.body) };
-        let inputs = Inputs { found: found.as_ref(), ..inputs };
+        let found = if self.pointers.is_empty() {
+            None
+        } else {
+            self.pointers.find(request.body)
+        };
+        let inputs = Inputs {
+            found: found.as_ref(),
+            ..inputs
+        };
         for (selector, mark) in inside {
             if !mark.fits(selector, &inputs)? {
                 return Ok(None);
@@ -229,8 +342,17 @@ impl Challenge {
 
     /// The answer; none where what it is made of is not there, or is too long or too dirty to be
     /// one.
-    pub(crate) fn answer(&self, inputs: &Inputs<'_>, mac: Option<&str>, key_name: Option<&str>) -> Option<ChallengeAnswer> {
-        let values = Values { mac, key_name, ..Values::none(inputs) };
+    pub(crate) fn answer(
+        &self,
+        inputs: &Inputs<'_>,
+        mac: Option<&str>,
+        key_name: Option<&str>,
+    ) -> Option<ChallengeAnswer> {
+        let values = Values {
+            mac,
+            key_name,
+            ..Values::none(inputs)
+        };
         let (content_type, body) = match &self.answer {
             Answer::Empty => ("text/plain", Bytes::new()),
             Answer::Text(template) => ("text/plain", Bytes::from(text(template, &values)?)),
@@ -238,12 +360,17 @@ impl Challenge {
                 let mut object = Map::new();
                 for (name, member) in members {
                     let value = match member {
-                        Member::Text(template) => Value::from(String::from_utf8_lossy(&text(template, &values)?)),
+                        Member::Text(template) => {
+                            Value::from(String::from_utf8_lossy(&text(template, &values)?))
+                        }
                         Member::Value(value) => value.clone(),
                     };
                     object.insert(name.clone(), value);
                 }
-                ("application/json", Bytes::from(Value::Object(object).to_string()))
+                (
+                    "application/json",
+                    Bytes::from(Value::Object(object).to_string()),
+                )
             }
         };
         let mut headers = Vec::new();
@@ -254,7 +381,12 @@ impl Challenge {
             }
             headers.push((name.clone(), value));
         }
-        (body.len() <= CHALLENGE_BYTES_MAX).then_some(ChallengeAnswer { status: self.status, content_type, headers, body })
+        (body.len() <= CHALLENGE_BYTES_MAX).then_some(ChallengeAnswer {
+            status: self.status,
+            content_type,
+            headers,
+            body,
+        })
     }
 }
 

@@ -105,14 +105,31 @@ impl Parts {
         let contents = compiler.contents(spec, &mut before);
         compiler.cross_check(spec, &contents);
         let steps = spec.secret.iter().enumerate();
-        let steps = steps.map(|(at, step)| compiler.keep(&format!("secret[{at}]"), Step::parse(step))).collect();
-        let time = spec.time.as_ref().and_then(|time| compiler.time(time, &mut before));
+        let steps = steps
+            .map(|(at, step)| compiler.keep(&format!("secret[{at}]"), Step::parse(step)))
+            .collect();
+        let time = spec
+            .time
+            .as_ref()
+            .and_then(|time| compiler.time(time, &mut before));
         let binds = compiler.binds(&spec.binds, &mut before);
         let keys = compiler.keys(spec, &mut before);
-        let document = spec.document.as_deref().and_then(|text| compiler.document(text));
-        let id = spec.id.as_deref().and_then(|id| compiler.selector("id", id, &mut before));
-        let key_id = spec.key_id.as_deref().and_then(|text| compiler.selector("key_id", text, &mut before));
-        let event_type = spec.event_type.as_deref().and_then(|text| compiler.selector("type", text, &mut after));
+        let document = spec
+            .document
+            .as_deref()
+            .and_then(|text| compiler.document(text));
+        let id = spec
+            .id
+            .as_deref()
+            .and_then(|id| compiler.selector("id", id, &mut before));
+        let key_id = spec
+            .key_id
+            .as_deref()
+            .and_then(|text| compiler.selector("key_id", text, &mut before));
+        let event_type = spec
+            .event_type
+            .as_deref()
+            .and_then(|text| compiler.selector("type", text, &mut after));
         let identity = compiler.own_identity(spec, event_type.as_ref(), &mut after);
         let items = compiler.items(spec);
         let challenges = compiler.challenges(&spec.challenge, algorithms);
@@ -138,7 +155,11 @@ impl Parts {
 
     /// The headers that a request may have once, as one place at least is read of each.
     fn once(&self, signature_repeats: bool) -> Vec<String> {
-        let read = [self.time.as_ref().map(|time| &time.from), self.id.as_ref(), self.event_type.as_ref()];
+        let read = [
+            self.time.as_ref().map(|time| &time.from),
+            self.id.as_ref(),
+            self.event_type.as_ref(),
+        ];
         let signed_once = self.signature.as_ref().filter(|_| !signature_repeats);
         let of_key = self.identity.key.iter().flat_map(|key| key.selectors());
         headers_of(read.into_iter().flatten().chain(of_key).chain(signed_once))
@@ -146,10 +167,22 @@ impl Parts {
 }
 
 impl Compiler {
-    fn own_identity(&mut self, spec: &SchemeSpec, event_type: Option<&Selector>, places: &mut Pointers) -> Identity {
+    fn own_identity(
+        &mut self,
+        spec: &SchemeSpec,
+        event_type: Option<&Selector>,
+        places: &mut Pointers,
+    ) -> Identity {
         let (key_at, dedup_at) = ("key".into(), "dedup".into());
         let (key, key_before) = (spec.key.as_ref(), spec.key_before.as_deref());
-        let parts = IdentityParts { key, key_at, key_before, dedup: spec.dedup, dedup_at, event_type };
+        let parts = IdentityParts {
+            key,
+            key_at,
+            key_before,
+            dedup: spec.dedup,
+            dedup_at,
+            event_type,
+        };
         let mut identity = self.identity(spec, &parts, places);
         identity.ignored = self.ignored(spec);
         identity
@@ -162,8 +195,16 @@ impl Plan {
         let mut compiler = Compiler::default();
         let mut parts = Parts::compile(&mut compiler, spec);
         let once = parts.once(spec.signature.repeated);
-        compiler.demand(once.len() <= HEADERS_MAX, "", &format!("names more than {HEADERS_MAX} headers"));
-        let made = (parts.grammar.take(), parts.signature.take(), parts.steps.take());
+        compiler.demand(
+            once.len() <= HEADERS_MAX,
+            "",
+            &format!("names more than {HEADERS_MAX} headers"),
+        );
+        let made = (
+            parts.grammar.take(),
+            parts.signature.take(),
+            parts.steps.take(),
+        );
         match made {
             (Some(grammar), Some(signature), Some(steps)) if compiler.errors.is_empty() => {
                 Ok(Self::of(spec, grammar, signature, steps, once, parts))
@@ -173,16 +214,43 @@ impl Plan {
     }
 
     /// Puts together what was compiled, with what follows from several parts.
-    fn of(spec: &SchemeSpec, grammar: Grammar, signature: Selector, steps: Vec<Step>, once: Vec<String>, parts: Parts) -> Self {
-        let Parts { contents, time, binds, keys, document, id, key_id, event_type, .. } = parts;
-        let Parts { mut identity, items, challenges, before, after, .. } = parts;
+    fn of(
+        spec: &SchemeSpec,
+        grammar: Grammar,
+        signature: Selector,
+        steps: Vec<Step>,
+        once: Vec<String>,
+        parts: Parts,
+    ) -> Self {
+        let Parts {
+            contents,
+            time,
+            binds,
+            keys,
+            document,
+            id,
+            key_id,
+            event_type,
+            ..
+        } = parts;
+        let Parts {
+            mut identity,
+            items,
+            challenges,
+            before,
+            after,
+            ..
+        } = parts;
         let algorithms = spec.algorithm.as_slice().to_vec();
-        let reads_signature = grammar.jws || identity.reads_signature() || event_type.as_ref().is_some_and(is_of_signature);
+        let reads_signature = grammar.jws
+            || identity.reads_signature()
+            || event_type.as_ref().is_some_and(is_of_signature);
         let key_is_of_body = document.is_none() && items.is_none() && identity.is_of_body();
         let key_is_doubtful = !is_established(spec) || identity.is_of_list(&after);
         let every = spec.signature.every || spec.signature.repeated || is_numbered(&signature);
         let coverage = Coverage::new(contents, id, grammar.jws, binds.iter().any(Bind::has_body));
-        let signs_time = coverage.signs_time() || time.as_ref().is_some_and(|time| in_body(&time.from));
+        let signs_time =
+            coverage.signs_time() || time.as_ref().is_some_and(|time| in_body(&time.from));
         identity.guarded = !algorithms.contains(&Algorithm::Token) && !grammar.jws && !signs_time;
         Self {
             algorithms,
@@ -219,23 +287,39 @@ impl Plan {
 
     /// Whether a source of this scheme can learn its secret in a handshake.
     pub(crate) fn learns_secret(&self) -> bool {
-        self.challenges.iter().any(|challenge| challenge.keep.is_some())
+        self.challenges
+            .iter()
+            .any(|challenge| challenge.keep.is_some())
     }
 
     /// The JSON text that is looked into.
-    pub(crate) fn document<'a>(&'a self, request: &'a Request<'a>, signature: Option<(&'a Grammar, &'a str)>) -> Cow<'a, [u8]> {
+    pub(crate) fn document<'a>(
+        &'a self,
+        request: &'a Request<'a>,
+        signature: Option<(&'a Grammar, &'a str)>,
+    ) -> Cow<'a, [u8]> {
         document(self.document.as_ref(), request, signature)
     }
 
     /// The texts of the signature, one at least, as they stand in the request.
-    pub(crate) fn signatures<'a>(&self, inputs: &Inputs<'a>) -> Result<Vec<Cow<'a, [u8]>>, Rejection> {
+    pub(crate) fn signatures<'a>(
+        &self,
+        inputs: &Inputs<'a>,
+    ) -> Result<Vec<Cow<'a, [u8]>>, Rejection> {
         let texts = if self.every {
             self.signature.resolve_each(inputs, self.repeated)?
         } else {
-            self.signature.resolve(inputs)?.map(|(_, text)| text).into_iter().collect()
+            self.signature
+                .resolve(inputs)?
+                .map(|(_, text)| text)
+                .into_iter()
+                .collect()
         };
         if texts.is_empty() {
-            return Err(Rejection::new(Reason::MissingSignature, "the request has no signature where this provider puts it"));
+            return Err(Rejection::new(
+                Reason::MissingSignature,
+                "the request has no signature where this provider puts it",
+            ));
         }
         Ok(texts)
     }
@@ -248,13 +332,17 @@ fn is_of_signature(selector: &Selector) -> bool {
 
 /// Whether it names several places at once, each of which counts.
 fn is_numbered(selector: &Selector) -> bool {
-    selector.places().any(|place| matches!(place, Place::Headers(_) | Place::Queries))
+    selector
+        .places()
+        .any(|place| matches!(place, Place::Headers(_) | Place::Queries))
 }
 
 /// Whether the key is known to name an event; so is one of which the scheme says nothing, as its
 /// author chose it.
 fn is_established(spec: &SchemeSpec) -> bool {
-    spec.identity.as_ref().is_none_or(IdentitySpec::is_established)
+    spec.identity
+        .as_ref()
+        .is_none_or(IdentitySpec::is_established)
 }
 
 fn millis(period: Period) -> i64 {
@@ -263,7 +351,9 @@ fn millis(period: Period) -> i64 {
 
 /// Whether it is the body that says it, which the signature covers.
 fn in_body(selector: &Selector) -> bool {
-    selector.places().all(|place| matches!(place, Place::Body(_)))
+    selector
+        .places()
+        .all(|place| matches!(place, Place::Body(_)))
 }
 
 fn headers_of<'s>(selectors: impl Iterator<Item = &'s Selector>) -> Vec<String> {

@@ -27,15 +27,28 @@ pub(crate) struct Coverage {
 
 impl Coverage {
     /// `binds_body`: what is signed has a hash of the body, and that must agree.
-    pub(crate) fn new(contents: Vec<Template>, id: Option<Selector>, signs_claims: bool, binds_body: bool) -> Self {
-        let signs_body = binds_body || !contents.is_empty() && contents.iter().all(Template::has_body);
-        Self { contents, id, signs_claims, signs_body }
+    pub(crate) fn new(
+        contents: Vec<Template>,
+        id: Option<Selector>,
+        signs_claims: bool,
+        binds_body: bool,
+    ) -> Self {
+        let signs_body =
+            binds_body || !contents.is_empty() && contents.iter().all(Template::has_body);
+        Self {
+            contents,
+            id,
+            signs_claims,
+            signs_body,
+        }
     }
 
     /// What the signature covers of this request: of several contents, the first whose places are
     /// all there.
     pub(crate) fn content<'a>(&'a self, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
-        let Some((last, others)) = self.contents.split_last() else { return Ok(Vec::new()) };
+        let Some((last, others)) = self.contents.split_last() else {
+            return Ok(Vec::new());
+        };
         for template in others {
             match template.resolve(values) {
                 Err(Absent::Piece(_)) => {}
@@ -47,14 +60,29 @@ impl Coverage {
 
     /// The id that is signed, where it is in a header.
     pub(crate) fn signed_id<'a>(&self, request: &'a Request<'a>) -> Option<Cow<'a, [u8]>> {
-        let selector = self.id.as_ref().filter(|_| self.contents.iter().all(Template::has_id))?;
-        selector.resolve(&Inputs { request, found: None, signature: None }).ok().flatten().map(|(_, value)| value)
+        let selector = self
+            .id
+            .as_ref()
+            .filter(|_| self.contents.iter().all(Template::has_id))?;
+        selector
+            .resolve(&Inputs {
+                request,
+                found: None,
+                signature: None,
+            })
+            .ok()
+            .flatten()
+            .map(|(_, value)| value)
     }
 
     /// Whether what stands at this place is signed in every request.
     pub(crate) fn covers(&self, place: &Place) -> bool {
-        let signed_id = self.id.as_ref().filter(|_| !self.contents.is_empty() && self.contents.iter().all(Template::has_id));
-        signed_id.is_some_and(|id| id.places().any(|signed| signed == place)) || self.signs(place, b"", None)
+        let signed_id = self
+            .id
+            .as_ref()
+            .filter(|_| !self.contents.is_empty() && self.contents.iter().all(Template::has_id));
+        signed_id.is_some_and(|id| id.places().any(|signed| signed == place))
+            || self.signs(place, b"", None)
     }
 
     /// Whether a part of the event key is covered. A token signs nothing; its body counts as what
@@ -62,7 +90,11 @@ impl Coverage {
     pub(crate) fn signs(&self, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
         if self.contents.is_empty() {
             let claim = self.signs_claims && matches!(place, Place::Signature(_));
-            return claim || matches!(place, Place::Body(_) | Place::Member(_) | Place::Form(_) | Place::Whole);
+            return claim
+                || matches!(
+                    place,
+                    Place::Body(_) | Place::Member(_) | Place::Form(_) | Place::Whole
+                );
         }
         let covered = || self.contents.iter().all(|content| content.covers(place));
         match place {

@@ -12,7 +12,10 @@ const OTHER_KINDS: [(&str, &str); 20] = [
     ("rk_live_", "a restricted API key of Stripe's"),
     ("rk_test_", "a restricted API key of Stripe's"),
     ("pk_", "a publishable key"),
-    ("whsec_", "a signing secret as Stripe and Standard Webhooks have them"),
+    (
+        "whsec_",
+        "a signing secret as Stripe and Standard Webhooks have them",
+    ),
     ("ghp_", "an access token of GitHub's"),
     ("gho_", "an access token of GitHub's"),
     ("ghs_", "an access token of GitHub's"),
@@ -29,10 +32,26 @@ const OTHER_KINDS: [(&str, &str); 20] = [
 ];
 
 /// Names that are pasted with their value, or in its place.
-const NAMES: [&str; 7] = ["app_secret", "client_secret", "signing_secret", "webhook_secret", "secret", "token", "password"];
+const NAMES: [&str; 7] = [
+    "app_secret",
+    "client_secret",
+    "signing_secret",
+    "webhook_secret",
+    "secret",
+    "token",
+    "password",
+];
 
 /// What stands in examples where the secret belongs.
-const STAND_INS: [&str; 7] = ["changeme", "change-me", "your-secret", "your_secret", "xxxx", "todo", "…"];
+const STAND_INS: [&str; 7] = [
+    "changeme",
+    "change-me",
+    "your-secret",
+    "your_secret",
+    "xxxx",
+    "todo",
+    "…",
+];
 
 /// What looks wrong with this secret of this scheme; each doubt as a sentence's end: "looks wrong:
 /// it …". None says any of the secret.
@@ -50,17 +69,40 @@ pub fn doubts(scheme: &Scheme, secret: &str) -> Vec<String> {
     }
     let bare = bare.trim_matches(quote);
     let lower = bare.to_lowercase();
-    let is_named = |name: &str| lower.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.trim_start().starts_with(['=', ':']));
+    let is_named = |name: &str| {
+        lower
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.trim_start().starts_with(['=', ':']))
+    };
     if let Some(name) = NAMES.iter().find(|name| is_named(name)) {
-        found.push(format!("begins with the name {name}: paste what stands behind it"));
-    } else if let Some((_, kind)) = OTHER_KINDS.iter().find(|(start, _)| bare.starts_with(start) && !is_own(scheme, start)) {
-        found.push(format!("looks like {kind}, which {} does not sign with", label(scheme)));
+        found.push(format!(
+            "begins with the name {name}: paste what stands behind it"
+        ));
+    } else if let Some((_, kind)) = OTHER_KINDS
+        .iter()
+        .find(|(start, _)| bare.starts_with(start) && !is_own(scheme, start))
+    {
+        found.push(format!(
+            "looks like {kind}, which {} does not sign with",
+            label(scheme)
+        ));
     }
-    if STAND_INS.iter().any(|stand_in| lower.contains(stand_in)) || bare.starts_with('<') && bare.ends_with('>') || bare.contains("...") {
+    if STAND_INS.iter().any(|stand_in| lower.contains(stand_in))
+        || bare.starts_with('<') && bare.ends_with('>')
+        || bare.contains("...")
+    {
         found.push("is what stands in examples".to_owned());
     }
-    if let Some(start) = scheme.spec.secret_starts.as_deref().filter(|start| !bare.starts_with(start)) {
-        found.push(format!("does not begin with {start}, as those of {} do", label(scheme)));
+    if let Some(start) = scheme
+        .spec
+        .secret_starts
+        .as_deref()
+        .filter(|start| !bare.starts_with(start))
+    {
+        found.push(format!(
+            "does not begin with {start}, as those of {} do",
+            label(scheme)
+        ));
     }
     found
 }
@@ -68,13 +110,24 @@ pub fn doubts(scheme: &Scheme, secret: &str) -> Vec<String> {
 /// Whether the provider's own secrets begin so.
 fn is_own(scheme: &Scheme, start: &str) -> bool {
     let spec = &scheme.spec;
-    let stripped = spec.secret.iter().filter_map(|step| step.strip_prefix("strip:")).any(|prefix| {
-        let fixed = prefix.split('*').next().unwrap_or_default();
-        !fixed.is_empty() && (fixed.starts_with(start) || start.starts_with(fixed))
-    });
+    let stripped = spec
+        .secret
+        .iter()
+        .filter_map(|step| step.strip_prefix("strip:"))
+        .any(|prefix| {
+            let fixed = prefix.split('*').next().unwrap_or_default();
+            !fixed.is_empty() && (fixed.starts_with(start) || start.starts_with(fixed))
+        });
     // The generic schemes take whatever somebody signs with; some providers sign with an API key.
     let api_key = spec.secret_is_api_key && !matches!(start, "whsec_" | "Bearer ");
-    stripped || api_key || scheme.spec.secret_starts.as_deref().is_some_and(|own| own.starts_with(start)) || spec.confidence.is_none()
+    stripped
+        || api_key
+        || scheme
+            .spec
+            .secret_starts
+            .as_deref()
+            .is_some_and(|own| own.starts_with(start))
+        || spec.confidence.is_none()
 }
 
 fn label(scheme: &Scheme) -> &str {
@@ -89,7 +142,9 @@ mod tests {
     #[test]
     fn slips_are_named_and_right_secrets_are_not_doubted() {
         let catalog = catalog();
-        let said = |provider: &str, secret: &str| doubts(catalog.get(provider).unwrap(), secret).join("; ");
+        let said = |provider: &str, secret: &str| {
+            doubts(catalog.get(provider).unwrap(), secret).join("; ")
+        };
         for (provider, secret, expected) in [
             ("github", "\"s3cret-of-mine\"", "has quotes around it"),
             ("github", "s3cret-of-mine\n", "ends in a line break"),
@@ -99,15 +154,27 @@ mod tests {
                 "whsec_abcdef",
                 "looks like a signing secret as Stripe and Standard Webhooks have them, which GitHub does not sign with",
             ),
-            ("stripe", "sk_live_abcdef", "looks like an API key of Stripe's kind"),
+            (
+                "stripe",
+                "sk_live_abcdef",
+                "looks like an API key of Stripe's kind",
+            ),
             ("stripe", "abcdef", "does not begin with whsec_"),
             ("slack", "xoxb-1-2", "looks like a bot token of Slack's"),
-            ("figma", "app_secret: 1f00", "begins with the name app_secret"),
+            (
+                "figma",
+                "app_secret: 1f00",
+                "begins with the name app_secret",
+            ),
             ("figma", "app_secret", "begins with the name app_secret"),
             ("token", "Bearer token=abc", ""),
             ("shopify", "<client secret>", "is what stands in examples"),
         ] {
-            assert!(said(provider, secret).contains(expected), "{provider} {secret:?}: {}", said(provider, secret));
+            assert!(
+                said(provider, secret).contains(expected),
+                "{provider} {secret:?}: {}",
+                said(provider, secret)
+            );
         }
         for (provider, secret) in [
             ("github", "It's a Secret to Everybody"),

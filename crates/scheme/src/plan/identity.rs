@@ -51,9 +51,18 @@ impl EventKey {
         let texts = spec.as_slice();
         let mut parts = Vec::with_capacity(texts.len());
         for text in texts {
-            parts.push(if texts.len() > 1 { Selector::parse_optional(text, pointers)? } else { Selector::parse(text, pointers)? });
+            parts.push(if texts.len() > 1 {
+                Selector::parse_optional(text, pointers)?
+            } else {
+                Selector::parse(text, pointers)?
+            });
         }
-        if parts.iter().all(|part| part.alternatives.iter().flatten().all(|place| place.optional)) {
+        if parts.iter().all(|part| {
+            part.alternatives
+                .iter()
+                .flatten()
+                .all(|place| place.optional)
+        }) {
             return Err("one part at least must not be optional".into());
         }
         Ok(Self { parts })
@@ -61,8 +70,15 @@ impl EventKey {
 
     /// The digest of the body, with the event type where that stands in a header.
     fn of_body(event_type: Option<&Selector>) -> Self {
-        let whole = Part { place: Place::Whole, written: String::new(), optional: false, only: None };
-        let mut parts = vec![Selector { alternatives: vec![vec![whole]] }];
+        let whole = Part {
+            place: Place::Whole,
+            written: String::new(),
+            optional: false,
+            only: None,
+        };
+        let mut parts = vec![Selector {
+            alternatives: vec![vec![whole]],
+        }];
         parts.extend(in_headers(event_type));
         Self { parts }
     }
@@ -79,24 +95,44 @@ impl EventKey {
 
     /// What a sender puts where: the id into the first part, and into the others, where nothing
     /// else stands there, "1".
-    pub(crate) fn values<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Selector, &'a str)> {
-        let others = self.parts.iter().skip(1).filter(|part| !is_optional(part)).map(|part| (part, "1"));
-        self.parts.iter().take(1).map(move |part| (part, id)).chain(others)
+    pub(crate) fn values<'a>(
+        &'a self,
+        id: &'a str,
+    ) -> impl Iterator<Item = (&'a Selector, &'a str)> {
+        let others = self
+            .parts
+            .iter()
+            .skip(1)
+            .filter(|part| !is_optional(part))
+            .map(|part| (part, "1"));
+        self.parts
+            .iter()
+            .take(1)
+            .map(move |part| (part, id))
+            .chain(others)
     }
 
     /// Whether the body alone decides it.
     fn is_of_body(&self) -> bool {
-        self.places().all(|place| matches!(place, Place::Body(_) | Place::Member(_) | Place::Whole))
+        self.places()
+            .all(|place| matches!(place, Place::Body(_) | Place::Member(_) | Place::Whole))
     }
 
     /// None where a part is missing that must be there.
-    fn find(&self, coverage: &Coverage, inputs: &Inputs<'_>, digest: Digest<'_>) -> Result<Option<FoundKey>, Rejection> {
+    fn find(
+        &self,
+        coverage: &Coverage,
+        inputs: &Inputs<'_>,
+        digest: Digest<'_>,
+    ) -> Result<Option<FoundKey>, Rejection> {
         let mut signed = true;
         let text = match self.parts.as_slice() {
             [part] => self.part(coverage, inputs, part, digest, &mut signed)?,
             parts => self.all(coverage, inputs, parts, digest, &mut signed)?,
         };
-        let text = text.map(|text| name(&text).map_or_else(|| hex::encode(Sha256::digest(&text)), str::to_owned));
+        let text = text.map(|text| {
+            name(&text).map_or_else(|| hex::encode(Sha256::digest(&text)), str::to_owned)
+        });
         Ok(text.map(|text| FoundKey { text, signed }))
     }
 
@@ -164,15 +200,31 @@ impl EventKey {
 /// Those parts of an event type that stand in headers, each of which may be missing.
 fn in_headers(event_type: Option<&Selector>) -> Option<Selector> {
     let of_alternative = |places: &Vec<Part>| -> Vec<Part> {
-        let headers = places.iter().filter(|part| matches!(part.place, Place::Header(_)) && part.only.is_none());
-        headers.map(|part| Part { optional: true, ..part.clone() }).collect()
+        let headers = places
+            .iter()
+            .filter(|part| matches!(part.place, Place::Header(_)) && part.only.is_none());
+        headers
+            .map(|part| Part {
+                optional: true,
+                ..part.clone()
+            })
+            .collect()
     };
-    let alternatives: Vec<Vec<Part>> = event_type?.alternatives.iter().map(of_alternative).filter(|places| !places.is_empty()).collect();
+    let alternatives: Vec<Vec<Part>> = event_type?
+        .alternatives
+        .iter()
+        .map(of_alternative)
+        .filter(|places| !places.is_empty())
+        .collect();
     (!alternatives.is_empty()).then_some(Selector { alternatives })
 }
 
 fn is_optional(selector: &Selector) -> bool {
-    selector.alternatives.iter().flatten().all(|place| place.optional)
+    selector
+        .alternatives
+        .iter()
+        .flatten()
+        .all(|place| place.optional)
 }
 
 /// What stands at one place; nothing where it is blank.
@@ -183,15 +235,26 @@ fn value<'a>(
     digest: Digest<'_>,
     signed: &mut bool,
 ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
-    let is_meant = |value: &Cow<'_, [u8]>| part.only.as_ref().is_none_or(|only| only.as_bytes() == &value[..]);
+    let is_meant = |value: &Cow<'_, [u8]>| {
+        part.only
+            .as_ref()
+            .is_none_or(|only| only.as_bytes() == &value[..])
+    };
     let found = value_at(&part.place, inputs)?;
-    let Some(found) = found.filter(|value| !value.trim_ascii().is_empty() && is_meant(value)) else { return Ok(None) };
+    let Some(found) = found.filter(|value| !value.trim_ascii().is_empty() && is_meant(value))
+    else {
+        return Ok(None);
+    };
     if part.place == Place::Whole {
         *signed = *signed && coverage.signs(&Place::Whole, &found, None);
         return Ok(Some(Cow::Owned(hex::encode(digest().0).into_bytes())));
     }
     if *signed {
-        *signed = coverage.signs(&part.place, &found, coverage.signed_id(inputs.request).as_deref());
+        *signed = coverage.signs(
+            &part.place,
+            &found,
+            coverage.signed_id(inputs.request).as_deref(),
+        );
     }
     Ok(Some(found))
 }
@@ -199,7 +262,10 @@ fn value<'a>(
 /// Joins with dots. No two lists of as many texts are joined to the same: a dot or backslash inside
 /// a text is escaped. What is missing at the end leaves nothing.
 fn joined(texts: &[Cow<'_, [u8]>]) -> Vec<u8> {
-    let texts = &texts[..texts.iter().rposition(|text| !text.is_empty()).map_or(0, |last| last + 1)];
+    let texts = &texts[..texts
+        .iter()
+        .rposition(|text| !text.is_empty())
+        .map_or(0, |last| last + 1)];
     let mut all = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
     for (index, text) in texts.iter().enumerate() {
         if index > 0 {
@@ -258,12 +324,31 @@ pub(crate) struct IdentityParts<'s> {
 
 impl Compiler {
     /// `places` are those that are read when the signature is right.
-    pub(crate) fn identity(&mut self, spec: &SchemeSpec, parts: &IdentityParts<'_>, places: &mut Pointers) -> Identity {
-        let key = parts.key.and_then(|key| self.keep(&parts.key_at, EventKey::parse(key, places)));
-        let dedup = parts.dedup.unwrap_or(if parts.key.is_some() { Dedup::Key } else { Dedup::None });
-        self.demand(dedup != Dedup::Key || parts.key.is_some(), &parts.dedup_at, "is \"key\", and there is no key: set `key`");
+    pub(crate) fn identity(
+        &mut self,
+        spec: &SchemeSpec,
+        parts: &IdentityParts<'_>,
+        places: &mut Pointers,
+    ) -> Identity {
+        let key = parts
+            .key
+            .and_then(|key| self.keep(&parts.key_at, EventKey::parse(key, places)));
+        let dedup = parts.dedup.unwrap_or(if parts.key.is_some() {
+            Dedup::Key
+        } else {
+            Dedup::None
+        });
+        self.demand(
+            dedup != Dedup::Key || parts.key.is_some(),
+            &parts.dedup_at,
+            "is \"key\", and there is no key: set `key`",
+        );
         let without_key = spec.without_key.unwrap_or(Dedup::None);
-        self.demand(without_key != Dedup::Key, "without_key", "must be \"body\" or \"none\"");
+        self.demand(
+            without_key != Dedup::Key,
+            "without_key",
+            "must be \"body\" or \"none\"",
+        );
         let of_body = || EventKey::of_body(parts.event_type);
         // Without a word about it the parts were the same, and joined without escapes.
         let same = parts.key.map(|key| key.as_slice().join("+"));
@@ -274,7 +359,9 @@ impl Compiler {
         };
         Identity {
             kind: in_headers(parts.event_type),
-            without_key: (dedup == Dedup::Body || dedup == Dedup::Key && without_key == Dedup::Body).then(of_body),
+            without_key: (dedup == Dedup::Body
+                || dedup == Dedup::Key && without_key == Dedup::Body)
+                .then(of_body),
             key,
             dedup,
             ignored: Ignored::default(),
@@ -299,25 +386,41 @@ impl Identity {
 
     /// Whether the signature's own text is a part of the key.
     pub(crate) fn reads_signature(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| key.places().any(Place::is_of_signature))
+        self.key
+            .as_ref()
+            .is_some_and(|key| key.places().any(Place::is_of_signature))
     }
 
     /// Whether a key of a list's values is all that there is: other items may hide in it.
     pub(crate) fn is_of_list(&self, places: &Pointers) -> bool {
-        let of_list = |place: &Place| matches!(place, Place::Body(index) if places.is_of_list(*index));
-        self.key.as_ref().is_some_and(|key| key.places().any(of_list))
+        let of_list =
+            |place: &Place| matches!(place, Place::Body(index) if places.is_of_list(*index));
+        self.key
+            .as_ref()
+            .is_some_and(|key| key.places().any(of_list))
     }
 
     /// Of the body, or of the document that `in_body` finds in it, without what is ignored.
-    pub(crate) fn digest(&self, in_body: Option<&Selector>, inputs: &Inputs<'_>, exact: &BodyDigest) -> BodyDigest {
+    pub(crate) fn digest(
+        &self,
+        in_body: Option<&Selector>,
+        inputs: &Inputs<'_>,
+        exact: &BodyDigest,
+    ) -> BodyDigest {
         if self.ignored.is_empty() {
             return *exact;
         }
-        self.ignored.digest(&document(in_body, inputs.request, inputs.signature))
+        self.ignored
+            .digest(&document(in_body, inputs.request, inputs.signature))
     }
 
     /// `digest`: of the body without what is ignored.
-    pub(crate) fn tell(&self, coverage: &Coverage, inputs: &Inputs<'_>, digest: Digest<'_>) -> Result<Told, Rejection> {
+    pub(crate) fn tell(
+        &self,
+        coverage: &Coverage,
+        inputs: &Inputs<'_>,
+        digest: Digest<'_>,
+    ) -> Result<Told, Rejection> {
         let key = match &self.key {
             Some(key) => key.find(coverage, inputs, digest)?,
             None => None,
@@ -327,31 +430,48 @@ impl Identity {
             (Dedup::Key, Some(key)) => (Some(key), Dedup::Key),
             (_, key) => match &self.without_key {
                 // An empty body names nothing.
-                Some(of_body) if !inputs.request.body.is_empty() => (of_body.find(coverage, inputs, digest)?, Dedup::Body),
+                Some(of_body) if !inputs.request.body.is_empty() => {
+                    (of_body.find(coverage, inputs, digest)?, Dedup::Body)
+                }
                 _ => (key, Dedup::None),
             },
         };
         let signed = found.as_ref().is_none_or(|found| found.signed);
-        let guarded = self.guarded && dedup == Dedup::Key && !signed && !inputs.request.body.is_empty();
+        let guarded =
+            self.guarded && dedup == Dedup::Key && !signed && !inputs.request.body.is_empty();
         let kind = match &self.kind {
             Some(kind) if dedup == Dedup::Key && !signed => kind.resolve(inputs)?,
             _ => None,
         };
         let kind = kind.map(|(_, kind)| String::from_utf8_lossy(&kind).into_owned());
-        Ok(Told { key: found.map(|found| found.text), dedup, signed, guarded, kind })
+        Ok(Told {
+            key: found.map(|found| found.text),
+            dedup,
+            signed,
+            guarded,
+            kind,
+        })
     }
 
     /// The key as earlier versions made it: parts that are there, joined with dots, else the digest
     /// of the body.
-    pub(crate) fn key_before(&self, inputs: &Inputs<'_>, exact: &BodyDigest) -> Result<String, Rejection> {
+    pub(crate) fn key_before(
+        &self,
+        inputs: &Inputs<'_>,
+        exact: &BodyDigest,
+    ) -> Result<String, Rejection> {
         let found = match &self.before {
             Some(selector) => selector.resolve(inputs)?,
             None => None,
         };
-        let found = found.map(|(_, value)| value).filter(|value| !value.trim_ascii().is_empty());
+        let found = found
+            .map(|(_, value)| value)
+            .filter(|value| !value.trim_ascii().is_empty());
         let digest = |digest: &BodyDigest| hex::encode(digest.0);
         Ok(match found {
-            Some(value) => name(&value).map_or_else(|| digest(&BodyDigest::of(&value)), str::to_owned),
+            Some(value) => {
+                name(&value).map_or_else(|| digest(&BodyDigest::of(&value)), str::to_owned)
+            }
             None => digest(exact),
         })
     }

@@ -1,7 +1,10 @@
 //! Places that change when a provider sends an event again, left out of the digest that two bodies
 //! are compared by.
 
-use crate::{compiler::Compiler, digest::BodyDigest, locate::json::Pointers, request::is_form, spec::SchemeSpec};
+use crate::{
+    compiler::Compiler, digest::BodyDigest, locate::json::Pointers, request::is_form,
+    spec::SchemeSpec,
+};
 
 /// The places that are left out of the digest.
 #[derive(Default)]
@@ -20,14 +23,28 @@ impl Ignored {
     pub(crate) fn digest(&self, document: &[u8]) -> BodyDigest {
         if !self.in_form.is_empty() && is_form(document) {
             let is_kept = |pair: &&[u8]| {
-                let name = url::form_urlencoded::parse(pair).next().map(|(name, _)| name.into_owned()).unwrap_or_default();
+                let name = url::form_urlencoded::parse(pair)
+                    .next()
+                    .map(|(name, _)| name.into_owned())
+                    .unwrap_or_default();
                 !self.in_form.contains(&name)
             };
-            return BodyDigest::of(&document.split(|byte| *byte == b'&').filter(is_kept).collect::<Vec<_>>().join(&b'&'));
+            return BodyDigest::of(
+                &document
+                    .split(|byte| *byte == b'&')
+                    .filter(is_kept)
+                    .collect::<Vec<_>>()
+                    .join(&b'&'),
+            );
         }
-        let text = std::str::from_utf8(document).ok().filter(|_| !self.in_json.is_empty());
+        let text = std::str::from_utf8(document)
+            .ok()
+            .filter(|_| !self.in_json.is_empty());
         let kept = text.and_then(|text| self.in_json.without(text));
-        kept.map_or_else(|| BodyDigest::of(document), |kept| BodyDigest::of(kept.as_bytes()))
+        kept.map_or_else(
+            || BodyDigest::of(document),
+            |kept| BodyDigest::of(kept.as_bytes()),
+        )
     }
 }
 
@@ -42,7 +59,9 @@ impl Compiler {
                     ignored.in_form.push(name.to_owned());
                     Ok(())
                 }
-                _ => Err(format!("{text:?} is no place that can be ignored: write body:PATH or form:NAME")),
+                _ => Err(format!(
+                    "{text:?} is no place that can be ignored: write body:PATH or form:NAME"
+                )),
             };
             self.keep(&format!("ignore[{index}]"), place);
         }

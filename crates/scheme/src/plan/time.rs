@@ -30,7 +30,9 @@ impl Compiler {
         Some(Time {
             from: self.selector("time.from", &spec.from, before)?,
             unit: spec.unit,
-            tolerance_ms: spec.tolerance.map(|tolerance| i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX)),
+            tolerance_ms: spec
+                .tolerance
+                .map(|tolerance| i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX)),
             direction: spec.direction,
             optional: spec.optional,
         })
@@ -38,13 +40,31 @@ impl Compiler {
 }
 
 /// The time's text as it was signed, once it is known to be near enough.
-pub(crate) fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Option<Cow<'a, str>>, Rejection> {
+pub(crate) fn timestamp<'a>(
+    time: &Time,
+    inputs: &Inputs<'a>,
+    now_unix_ms: i64,
+) -> Result<Option<Cow<'a, str>>, Rejection> {
     let value = match time.from.resolve(inputs) {
         Ok(Some((_, value))) => value,
         Ok(None) if time.optional => return Ok(None),
-        Ok(None) => return Err(Rejection::new(Reason::TimestampMissing, "the request has no time where this provider puts it")),
-        Err(Repeated(name)) if inputs.signature.is_some() && time.from.places().any(|place| *place == Place::Signature(name.clone())) => {
-            return Err(Rejection::new(Reason::MalformedSignature, "the signature has more than one time"));
+        Ok(None) => {
+            return Err(Rejection::new(
+                Reason::TimestampMissing,
+                "the request has no time where this provider puts it",
+            ));
+        }
+        Err(Repeated(name))
+            if inputs.signature.is_some()
+                && time
+                    .from
+                    .places()
+                    .any(|place| *place == Place::Signature(name.clone())) =>
+        {
+            return Err(Rejection::new(
+                Reason::MalformedSignature,
+                "the signature has more than one time",
+            ));
         }
         Err(error) => return Err(error.into()),
     };
@@ -63,10 +83,16 @@ pub(crate) fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) 
         };
         let age_ms = now.saturating_sub(unix_ms);
         if age_ms > tolerance_ms {
-            return Err(Rejection::new(Reason::TimestampTooOld, format!("signed {} s ago", age_ms / 1000)));
+            return Err(Rejection::new(
+                Reason::TimestampTooOld,
+                format!("signed {} s ago", age_ms / 1000),
+            ));
         }
         if time.direction == Direction::Both && age_ms < -tolerance_ms {
-            return Err(Rejection::new(Reason::TimestampInFuture, format!("signed {} s in the future", age_ms.saturating_neg() / 1000)));
+            return Err(Rejection::new(
+                Reason::TimestampInFuture,
+                format!("signed {} s in the future", age_ms.saturating_neg() / 1000),
+            ));
         }
     }
     Ok(Some(text))
@@ -75,7 +101,10 @@ pub(crate) fn timestamp<'a>(time: &Time, inputs: &Inputs<'a>, now_unix_ms: i64) 
 /// A time in unix milliseconds. None for what is not written in this unit.
 pub(crate) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
     if unit == TimeUnit::HttpDate {
-        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        let since = httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(std::time::UNIX_EPOCH)
+            .ok()?;
         return i64::try_from(since.as_millis()).ok();
     }
     if unit == TimeUnit::Rfc3339 {

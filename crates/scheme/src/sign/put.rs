@@ -26,8 +26,14 @@ impl Outgoing {
                 }
             }
             Place::Query(_) | Place::Queries => {
-                let name = if let Place::Query(name) = &part.place { name } else { "token" };
-                let Some(url) = &mut self.url else { return false };
+                let name = if let Place::Query(name) = &part.place {
+                    name
+                } else {
+                    "token"
+                };
+                let Some(url) = &mut self.url else {
+                    return false;
+                };
                 let (base, query) = url.split_once('?').unwrap_or((url, ""));
                 if !url::form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == name) {
                     let query = appended(query.as_bytes(), name, value);
@@ -42,9 +48,15 @@ impl Outgoing {
 
     /// Puts the JSON text that was made into the form field that the scheme has it in.
     pub(super) fn wrap(&mut self, document: Option<&Selector>) {
-        let may_be_bare = |selector: &&Selector| selector.places().any(|place| *place == Place::Whole);
-        let part = document.filter(|selector| !may_be_bare(selector)).and_then(|selector| selector.alternatives[0].first());
-        if let Some(Part { place: Place::Form(name), .. }) = part
+        let may_be_bare =
+            |selector: &&Selector| selector.places().any(|place| *place == Place::Whole);
+        let part = document
+            .filter(|selector| !may_be_bare(selector))
+            .and_then(|selector| selector.alternatives[0].first());
+        if let Some(Part {
+            place: Place::Form(name),
+            ..
+        }) = part
             && is_json(&self.body)
         {
             self.body = appended(b"", name, &String::from_utf8_lossy(&self.body));
@@ -58,8 +70,14 @@ impl Outgoing {
     }
 
     fn put_in_json(&mut self, path: &str, value: &str) -> bool {
-        let document = if self.body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&self.body) };
-        let Ok(mut document) = document else { return false };
+        let document = if self.body.is_empty() {
+            Ok(Value::Null)
+        } else {
+            serde_json::from_slice(&self.body)
+        };
+        let Ok(mut document) = document else {
+            return false;
+        };
         if put_json(&mut document, path, value) {
             self.body = document.to_string().into_bytes();
         }
@@ -70,7 +88,13 @@ impl Outgoing {
     /// parts are joined, its dotted pieces go to them in turn.
     pub(super) fn put_in_headers(&mut self, selector: &Selector, value: &str) {
         let in_header = |part: &Part| matches!(part.place, Place::Header(_)) && part.only.is_none();
-        let Some(parts) = selector.alternatives.iter().find(|parts| parts.iter().any(in_header)) else { return };
+        let Some(parts) = selector
+            .alternatives
+            .iter()
+            .find(|parts| parts.iter().any(in_header))
+        else {
+            return;
+        };
         for (part, piece) in pieces(parts, value) {
             if in_header(part) {
                 self.put(part, piece);
@@ -96,7 +120,9 @@ pub(super) fn pieces<'a>(parts: &'a [Part], value: &'a str) -> Vec<(&'a Part, &'
 }
 
 fn appended(form: &[u8], name: &str, value: &str) -> Vec<u8> {
-    let pair = url::form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
+    let pair = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair(name, value)
+        .finish();
     let separator: &[u8] = if form.is_empty() { b"" } else { b"&" };
     [form, separator, pair.as_bytes()].concat()
 }
@@ -116,7 +142,9 @@ fn put_at(at: &mut Value, steps: &[&str], value: &str) -> bool {
     match steps.split_first() {
         None if at.is_null() => {
             // What looks like a number is one: so times and ids stand in most bodies.
-            *at = value.parse::<u64>().map_or_else(|_| Value::from(value), Value::from);
+            *at = value
+                .parse::<u64>()
+                .map_or_else(|_| Value::from(value), Value::from);
             true
         }
         None => false,
@@ -124,18 +152,24 @@ fn put_at(at: &mut Value, steps: &[&str], value: &str) -> bool {
             if !at.is_array() {
                 *at = Value::Array(Vec::new());
             }
-            let Some(list) = at.as_array_mut() else { return false };
+            let Some(list) = at.as_array_mut() else {
+                return false;
+            };
             if list.is_empty() {
                 list.push(Value::Null);
             }
             let reach = if steps[0] == "[0]" { 1 } else { list.len() };
-            list.iter_mut().take(reach).fold(false, |changed, element| put_at(element, rest, value) | changed)
+            list.iter_mut().take(reach).fold(false, |changed, element| {
+                put_at(element, rest, value) | changed
+            })
         }
         Some((name, rest)) => {
             if !at.is_object() {
                 *at = Value::Object(Map::new());
             }
-            let Some(object) = at.as_object_mut() else { return false };
+            let Some(object) = at.as_object_mut() else {
+                return false;
+            };
             put_at(object.entry(*name).or_insert(Value::Null), rest, value)
         }
     }
@@ -150,7 +184,12 @@ mod tests {
         for (body, path, value, expected) in [
             ("null", "a.b", "x", r#"{"a":{"b":"x"}}"#),
             (r#"{"a":{"b":1}}"#, "a.b", "x", r#"{"a":{"b":1}}"#),
-            (r#"{"a":[{"b":1},{}]}"#, "a[].b", "2", r#"{"a":[{"b":1},{"b":2}]}"#),
+            (
+                r#"{"a":[{"b":1},{}]}"#,
+                "a[].b",
+                "2",
+                r#"{"a":[{"b":1},{"b":2}]}"#,
+            ),
             ("null", "[].id", "x", r#"[{"id":"x"}]"#),
             ("null", "[0].data.code", "x", r#"[{"data":{"code":"x"}}]"#),
             ("null", "a[].b[].c", "x", r#"{"a":[{"b":[{"c":"x"}]}]}"#),

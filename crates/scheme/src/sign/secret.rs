@@ -18,7 +18,10 @@ pub(super) fn own_keys(plan: &Plan) -> Result<(), SchemeError> {
     if plan.keys.is_none() {
         return Ok(());
     }
-    Err(SchemeError::new("keys", "can't be signed with: only the provider has the private key"))
+    Err(SchemeError::new(
+        "keys",
+        "can't be signed with: only the provider has the private key",
+    ))
 }
 
 /// A fresh secret of 32 random bytes in the form that the provider gives out; for Ed25519 a key
@@ -28,19 +31,33 @@ pub(super) fn own_keys(plan: &Plan) -> Result<(), SchemeError> {
 ///
 /// A scheme that can't be run, whose keys the provider publishes, or that signs with RSA, for which
 /// no key is made.
-pub fn generate_secret(scheme: &Scheme, rng: &mut impl rand::Rng) -> Result<SecretString, SchemeError> {
+pub fn generate_secret(
+    scheme: &Scheme,
+    rng: &mut impl rand::Rng,
+) -> Result<SecretString, SchemeError> {
     let plan = scheme.plan().map_err(|mut errors| errors.remove(0))?;
     own_keys(plan)?;
     let mut bytes = [0; 32];
     rng.fill_bytes(&mut bytes);
     let bytes = match plan.algorithms[0] {
         Algorithm::Ed25519 => key::key_pair(bytes).to_vec(),
-        algorithm @ (Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) => asymmetric::generate(algorithm).ok_or_else(|| {
-            SchemeError::new("secret", "can't be made here: make an RSA key (openssl genpkey -algorithm RSA) and name it")
+        algorithm @ (Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256) => asymmetric::generate(
+            algorithm,
+        )
+        .ok_or_else(|| {
+            SchemeError::new(
+                "secret",
+                "can't be made here: make an RSA key (openssl genpkey -algorithm RSA) and name it",
+            )
         })?,
         _ => bytes.to_vec(),
     };
-    let mut text = match plan.steps.iter().rev().find(|step| matches!(step, Step::Base64 | Step::Hex)) {
+    let mut text = match plan
+        .steps
+        .iter()
+        .rev()
+        .find(|step| matches!(step, Step::Base64 | Step::Hex))
+    {
         Some(Step::Base64) => base64::engine::general_purpose::STANDARD.encode(bytes),
         _ => hex::encode(bytes),
     };
@@ -80,9 +97,17 @@ mod tests {
         ] {
             let secret = generate_secret(catalog.get(provider).unwrap(), &mut rng).unwrap();
             let secret = secret.expose_secret();
-            assert!(secret.starts_with(start) && secret.len() == length, "{provider}: {secret}");
+            assert!(
+                secret.starts_with(start) && secret.len() == length,
+                "{provider}: {secret}"
+            );
         }
-        let twice = [(); 2].map(|()| generate_secret(catalog.get("github").unwrap(), &mut rng).unwrap().expose_secret().to_owned());
+        let twice = [(); 2].map(|()| {
+            generate_secret(catalog.get("github").unwrap(), &mut rng)
+                .unwrap()
+                .expose_secret()
+                .to_owned()
+        });
         assert_ne!(twice[0], twice[1]);
     }
 }

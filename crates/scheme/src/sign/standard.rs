@@ -23,12 +23,21 @@ impl Signer {
     /// A secret that is none; its key is `signing_secret`.
     pub fn new(secret: &SecretString) -> Result<Self, SchemeError> {
         let wrong = |message: &str| SchemeError::new("signing_secret", message);
-        let key = key_bytes(&[Step::Strip("whsec_".into()), Step::Base64], secret.expose_secret())
-            .map_err(|message| wrong(&format!("{message}: a Standard Webhooks secret is whsec_ and then base64")))?;
+        let key = key_bytes(
+            &[Step::Strip("whsec_".into()), Step::Base64],
+            secret.expose_secret(),
+        )
+        .map_err(|message| {
+            wrong(&format!(
+                "{message}: a Standard Webhooks secret is whsec_ and then base64"
+            ))
+        })?;
         if key.is_empty() {
             return Err(wrong("is empty"));
         }
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| wrong("has a length that HMAC does not take"))
+        Hmac::new_from_slice(&key)
+            .map(Self)
+            .map_err(|_| wrong("has a length that HMAC does not take"))
     }
 
     /// `v1,` and the base64 of the HMAC-SHA256 of `id.time.body`, the time in unix seconds.
@@ -49,7 +58,12 @@ impl Signer {
 /// # Errors
 ///
 /// As those of [`Signer::new`].
-pub fn sign(secret: &SecretString, id: &str, unix_seconds: i64, body: &[u8]) -> Result<String, SchemeError> {
+pub fn sign(
+    secret: &SecretString,
+    id: &str,
+    unix_seconds: i64,
+    body: &[u8],
+) -> Result<String, SchemeError> {
     Ok(Signer::new(secret)?.sign(id, unix_seconds, body))
 }
 
@@ -64,7 +78,12 @@ mod tests {
         let signature = sign(&secret.into(), "msg_loFOjxBNrRLzqYUf", 1_731_705_121, body).unwrap();
         assert_eq!(signature, "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=");
         let oracle = standardwebhooks::Webhook::new(secret).unwrap();
-        assert_eq!(signature, oracle.sign("msg_loFOjxBNrRLzqYUf", 1_731_705_121, body).unwrap());
+        assert_eq!(
+            signature,
+            oracle
+                .sign("msg_loFOjxBNrRLzqYUf", 1_731_705_121, body)
+                .unwrap()
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ pub enum Algorithm {
 impl Algorithm {
     /// Whether what checks it is no secret.
     pub fn is_public(self) -> bool {
-        matches!(self, Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256 | Self::RsaSha1)
+        matches!(
+            self,
+            Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256 | Self::RsaSha1
+        )
     }
 }
 

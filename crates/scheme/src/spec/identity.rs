@@ -36,7 +36,8 @@ pub struct IdentitySpec {
 impl IdentitySpec {
     /// Whether it is established that two requests with one key are one event.
     pub(crate) fn is_established(&self) -> bool {
-        matches!(self.names, Some(Named::Delivery | Named::Event)) && self.stays == Some(Stability::Stated)
+        matches!(self.names, Some(Named::Delivery | Named::Event))
+            && self.stays == Some(Stability::Stated)
     }
 }
 

@@ -48,7 +48,10 @@ impl ItemsSpec {
     /// As a table, also where it is a place alone.
     pub fn table(&self) -> ItemsTable {
         match self {
-            Self::From(from) => ItemsTable { from: from.clone(), ..ItemsTable::default() },
+            Self::From(from) => ItemsTable {
+                from: from.clone(),
+                ..ItemsTable::default()
+            },
             Self::Table(table) => table.clone(),
         }
     }
@@ -67,7 +70,8 @@ impl<'de> Deserialize<'de> for ItemsSpec {
                 Ok(ItemsSpec::From(text.into()))
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                ItemsTable::deserialize(de::value::MapAccessDeserializer::new(map)).map(ItemsSpec::Table)
+                ItemsTable::deserialize(de::value::MapAccessDeserializer::new(map))
+                    .map(ItemsSpec::Table)
             }
         }
         deserializer.deserialize_any(Either)

@@ -7,7 +7,10 @@ use crate::spec::{identity::Dedup, one_or_many::OneOrMany};
 
 /// True for where the provider has them, false for not at all; or a place.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged, expecting = "expected true, false or a place such as \"body:events\"")]
+#[serde(
+    untagged,
+    expecting = "expected true, false or a place such as \"body:events\""
+)]
 pub enum SplitAt {
     /// Where the provider has them, or not at all.
     Known(bool),

@@ -33,7 +33,10 @@ fn failed_check(reason: Reason) -> usize {
         Reason::MalformedRequest => 0,
         Reason::MissingSignature => 1,
         Reason::MalformedSignature => 2,
-        Reason::TimestampMissing | Reason::TimestampMalformed | Reason::TimestampTooOld | Reason::TimestampInFuture => 3,
+        Reason::TimestampMissing
+        | Reason::TimestampMalformed
+        | Reason::TimestampTooOld
+        | Reason::TimestampInFuture => 3,
         Reason::NoMatch | Reason::UnknownProvider | Reason::Unsupported => 4,
     }
 }
@@ -43,17 +46,35 @@ impl Verifier {
     /// made: always the same five.
     pub fn explain(&self, request: &Request<'_>, now_unix_ms: i64) -> Vec<Finding> {
         let rejection = self.verify(request, now_unix_ms).err();
-        let failed = rejection.as_ref().map_or(CHECKS.len(), |rejection| failed_check(rejection.reason));
+        let failed = rejection
+            .as_ref()
+            .map_or(CHECKS.len(), |rejection| failed_check(rejection.reason));
         CHECKS
             .iter()
             .enumerate()
             .map(|(at, check)| {
-                let mut found = if at > failed { String::new() } else { self.found(at, request, now_unix_ms) };
+                let mut found = if at > failed {
+                    String::new()
+                } else {
+                    self.found(at, request, now_unix_ms)
+                };
                 if let (true, Some(rejection)) = (at == failed, &rejection) {
-                    found = if found.is_empty() { rejection.detail.to_string() } else { format!("{}: {found}", rejection.detail) };
+                    found = if found.is_empty() {
+                        rejection.detail.to_string()
+                    } else {
+                        format!("{}: {found}", rejection.detail)
+                    };
                 }
-                let passed = if at == 3 && at != failed && self.plan().time.is_none() { None } else { passed(at, failed) };
-                Finding { check, passed, found }
+                let passed = if at == 3 && at != failed && self.plan().time.is_none() {
+                    None
+                } else {
+                    passed(at, failed)
+                };
+                Finding {
+                    check,
+                    passed,
+                    found,
+                }
             })
             .collect()
     }
@@ -61,11 +82,18 @@ impl Verifier {
     fn found(&self, check: usize, request: &Request<'_>, now_unix_ms: i64) -> String {
         let plan = self.plan();
         match check {
-            1 => plan.signature.places().map(|place| presence(place, request)).collect::<Vec<_>>().join(", "),
+            1 => plan
+                .signature
+                .places()
+                .map(|place| presence(place, request))
+                .collect::<Vec<_>>()
+                .join(", "),
             2 => match self.candidates_of(request) {
                 Some(candidates) => {
                     let (readable, fit) = (candidates.readable, candidates.each().len());
-                    format!("{readable} in the provider's form, {fit} of them of its algorithm's length")
+                    format!(
+                        "{readable} in the provider's form, {fit} of them of its algorithm's length"
+                    )
                 }
                 None => String::new(),
             },
@@ -74,17 +102,28 @@ impl Verifier {
                 (Some(_), None) => String::new(),
                 (Some(time), Some(signed_at)) => {
                     let age = now_unix_ms.saturating_sub(signed_at).div_euclid(1000);
-                    let allowed = time.tolerance_ms.map_or_else(|| "any age".into(), |ms| format!("{} s", ms / 1000));
+                    let allowed = time
+                        .tolerance_ms
+                        .map_or_else(|| "any age".into(), |ms| format!("{} s", ms / 1000));
                     if age < 0 {
-                        format!("signed {} s after it came, {allowed} allowed", age.saturating_neg())
+                        format!(
+                            "signed {} s after it came, {allowed} allowed",
+                            age.saturating_neg()
+                        )
                     } else {
                         format!("signed {age} s before it came, {allowed} allowed")
                     }
                 }
             },
             4 => {
-                let keys = self.fetched(request, now_unix_ms).map_or_else(String::new, |said| format!("{said}; "));
-                format!("{keys}{} tried, {}", counted(self.keys_len(), "secret"), counted(request.body.len(), "byte"))
+                let keys = self
+                    .fetched(request, now_unix_ms)
+                    .map_or_else(String::new, |said| format!("{said}; "));
+                format!(
+                    "{keys}{} tried, {}",
+                    counted(self.keys_len(), "secret"),
+                    counted(request.body.len(), "byte")
+                )
             }
             _ => String::new(),
         }
@@ -95,8 +134,15 @@ impl Verifier {
         let keys = self.plan().keys.as_ref()?;
         self.with_signatures(request, |plan, inputs, texts| {
             let text = std::str::from_utf8(texts.first()?).ok()?;
-            let inputs = Inputs { signature: Some((&plan.grammar, text)), ..*inputs };
-            let token = if plan.grammar.jws { plan.grammar.token(text) } else { None };
+            let inputs = Inputs {
+                signature: Some((&plan.grammar, text)),
+                ..*inputs
+            };
+            let token = if plan.grammar.jws {
+                plan.grammar.token(text)
+            } else {
+                None
+            };
             let key_id = token.and_then(|token| Token::read(token).ok()?.key_id);
             keys.told(&inputs, key_id.as_deref(), self.known_keys(), now_unix_ms)
         })
@@ -106,7 +152,13 @@ impl Verifier {
         self.with_signatures(request, |plan, _, texts| {
             let mut candidates = Candidates::default();
             for text in texts {
-                plan.grammar.collect(std::str::from_utf8(text).ok()?, width(plan.algorithms[0]), &mut candidates).ok()?;
+                plan.grammar
+                    .collect(
+                        std::str::from_utf8(text).ok()?,
+                        width(plan.algorithms[0]),
+                        &mut candidates,
+                    )
+                    .ok()?;
             }
             Some(candidates)
         })
@@ -118,8 +170,16 @@ impl Verifier {
         self.with_signatures(request, |plan, inputs, texts| {
             let time = plan.time.as_ref()?;
             let first = std::str::from_utf8(texts.first()?).ok()?;
-            let first = plan.groups.as_ref().map_or(first, |separator| first.split(separator.as_str()).next().unwrap_or(first));
-            let (_, value) = time.from.resolve(&Inputs { signature: Some((&plan.grammar, first)), ..*inputs }).ok()??;
+            let first = plan.groups.as_ref().map_or(first, |separator| {
+                first.split(separator.as_str()).next().unwrap_or(first)
+            });
+            let (_, value) = time
+                .from
+                .resolve(&Inputs {
+                    signature: Some((&plan.grammar, first)),
+                    ..*inputs
+                })
+                .ok()??;
             unix_ms(time.unit, std::str::from_utf8(&value).ok()?)
         })
     }
@@ -131,15 +191,29 @@ impl Verifier {
     ) -> Option<T> {
         let plan = self.plan();
         let document = plan.document(request, None);
-        let found = if plan.before.is_empty() { None } else { plan.before.find(&document) };
-        let inputs = Inputs { request, found: found.as_ref(), signature: None };
+        let found = if plan.before.is_empty() {
+            None
+        } else {
+            plan.before.find(&document)
+        };
+        let inputs = Inputs {
+            request,
+            found: found.as_ref(),
+            signature: None,
+        };
         let texts = plan.signatures(&inputs).ok()?;
         read(plan, &inputs, &texts)
     }
 
     /// The headers that the scheme's signature is in, lower-case.
     pub fn signature_headers(&self) -> impl Iterator<Item = &str> {
-        self.plan().signature.places().filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None })
+        self.plan().signature.places().filter_map(|place| {
+            if let Place::Header(name) = place {
+                Some(name.as_str())
+            } else {
+                None
+            }
+        })
     }
 }
 

@@ -19,8 +19,15 @@ pub(super) fn unpacked(body: &[u8]) -> Result<Option<Bytes>, Broken> {
         return Ok(None);
     }
     let mut unpacked = Vec::new();
-    let read = MultiGzDecoder::new(body).take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut unpacked).map_err(|_| Broken)?;
-    if read as u64 > UNPACKED_BYTES_MAX { Err(Broken) } else { Ok(Some(unpacked.into())) }
+    let read = MultiGzDecoder::new(body)
+        .take(UNPACKED_BYTES_MAX + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|_| Broken)?;
+    if read as u64 > UNPACKED_BYTES_MAX {
+        Err(Broken)
+    } else {
+        Ok(Some(unpacked.into()))
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +49,10 @@ mod tests {
         assert_eq!(unpacked(b"{}"), Ok(None));
         assert_eq!(unpacked(b""), Ok(None));
         assert_eq!(unpacked(&packed(b"{}")), Ok(Some("{}".into())));
-        assert_eq!(unpacked(&[packed(b"a"), packed(b"b")].concat()), Ok(Some("ab".into())));
+        assert_eq!(
+            unpacked(&[packed(b"a"), packed(b"b")].concat()),
+            Ok(Some("ab".into()))
+        );
         assert_eq!(unpacked(&packed(b"{}")[..12]), Err(Broken));
         assert_eq!(unpacked(&MAGIC), Err(Broken));
         let most = vec![b' '; UNPACKED_BYTES_MAX as usize];

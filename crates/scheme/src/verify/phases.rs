@@ -23,7 +23,11 @@ impl Verifier {
     ///
     /// Why it is refused. Where [`Rejection::needs`] says which key is lacking, the request may be
     /// right: bring that key to [`known_keys`](Self::known_keys) and verify once more.
-    pub fn verify(&self, request: &Request<'_>, now_unix_ms: i64) -> Result<VerifiedRequest, Rejection> {
+    pub fn verify(
+        &self,
+        request: &Request<'_>,
+        now_unix_ms: i64,
+    ) -> Result<VerifiedRequest, Rejection> {
         match self.verify_unless(request, now_unix_ms, || None::<Infallible>)? {
             Verified::New(verified) => Ok(verified),
             Verified::Known(never) => match never {},
@@ -42,24 +46,36 @@ impl Verifier {
         now_unix_ms: i64,
         known: impl FnOnce() -> Option<K>,
     ) -> Result<Verified<K>, Rejection> {
-        self.for_request(request).verify_own(request, now_unix_ms, known)
+        self.for_request(request)
+            .verify_own(request, now_unix_ms, known)
     }
 
-    fn verify_own<K>(&self, request: &Request<'_>, now_unix_ms: i64, known: impl FnOnce() -> Option<K>) -> Result<Verified<K>, Rejection> {
+    fn verify_own<K>(
+        &self,
+        request: &Request<'_>,
+        now_unix_ms: i64,
+        known: impl FnOnce() -> Option<K>,
+    ) -> Result<Verified<K>, Rejection> {
         let plan = &*self.plan;
         once(&plan.once, request)?;
         if let Some(verified) = self.unsigned_handshake(request)? {
             return Ok(Verified::New(verified));
         }
         let unpacked = match plan.gzip {
-            Some(_) => unpacked(request.body).map_err(|Broken| Rejection::new(Reason::MalformedRequest, "the body can't be unpacked"))?,
+            Some(_) => unpacked(request.body).map_err(|Broken| {
+                Rejection::new(Reason::MalformedRequest, "the body can't be unpacked")
+            })?,
             None => None,
         };
         let view = match &unpacked {
             Some(body) => Request { body, ..*request },
             None => *request,
         };
-        let signed = if plan.gzip == Some(Gzip::AsSent) { request } else { &view };
+        let signed = if plan.gzip == Some(Gzip::AsSent) {
+            request
+        } else {
+            &view
+        };
         let secret = self.check_signature(signed, now_unix_ms)?;
         if let Some(verified) = self.signed_handshake(request, &view, secret)? {
             return Ok(Verified::New(verified));
@@ -69,7 +85,8 @@ impl Verifier {
         {
             return Ok(Verified::Known(known));
         }
-        self.read(&view, Compared::AsSent).map(|read| Verified::New(accepted(request.body.clone(), read, None)))
+        self.read(&view, Compared::AsSent)
+            .map(|read| Verified::New(accepted(request.body.clone(), read, None)))
     }
 }
 

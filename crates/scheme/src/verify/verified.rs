@@ -34,7 +34,10 @@ pub struct VerifiedRequest {
 }
 
 /// What verifying came to, where a body may be known already.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, never kept")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, never kept"
+)]
 pub enum Verified<K> {
     /// The request was read.
     New(VerifiedRequest),
@@ -165,7 +168,13 @@ impl Read {
     /// Of a handshake nothing is read but what it is answered.
     pub(super) fn handshake(handshake: Handshake, body: &[u8]) -> Self {
         let digest = BodyDigest::of(body);
-        let told = Told { key: None, dedup: Dedup::None, signed: true, guarded: false, kind: None };
+        let told = Told {
+            key: None,
+            dedup: Dedup::None,
+            signed: true,
+            guarded: false,
+            kind: None,
+        };
         Self {
             digests: (digest, digest),
             told,
@@ -180,8 +189,21 @@ impl Read {
 }
 
 /// A request, or a part of one, that was verified.
-pub(super) fn accepted(body: Bytes, read: Read, content_type: Option<&'static str>) -> VerifiedRequest {
-    let Read { digests: (digest, compared), told, key_before, key_is_of_body, event_type, type_dropped, handshake, items } = read;
+pub(super) fn accepted(
+    body: Bytes,
+    read: Read,
+    content_type: Option<&'static str>,
+) -> VerifiedRequest {
+    let Read {
+        digests: (digest, compared),
+        told,
+        key_before,
+        key_is_of_body,
+        event_type,
+        type_dropped,
+        handshake,
+        items,
+    } = read;
     VerifiedRequest {
         body,
         digest,

@@ -54,11 +54,18 @@ impl Verifier {
     ///
     /// All mistakes of the source, and each secret that can't be used (`secrets[INDEX]`). Their
     /// keys are those of the source's table.
-    pub fn new(catalog: &Catalog, source: &SourceSpec, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
+    pub fn new(
+        catalog: &Catalog,
+        source: &SourceSpec,
+        secrets: &[SecretString],
+    ) -> Result<Self, Vec<SchemeError>> {
         let (verifier, mut errors) = Self::build(catalog, source, secrets)?;
         let can_learn = verifier.plan.learns_secret();
         if source.learn_secret && !can_learn {
-            errors.push(SchemeError::new("learn_secret", "this provider brings no secret in a handshake: set `secret`"));
+            errors.push(SchemeError::new(
+                "learn_secret",
+                "this provider brings no secret in a handshake: set `secret`",
+            ));
         }
         if secrets.is_empty() && !verifier.learns {
             let help = if can_learn {
@@ -68,7 +75,11 @@ impl Verifier {
             };
             errors.push(SchemeError::new("secrets", &format!("is missing: {help}")));
         }
-        if errors.is_empty() { Ok(verifier) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(verifier)
+        } else {
+            Err(errors)
+        }
     }
 
     /// The same, leaving out secrets that can't be used: with none left nothing matches.
@@ -76,34 +87,79 @@ impl Verifier {
     /// # Errors
     ///
     /// All mistakes of the source but for those in its secrets.
-    pub fn with_usable(catalog: &Catalog, source: &SourceSpec, secrets: &[SecretString]) -> Result<Self, Vec<SchemeError>> {
+    pub fn with_usable(
+        catalog: &Catalog,
+        source: &SourceSpec,
+        secrets: &[SecretString],
+    ) -> Result<Self, Vec<SchemeError>> {
         Self::build(catalog, source, secrets).map(|(verifier, _)| verifier)
     }
 
-    fn build(catalog: &Catalog, source: &SourceSpec, secrets: &[SecretString]) -> Result<(Self, Vec<SchemeError>), Vec<SchemeError>> {
+    fn build(
+        catalog: &Catalog,
+        source: &SourceSpec,
+        secrets: &[SecretString],
+    ) -> Result<(Self, Vec<SchemeError>), Vec<SchemeError>> {
         let scheme = scheme_of(catalog, source)?;
         // A built-in scheme is sound; one that has no plan needs an algorithm that is not built.
         let unbuilt = |errors: Vec<SchemeError>| {
-            errors.iter().map(|error| SchemeError::new("provider", &format!("{}: {error}", scheme.name))).collect()
+            errors
+                .iter()
+                .map(|error| SchemeError::new("provider", &format!("{}: {error}", scheme.name)))
+                .collect()
         };
         let plan = Arc::clone(scheme.plan().map_err::<Vec<SchemeError>, _>(unbuilt)?);
         let (keys, errors) = made(&plan, secrets);
-        let asked = plan.challenges.iter().any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
-        let written = secrets.iter().map(SecretString::expose_secret).filter(|secret| asked && !secret.is_empty());
-        let held: Vec<[u8; 32]> = written.map(|secret| Sha256::digest(secret).into()).collect();
+        let asked = plan
+            .challenges
+            .iter()
+            .any(|challenge| challenge.token.is_some() || challenge.keep.is_some());
+        let written = secrets
+            .iter()
+            .map(SecretString::expose_secret)
+            .filter(|secret| asked && !secret.is_empty());
+        let held: Vec<[u8; 32]> = written
+            .map(|secret| Sha256::digest(secret).into())
+            .collect();
         let learns = source.learn_secret && plan.learns_secret();
-        let key_names = secrets.iter().map(|secret| key_name(&plan.steps, secret.expose_secret()).map(str::to_owned)).collect();
+        let key_names = secrets
+            .iter()
+            .map(|secret| key_name(&plan.steps, secret.expose_secret()).map(str::to_owned))
+            .collect();
         let known = Arc::clone(catalog.known_keys());
         let written_as = secrets;
-        let secrets = if plan.keys.is_some() { written_in(secrets) } else { Vec::new() };
+        let secrets = if plan.keys.is_some() {
+            written_in(secrets)
+        } else {
+            Vec::new()
+        };
         let tokens = held.clone();
         let also = Self::also(catalog, source, &scheme, written_as)?;
         let mut errors = errors;
         if also.as_ref().is_some_and(|also| also.keys_len() > 0) && !errors.is_empty() {
             // A secret of the other form is right where it fits that one.
-            errors.retain(|error| !also.as_ref().is_some_and(|also| also.takes_secret(error, written_as)));
+            errors.retain(|error| {
+                !also
+                    .as_ref()
+                    .is_some_and(|also| also.takes_secret(error, written_as))
+            });
         }
-        Ok((Self { scheme, plan, keys, tokens, held, key_names, learns, known, secrets, looks_back: false, also }, errors))
+        Ok((
+            Self {
+                scheme,
+                plan,
+                keys,
+                tokens,
+                held,
+                key_names,
+                learns,
+                known,
+                secrets,
+                looks_back: false,
+                also,
+            },
+            errors,
+        ))
     }
 
     /// The verifier of the scheme's other form, with the source's own fields but for those of the
@@ -114,18 +170,36 @@ impl Verifier {
         scheme: &Scheme,
         secrets: &[SecretString],
     ) -> Result<Option<Box<Self>>, Vec<SchemeError>> {
-        let Some(name) = &scheme.spec.also else { return Ok(None) };
-        if source.provider == *name || catalog.get(name).is_none_or(|other| other.spec.also.is_some()) {
-            return Err(vec![SchemeError::new("also", &format!("{name:?} is no provider, or one with another form itself"))]);
+        let Some(name) = &scheme.spec.also else {
+            return Ok(None);
+        };
+        if source.provider == *name
+            || catalog
+                .get(name)
+                .is_none_or(|other| other.spec.also.is_some())
+        {
+            return Err(vec![SchemeError::new(
+                "also",
+                &format!("{name:?} is no provider, or one with another form itself"),
+            )]);
         }
-        let source = SourceSpec { provider: name.clone(), scheme: None, ..source.clone() };
+        let source = SourceSpec {
+            provider: name.clone(),
+            scheme: None,
+            ..source.clone()
+        };
         Ok(Some(Box::new(Self::build(catalog, &source, secrets)?.0)))
     }
 
     /// Whether the secret that this error is about is one for this scheme.
     fn takes_secret(&self, error: &SchemeError, secrets: &[SecretString]) -> bool {
-        let index = error.key.strip_prefix("secrets[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
-        index.and_then(|index| secrets.get(index)).is_some_and(|secret| made(&self.plan, std::slice::from_ref(secret)).1.is_empty())
+        let index = error
+            .key
+            .strip_prefix("secrets[")
+            .and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+        index
+            .and_then(|index| secrets.get(index))
+            .is_some_and(|secret| made(&self.plan, std::slice::from_ref(secret)).1.is_empty())
     }
 
     /// The same, telling the keys of earlier versions as well: for as long as there may be events
@@ -133,14 +207,19 @@ impl Verifier {
     #[must_use]
     pub fn looking_back(mut self, looks_back: bool) -> Self {
         self.looks_back = looks_back;
-        self.also = self.also.map(|also| Box::new(also.looking_back(looks_back)));
+        self.also = self
+            .also
+            .map(|also| Box::new(also.looking_back(looks_back)));
         self
     }
 
     /// With the token that handshakes are asked for. Without one, it is any of the secrets.
     #[must_use]
     pub fn with_verify_token(mut self, token: Option<&SecretString>) -> Self {
-        if let Some(token) = token.map(SecretString::expose_secret).filter(|token| !token.is_empty()) {
+        if let Some(token) = token
+            .map(SecretString::expose_secret)
+            .filter(|token| !token.is_empty())
+        {
             self.tokens = vec![Sha256::digest(token).into()];
         }
         self
@@ -150,12 +229,28 @@ impl Verifier {
     pub fn with_secret(&self, secret: &SecretString) -> Option<Self> {
         let (keys, errors) = made(&self.plan, std::slice::from_ref(secret));
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
-        let tokens = if self.tokens.is_empty() { held.clone() } else { self.tokens.clone() };
+        let tokens = if self.tokens.is_empty() {
+            held.clone()
+        } else {
+            self.tokens.clone()
+        };
         let (scheme, plan) = (Arc::clone(&self.scheme), Arc::clone(&self.plan));
         let known = Arc::clone(&self.known);
         let (learns, looks_back) = (self.learns, self.looks_back);
         let (key_names, secrets, also) = (Vec::new(), Vec::new(), None);
-        let made = Self { scheme, plan, keys, tokens, held, key_names, learns, known, secrets, looks_back, also };
+        let made = Self {
+            scheme,
+            plan,
+            keys,
+            tokens,
+            held,
+            key_names,
+            learns,
+            known,
+            secrets,
+            looks_back,
+            also,
+        };
         (self.is_open() && errors.is_empty()).then_some(made)
     }
 
@@ -168,10 +263,30 @@ impl Verifier {
     /// lower-case: not for logs, nor for handlers.
     pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
         let token = self.plan.algorithms.contains(&Algorithm::Token);
-        let brought = self.plan.challenges.iter().filter_map(|challenge| challenge.keep.as_ref()).flat_map(Selector::places);
-        let places = self.plan.signature.places().filter(move |_| token).chain(brought);
-        let own = places.filter_map(|place| if let Place::Header(name) = place { Some(name.as_str()) } else { None });
-        let others: Vec<&str> = self.also.iter().flat_map(|also| also.secret_headers().collect::<Vec<_>>()).collect();
+        let brought = self
+            .plan
+            .challenges
+            .iter()
+            .filter_map(|challenge| challenge.keep.as_ref())
+            .flat_map(Selector::places);
+        let places = self
+            .plan
+            .signature
+            .places()
+            .filter(move |_| token)
+            .chain(brought);
+        let own = places.filter_map(|place| {
+            if let Place::Header(name) = place {
+                Some(name.as_str())
+            } else {
+                None
+            }
+        });
+        let others: Vec<&str> = self
+            .also
+            .iter()
+            .flat_map(|also| also.secret_headers().collect::<Vec<_>>())
+            .collect();
         own.chain(others)
     }
 
@@ -190,7 +305,11 @@ impl Verifier {
         if self.plan.keys.is_some() {
             return self.secrets.len();
         }
-        self.keys.iter().map(|(_, keys)| keys.len()).max().unwrap_or(0)
+        self.keys
+            .iter()
+            .map(|(_, keys)| keys.len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Whether it is not established that the event key names an event: under it another body may
@@ -201,7 +320,12 @@ impl Verifier {
 
     /// Whether requests by this method can be anything but refused.
     pub fn takes_method(&self, method: &str) -> bool {
-        method == "POST" || self.plan.challenges.iter().any(|challenge| challenge.method() == method)
+        method == "POST"
+            || self
+                .plan
+                .challenges
+                .iter()
+                .any(|challenge| challenge.method() == method)
     }
 
     /// Whether a secret can be learnt in a handshake, and none is there yet.
@@ -216,5 +340,11 @@ fn made(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, V
     if plan.keys.is_some() {
         return (Vec::new(), Vec::new());
     }
-    keys_of(Making { algorithms: &plan.algorithms, steps: &plan.steps }, secrets)
+    keys_of(
+        Making {
+            algorithms: &plan.algorithms,
+            steps: &plan.steps,
+        },
+        secrets,
+    )
 }

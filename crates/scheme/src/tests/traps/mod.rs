@@ -1,5 +1,5 @@
-//! The traps of single providers, each on its own: what is nearly right, and what looks wrong and is
-//! right.
+//! The traps of single providers, each on its own: what is nearly right, and what looks wrong and
+//! is right.
 
 mod bodies;
 mod secrets;
@@ -22,12 +22,22 @@ fn built_in(provider: &str, secrets: &[&str]) -> Verifier {
 
 fn sha256(secret: &[u8], parts: &[&str]) -> Vec<u8> {
     let mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
-    parts.iter().fold(mac, |mac, part| mac.chain_update(part)).finalize().into_bytes().to_vec()
+    parts
+        .iter()
+        .fold(mac, |mac, part| mac.chain_update(part))
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 fn sha1(secret: &[u8], parts: &[&str]) -> Vec<u8> {
     let mac = Hmac::<Sha1>::new_from_slice(secret).unwrap();
-    parts.iter().fold(mac, |mac, part| mac.chain_update(part)).finalize().into_bytes().to_vec()
+    parts
+        .iter()
+        .fold(mac, |mac, part| mac.chain_update(part))
+        .finalize()
+        .into_bytes()
+        .to_vec()
 }
 
 fn base64(bytes: &[u8]) -> String {
