@@ -163,7 +163,7 @@ fn batch(criterion: &mut Criterion, case: &Case) {
         .expect("a right signature");
     let event = || NewEvent {
         id: Uuid::now_v7(),
-        key: Uuid::new_v4(),
+        key: hookonce::event::Key(Uuid::new_v4()),
         id_text: String::new(),
         guard: None,
         key_before: None,
@@ -185,8 +185,8 @@ fn batch(criterion: &mut Criterion, case: &Case) {
 fn delivery(of: &NewEvent) -> NewDelivery {
     let (event_id, key, source) = (of.id, of.key, of.source.clone());
     NewDelivery {
-        id: Uuid::now_v7(),
-        event_id,
+        id: hookonce::contract::DeliveryId(Uuid::now_v7()),
+        event_id: hookonce::contract::EventId(event_id),
         key,
         source,
         destination: "h".into(),
