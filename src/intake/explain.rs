@@ -1,6 +1,6 @@
-//! Explains a rejection: the checks one after the other, and where a known mistake makes the
-//! request come out right, its name. Everything is tried on what the rejection log kept; nothing
-//! that is said here contains a right signature.
+//! Explains a rejection: each check in turn, and a known mistake if undoing it makes the request
+//! right. Everything is tried on what the rejection log kept. No text that is made here contains a
+//! valid signature.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     contract::{Diagnosis, DiagnosisCode},
     intake::{
-        rejections::Rejected,
+        rejections::{KeptBody, Rejected},
         rewritten::{Rewriting, rewritings},
         sources::{Source, Sources, secret_key},
     },
@@ -20,7 +20,7 @@ use crate::{
     settings::{self, Settings},
 };
 
-/// Providers that are named for a request without this source's signature.
+/// How many providers are named for a request without this source's signature.
 const LOOKALIKES_MAX: usize = 3;
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Explanation {
     pub diagnoses: Vec<Diagnosis>,
 }
 
-/// What an explanation is made with: the settings in force, and the sources that a reload replaced.
+/// What explanations are made from: the settings in force, and the sources that a reload replaced.
 pub struct Explainer<'a> {
     pub settings: &'a Settings,
     pub catalog: &'a Catalog,
@@ -48,7 +48,8 @@ struct Case<'a> {
     headers: Vec<(&'a str, &'a [u8])>,
     url: Option<String>,
     body: &'a Bytes,
-    /// When it says that it was signed, else when it came: at this time its age is no question.
+    /// The time when it says that it was signed, or else when it came. Verifying at this time
+    /// leaves its age out of the question.
     at: i64,
 }
 
@@ -58,18 +59,8 @@ impl Explainer<'_> {
         let Some((source, configured)) =
             self.sources.get(name).zip(self.settings.sources.get(name))
         else {
-            let found = if rejected.source.is_none() {
-                "the path names none that is configured"
-            } else {
-                "it is configured no more"
-            };
-            let checks = vec![Finding {
-                check: "source",
-                passed: Some(false),
-                found: found.into(),
-            }];
             return Explanation {
-                checks,
+                checks: vec![unknown_source(rejected)],
                 secrets: Vec::new(),
                 diagnoses: Vec::new(),
             };
@@ -79,22 +70,34 @@ impl Explainer<'_> {
             passed: Some(true),
             found: format!("{}, provider {}", source.name, configured.provider),
         };
-        let secrets = secrets_of(configured).iter().map(fingerprint).collect();
-        let body = match &rejected.body {
-            None => {
-                let unread = Finding {
-                    check: "request",
-                    passed: Some(false),
-                    found: format!("refused before its body was checked: {}", rejected.reason),
-                };
-                return Explanation {
-                    checks: vec![matched, unread],
-                    secrets,
-                    diagnoses: Vec::new(),
-                };
-            }
-            Some(body) => body,
+        let mut explanation = Explanation {
+            checks: vec![matched],
+            secrets: secrets_of(configured).iter().map(fingerprint).collect(),
+            diagnoses: Vec::new(),
         };
+        match &rejected.body {
+            Some(body) => {
+                self.explain_body(rejected, body, source, configured, &mut explanation);
+            }
+            None => explanation.checks.push(Finding {
+                check: "request",
+                passed: Some(false),
+                found: format!("refused before its body was checked: {}", rejected.reason),
+            }),
+        }
+        explanation
+    }
+
+    /// Adds the checks of a request whose body was read and, if the whole body is kept, the
+    /// mistakes that it may come from.
+    fn explain_body(
+        &self,
+        rejected: &Rejected,
+        body: &KeptBody,
+        source: &Source,
+        configured: &settings::Source,
+        explanation: &mut Explanation,
+    ) {
         let headers: Vec<_> = rejected
             .headers
             .iter()
@@ -112,26 +115,15 @@ impl Explainer<'_> {
             headers: &headers,
             body: &body.prefix,
         };
-        let mut checks = vec![matched];
-        checks.extend(source.verifier.explain(&request, rejected.at_unix_ms));
+        let checks = source.verifier.explain(&request, rejected.at_unix_ms);
+        explanation.checks.extend(checks);
         let at = source
             .verifier
             .signed_at(&request)
             .unwrap_or(rejected.at_unix_ms);
         let Some(whole) = body.whole() else {
-            let text = format!(
-                "{} of its {} bytes are kept (rejections.body_prefix_max): no more can be tried",
-                body.prefix.len(),
-                body.bytes
-            );
-            return Explanation {
-                checks,
-                secrets,
-                diagnoses: vec![Diagnosis {
-                    code: DiagnosisCode::BodyNotKept,
-                    text,
-                }],
-            };
+            explanation.diagnoses.push(body_not_kept(body));
+            return;
         };
         let case = Case {
             from: self,
@@ -143,11 +135,32 @@ impl Explainer<'_> {
             body: whole,
             at,
         };
-        Explanation {
-            checks,
-            secrets,
-            diagnoses: case.diagnoses(),
-        }
+        explanation.diagnoses = case.diagnoses();
+    }
+}
+
+fn unknown_source(rejected: &Rejected) -> Finding {
+    let found = if rejected.source.is_none() {
+        "the path names none that is configured"
+    } else {
+        "it is configured no more"
+    };
+    Finding {
+        check: "source",
+        passed: Some(false),
+        found: found.into(),
+    }
+}
+
+fn body_not_kept(body: &KeptBody) -> Diagnosis {
+    let text = format!(
+        "{} of its {} bytes are kept (rejections.body_prefix_max): no more can be tried",
+        body.prefix.len(),
+        body.bytes
+    );
+    Diagnosis {
+        code: DiagnosisCode::BodyNotKept,
+        text,
     }
 }
 
@@ -314,7 +327,7 @@ impl Case<'_> {
         })
     }
 
-    /// What looks wrong with a secret by itself.
+    /// Names what looks wrong with a secret by itself.
     fn secret_doubts(&self) -> Vec<Diagnosis> {
         let secrets = secrets_of(self.configured);
         let mut found = Vec::new();
@@ -402,7 +415,7 @@ impl Case<'_> {
         })
     }
 
-    /// Only a hint: what else it may be when nothing that was tried is right.
+    /// A mere hint, for when nothing that was tried is right.
     fn test_mode(&self) -> Option<Diagnosis> {
         let body: Value = serde_json::from_slice(self.body).ok()?;
         let live = body.get("livemode")?.as_bool()?;
@@ -447,12 +460,12 @@ fn urls(url: &str, host: Option<&str>, target: &str) -> Vec<String> {
     urls
 }
 
-/// Tells secrets apart without telling anything of them.
+/// A short digest by which people tell secrets apart without seeing them.
 fn fingerprint(secret: &SecretString) -> String {
     hex::encode(&Sha256::digest(secret.expose_secret())[..4])
 }
 
-/// What of the source's secrets can be read.
+/// The source's secrets, without those that cannot be read.
 fn secrets_of(source: &settings::Source) -> Vec<SecretString> {
     source
         .secret

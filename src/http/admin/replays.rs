@@ -1,5 +1,5 @@
-//! Replays: count (dry run), create, advance a page, list. A replay's destinations are those of the
-//! routes as they are when a page is made, or the one that was asked for.
+//! Replays: count (dry run), create, advance by a page, list. A replay goes to the destination that
+//! was asked for, or else to those of the routes as they are when a page is made.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -96,7 +96,8 @@ impl Request {
         }
     }
 
-    /// The exclusive bounds of the ids. What comes in after this moment is not part of the replay.
+    /// The exclusive bounds of the ids. Events that arrive after this moment are not part of the
+    /// replay.
     fn bounds(&self, now_unix_ms: i64) -> Result<(Uuid, Uuid), ApiError> {
         let since = self
             .since
@@ -117,7 +118,7 @@ impl Request {
             .and_then(|ids| ids.iter().min().zip(ids.iter().max()))
         {
             after = after.max(before_id(*first));
-            // An id given by name is meant, also where another machine's clock made it a moment
+            // An id that is named is included, even if another machine's clock made it a moment
             // ahead of ours.
             before = until.map_or(after_id(*last), |until| until.min(after_id(*last)));
         }
@@ -159,7 +160,7 @@ impl Request {
     }
 }
 
-/// A URL to replay to, as it is kept: its host in lower case, its path encoded.
+/// A URL to replay to in its normal form: host in lower case, path encoded.
 fn target(text: &str) -> Result<String, String> {
     if text.len() > URL_BYTES_MAX {
         return Err(format!(
@@ -187,8 +188,8 @@ fn after_id(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 
-/// Where an event goes: where it is asked to go, or where the routes send it, less those where no
-/// delivery ended as the status wants.
+/// The destinations of an event: the one that was asked for, or those of its routes. With a status,
+/// only destinations where a delivery ended in that status.
 fn destinations(
     settings: &Settings,
     request: &Request,
@@ -208,7 +209,7 @@ fn destinations(
         .collect()
 }
 
-/// What a replay would make, by destination.
+/// How many deliveries a replay would make, by destination.
 fn counted(settings: &Settings, request: &Request, groups: &[Group]) -> DryRun {
     let mut by_destination: BTreeMap<Arc<str>, i64> = BTreeMap::new();
     let (mut events, mut unrouted) = (0, 0);
@@ -407,139 +408,4 @@ async fn find(state: &AdminState, id: Uuid) -> Result<ReplayRow, ApiError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> Settings {
-        let overlay = r#"
-            [sources.s]
-            provider = "stripe"
-            secret = "whsec_x"
-            [destinations.a]
-            url = "http://127.0.0.1:1/"
-            [destinations.b]
-            url = "http://127.0.0.1:2/"
-            [[routes]]
-            source = "s"
-            types = ["invoice.*"]
-            destination = "a"
-            [[routes]]
-            source = "s"
-            destination = "b"
-        "#;
-        // A file that is not there would be an error; an empty one keeps a developer's own out.
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let inputs = crate::settings::Inputs {
-            file: Some(file.path().into()),
-            environment: Vec::new(),
-            overlay: Some(overlay.into()),
-        };
-        crate::settings::load(&inputs).unwrap().settings
-    }
-
-    fn names(request: &Request, event_type: &str, ended_at: &[&str]) -> Vec<String> {
-        let ended_at: Vec<String> = ended_at.iter().map(ToString::to_string).collect();
-        destinations(&settings(), request, "s", Some(event_type), &ended_at)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
-    #[test]
-    fn events_go_where_the_routes_send_them_now() {
-        let any = Request::default();
-        assert_eq!(names(&any, "invoice.paid", &[]), ["a", "b"]);
-        assert_eq!(names(&any, "charge.failed", &[]), ["b"]);
-        let dead = Request {
-            status: Some(Status::Dead),
-            ..Request::default()
-        };
-        assert_eq!(names(&dead, "invoice.paid", &["b", "gone"]), ["b"]);
-        let to = Request {
-            to: Some("http://x.example/".into()),
-            status: Some(Status::Dead),
-            ..Request::default()
-        };
-        assert_eq!(names(&to, "invoice.paid", &["gone"]), ["http://x.example/"]);
-    }
-
-    #[test]
-    fn a_url_is_kept_in_one_form() {
-        assert_eq!(
-            target("HTTPS://Shop.Example:443/a b#c").unwrap(),
-            "https://shop.example/a%20b#c"
-        );
-        assert_eq!(target("http://0x7f.1/").unwrap(), "http://127.0.0.1/");
-        for refused in [
-            "nowhere",
-            "ftp://x.example/",
-            "http://",
-            "https://user:pass@x.example/",
-            "https://user@x.example/",
-        ] {
-            assert!(target(refused).is_err(), "{refused}");
-        }
-        let longest = format!("https://x.example/{}", "a".repeat(URL_BYTES_MAX - 18));
-        assert_eq!(target(&longest).unwrap(), longest);
-        assert!(target(&format!("{longest}a")).unwrap_err().contains("2048"));
-    }
-
-    #[test]
-    fn a_dry_run_counts_by_destination() {
-        let group = |event_type: &str, events| Group {
-            source: "s".into(),
-            event_type: Some(event_type.into()),
-            ended_at: Vec::new(),
-            events,
-        };
-        let other = Group {
-            source: "unrouted".into(),
-            event_type: None,
-            ended_at: Vec::new(),
-            events: 4,
-        };
-        let answer = counted(
-            &settings(),
-            &Request::default(),
-            &[group("invoice.paid", 2), group("charge.failed", 3), other],
-        );
-        assert_eq!(
-            json!(answer),
-            json!({
-                "dry_run": true, "events": 9, "unrouted": 4, "deliveries": 7,
-                "destinations": [{ "destination": "a", "deliveries": 2 }, { "destination": "b", "deliveries": 5 }]
-            })
-        );
-    }
-
-    #[test]
-    fn bounds_leave_out_what_comes_later_but_not_an_id_given_by_name() {
-        let id = id_floor(5_000);
-        let (after, before) = Request::default().bounds(1_000).unwrap();
-        assert_eq!((after, before), (Uuid::nil(), id_floor(1_001)));
-        let named = Request {
-            ids: Some(vec![id]),
-            ..Request::default()
-        };
-        let (after, before) = named.bounds(1_000).unwrap();
-        assert!(after < id && id < before);
-        let since = Request {
-            since: Some("1970-01-01T00:00:01Z".into()),
-            ..Request::default()
-        };
-        assert!(since.bounds(9_000).unwrap().0 < id_floor(1_000));
-    }
-
-    #[test]
-    fn what_is_asked_for_survives_being_kept() {
-        let asked: Request =
-            serde_json::from_value(json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5, "dry_run": true })).unwrap();
-        let kept = json!(asked);
-        assert_eq!(
-            kept,
-            json!({ "source": "s", "type": "invoice.*", "status": "dead", "limit": 5 })
-        );
-        assert!(serde_json::from_value::<Request>(kept).is_ok());
-        assert!(serde_json::from_value::<Request>(json!({ "sorce": "s" })).is_err());
-    }
-}
+mod tests;
