@@ -29,13 +29,13 @@ impl Backoff {
         pause
     }
 
-    /// A try succeeded, so the next failure begins anew.
+    /// Notes that a try succeeded, so the next failure begins with the first pause again.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// A time around this one: uniform between `1 - spread` and `1 + spread` of it.
+/// A random time near this one, uniform between `1 - spread` and `1 + spread` of it.
 pub fn jittered(time: Duration, spread: f64) -> Duration {
     time.mul_f64(1.0 - spread + 2.0 * spread * chance::fraction())
 }

@@ -1,5 +1,5 @@
-//! Chance, all of it from here: secrets and names that nobody guesses, and jitter. What must be the
-//! same in each run of a test takes a fraction, or a generator, as a parameter.
+//! The only source of chance: secrets and names that nobody can guess, and jitter. Code that a test
+//! has to repeat takes a fraction or a generator as a parameter instead.
 
 /// Bytes that nobody can guess, from a generator that the operating system has seeded.
 #[expect(clippy::disallowed_methods, reason = "this is the source")]
@@ -7,7 +7,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     rand::random()
 }
 
-/// A number of at least 0 and less than 1, each alike.
+/// A uniform number in 0..1.
 #[expect(clippy::disallowed_methods, reason = "this is the source")]
 pub fn fraction() -> f64 {
     rand::random()

@@ -1,5 +1,5 @@
-//! The clock, passed as a parameter so that tests can hold it. Leases and schedules do not use it:
-//! they go by the database's time.
+//! The clock, passed as a parameter so that tests can hold it. Leases and schedules do not use it,
+//! because they go by the database's time.
 
 use std::sync::{
     Arc,

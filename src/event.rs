@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 pub use crate::contract::Mark;
 
-/// The distribution key: the first 16 bytes of SHA-256 over a domain, the source and the value.
-/// No id: what it is the key of has one of its own.
+/// The key under which an event, a run or a mark is stored: the first 16 bytes of SHA-256 over a
+/// domain, the source and the value. It is not an id: the thing that has the key has its own id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub Uuid);
 
@@ -23,14 +23,14 @@ pub fn key_of(source: &str, event_key: &str) -> Key {
     domain_key(b"key", source, event_key.as_bytes())
 }
 
-/// The key of (source, what its event key is made of, event key): what another rule calls by the
-/// same name is another event.
+/// The key of (source, rule of its event keys, event key). Another rule may give the same text to
+/// another event, so the rule is part of the key.
 pub fn ruled_key_of(source: &str, rule: &str, event_key: &str) -> Key {
     domain_key(b"ruled", &format!("{source}\0{rule}"), event_key.as_bytes())
 }
 
-/// The key of an event that a tenant's step emits: no other tenant, and nobody without one, has it,
-/// whatever they call their keys.
+/// The key of an event that a tenant's step emits. Neither another tenant nor a caller without one
+/// can make the same key, whatever event key they choose.
 pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
     if tenant.is_empty() {
         key_of(source, event_key)
@@ -39,17 +39,18 @@ pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
     }
 }
 
-/// The key of (source, body digest): what finds a signed body again under a new, unsigned id.
+/// The key of (source, body digest). It finds a signed body that comes again under a new id that is
+/// not signed.
 pub fn body_key_of(source: &str, digest: &BodyDigest) -> Key {
     domain_key(b"body", source, &digest.0)
 }
 
-/// The key of an event that no other request can be: the id is the event's own.
+/// The key of an event that no other request can repeat; `id` is the event's own.
 pub fn lone_key_of(source: &str, id: &Uuid) -> Key {
     domain_key(b"lone", source, id.as_bytes())
 }
 
-/// The key of an event that a person made of a conflict.
+/// The key of an event that an operator made of a conflict.
 pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> Key {
     domain_key(
         b"other",
@@ -58,21 +59,21 @@ pub fn other_body_key_of(source: &str, event_key: &str, digest: &BodyDigest) -> 
     )
 }
 
-/// The key of an event that has this key in common with an earlier one of another body.
+/// The key of an event whose key an earlier event with another body has.
 pub fn another_key_of(key: &Key, digest: &BodyDigest) -> Key {
     domain_key(b"another", &key.0.simple().to_string(), &digest.0)
 }
 
-/// The key of a tenant's run: where the ledger keeps its steps.
+/// The key of a tenant's run, under which the ledger stores its steps.
 pub fn run_key(tenant: &str, run: &str) -> Key {
     domain_key(b"run", tenant, run.as_bytes())
 }
 
-/// What the tenants begin with whose steps are a gateway's keys; its name follows. No token is made
-/// for one.
+/// The prefix of the tenants that gateways use for their steps; the gateway's name follows. No
+/// token is made for such a tenant.
 pub const GATEWAY_TENANT: &str = "gateway:";
 
-/// The key of what a consumer has seen. Neither tenant nor scope may contain a NUL.
+/// The key of a mark that a consumer has set. Neither tenant nor scope may contain a NUL.
 pub fn dedup_key(tenant: &str, scope: &str, key: &str) -> Key {
     domain_key(b"dedup", &format!("{tenant}\0{scope}"), key.as_bytes())
 }
@@ -90,7 +91,7 @@ fn domain_key(domain: &[u8], source: &str, value: &[u8]) -> Key {
     Key(Uuid::from_bytes(key))
 }
 
-/// A pattern of event types: `*` stands for any run of characters, all else for itself.
+/// A pattern of event types. `*` stands for any run of characters, any other character for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeGlob(String);
 
@@ -121,14 +122,13 @@ impl TypeGlob {
     }
 }
 
-/// The smallest id that a UUIDv7 made at this time (unix milliseconds) can have: the bound between
-/// two days.
+/// The smallest id that a UUIDv7 of this time (unix milliseconds) can have. Days are divided by it.
 pub fn id_floor(unix_ms: u64) -> Uuid {
     Uuid::from_u128(u128::from(unix_ms) << 80)
 }
 
-/// SHA-256 over the parts, each with its length in bytes before it, so that no two lists of parts
-/// read the same.
+/// SHA-256 over the parts. Each has its length in bytes before it, so that different lists of parts
+/// never give the same input.
 pub fn digest_of<'a, T: AsRef<[u8]> + ?Sized + 'a>(
     parts: impl IntoIterator<Item = &'a T>,
 ) -> [u8; 32] {

@@ -1,6 +1,6 @@
-//! The bounded hand-off: deliveries born leased go from the request that made them to the workers
-//! of their destination in memory. Bounded in rows a destination and in bytes altogether; what
-//! finds no place is born due instead and any node claims it.
+//! The bounded hand-off: a delivery that is born leased goes in memory from the request that made
+//! it to the workers of its destination. Rows are bounded for each destination, and bytes for all
+//! together. A delivery that finds no room is born due instead, and any node claims it.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// What a destination gets of an event.
+/// The part of an event that its destination gets.
 #[derive(Debug)]
 pub struct RelayEvent {
     pub id: EventId,
@@ -31,7 +31,7 @@ pub struct RelayEvent {
     pub body: Bytes,
 }
 
-/// A delivery that this node holds the lease of.
+/// A delivery whose lease this node holds.
 #[derive(Debug)]
 pub struct Leased {
     pub id: DeliveryId,
@@ -40,16 +40,16 @@ pub struct Leased {
     /// Attempts that ended before this one.
     pub attempts: i32,
     pub replay_id: Option<ReplayId>,
-    /// How old the delivery was when it was leased, in seconds.
+    /// The delivery's age in seconds when it was leased.
     pub age_seconds: f64,
-    /// Taken before the leasing statement was sent: the lease ends no earlier than this plus its
-    /// length.
+    /// The time before the leasing statement was sent, so the lease ends no earlier than this plus
+    /// its length.
     pub leased_at: Instant,
     /// None where retention has dropped the event.
     pub event: Option<Arc<RelayEvent>>,
 }
 
-/// One delivery on its way to a worker; its place is free again when it is dropped.
+/// One delivery on its way to a worker. Dropping it frees its place.
 #[derive(Debug)]
 pub struct Handed {
     pub leased: Leased,
@@ -66,16 +66,16 @@ impl Handed {
     }
 }
 
-/// How many rows a destination holds, and whether more are due than had room. Then the claimer is
-/// woken when room is there again: it would find out at its next poll, but a backlog would drain by
-/// one lane a poll.
+/// How many rows a destination holds, and whether more are due than had room. If so, the claimer is
+/// woken as soon as there is room. Without that, a backlog would drain by one lane's rows for each
+/// poll.
 #[derive(Debug)]
 struct Rows {
     held: AtomicUsize,
     hungry: AtomicBool,
-    /// So few are left when a hungry lane asks for more.
+    /// A hungry lane asks for more once only this many rows are left.
     refill_at: AtomicUsize,
-    /// Attempts that have ended, since the destination was added.
+    /// Attempts that have ended since the destination was added.
     attempted: AtomicUsize,
     wake: Arc<Notify>,
 }
@@ -98,7 +98,7 @@ impl Rows {
     }
 }
 
-/// A place among the rows that a destination holds, until the delivery is finished.
+/// A place among the rows that a destination holds. It is taken until the delivery is finished.
 #[derive(Debug)]
 pub struct Place {
     rows: Arc<Rows>,
@@ -112,11 +112,11 @@ impl Drop for Place {
     }
 }
 
-/// The in-memory side of one destination.
+/// The queue in memory of one destination.
 #[derive(Debug)]
 pub struct Lane {
     rows: Arc<Rows>,
-    /// Closed while the destination is paused, its breaker is open, or the node is stopping.
+    /// False while the destination is paused, its breaker is open, or the node is stopping.
     open: AtomicBool,
     sender: mpsc::UnboundedSender<Handed>,
 }
@@ -126,13 +126,13 @@ impl Lane {
         self.rows.held.load(Ordering::Relaxed)
     }
 
-    /// So few rows are left when a hungry destination asks for more; 0 while it gets no more than a
-    /// probe.
+    /// Sets how few rows are left when a hungry destination asks for more. It is 0 while the
+    /// destination gets only a probe.
     pub fn set_refill_at(&self, rows: usize) {
         self.rows.refill_at.store(rows, Ordering::Relaxed);
     }
 
-    /// Notes that an attempt has ended, however.
+    /// Notes that an attempt has ended, with whatever outcome.
     pub fn note_attempt(&self) {
         self.rows.attempted.fetch_add(1, Ordering::Relaxed);
     }
@@ -142,8 +142,8 @@ impl Lane {
         self.rows.attempted.load(Ordering::Relaxed)
     }
 
-    /// More may be due: the claimer is woken once few rows are left, at once where that is so
-    /// already.
+    /// Notes that more may be due. The claimer is woken once few rows are left, which may be at
+    /// once.
     pub fn set_hungry(&self) {
         self.rows.hungry.store(true, Ordering::Relaxed);
         self.rows.wake_if_hungry(self.rows());
@@ -163,7 +163,7 @@ pub struct Handoff {
     room: Arc<Notify>,
 }
 
-/// A reserved place; `send` fills it once the delivery's row is committed.
+/// A reserved place. `send` fills it once the delivery's row is committed.
 pub struct Reserved {
     lane: Arc<Lane>,
     place: Place,
@@ -189,12 +189,12 @@ impl Handoff {
         }
     }
 
-    /// Ends when a destination that had too little room has some.
+    /// Returns when a hungry destination has room again.
     pub async fn room(&self) {
         self.room.notified().await;
     }
 
-    /// Adds a destination; the receiver is its worker's.
+    /// Adds a destination. Its worker takes the receiver.
     pub fn add(&self, destination: Arc<str>) -> (Arc<Lane>, mpsc::UnboundedReceiver<Handed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (held, refill_at, attempted) = (
@@ -234,12 +234,13 @@ impl Handoff {
         self.lanes.load().get(destination).cloned()
     }
 
-    /// Bytes of bodies that have room yet.
+    /// How many more bytes of bodies have room.
     pub fn bytes_left(&self) -> usize {
         self.bytes.available_permits()
     }
 
-    /// Hands a claimed delivery over, whatever the lane holds: the claim was bounded already.
+    /// Hands over a claimed delivery, however full the lane is, because the claim was bounded
+    /// already.
     pub fn push(&self, lane: &Lane, leased: Leased) {
         let bytes = leased
             .event
@@ -251,7 +252,8 @@ impl Handoff {
         let _ = lane.sender.send(Handed { leased, place });
     }
 
-    /// A place for one delivery of this size, or None: then it is born due.
+    /// Reserves a place for one delivery of this size. None means that there is no room, so the
+    /// delivery is born due.
     pub fn reserve(&self, destination: &str, body_bytes: usize) -> Option<Reserved> {
         let lane = self.lane(destination)?;
         if !lane.open.load(Ordering::Relaxed) {

@@ -1,6 +1,7 @@
-//! Ids of what is stored: UUIDv7 of the database's time, carried on by a clock that nobody sets.
-//! Lists and partitions go by ids: those of a node whose own clock has leapt would stand above all
-//! others until that time comes. One source for the process, so that ids rise.
+//! The ids of stored things: UUIDv7 of the database's time, which the node carries on by its
+//! monotonic clock. Lists and partitions are ordered by id. The ids of a node whose own clock had
+//! leapt ahead would stand above all others until that time came. The process has one generator, so
+//! that its ids rise.
 
 use std::{
     sync::{LazyLock, Mutex, PoisonError},
@@ -11,8 +12,8 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::{chance, clock::Clock};
 
-/// A time that is earlier than the last id's by no more than this is waited out under that id's
-/// time: ids rise though the clock was corrected a bit.
+/// If the time falls back by no more than this, ids keep the last id's time until it has passed. So
+/// ids rise although the clock was corrected a little.
 const BACK_MAX_MS: i64 = 1000;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -26,8 +27,8 @@ pub fn new() -> Uuid {
     })
 }
 
-/// The time of ids in unix milliseconds, none of which is later: the database's; until it was asked
-/// for the first time, this node's.
+/// The time of the ids made now, in unix milliseconds; no id so far has a later one. It is the
+/// database's time, or this node's until the database was first asked.
 pub fn unix_ms() -> i64 {
     with(|ids, since_start_ms| {
         let now = ids.unix_ms(since_start_ms);
@@ -35,14 +36,14 @@ pub fn unix_ms() -> i64 {
     })
 }
 
-/// A new id of this time (unix milliseconds), for what is stored nowhere: it need not follow the
-/// database's time, nor rise within a millisecond.
+/// A new id of this time (unix milliseconds), for things that are not stored. It follows neither
+/// the database's time nor the order within a millisecond.
 pub fn of_time(unix_ms: i64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(unix_ms).unwrap_or(0), &chance::bytes())
         .into_uuid()
 }
 
-/// Takes the database's time as it was at that moment, give or take.
+/// Takes over the database's time as it was at that moment, known to within `uncertainty`.
 pub fn follow(database_unix_ms: i64, at: Instant, uncertainty: Duration) {
     with(|ids, _| {
         ids.follow(
@@ -66,7 +67,7 @@ fn milliseconds(duration: Duration) -> i64 {
 }
 
 struct Ids {
-    /// The database's unix time less the time since the start.
+    /// The database's unix time minus the time since this process started.
     offset_ms: Option<i64>,
     context: ContextV7,
     last_ms: i64,
@@ -88,7 +89,7 @@ impl Ids {
         )
     }
 
-    /// What was known stays where the measurement does not contradict it: else each round trip
+    /// Keeps the known offset if the measurement does not contradict it. Otherwise each round trip
     /// would move the time a little.
     fn follow(&mut self, database_unix_ms: i64, since_start_ms: i64, uncertainty_ms: i64) {
         let measured = database_unix_ms.saturating_sub(since_start_ms);
@@ -101,8 +102,8 @@ impl Ids {
 
     fn advance(&mut self, unix_ms: i64) -> i64 {
         if unix_ms < self.last_ms.saturating_sub(BACK_MAX_MS) {
-            // It keeps to the latest time that it has seen, and would for as long as the clock was
-            // ahead.
+            // A used context keeps to the latest time that it has seen, for as long as the clock
+            // had been ahead. So it is replaced.
             self.context = ContextV7::new();
             self.last_ms = unix_ms;
         }
@@ -164,12 +165,12 @@ mod tests {
         assert!((ids.unix_ms(0) - Clock::System.unix_ms()).abs() < 10_000);
         ids.follow(NOW, 1000, 500);
         assert_eq!(ids.unix_ms(1250), NOW + 250);
-        // 4 ms off, by a measurement that may be 10 ms off.
+        // The measurement differs by 4 ms, but may itself be wrong by 10 ms.
         ids.follow(NOW + 504, 1500, 10);
         assert_eq!(ids.unix_ms(1500), NOW + 500);
         ids.follow(NOW + 504, 1500, 1);
         assert_eq!(ids.unix_ms(1500), NOW + 504);
-        // Another server answers, whose clock is behind.
+        // Another server answers, and its clock is behind.
         ids.follow(NOW - YEAR, 2000, 1);
         assert_eq!(ids.unix_ms(2000), NOW - YEAR);
     }

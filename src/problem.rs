@@ -1,5 +1,5 @@
-//! Problem details (RFC 9457), as every face answers with them. Which error is which problem, each
-//! face decides for its own.
+//! Problem details (RFC 9457), in the form that every face answers with. Each face decides which of
+//! its errors is which problem.
 
 use actix_web::{
     HttpResponse,
@@ -7,7 +7,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-/// The ends of `type` in a gateway's problems, with their statuses.
+/// The last part of `type` in a gateway's problems, with the statuses.
 pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
     (400, "key-missing"),
     (400, "key-malformed"),
@@ -33,12 +33,12 @@ pub const GATEWAY_PROBLEMS: &[(u16, &str)] = &[
     (504, "upstream-timeout"),
 ];
 
-/// A lease may end long before its time, when the work is done: nobody is sent away for longer than
-/// this.
+/// The longest Retry-After. The work may be done long before the lease ends, so nobody is sent away
+/// for longer.
 const RETRY_AFTER_SECONDS_MAX: f64 = 5.0;
 
 pub fn retry_after_seconds(lease_left: f64) -> u64 {
-    // In 1..=5, so nothing is cut off.
+    // The value is in 1..=5, so the cast loses nothing.
     lease_left.clamp(1.0, RETRY_AFTER_SECONDS_MAX).ceil() as u64
 }
 

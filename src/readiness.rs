@@ -1,5 +1,5 @@
-//! Whether this node takes requests, and how far its clock is off: kept by `node::probe`, told by
-//! every port.
+//! Whether this node takes requests, and how far its clock is off. `node::probe` keeps both
+//! current, and every port reports them.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 /// Whether this node takes requests: its database answers and it is not stopping. A background task
-/// keeps it current.
+/// keeps this current.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<State>);
 
@@ -26,8 +26,8 @@ impl Readiness {
         self.0.ready.load(Ordering::Relaxed)
     }
 
-    /// How far the clock is off the database's. It is no reason to take no events, and is said
-    /// beside.
+    /// How far the clock is off the database's. A wrong clock does not make the node unready, so it
+    /// is reported separately.
     pub fn skew(&self) -> &Skew {
         &self.0.skew
     }
@@ -35,7 +35,7 @@ impl Readiness {
 
 const NOT_MEASURED: i64 = i64::MIN;
 
-/// The latest measurement, for whoever asks.
+/// The latest measurement of the clock's offset.
 #[derive(Debug)]
 pub struct Skew {
     offset_ms: AtomicI64,
@@ -52,19 +52,19 @@ impl Default for Skew {
 }
 
 impl Skew {
-    /// This node's time less the database's, in milliseconds; None until it was measured.
+    /// This node's time minus the database's, in milliseconds; None until it was measured.
     pub fn offset_ms(&self) -> Option<i64> {
         Some(self.offset_ms.load(Ordering::Relaxed)).filter(|offset_ms| *offset_ms != NOT_MEASURED)
     }
 
-    /// Notes a measurement, and whether it is more than allowed.
+    /// Notes a measurement, and whether it exceeds what is allowed.
     pub fn set(&self, offset_ms: i64, is_over: bool) {
         self.offset_ms
             .store(offset_ms.max(NOT_MEASURED + 1), Ordering::Relaxed);
         self.is_over.store(is_over, Ordering::Relaxed);
     }
 
-    /// The offset, only where it is more than allowed.
+    /// The offset, if it exceeds what is allowed.
     pub fn over_ms(&self) -> Option<i64> {
         self.offset_ms()
             .filter(|_| self.is_over.load(Ordering::Relaxed))

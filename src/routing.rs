@@ -1,4 +1,4 @@
-//! Which destinations an event goes to. Pure.
+//! Which destinations an event goes to. This is pure: no I/O, no clock.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Routes {
     }
 
     /// Each destination once, in the order of the routes. A route without types takes every event,
-    /// one without a type too.
+    /// including one without a type.
     pub fn destinations(&self, event_type: Option<&str>) -> Vec<&Arc<str>> {
         let mut destinations: Vec<&Arc<str>> = Vec::new();
         for (types, destination) in &self.0 {

@@ -1,13 +1,13 @@
-//! How a process is asked to stop: softly first (finish what is begun, take nothing new), then hard
-//! (let go at once). It says when, not what: the order of stopping belongs to whoever started the
-//! tasks.
+//! How a process is asked to stop: first softly (finish what has begun, begin nothing new), then
+//! hard (give up at once). This says when to stop. In which order is the concern of whoever started
+//! the tasks.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The two tokens every task watches. Clones share them.
+/// The two tokens that every task watches. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     soft: CancellationToken,
@@ -19,12 +19,13 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Cancelled when nothing new is to be begun.
+    /// Cancelled when nothing new may begin.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// Cancelled when what is begun is to be given up as well. Never before `soft`.
+    /// Cancelled when work that has begun is to be given up too. It is never cancelled before
+    /// `soft`.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }
@@ -39,8 +40,8 @@ impl Shutdown {
     }
 
     /// Stops softly at the first SIGINT or SIGTERM and hard at the second. The handlers are in
-    /// place when this returns, so a signal that comes during the start is not lost. The task ends
-    /// at the hard stop; whoever exits on that does so by watching `hard`.
+    /// place when this returns, so a signal during the start is not lost. The task ends at the hard
+    /// stop; to exit on it, watch `hard`.
     pub fn on_signals(&self) -> io::Result<tokio::task::JoinHandle<()>> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

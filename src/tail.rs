@@ -1,6 +1,5 @@
-//! The live tail: what happens to requests and deliveries, as it happens, for whoever looks at the
-//! moment. Nothing waits for a reader and nothing is kept: a reader that is too slow misses lines
-//! and is told how many.
+//! The live tail: what happens to requests and deliveries, as it happens. Nothing waits for a
+//! reader and nothing is kept. A reader that is too slow misses lines and is told how many.
 
 use std::sync::Arc;
 
@@ -22,11 +21,11 @@ pub enum TailLine {
         event_type: Option<String>,
         event_key: Option<String>,
         status: RequestStatus,
-        /// Why it was rejected, or `type_dropped` where it was not but its type is left out: a
-        /// stable code.
+        /// A stable code: why the request was rejected, or `type_dropped` if it was accepted but
+        /// its type is left out.
         reason: Option<String>,
         ack_ms: f64,
-        /// The event; of a duplicate or conflict, the first one.
+        /// The event; for a duplicate or a conflict, the first one.
         event: Option<EventId>,
     },
     Attempt {
@@ -36,7 +35,7 @@ pub enum TailLine {
         delivery: DeliveryId,
         destination: String,
         number: u32,
-        /// The HTTP status, where there was an answer.
+        /// The HTTP status, if there was an answer.
         status: Option<u16>,
         outcome: AttemptOutcome,
         /// A stable class of error.
@@ -45,20 +44,21 @@ pub enum TailLine {
     },
 }
 
-/// Where lines are written. Cheap to clone; without a reader, writing costs one load.
+/// The place where lines are written. It is cheap to clone. Without a reader, writing costs one
+/// atomic load.
 #[derive(Clone, Debug)]
 pub struct Tail(broadcast::Sender<Arc<TailLine>>);
 
 impl Tail {
-    /// `lines_max`: how many lines a reader may be behind before it misses some.
+    /// `lines_max` is how many lines a reader may be behind before it misses some.
     pub fn new(lines_max: usize) -> Self {
         Self(broadcast::Sender::new(lines_max))
     }
 
-    /// Writes the line that `line` makes; it is made only if somebody reads.
+    /// Writes the line that `line` makes. It is made only if somebody reads.
     pub fn write(&self, line: impl FnOnce() -> TailLine) {
         if self.is_read() {
-            // An error means that the last reader left meanwhile.
+            // Sending fails only if the last reader left meanwhile.
             let _ = self.0.send(Arc::new(line()));
         }
     }

@@ -1,5 +1,5 @@
-//! Where the log goes: lines on stderr, for people or as JSON for machines. Standard output is the
-//! commands' own. It sets up and does nothing else; whoever handles an error logs it, once.
+//! The log: lines on stderr, as text for people or as JSON for machines. Standard output belongs to
+//! the commands. This only sets the log up; code that handles an error logs it, once.
 
 use std::{
     io::IsTerminal as _,
@@ -35,9 +35,9 @@ pub enum TelemetryError {
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts the log for the whole process; once. `filter` is in tracing's syntax, such as
-/// "info,hookonce::delivery=debug". `color` of None colours text on a terminal, unless NO_COLOR is
-/// set.
+/// Starts the log for the whole process; it can be called once. `filter` is in tracing's syntax,
+/// such as "info,hookonce::delivery=debug". If `color` is None, text on a terminal is coloured
+/// unless NO_COLOR is set.
 pub fn init(filter: &str, format: Format, color: Option<bool>) -> Result<(), TelemetryError> {
     use tracing_subscriber::{filter::FilterExt as _, util::SubscriberInitExt as _};
     let filter = EnvFilter::builder()
@@ -62,15 +62,16 @@ pub fn init(filter: &str, format: Format, color: Option<bool>) -> Result<(), Tel
         .map_err(TelemetryError::Twice)
 }
 
-/// What the HTTP server says of each request that is no HTTP: anybody may send thousands a second.
+/// The target of the HTTP server's error for a request that is not HTTP. Anybody may send thousands
+/// of them a second.
 const MALFORMED: &str = "actix_http::h1::dispatcher";
-/// So often is it told how many there were, with the first as an example.
+/// How often the log says how many there were. The first one is logged as an example.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
-/// Since it was last told.
+/// How many there were since the log last said it.
 static MALFORMED_COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Lets the first of `MALFORMED` through and counts all.
+/// Lets the first error of `MALFORMED` through and counts them all.
 struct Malformed;
 
 impl Malformed {
@@ -101,7 +102,7 @@ impl<S: Subscriber> Filter<S> for Malformed {
     }
 }
 
-/// Tells how many requests were no HTTP, where more than one was.
+/// Logs how many requests were not HTTP, if there was more than one.
 pub async fn tell_malformed(stopping: CancellationToken) {
     while stopping
         .run_until_cancelled(tokio::time::sleep(TOLD_EVERY))

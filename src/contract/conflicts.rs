@@ -1,4 +1,4 @@
-//! Conflicts: requests that contradict an event, kept and not relayed.
+//! Conflicts: requests that contradict an event, so they are kept and not relayed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

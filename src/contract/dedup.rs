@@ -1,4 +1,4 @@
-//! Keys that consumers have seen.
+//! Keys that consumers have marked as seen.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

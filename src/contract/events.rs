@@ -1,4 +1,4 @@
-//! Events: what was received and verified, once each.
+//! Events: requests that were received and verified, each once.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Ids by what they are of, so that none is taken for another's; and times.
+//! Ids, one type for each kind of thing so that none is taken for another's, and times.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

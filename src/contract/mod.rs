@@ -1,8 +1,8 @@
-//! What the API says, as types: each answer and each state once, for the store that reads it, the
-//! service that says it, its description, the tail and the command line that shows it. Shapes
-//! alone: nothing here asks a database or knows HTTP.
+//! The API's answers and states as types, each defined once. The store reads them, the service
+//! sends them, and its description, the tail and the command line show them. Here are only shapes:
+//! nothing asks a database or knows HTTP.
 //!
-//! Members are never renamed, and none is left out where it is null, unless its doc says so.
+//! A member is never renamed. A member that is null is not left out, unless its doc says so.
 
 mod conflicts;
 mod dedup;
@@ -56,7 +56,7 @@ pub struct Page<T> {
 /// A header of a request: its name and its value, each byte of which is one character.
 pub type Header = (String, String);
 
-/// Bytes for JSON: as text where they are UTF-8, else in base64.
+/// Bytes for JSON: a text if they are UTF-8, or else base64.
 pub fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     match String::from_utf8(bytes) {

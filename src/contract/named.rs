@@ -1,6 +1,6 @@
 //! Enums whose variants are words of the API.
 
-/// Makes an enum with the word of each variant: for JSON, for its schema, for SQL and for people.
+/// Makes an enum with one word for each variant, which JSON, its schema, SQL and people see.
 macro_rules! named {
     ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -19,7 +19,7 @@ macro_rules! named {
                 }
             }
 
-            /// None where it is none of the words.
+            /// The variant of this word, or None if there is none.
             pub fn parse(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|one| one.as_str() == word)
             }

@@ -1,4 +1,4 @@
-//! Replays: stored events made into deliveries once more.
+//! Replays: deliveries that are made once more from stored events.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

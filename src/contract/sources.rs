@@ -1,4 +1,4 @@
-//! Sources: who sends.
+//! Sources: the senders of the settings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

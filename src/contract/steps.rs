@@ -1,4 +1,4 @@
-//! Steps of the ledger: who executes one, and what came of it.
+//! Steps of the ledger: who executes one, and with what outcome.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
-//! Group commit: what waits together is written by one statement, and each is answered after the
-//! commit. The queue is bounded in rows and bytes; beyond that the answer is "busy". What the
-//! statement says is its owner's concern: the intake's recorder, the ledger, the relay's finisher.
+//! Group commit: items that wait together are written by one statement, and each caller is answered
+//! after the commit. The queue is bounded in rows and bytes; an item beyond that is refused as
+//! `Busy`. The statement itself belongs to its owner: the intake's recorder, the ledger, or the
+//! relay's finisher.
 
 mod queue;
 mod shared;
@@ -26,22 +27,23 @@ use self::{
 };
 use crate::store::link::Dialer;
 
-/// A batch that has not come back after this time makes a node not ready.
+/// A node is not ready while a batch has been on its way for longer than this.
 const STUCK: Duration = Duration::from_millis(1500);
 
-/// The queue of one statement, and its writers. They are tasks that begin when something waits and
-/// end when nothing does.
+/// The queue of one statement, and its writers. A writer is a task: it starts when an item waits
+/// and ends when none does.
 pub struct GroupCommit<S: Statement> {
     shared: Arc<Shared<S>>,
     room: Arc<Room>,
-    /// Where writers run; None for the runtime of whoever brings the first item. On the thread that
-    /// reads requests, neither the statement nor its answer has to wake another thread.
+    /// The runtime of the writers; None takes the runtime of whoever enqueues the first item. On
+    /// the thread that reads requests, neither the statement nor its answer has to wake another
+    /// thread.
     runtime: Option<Handle>,
     writing: TaskTracker,
 }
 
 impl<S: Statement> GroupCommit<S> {
-    /// Opens no connection before there is something to write.
+    /// Opens no connection: the first writer does that.
     pub fn new(statement: S, dialer: Dialer, runtime: Option<Handle>, options: Options) -> Self {
         let room = Arc::new(Room::new(options.rows_max, options.bytes_max));
         let shared = Arc::new(Shared::new(statement, dialer, options));
@@ -53,12 +55,12 @@ impl<S: Statement> GroupCommit<S> {
         }
     }
 
-    /// What the items are written by.
+    /// The statement that writes the items.
     pub fn statement(&self) -> &S {
         &self.shared.statement
     }
 
-    /// Takes no more items, and ends when those that wait are written and answered.
+    /// Refuses new items, and returns when those that wait are written and answered.
     pub async fn close(&self) {
         self.shared.queue().close();
         self.writing.close();
@@ -66,13 +68,14 @@ impl<S: Statement> GroupCommit<S> {
         self.shared.queue().disconnect();
     }
 
-    /// Whether batches are not taken: the last one failed just now, or one is on its way for far
-    /// longer than any should be.
+    /// Whether the database does not take batches: the last one failed just now, or one has been on
+    /// its way for longer than `STUCK`.
     pub fn is_stuck(&self) -> bool {
         self.shared.has_failed_within(STUCK) || self.shared.queue().is_any_busy_for(STUCK)
     }
 
-    /// Has an item written within `budget`. One whose caller goes away before that is not written.
+    /// Writes an item and returns its answer within `budget`. An item whose caller goes away while
+    /// it waits is not written.
     ///
     /// # Errors
     ///
@@ -85,7 +88,7 @@ impl<S: Statement> GroupCommit<S> {
         let answered = match tokio::time::timeout(soon, &mut receiver).await {
             Ok(answered) => answered,
             Err(_) => {
-                // The batch that was to come back soon has not, so another may begin beside it.
+                // The batch ahead is late, so this item looks whether another may begin beside it.
                 self.start_writer(self.shared.queue());
                 let late = tokio::time::timeout(budget - soon, receiver).await;
                 late.map_err(|_| CommitError::Unavailable)?
@@ -94,7 +97,7 @@ impl<S: Statement> GroupCommit<S> {
         answered.unwrap_or(Err(CommitError::Unavailable))
     }
 
-    /// Has an item written whose answer nobody waits for.
+    /// Enqueues an item whose answer nobody waits for.
     ///
     /// # Errors
     ///
@@ -120,7 +123,7 @@ impl<S: Statement> GroupCommit<S> {
         Ok(())
     }
 
-    /// Starts a writer if one is free and something waits for it.
+    /// Starts a writer if a slot is free and the queue is ready to be written.
     fn start_writer(&self, mut queue: MutexGuard<'_, Queue<S>>) {
         let Some((slot, connection)) = queue.occupy() else {
             return;

@@ -1,4 +1,4 @@
-//! What waits for a writer, and which writers there are. Nothing here does I/O.
+//! The items that wait for a writer, and the slots of the writers. Nothing here does I/O.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,12 @@ use tokio::sync::oneshot;
 
 use super::statement::{CommitError, Statement};
 
-/// A batch that is on its way for longer than this is not waited for by another.
+/// Items wait for a batch that is on its way, but no longer than this: then another may begin.
 pub(super) const SOON: Duration = Duration::from_millis(100);
 
-/// A second batch runs beside the first once `batch_rows_max` divided by this waits. Two halves of
-/// a batch cost two commits, and more than the whole.
+/// A second batch runs beside the first once `batch_rows_max` divided by this waits. Fewer rows are
+/// not worth a commit of their own: docs/decisions/0006-one-batch-at-a-time.md has the
+/// measurements.
 const BESIDE_DIVISOR: usize = 4;
 
 /// The bounds of a group commit.
@@ -30,15 +31,15 @@ pub struct Options {
     pub bytes_max: usize,
     /// Rows of one statement.
     pub batch_rows_max: usize,
-    /// Bytes of one statement. One item is always taken.
+    /// Bytes of one statement. A batch has at least one item, however large.
     pub batch_bytes_max: usize,
-    /// Statements at the same time, each on a connection of its own.
+    /// Statements that run at the same time, each on its own connection.
     pub writers: usize,
-    /// How long a batch that is not full waits for more.
+    /// How long a batch that is not full waits for more items.
     pub linger: Duration,
-    /// A statement that takes longer has lost its connection.
+    /// A statement that takes longer counts as failed, and its connection is dropped.
     pub write_timeout: Duration,
-    /// After so many failures in a row a batch is given up.
+    /// A batch is given up after this many failures in a row.
     pub tries_max: u32,
 }
 
@@ -46,26 +47,26 @@ pub struct Options {
 pub(super) struct Waiting<S: Statement> {
     pub item: S::Item,
     pub answer: Option<oneshot::Sender<Result<S::Answer, CommitError>>>,
-    /// Statements that left it undecided.
+    /// How many statements have left it undecided.
     pub rounds: u32,
     pub _share: Share,
 }
 
 impl<S: Statement> Waiting<S> {
-    /// Whether its caller has gone.
+    /// Whether its caller has gone, so that it need not be written.
     pub fn is_unwanted(&self) -> bool {
         self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
     pub fn answer(self, answer: Result<S::Answer, CommitError>) {
         if let Some(sender) = self.answer {
-            // The caller may have gone meanwhile.
+            // Sending fails if the caller has gone, and then nobody needs the answer.
             let _ = sender.send(answer);
         }
     }
 }
 
-/// How much waits or is being written, in rows and bytes.
+/// The rows and bytes that wait or are being written.
 pub(super) struct Room {
     rows: AtomicUsize,
     bytes: AtomicUsize,
@@ -73,7 +74,7 @@ pub(super) struct Room {
     bytes_max: usize,
 }
 
-/// An item's part of the room, given back when it is dropped.
+/// An item's part of the room; dropping it gives the part back.
 pub(super) struct Share {
     room: Arc<Room>,
     rows: usize,
@@ -90,7 +91,7 @@ impl Room {
         }
     }
 
-    /// Takes a part of the room. An empty room has a place for any item, whose own bounds hold it.
+    /// Takes a part of the room. An empty room admits any item, because its caller bounds its size.
     pub fn share(room: &Arc<Self>, rows: usize, bytes: usize) -> Result<Share, CommitError> {
         let rows_before = room.rows.fetch_add(rows, Ordering::Relaxed);
         let bytes_before = room.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -116,7 +117,7 @@ impl Drop for Share {
     }
 }
 
-/// A writer's place: free, with the connection it had, or busy.
+/// A writer's slot: busy, or free with the connection that it used last.
 #[derive(Default)]
 struct Slot {
     connection: Option<PgConnection>,
@@ -124,7 +125,7 @@ struct Slot {
     busy_since: Option<Instant>,
 }
 
-/// What waits, and who may write it.
+/// The items that wait, and the writers' slots.
 pub(super) struct Queue<S: Statement> {
     waiting: VecDeque<Waiting<S>>,
     slots: Vec<Slot>,
@@ -176,7 +177,8 @@ impl<S: Statement> Queue<S> {
         !self.closed && self.waiting.len() < self.batch_rows_max
     }
 
-    /// Whether what waits should be written now. A batch that comes back soon takes it along.
+    /// Whether a batch should begin now. Fewer rows than make a second batch wait for one that is
+    /// on its way, because its writer takes them next.
     fn is_ready(&self) -> bool {
         let is_back_soon =
             |slot: &Slot| slot.busy_since.is_some_and(|since| since.elapsed() < SOON);
@@ -184,7 +186,7 @@ impl<S: Statement> Queue<S> {
         !self.waiting.is_empty() && (is_enough || !self.slots.iter().any(is_back_soon))
     }
 
-    /// Occupies a free slot if what waits should be written now.
+    /// Occupies a free slot if a batch should begin now.
     pub fn occupy(&mut self) -> Option<(usize, Option<PgConnection>)> {
         if !self.is_ready() {
             return None;
@@ -197,13 +199,13 @@ impl<S: Statement> Queue<S> {
         Some((free, self.slots[free].connection.take()))
     }
 
-    /// Frees a slot, whose writer ended half-way.
+    /// Frees the slot of a writer that ended half-way.
     pub fn free(&mut self, slot: usize) {
         self.slots[slot].busy_since = None;
     }
 
-    /// Whether the slot's writer has more to write. If not, its slot is freed under the same lock,
-    /// so the next item finds it free, and its connection is kept there.
+    /// Whether the slot's writer has more to write. If not, frees the slot under the same lock, so
+    /// that the next item finds it free, and keeps the connection in it.
     pub fn goes_on(&mut self, slot: usize, connection: &mut Option<PgConnection>) -> bool {
         self.slots[slot].busy_since = None;
         if !self.is_ready() {

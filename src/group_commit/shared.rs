@@ -32,7 +32,7 @@ impl<S: Statement> Shared<S> {
         }
     }
 
-    /// Nothing is left half-done under the lock, so a panic of another thread does no harm.
+    /// A panic of another thread does no harm, because nothing is left half-done under the lock.
     pub fn queue(&self) -> MutexGuard<'_, Queue<S>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
-//! A writer: one statement at a time, until nothing waits for it. A batch that the database did not
-//! take is tried again on another connection. One that it refuses is halved until the item at fault
-//! stands alone, so that it does not take the others with it.
+//! A writer: it sends one statement at a time until nothing waits. A batch that failed is tried
+//! again on another connection. A batch that the database refuses is halved until the item at fault
+//! stands alone, so that the others are written.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,19 +18,20 @@ use crate::{
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
-/// Statements that may leave the same item undecided; each means that others changed its row
-/// meanwhile.
+/// How many statements may leave the same item undecided. Each one does so only because others
+/// changed the item's row meanwhile.
 const ROUNDS_MAX: u32 = 64;
 
 pub(super) struct Writer<S: Statement> {
     shared: Arc<Shared<S>>,
     connection: Option<PgConnection>,
-    /// None once it is given back.
+    /// None once the slot is given back.
     slot: Option<usize>,
 }
 
 impl<S: Statement> Drop for Writer<S> {
-    /// Ended half-way, with the thread it ran on: another may write in its place.
+    /// Frees the slot of a writer that ended half-way, as when its runtime stops, so that another
+    /// may write in its place.
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             self.shared.queue().free(slot);
@@ -58,7 +59,7 @@ impl<S: Statement> Writer<S> {
         }
     }
 
-    /// Lets a batch grow that is not full.
+    /// Waits for a batch that is not full to grow.
     async fn linger(&self) {
         let linger = self.shared.options.linger;
         if !linger.is_zero() && self.shared.queue().may_linger() {
@@ -134,7 +135,7 @@ impl<S: Statement> Writer<S> {
     }
 }
 
-/// Answers what was decided, and gives back what has to be asked again.
+/// Answers the items that were decided, and returns those that have to be asked again.
 fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) -> Vec<Waiting<S>> {
     let mut undecided = Vec::new();
     for (mut waiting, answer) in part.into_iter().zip(answers) {
@@ -148,9 +149,10 @@ fn answer<S: Statement>(part: Vec<Waiting<S>>, answers: Vec<Option<S::Answer>>) 
     undecided
 }
 
-/// Whether the database refuses the data itself: trying again is no use then, and another item may
-/// be at fault. Of PostgreSQL's error classes (appendix A of its manual) 21 is two rows of one
-/// statement that may not come together, 22 a value, 23 a constraint, 54 a limit.
+/// Whether the database refuses the data itself. Then trying again would not help, and only one
+/// item of the batch may be at fault. Of PostgreSQL's error classes (appendix A of its manual), 21
+/// is two rows of one statement that contradict each other, 22 a value, 23 a constraint, 54 a
+/// limit.
 fn is_refusal(error: &Error) -> bool {
     let Error::Database(error) = error else {
         return false;

@@ -1,5 +1,5 @@
-//! What handlers of the API answer with. The type of an answer tells its status and its shape, so
-//! that a route is described by its handler alone.
+//! The answers of the API's handlers. An answer's type gives its status and its shape, so a handler
+//! alone describes its route.
 
 use actix_web::{
     Either, HttpRequest, HttpResponse, Responder, ResponseError as _,
@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::sketch::{Content, Sketch};
 
-/// A type that tells which answers it may be.
+/// A type that says which answers it may become.
 pub trait Answers {
     fn describe(sketch: &mut Sketch<'_>);
 }
 
-/// Whatever is refused is a problem, which the table's entry says.
+/// Adds no answers for errors: they are problems, which the entry in the table names.
 impl<A: Answers, E> Answers for Result<A, E> {
     fn describe(sketch: &mut Sketch<'_>) {
         A::describe(sketch);
@@ -32,13 +32,14 @@ impl<A: Answers, B: Answers> Answers for Either<A, B> {
     }
 }
 
-/// 200 with JSON, its members in the order of their names.
+/// A 200 with JSON whose members are sorted by name.
 pub struct Answer<T>(pub T);
 
-/// 200 with JSON, its members in the order of the type, and what is JSON already byte for byte.
+/// A 200 with JSON whose members have the order of the type. What is JSON already is sent byte for
+/// byte.
 pub struct Exact<T>(pub T);
 
-/// 201, else as `Answer`.
+/// A 201, otherwise like `Answer`.
 pub struct Created<T>(pub T);
 
 fn json(status: StatusCode, value: serde_json::Result<impl Serialize>) -> HttpResponse {
@@ -90,9 +91,10 @@ impl<T: JsonSchema> Answers for Created<T> {
     }
 }
 
-/// Bytes that a stranger sent. Never as the type they came with: a browser must not run them.
+/// Bytes that a stranger sent. They are never served under the type that they came with, since a
+/// browser must not run them.
 pub struct Octets {
-    /// Names the file.
+    /// The name of the file.
     pub id: Uuid,
     pub bytes: Vec<u8>,
 }
@@ -120,7 +122,7 @@ impl Answers for Octets {
     }
 }
 
-/// A text that is JSON.
+/// A text that is JSON already.
 pub struct JsonText(pub &'static str);
 
 impl Responder for JsonText {

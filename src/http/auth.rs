@@ -1,6 +1,7 @@
-//! Who may use what of the admin port and the ledger's: the holder of a bearer token whose scope
-//! the route asks for (`table`), from a page of this machine or none. A rebound name or another
-//! site's page is refused before the token is looked at.
+//! Who may use the routes of the admin port and the ledger's port: the holder of a bearer token
+//! with the scope that the route asks for (`table`). A call from a web page is accepted only if the
+//! page is of this machine. A rebound name or another site's page is refused before the token is
+//! looked at.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ use crate::{
     port::ambiguous,
 };
 
-/// This machine's own name, lower-case, if it has one.
+/// This machine's own name in lower case, if it has one.
 pub fn own_names() -> Vec<String> {
     nix::unistd::gethostname()
         .ok()
@@ -28,7 +29,7 @@ pub fn own_names() -> Vec<String> {
         .collect()
 }
 
-/// Refuses whoever may not; otherwise the handler finds the `Grant` in the request.
+/// Refuses a call that is not allowed. Otherwise the handler finds the `Grant` in the request.
 pub async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -89,7 +90,7 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
     Ok(())
 }
 
-/// The token of an Authorization header; the scheme's case does not matter (RFC 9110, 11.1).
+/// The token of an Authorization header. The scheme's case does not matter (RFC 9110, 11.1).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme
@@ -98,7 +99,8 @@ fn bearer(value: &str) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// A Host that is an address, localhost or our own name can't be another site's rebound name.
+/// Refuses a Host that may be another site's rebound name. An address, localhost or our own name
+/// cannot be one.
 fn check_host(host: &str, own_names: &[String]) -> Result<(), ApiError> {
     let name = host_name(host).to_ascii_lowercase();
     let is_ours = name.parse::<IpAddr>().is_ok()
@@ -113,7 +115,7 @@ fn check_host(host: &str, own_names: &[String]) -> Result<(), ApiError> {
     ))
 }
 
-/// An Origin, which browsers send, must be the page of that same host.
+/// Refuses an Origin, which browsers send, unless it is the page of that same host.
 fn check_origin(host: &str, origin: Option<&str>) -> Result<(), ApiError> {
     let Some(origin) = origin else { return Ok(()) };
     let authority = origin
@@ -128,7 +130,7 @@ fn check_origin(host: &str, origin: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-/// The host without its port; an IPv6 address without its brackets.
+/// The host without its port, and an IPv6 address without its brackets.
 fn host_name(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').map_or("", |(address, _)| address);

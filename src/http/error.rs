@@ -1,5 +1,5 @@
-//! The only place where errors become statuses: RFC 9457 problem details, each with a stable
-//! `type`.
+//! The only place that turns errors of the API and the ledger into statuses: RFC 9457 problem
+//! details, each with a stable `type`.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -13,8 +13,8 @@ use crate::{
     problem::{self, retry_after_seconds},
 };
 
-/// What a request is refused with. `detail` is for people and may change; `type` is for programs
-/// and does not.
+/// Why a request is refused. `detail` is for people and may change; `type` is for programs and
+/// stays.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error("{0}")]
@@ -35,7 +35,7 @@ pub enum ApiError {
     NotFound(String),
     #[error("this resource does not have that method")]
     MethodNotAllowed,
-    /// The state of the thing does not allow it: a code of its own, and why.
+    /// The resource's state does not allow it. `kind` is a code for this case.
     #[error("{detail}")]
     Conflict { kind: &'static str, detail: String },
     #[error("{0}")]
@@ -98,8 +98,8 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-/// What Postgres calls character_not_in_repertoire, untranslatable_character and
-/// program_limit_exceeded: nothing but a caller's text is so.
+/// PostgreSQL's character_not_in_repertoire, untranslatable_character and program_limit_exceeded.
+/// Only a caller's text causes them.
 fn has_bad_text(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| matches!(&*code, "22021" | "22P05" | "54000"))
@@ -139,7 +139,7 @@ impl ApiError {
         }
     }
 
-    /// With what a program needs beside the type.
+    /// The problem, with the members that a program needs beside the type.
     fn problem(&self) -> Problem {
         let (kind, title) = self.kind();
         let problem = Problem {

@@ -19,7 +19,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .route(READY, web::get().to(ready));
 }
 
-/// The same without a router; None where the path is of neither.
+/// The same answers without a router. None if the path is neither of the two.
 pub fn answer(readiness: &Readiness, method: &Method, path: &str) -> Option<HttpResponse> {
     match path {
         LIVE | READY if method != Method::GET => Some(

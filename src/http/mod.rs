@@ -1,5 +1,5 @@
-//! The faces of the ports: what a request asks for and how it is answered. What decides is below:
-//! `intake`, `ledger`, `store`.
+//! The faces of the ports: they read requests and write answers. The decisions are made below, in
+//! `intake`, `ledger` and `store`.
 
 pub mod admin;
 mod answer;

@@ -1,4 +1,4 @@
-//! Bodies that are JSON objects.
+//! Bodies that have to be JSON objects.
 
 use std::{fmt, marker::PhantomData};
 
@@ -11,8 +11,8 @@ use serde::{
 
 use super::error::ApiError;
 
-/// Read from an object alone. A derived struct takes a list as well, its fields by place: `[]`
-/// would be the body that leaves everything out.
+/// A value that is read only from an object. A derived struct also accepts a list, by position, so
+/// `[]` would pass as the body that leaves everything out.
 #[derive(Debug, Default)]
 pub struct Object<T>(pub T);
 
@@ -36,7 +36,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
     }
 }
 
-/// The same where the body may be left out, whatever its content type says.
+/// The same for a body that may be left out, whatever its content type.
 #[derive(Debug, Default)]
 pub struct OptionalObject<T>(pub T);
 

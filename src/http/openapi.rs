@@ -1,5 +1,5 @@
-//! The description of the API (OpenAPI 3.1), made of the tables of routes and of the types that
-//! their handlers take and answer with.
+//! The description of the API (OpenAPI 3.1). It is made from the tables of routes and from the
+//! types that their handlers take and return.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const SCHEMAS: &str = "/components/schemas";
-/// What any call may get.
+/// Problems that any call may get.
 const PROBLEMS: [u16; 5] = [401, 403, 429, 500, 503];
 
 pub fn document(faces: &[Face]) -> Value {
@@ -55,8 +55,8 @@ pub fn document(faces: &[Face]) -> Value {
     })
 }
 
-/// All schemas that are referred to. An answer has the members that are described and no others,
-/// but a problem may have more.
+/// All schemas that are referred to. An answer has exactly the members that are described, but a
+/// problem may have more.
 fn schemas(mut asked: SchemaGenerator, mut said: SchemaGenerator) -> Map<String, Value> {
     let mut answers = said.take_definitions(true);
     for schema in answers
@@ -149,7 +149,7 @@ fn described(
     described
 }
 
-/// Those in braces. One that is called `id` is a UUID.
+/// The path's parameters, which stand in braces. One called `id` is a UUID.
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split(['{', '}']).skip(1).step_by(2);
     let parameters = names.map(|name| {

@@ -1,5 +1,5 @@
-//! What all routes of the API and the ledger have in common: their bounds, and how a call that fits
-//! none is refused.
+//! What all routes of the API and the ledger have in common: their bounds, and the refusal of calls
+//! that match no route or bound.
 
 use actix_web::{
     HttpRequest, Scope,
@@ -11,21 +11,22 @@ use actix_web::{
 
 use super::error::ApiError;
 
-/// What can't be read is answered as a problem.
+/// Answers a call that cannot be read with a problem.
 pub fn with_errors(scope: Scope) -> Scope {
     scope
         .app_data(web::QueryConfig::default().error_handler(query_error))
         .app_data(web::PathConfig::default().error_handler(path_error))
 }
 
-/// What every answer says, refusals too: nobody keeps it, and no browser makes another type of it.
+/// The headers of every answer, refusals included: it must not be cached, and no browser may guess
+/// another type.
 pub fn headers() -> DefaultHeaders {
     DefaultHeaders::new()
         .add((header::CACHE_CONTROL, "no-store"))
         .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
-/// Bodies of at most this size.
+/// Accepts JSON bodies of at most this size.
 pub fn json_config(bytes_max: usize) -> web::JsonConfig {
     web::JsonConfig::default()
         .limit(bytes_max)

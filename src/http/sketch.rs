@@ -1,27 +1,27 @@
-//! The description of a route, drawn by the types of its handler: what each argument asks of a
-//! call, and what each answer looks like.
+//! The description of a route, taken from the types of its handler: what each argument requires of
+//! a call, and what each answer looks like.
 
 use actix_web::{HttpRequest, web};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::object::{Object, OptionalObject};
 
-/// What an answer carries.
+/// The content of an answer.
 pub enum Content {
     Json(Schema),
     /// Anything of this media type.
     Media(&'static str),
 }
 
-/// What is known of a route so far.
+/// The description of a route so far.
 pub struct Sketch<'a> {
-    /// Makes the schemas of what is sent to us.
+    /// Makes the schemas of the bodies that callers send.
     pub asked: &'a mut SchemaGenerator,
-    /// Makes the schemas of what we say.
+    /// Makes the schemas of the answers.
     pub said: &'a mut SchemaGenerator,
     pub query: Option<Schema>,
     pub body: Option<Schema>,
-    /// By status.
+    /// The answers by status.
     pub answers: Vec<(u16, Content)>,
 }
 
@@ -49,7 +49,7 @@ of_no_part_of_the_call! {
     [] HttpRequest,
     [T: ?Sized + 'static] web::Data<T>,
     [T: Clone + 'static] web::ReqData<T>,
-    // The table's entry has the path with its parameters.
+    // The path has its parameters in the table's entry already.
     [T] web::Path<T>,
 }
 

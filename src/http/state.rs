@@ -1,4 +1,5 @@
-//! What the admin port's handlers share. Built once by the wiring; nothing here opens a connection.
+//! What the admin port's handlers share. `node` builds it once, and nothing here opens a
+//! connection.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,25 +16,25 @@ pub struct AdminState {
     pub pool: Db,
     pub clock: Clock,
     pub tokens: Tokens,
-    /// Names by which this machine is called in a Host header, beside IP addresses and localhost.
-    /// Lower-case.
+    /// Names in lower case by which a Host header may call this machine, beside IP addresses and
+    /// localhost.
     pub own_names: Vec<String>,
-    /// Swapped by a reload.
+    /// The settings in force; a reload swaps them.
     pub settings: Arc<ArcSwap<Settings>>,
     pub catalog: Arc<ArcSwap<Catalog>>,
-    /// The sources in force, and what was refused.
+    /// The sources in force, and the rejections.
     pub intake: Arc<Intake>,
     pub tail: Tail,
-    /// Destinations that are paused, as far as this process knows; the database has the last word.
+    /// Destinations that are paused, as far as this process knows. The database decides.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,
-    /// Tells this process's relay that something may be due.
+    /// Tells this process's relay that deliveries may be due.
     pub hint: Arc<Notify>,
-    /// Cancelled when the service stops: streams end.
+    /// Cancelled when the service stops, which ends the streams.
     pub closing: CancellationToken,
 }
 
 impl AdminState {
-    /// Notes a pause or its end in this process; other processes see it in the database.
+    /// Notes a pause or its end in this process. Other processes read it from the database.
     pub fn set_paused(&self, destination: &str, paused: bool) {
         self.paused.rcu(|old| {
             let mut new = BTreeSet::clone(old);

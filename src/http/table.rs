@@ -1,5 +1,5 @@
-//! The table of routes. One entry mounts a route, says which scope it takes and describes it: its
-//! parameters, body and answers are those of its handler's type.
+//! The table of routes. One entry mounts a route, names its scope and describes it: the types of
+//! its handler give parameters, body and answers.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +23,9 @@ use super::{
 /// A route.
 pub struct Entry {
     pub method: Method,
-    /// Below the prefix of its face.
+    /// The path below its face's prefix.
     pub path: &'static str,
-    /// What it takes to call it.
+    /// The scope that a call needs.
     pub need: Need,
     pub summary: &'static str,
     /// Statuses of problems beside those that any call may get.
@@ -62,7 +62,7 @@ impl Entry {
         }
     }
 
-    /// The problems that it has of its own.
+    /// Adds the problems that only this route has.
     pub fn or(self, problems: &'static [u16]) -> Self {
         Self { problems, ..self }
     }
@@ -89,16 +89,17 @@ where
 /// The routes below one prefix.
 pub struct Face {
     pub prefix: &'static str,
-    /// What tells them apart in the description.
+    /// The tag of these routes in the description.
     pub tag: &'static str,
-    /// What it takes to be told that there is no such route, to read and to change.
+    /// The scopes that a call needs, to read and to change, before it is told that there is no such
+    /// route.
     pub strangers: (Need, Need),
     pub entries: Vec<Entry>,
 }
 
 impl Face {
-    /// Adds the routes, each behind its scope. Bodies have at most so many bytes; `own_host`: the
-    /// Host header has to be a name of this machine.
+    /// Adds the routes, each behind its scope. Bodies have at most `body_bytes_max` bytes. With
+    /// `own_host`, the Host header has to be a name of this machine.
     pub fn mount(self, config: &mut web::ServiceConfig, body_bytes_max: usize, own_host: bool) {
         let strangers = self.strangers;
         let mut by_path: BTreeMap<&str, Vec<Entry>> = BTreeMap::new();
@@ -126,7 +127,7 @@ impl Face {
     }
 }
 
-/// The route for whoever has what it takes, to read or to change.
+/// The route behind the scopes that reading and changing need.
 fn guarded(route: Route, (reading, changing): (Need, Need), own_host: bool) -> Route {
     route.wrap(from_fn(
         move |request: ServiceRequest, next: Next<BoxBody>| {

@@ -1,6 +1,6 @@
-//! What a bearer token may do. The file's token may do everything; others are looked up by digest
-//! and remembered for two seconds, so that a revoked one stops within that time on every node. Who
-//! asks with ever new wrong ones has to wait. Which scope a route needs is `auth`'s.
+//! What a bearer token may do. The file's token may do everything. Others are looked up by digest
+//! and remembered for two seconds, so a revoked one stops within that time on every node. An
+//! address that tries many wrong tokens has to wait. `auth` decides which scope a route needs.
 
 use std::{
     convert::Infallible,
@@ -21,13 +21,13 @@ use crate::{
     store::{link::Db, token},
 };
 
-/// What each token that hookonce makes begins with, so that one that leaked can be found by search.
+/// The prefix of each token that hookonce makes, so that a search finds one that leaked.
 pub const PREFIX: &str = "hko_";
 const TOKEN_BYTES: usize = PREFIX.len() + 64;
 const REMEMBERED: Duration = Duration::from_secs(2);
 const REMEMBERED_MAX: usize = 10_000;
 
-/// Why it is not known what a token may do.
+/// Why the rights of a token are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error("this address has sent too many wrong tokens: wait a second")]
@@ -36,27 +36,27 @@ pub enum TokenError {
     Database(#[from] sqlx::Error),
 }
 
-/// The digest that is kept of a token.
+/// The digest that is stored instead of a token.
 pub type TokenDigest = [u8; 32];
 
 pub fn digest(token: &str) -> TokenDigest {
     Sha256::digest(token).into()
 }
 
-/// A new token.
+/// Makes a token.
 pub fn generate() -> String {
     format!("{PREFIX}{}", hex::encode(chance::bytes::<32>()))
 }
 
-/// What a route asks of a token.
+/// The right that a route asks of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Read,
     Operate,
     Admin,
-    /// Reading steps.
+    /// To read steps.
     LedgerRead,
-    /// Claims, completions, dedup.
+    /// To claim, complete and use dedup.
     Ledger,
 }
 
@@ -67,14 +67,14 @@ pub struct Grant {
     pub operate: bool,
     pub admin: bool,
     pub ledger: bool,
-    /// Whose steps and keys: the token's holder sees no others.
+    /// The owner of the steps and keys that the token's holder sees; it sees no others.
     pub tenant: Option<Arc<str>>,
-    /// Of the token itself.
+    /// The digest of the token itself.
     pub digest: TokenDigest,
 }
 
 impl Grant {
-    /// Each scope includes what is weaker: admin all, operate read and ledger.
+    /// Each scope includes the weaker ones: admin includes all, operate includes read and ledger.
     fn of(digest: TokenDigest, scopes: &[String], tenant: Option<String>) -> Self {
         let has = |name: &str| scopes.iter().any(|scope| scope == name);
         let admin = has("admin");
@@ -111,11 +111,11 @@ impl Grant {
     }
 }
 
-/// Wrong tokens of one address that are looked up at once, and then how many a second.
+/// How many wrong tokens of one address are looked up in a burst, and after it each second.
 const MISSES_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 const MISSES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN;
 
-/// For how long an address that sent more is not looked at.
+/// How long an address that sent more gets no look-up.
 const SHUT_FOR: Duration = Duration::from_secs(1);
 
 struct Misses {
@@ -175,8 +175,8 @@ impl Tokens {
         }
     }
 
-    /// None: there is no such token, or it is revoked. What can't be a token costs no query, nor
-    /// does what an address asks that sent too many wrong ones.
+    /// What a token may do; None if there is no such token or it is revoked. A text that cannot be
+    /// a token costs no query, and neither does an address that sent too many wrong ones.
     pub async fn grant(
         &self,
         token: &str,
@@ -193,14 +193,14 @@ impl Tokens {
         if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.until) {
             return Ok(known.grant.clone());
         }
-        // One that was right a while ago is asked for again, whatever else its address sends.
+        // A token that was right a while ago is looked up again, whatever else its address sends.
         let was_right = known.is_some_and(|known| known.grant.is_some());
         let misses = address.and_then(|address| self.misses.get(&guest(address)));
         if !was_right && misses.is_some_and(|misses| misses.is_shut()) {
             return Err(TokenError::TooMany);
         }
-        // The time counts from before the look: a token that is revoked meanwhile is not remembered
-        // longer for it.
+        // The time counts from before the look-up, so a token that is revoked meanwhile is not
+        // remembered longer.
         let until = Instant::now() + REMEMBERED;
         let grant = token::find(&self.pool, &digest)
             .await?
@@ -221,13 +221,13 @@ impl Tokens {
         Ok(grant)
     }
 
-    /// Whether this digest is that of a token in force, asked anew.
+    /// Whether this digest is of a token in force; asks the database each time.
     pub async fn is_in_force(&self, digest: &[u8; 32]) -> Result<bool, sqlx::Error> {
         Ok(bool::from(digest.ct_eq(&self.file_digest))
             || token::find(&self.pool, digest).await?.is_some())
     }
 
-    /// A token was revoked: this process asks anew for each.
+    /// Forgets all tokens after one was revoked, so this process looks each one up again.
     pub fn forget(&self) {
         self.remembered.clear();
     }

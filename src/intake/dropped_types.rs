@@ -1,12 +1,12 @@
-//! Types that were left out of a source's events because they are no names: counted, and said at a
-//! bounded rate.
+//! Types that were left out of a source's events because they are not valid names. All are counted,
+//! and the log reports them at a bounded rate.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// The log has one of a source so often.
+/// How often the log reports one for the same source.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl DroppedTypes {
-    /// All since the start.
+    /// How many there were since the start.
     pub fn total(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).total
     }
@@ -36,7 +36,7 @@ impl DroppedTypes {
         }
     }
 
-    /// How many there were since it was last said, where it is to be said now.
+    /// How many there were since the last report, if another one is due now.
     fn count(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.total += 1;

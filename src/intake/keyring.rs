@@ -1,6 +1,6 @@
-//! Brings public keys that providers publish, for requests that need them: bounded in number, bytes
-//! and time, each key by one fetch at a time, what failed not again for a while. Which URLs are a
-//! provider's own is decided before (`provider::keys`). Redirects are not followed.
+//! Fetches the public keys that providers publish, for requests that need them. Number, bytes and
+//! time are bounded, one key has one fetch at a time, and a failure is not repeated for a while.
+//! `provider::keys` decides before which URLs are a provider's own. Redirects are not followed.
 
 use std::{
     collections::HashMap,
@@ -21,25 +21,26 @@ use crate::{
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
-/// A key that was there, or not, is not asked for again so soon.
+/// How long a fetch counts, whether it found the key or not, before the key may be fetched again.
 const PAUSE: Duration = Duration::from_secs(60);
 const SLOTS_MAX: usize = 1024;
-/// Forged requests may name ever new URLs on the provider's hosts: so many fetches a minute, and as
-/// many at once.
+/// Forged requests may name any number of URLs on the provider's hosts, so all fetches together are
+/// bounded by this, in a burst as well.
 const FETCHES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 
-/// Why a key is not there.
+/// Why a key could not be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// The provider says that there is none, or what it gave is no key: the request is refused.
+    /// The provider says that there is none, or its answer is not a key. The request is refused.
     NotThere,
-    /// It was not to be had: the request may be right, so the provider is to send it again.
+    /// The provider could not be asked. The request may be right, so the provider is asked to send
+    /// it again.
     Unavailable,
 }
 
-/// The world outside; tests bring their own.
+/// The way to the provider; tests bring their own.
 pub trait Fetch: Send + Sync {
-    /// GET, or POST of a JSON text.
+    /// Sends a GET, or a POST if there is a JSON text to send.
     fn fetch(
         &self,
         url: String,
@@ -95,7 +96,7 @@ impl Fetch for HttpFetch {
     }
 }
 
-/// The answer's body: capped, and only where it is a 200.
+/// The body of a 200, up to a cap.
 pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, Missing> {
     let response = request.send().await.map_err(|error| {
         tracing::warn!(error = %error.without_url(), "a provider's key was not to be had");
@@ -103,7 +104,7 @@ pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, Missing> 
     })?;
     let status = response.status();
     if !status.is_success() {
-        // What says "not now" is not the request's fault.
+        // A status that says "not now" is not the request's fault.
         let later = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
         return Err(if later {
             Missing::Unavailable
@@ -123,7 +124,7 @@ pub async fn read(request: reqwest::RequestBuilder) -> Result<Vec<u8>, Missing> 
     Ok(body)
 }
 
-/// The last fetch of one key, and who is at it.
+/// The last fetch of one key. Whoever fetches it holds the lock.
 type Slot = Arc<AsyncMutex<Option<(Instant, Result<(), Missing>)>>>;
 
 pub struct Keyring {
@@ -141,7 +142,7 @@ impl Keyring {
         }
     }
 
-    /// Brings the key, unless it was brought just now. After this the request may be checked once
+    /// Fetches the key, unless that was done just now. Afterwards the request can be checked once
     /// more.
     pub async fn bring(
         &self,
@@ -151,8 +152,8 @@ impl Keyring {
     ) -> Result<(), Missing> {
         let slot = self.slot(&need.id).ok_or(Missing::Unavailable)?;
         let mut last = slot.lock().await;
-        // Those who waited find it done. A set that lacks a key is asked for again once a minute at
-        // most.
+        // Whoever waited for the lock finds the fetch done. A set that lacks the key is fetched
+        // again once a minute at most.
         if let Some((at, outcome)) = *last
             && at.elapsed() < PAUSE
         {
@@ -161,7 +162,8 @@ impl Keyring {
         if self.budget.check().is_err() {
             return Err(Missing::Unavailable);
         }
-        // Where its caller goes away the next one begins anew: nothing is half-done.
+        // If the caller goes away here, the next one fetches anew, since nothing has been changed
+        // yet.
         let outcome = match self.fetch.fetch(need.url.clone(), need.post.clone()).await {
             Ok(bytes) => match KeySet::read(need.format, &bytes) {
                 Ok(set) => {
@@ -191,7 +193,7 @@ impl Keyring {
         self.fetch.fetch(url.to_owned(), None).await.map(drop)
     }
 
-    /// None where too many are being asked for.
+    /// The key's slot, or None while too many keys are being fetched.
     fn slot(&self, id: &str) -> Option<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= SLOTS_MAX && !slots.contains_key(id) {

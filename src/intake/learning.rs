@@ -1,6 +1,6 @@
-//! Secrets that come in a handshake: kept before the handshake is answered, then in force. Where
-//! the first one wins is decided by the database; other nodes see it there (the wiring looks).
-//! Which handshake brings a secret is the provider layer's.
+//! Secrets that come in a handshake: they are stored before the handshake is answered, and then in
+//! force. The database decides which one came first, and other nodes read it there (`node` has them
+//! look). The provider layer decides which handshake brings a secret.
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ use crate::{
 
 pub struct Learning {
     pool: Db,
-    /// Whoever sends a handshake is not known yet: one at a time may cost a query.
+    /// The sender of a handshake is not verified yet, so only one at a time may cost a query.
     turn: Arc<Semaphore>,
-    /// As the database had them when it was last looked at.
+    /// The secrets as the database had them when it was last read.
     pub known: ArcSwap<Vec<LearntSecret>>,
-    /// Tells that the database has to be looked at now.
+    /// Tells that the database has to be read now.
     pub changed: Arc<Notify>,
 }
 
-/// Whether a secret was kept.
+/// Whether a secret was stored.
 pub enum Kept {
     Yes,
-    /// Another one came first.
+    /// Another secret came first.
     No,
 }
 
@@ -44,7 +44,7 @@ impl Learning {
         }
     }
 
-    /// Keeps the secret, and has this node's sources verify with it.
+    /// Stores the secret, and lets this node's sources verify with it.
     pub async fn keep(
         &self,
         source: &Source,
@@ -57,7 +57,7 @@ impl Learning {
             .try_acquire_owned()
             .map_err(|_| CommitError::Busy)?;
         let (pool, name, kept) = (self.pool.clone(), source.name.clone(), secret.clone());
-        // On a task of its own: a client that goes away cancels nothing half-begun.
+        // This runs on its own task, so that a client that goes away leaves nothing half-done.
         let keeping = tokio::spawn(async move {
             let _turn = turn;
             learnt_keep(&pool, &name, &kept).await

@@ -1,5 +1,6 @@
 //! The intake: it verifies requests, decides what makes two of them one event, and records what is
-//! new. It knows no HTTP server: `http::public` gives it requests and answers with what it says.
+//! new. It knows no HTTP server: `http::public` hands it requests and turns its results into
+//! answers.
 
 pub mod dropped_types;
 pub mod explain;

@@ -1,5 +1,5 @@
-//! What the keys of recorded requests came to: new, a duplicate, a conflict, held. It reads what is
-//! there, and keeps what contradicts it; what is new is written by the recorder.
+//! The outcomes of recorded requests: new, duplicate, conflict, or held. This reads the events that
+//! are there and stores conflicts; the recorder writes what is new.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -18,7 +18,8 @@ use crate::{
     tail::RequestStatus,
 };
 
-/// What recording a request came to. The id is the event's: for all but `New` that of the first.
+/// The outcome of recording a request. The id is the event's; for all but `New` it is the first
+/// event's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     New(Uuid, Option<Mark>),
@@ -27,7 +28,7 @@ pub enum Recorded {
 }
 
 impl Recorded {
-    /// The event that it came to, and how.
+    /// The event and the word for what became of the request.
     pub fn told(self) -> (Uuid, RequestStatus) {
         match self {
             Self::New(event, _) => (event, RequestStatus::New),
@@ -46,7 +47,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// What is told of it by its kept form: compared without what its source ignores.
+    /// The request as it reads from its stored form, without the places that its source ignores.
     fn anew(&self) -> Option<VerifiedRequest> {
         let event = &self.event;
         self.source.verifier.told_of_stored(
@@ -65,10 +66,11 @@ impl Row {
         *anew.as_ref().unwrap_or(&self.event.request).compared()
     }
 
-    /// The event that it is where another one has its key.
+    /// The event that this becomes if another one has its key.
     fn as_another(&self, mark: Option<Mark>) -> Self {
-        // Another body is guarded as it was: known under another id it is no better for this one,
-        // and it is to be known. Another kind has the same body.
+        // An event with another body stays guarded: it may also be a known body under another id,
+        // and later repeats have to find it. An event of another kind has the same body, so it
+        // needs no guard.
         let guard = self.event.guard.filter(|_| mark.is_some());
         let event = NewEvent {
             key: another_key_of(&self.event.key, &self.compared()),
@@ -84,11 +86,11 @@ impl Row {
     }
 }
 
-/// What a key came to.
+/// The outcome of one key.
 pub struct Found {
     recent: Recent,
     mark: Option<Mark>,
-    /// Of repeats that are like the event but for what the source ignores.
+    /// The digests of repeats that differ from the event only where the source ignores it.
     alike: Vec<BodyDigest>,
 }
 
@@ -127,7 +129,7 @@ impl Found {
         self.recent.digest == *digest || self.alike.contains(digest)
     }
 
-    /// What is to be remembered of this request.
+    /// What to remember of this request.
     pub fn recent(&self, event: &NewEvent) -> Recent {
         if self.is(event) {
             self.recent.alike(*event.request.compared())
@@ -139,8 +141,8 @@ impl Found {
 
 pub type AllFound = HashMap<Key, Found>;
 
-/// Of these rows those that have their key in common with another event, and are to be events all
-/// the same.
+/// Returns those of these rows whose key another event has, but which are to be events all the
+/// same.
 pub async fn other_bodies(
     connection: &mut PgConnection,
     rows: impl Iterator<Item = &Row>,
@@ -169,10 +171,10 @@ pub async fn other_bodies(
     Ok(others)
 }
 
-/// Whether an id that is not signed may have been taken in advance: who has seen a signed body can
-/// send it again under an id that is still to come, and the event whose id that is has another
-/// body. Then the first under this id repeated a known body: it has the mark, or is held and no
-/// event.
+/// Whether an id that is not signed may have been taken in advance. A stranger who has seen a
+/// signed body can send it again under an id that is still to come; the genuine event with that id
+/// then has another body. In that case the first request under the id repeated a known body: it has
+/// the mark, or it was held and is not an event.
 async fn is_doubtful(
     connection: &mut PgConnection,
     row: &Row,
@@ -186,11 +188,11 @@ async fn is_doubtful(
         .is_none_or(|stored| stored.mark == Some(Mark::SameBody) || stored.key != row.event.key))
 }
 
-/// How a request is like the event that has its key, and another digest.
+/// How a request relates to the event that has its key and another digest.
 enum Likeness {
-    /// But for what the source ignores.
+    /// They differ only where the source ignores it.
     Same,
-    /// An event of another type, which stands in a header.
+    /// It is an event of another type, and the type stands in a header.
     OtherKind,
     OtherBody,
 }
@@ -219,8 +221,8 @@ async fn likeness(
     )
 }
 
-/// The rows whose keys are there already. One that this very event wrote, before its answer was
-/// lost, counts as unknown: `resolve` knows more.
+/// The rows whose keys are stored already. A key that this very event wrote before its answer was
+/// lost counts as unknown, because only `resolve` can tell its outcome.
 pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFound, sqlx::Error> {
     let keys: Vec<Key> = rows.iter().map(|row| row.event.key).collect();
     let from = Instant::now();
@@ -229,7 +231,7 @@ pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFo
         .into_iter()
         .map(|row| (row.key, row))
         .collect();
-    // Whether one is held, `resolve` finds out.
+    // Rows that may be held are left out, because `resolve` decides them.
     let others = rows
         .iter()
         .filter(|row| !row.event.guard.is_some_and(|guard| guard.holds));
@@ -240,8 +242,8 @@ pub async fn known(connection: &mut PgConnection, rows: &[&Row]) -> Result<AllFo
         .collect())
 }
 
-/// The rows that earlier versions recorded, under keys of another form. What was recorded there is
-/// read as it would be now: under one key of theirs there may be several events.
+/// The rows that earlier versions recorded under keys of another form. The stored event is read by
+/// today's rules, because one of those keys may stand for several events.
 pub async fn known_before(
     connection: &mut PgConnection,
     rows: &[&Row],
@@ -284,8 +286,8 @@ pub async fn known_before(
     Ok(())
 }
 
-/// Finds the first events of keys that were not new, and keeps what is held for its body. Gives the
-/// rows whose key has expired.
+/// Finds the first events of keys that were not new, and stores requests that are held because of
+/// their body. Returns the rows whose key has expired.
 pub async fn resolve<'r>(
     connection: &mut PgConnection,
     others: &[&'r Row],
@@ -306,7 +308,8 @@ pub async fn resolve<'r>(
     let mut expired = Vec::new();
     for row in others {
         let event = &row.event;
-        // Forgotten between the two statements: the sender's next try is a first one again.
+        // The key was forgotten between the two statements. Tried again, the row is the first of
+        // its key.
         let Some(by_key) = seen.get(&event.key) else {
             return Err(Error::Again);
         };
@@ -325,7 +328,7 @@ pub async fn resolve<'r>(
                 conflict::keep(connection, event, event.request.compared(), first, true).await?;
                 outcome.recent.event = first;
             }
-            // Written by this very request: its answer was lost.
+            // This very request wrote it, but its answer was lost.
             (Some(_), _) if is_own => outcome.mark = Some(Mark::SameBody),
             (None, _) if is_own => outcome.mark = event.mark,
             _ if !by_key.counts() => {
@@ -339,8 +342,8 @@ pub async fn resolve<'r>(
     Ok(expired)
 }
 
-/// Whether a key was taken by a request that was to be held, and whoever recorded it was killed
-/// before it was kept: then it is of no event.
+/// Whether the key belongs to a request that was to be held, but whose recorder was killed before
+/// it was stored as held. Such a key belongs to no event.
 async fn was_held(
     connection: &mut PgConnection,
     by_key: &SeenKey,

@@ -1,5 +1,5 @@
-//! What becomes of a request whose body is there: verified, known or new, recorded. A refused
-//! request costs no query.
+//! What becomes of a request whose body has been read: it is verified, looked up and recorded. A
+//! request that is refused costs no query.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,7 +25,7 @@ use crate::{
     tail::{RequestStatus, Tail, TailLine},
 };
 
-/// Replaced sources that are remembered.
+/// How many replaced sources are remembered.
 const RETIRED_MAX: usize = 64;
 
 /// What every request needs.
@@ -33,48 +33,49 @@ pub struct Intake {
     pub sources: ArcSwap<Sources>,
     pub recorder: Arc<Recorder>,
     pub learning: Learning,
-    /// There may be events that earlier versions recorded under keys of another form.
+    /// True if there may be events that earlier versions recorded under keys of another form.
     pub look_back: bool,
     pub keyring: Keyring,
     pub clock: Clock,
     pub tail: Tail,
     pub public_url: Option<String>,
     pub rejections: Arc<Rejections>,
-    /// Sources that a reload replaced, the latest first: only to explain rejections with.
+    /// Sources that a reload replaced, the latest first. They serve only to explain rejections.
     pub retired: ArcSwap<Vec<Arc<Source>>>,
 }
 
-/// A request as it came.
+/// A request as the face hands it over.
 pub struct Arrived<'a> {
     pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
     pub headers: Headers<'a>,
-    /// When its head had come.
+    /// When its head was complete.
     pub at: Instant,
 }
 
 /// What became of a request.
 pub enum Received {
-    /// A repeat that was known by its body: of this event.
+    /// A repeat of this event, recognised by its body.
     Known(Uuid),
-    /// A question of the provider's, which `VerifiedRequest::challenge` answers.
+    /// A question of the provider, which `VerifiedRequest::challenge` answers.
     Handshake(VerifiedRequest),
-    /// What each of its parts came to.
+    /// The outcome of each of its parts.
     Recorded(Vec<Recorded>, VerifiedRequest),
 }
 
-/// Why a request whose body is there was not taken.
+/// Why a request whose body was read was not taken.
 #[derive(Debug)]
 pub enum NotTaken {
     Rejected(Rejection),
-    /// The provider's key, or its answer to a handshake, was not to be had; from where.
+    /// The provider's key, or its answer to a handshake, could not be fetched. The text says from
+    /// where.
     KeyUnavailable(String),
     Record(CommitError),
 }
 
 impl Intake {
-    /// Takes new sources in force.
+    /// Puts new sources in force.
     pub fn replace_sources(&self, sources: Sources) {
         let old = self.sources.swap(Arc::new(sources));
         let retired = self.retired.load();
@@ -121,8 +122,7 @@ impl Intake {
         Ok(Received::Recorded(recorded, verified))
     }
 
-    /// Notes a refusal, in the log of rejections and in the tail. `kept`: it is worth a place in
-    /// that log.
+    /// Notes a refusal in the tail and, if it is `kept`, in the log of rejections.
     pub fn refuse(
         &self,
         arrived: &Arrived<'_>,
@@ -172,7 +172,7 @@ impl Intake {
         }
     }
 
-    /// Verifies once more, with the provider's key, where that had to be fetched first.
+    /// Verifies, and once more with the provider's key if that had to be fetched first.
     async fn verify_with_keys(
         &self,
         arrived: &Arrived<'_>,
@@ -204,7 +204,8 @@ impl Intake {
         }
     }
 
-    /// Whoever reads the tail wants a line with the key and the type, so all is read then.
+    /// A reader of the tail wants a line with the key and the type, so while there is one, every
+    /// request is read in full.
     fn verify(
         &self,
         arrived: &Arrived<'_>,

@@ -1,5 +1,5 @@
-//! Records requests, many in one commit. What a key came to is decided by `outcomes`; here is what
-//! is written, remembered and handed to the workers.
+//! Records requests, many in one commit. `outcomes` decides the outcome of each key; this writes,
+//! remembers, and hands deliveries to the workers.
 
 use std::{
     collections::HashMap,
@@ -32,13 +32,13 @@ use crate::{
     },
 };
 
-/// Bodies and headers of one statement add up to at most this many bytes, but one request is always
-/// taken.
+/// The bodies and headers of one statement add up to at most this many bytes. A single request is
+/// always taken.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A request as the intake hands it over.
+/// A request as the intake hands it to the recorder.
 pub struct Incoming {
-    /// One at least; several where the request was split.
+    /// One row, or several if the request was split.
     pub rows: Vec<Row>,
 }
 
@@ -51,7 +51,7 @@ pub struct RecorderOptions {
     pub batch_rows_max: usize,
     pub recent_keys_max: usize,
     pub writers: usize,
-    /// A batch that takes longer has lost its connection.
+    /// A batch that takes longer counts as failed, and its connection is dropped.
     pub write_timeout: Duration,
 }
 
@@ -59,7 +59,7 @@ pub struct RecorderOptions {
 pub struct Recorder(GroupCommit<Recording>);
 
 impl Recorder {
-    /// Connections are opened when there is something to write.
+    /// Opens no connection: the first request does that.
     pub fn new(dialer: Dialer, handoff: Arc<Handoff>, options: RecorderOptions) -> Arc<Self> {
         let recording = Recording {
             handoff,
@@ -81,22 +81,22 @@ impl Recorder {
         Arc::new(Self(GroupCommit::new(recording, dialer, None, options)))
     }
 
-    /// Takes no more requests, and ends when those that wait are written and answered.
+    /// Refuses new requests, and returns when those that wait are written and answered.
     pub async fn close(&self) {
         self.0.close().await;
     }
 
-    /// Whether batches are not taken.
+    /// Whether the database does not take batches, as `GroupCommit::is_stuck`.
     pub fn is_stuck(&self) -> bool {
         self.0.is_stuck()
     }
 
-    /// What was recorded lately.
+    /// The events that were recorded lately.
     pub fn recent(&self) -> &RecentEvents {
         &self.0.statement().recent
     }
 
-    /// What each row of the request came to, in their order, after its commit.
+    /// Records a request and returns the outcome of each row, in their order, after the commit.
     ///
     /// # Errors
     ///
@@ -110,12 +110,12 @@ impl Recorder {
     }
 }
 
-/// How requests are recorded.
+/// The statement that records requests.
 struct Recording {
     handoff: Arc<Handoff>,
     recent: RecentEvents,
-    /// The last statement was for repeats for the most part, so whether a key is there is asked
-    /// before it is written.
+    /// True if most rows of the last statement were repeats. Then the next one asks which keys are
+    /// there before it writes.
     asks_first: AtomicBool,
     node: Uuid,
     lease_seconds: f64,
@@ -180,7 +180,7 @@ impl Statement for Recording {
 }
 
 impl Recording {
-    /// What the keys of these rows came to, which are sorted by key.
+    /// The outcomes of these rows' keys. The rows are sorted by key.
     async fn record_rows(
         &self,
         connection: &mut PgConnection,
@@ -217,8 +217,8 @@ impl Recording {
         Ok(found)
     }
 
-    /// Records these rows, hands the deliveries of what is new to their workers, and adds what each
-    /// came to; how many are new, and the rows whose key is there and has expired.
+    /// Records these rows, hands the deliveries of new ones to their workers, and adds the outcomes
+    /// to `found`. Returns how many are new, and the rows whose key is there but has expired.
     async fn insert<'r>(
         &self,
         connection: &mut PgConnection,
@@ -264,7 +264,7 @@ impl Recording {
 /// The first row of each key, sorted by key.
 fn first_of_each_key<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Vec<&'r Row> {
     let mut rows: Vec<&Row> = rows.into_iter().collect();
-    // Stable: of equal keys the first stays first.
+    // The sort is stable, so of equal keys the first stays first.
     rows.sort_by_key(|row| row.event.key);
     rows.dedup_by_key(|row| row.event.key);
     rows
@@ -297,7 +297,8 @@ fn plan_deliveries(handoff: &Handoff, rows: &[&Row]) -> (Vec<NewDelivery>, Vec<O
     (deliveries, places)
 }
 
-/// Gives the committed, leased deliveries of new events, which are sorted by key, to their workers.
+/// Gives the leased deliveries of new events to their workers after the commit. The events are
+/// sorted by key.
 fn hand_over(
     new: &[&Row],
     marked: impl Fn(&NewEvent) -> Option<Mark>,

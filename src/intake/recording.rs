@@ -1,5 +1,5 @@
-//! From a verified request to what is recorded of it: the headers that are kept, and one event or
-//! one for each item.
+//! Turns a verified request into what is recorded: the headers that are kept, and one event, or one
+//! for each item.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub fn parts(verified: &VerifiedRequest) -> &[VerifiedRequest] {
     }
 }
 
-/// Records what is not known yet in one commit; what each part came to.
+/// Records what is not known yet in one commit, and returns the outcome of each part.
 pub async fn record(
     headers: Headers<'_>,
     recorder: &Arc<Recorder>,
@@ -75,8 +75,8 @@ pub async fn record(
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// How long the key of an event is kept that no other request can be: a statement whose answer was
-/// lost finds its own row by it.
+/// How long the key of an event is kept that no other request can repeat. A statement whose answer
+/// was lost finds its own row by it.
 const LONE_KEY_SECONDS: f64 = 3600.0;
 
 fn row(
@@ -131,7 +131,7 @@ fn row(
     }
 }
 
-/// The key that versions before gave it, while that is looked for.
+/// The key that earlier versions would have given it, as long as such keys are looked for.
 fn key_before(source: &Source, part: &VerifiedRequest, is_whole: bool) -> Option<Key> {
     if !source.verifier.looks_back() {
         return None;
@@ -153,7 +153,7 @@ fn guard(source: &Source, part: &VerifiedRequest) -> Option<Guard> {
     })
 }
 
-/// The request's own body, where its items are the events.
+/// The request's own body, if its items are the events.
 fn original(verified: &VerifiedRequest) -> Option<Arc<Original>> {
     let items = i32::try_from(verified.items().len())
         .ok()
@@ -166,8 +166,9 @@ fn original(verified: &VerifiedRequest) -> Option<Arc<Original>> {
     }))
 }
 
-/// Hop-by-hop headers (RFC 9110, section 7.6.1; Connection may name more), credentials, what a
-/// proxy added, and what speaks of this connection alone: neither kept nor passed on.
+/// Headers that are neither kept nor passed on: hop-by-hop ones (RFC 9110, section 7.6.1;
+/// Connection may name more), credentials, those that a proxy added, and those that speak only of
+/// this connection.
 const DROPPED: [&str; 20] = [
     "accept",
     "accept-encoding",
@@ -192,8 +193,8 @@ const DROPPED: [&str; 20] = [
 ];
 
 /// The headers that a handler may see, as the JSON array that is kept. Standard Webhooks' own three
-/// are kept under another name, as the relay signs anew; a header that is itself the secret is left
-/// out. An item is not packed, even where its request was.
+/// are kept under another name, because the relay signs anew. A header that is itself the secret is
+/// left out. An item loses Content-Encoding, since it is not compressed even if its request was.
 fn stored_headers(
     headers: Headers<'_>,
     secret: &[String],

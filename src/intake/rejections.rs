@@ -1,6 +1,6 @@
-//! The rejection log: what was refused lately and why, for whoever has to mend it. It is kept in
-//! this process alone: nothing that was not verified is written to the database. Bounded in number,
-//! bytes and age; of a flood, a sample is kept and all are counted.
+//! The rejection log: what was refused lately and why, for the person who has to mend it. It lives
+//! in this process alone, because nothing unverified is written to the database. Number, bytes and
+//! age are bounded. Of a flood a sample is kept, and all are counted.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,21 +14,22 @@ use uuid::Uuid;
 
 use crate::{contract::RejectionCount, event::BodyDigest, settings::Rejections as Settings};
 
-/// Headers kept of one request; a head that was read at all is rarely half as long.
+/// Bytes of headers that are kept of one request. A head that was read at all rarely has half as
+/// many.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const TARGET_BYTES_MAX: usize = 2048;
 
-/// What was read of the body.
+/// The part of a body that was kept.
 #[derive(Clone, Debug)]
 pub struct KeptBody {
     pub bytes: usize,
     pub digest: BodyDigest,
-    /// Its first bytes; all of it where they are `bytes` in number.
+    /// Its first bytes, which are the whole body if there are `bytes` of them.
     pub prefix: Bytes,
 }
 
 impl KeptBody {
-    /// The whole body, where it was short enough to be kept.
+    /// The whole body, if it was short enough to be kept.
     pub fn whole(&self) -> Option<&Bytes> {
         (self.prefix.len() == self.bytes).then_some(&self.prefix)
     }
@@ -40,16 +41,16 @@ pub struct Rejected {
     /// UUIDv7 of the time of the refusal.
     pub id: Uuid,
     pub at_unix_ms: i64,
-    /// None where the path names none.
+    /// None if the path names no source.
     pub source: Option<Arc<str>>,
     pub reason: &'static str,
     pub detail: String,
     pub method: String,
-    /// Path and query, capped.
+    /// Path and query, up to a cap.
     pub target: String,
-    /// As they came: whoever shows them masks what is secret.
+    /// The headers as they came. Code that shows them masks what is secret.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// None where the body was not read to its end.
+    /// None if the body was not read to its end.
     pub body: Option<KeptBody>,
 }
 
@@ -68,7 +69,7 @@ impl Rejected {
     }
 }
 
-/// A request that was refused, as the ingress has it.
+/// A refused request as the face has it.
 pub struct Refused<'a> {
     pub at_unix_ms: i64,
     pub source: Option<&'a Arc<str>>,
@@ -92,7 +93,7 @@ struct Log {
 /// Refusals of one kind.
 struct Counted {
     count: u64,
-    /// So many are kept in a minute; None for none.
+    /// Decides how many are kept in a minute; None keeps none.
     sample: Option<DefaultDirectRateLimiter>,
 }
 
@@ -101,12 +102,12 @@ struct Counted {
 pub struct Filter<'a> {
     pub source: Option<&'a str>,
     pub reason: Option<&'a str>,
-    /// Ids from this one on, and below that one.
+    /// The range of ids: from `from` on, and below `below`.
     pub from: Option<Uuid>,
     pub below: Option<Uuid>,
 }
 
-/// The log. Shared by the ingress, which writes, and the admin API, which reads.
+/// The log. The public port writes it and the admin API reads it.
 pub struct Rejections {
     settings: Settings,
     log: Mutex<Log>,
@@ -135,7 +136,7 @@ impl Rejections {
         }
     }
 
-    /// Whether this one is of the sample.
+    /// Counts a refusal, and says whether it belongs to the sample.
     fn count(&self, kind: Kind) -> bool {
         let per_minute = self.settings.kept_per_minute;
         let sample = || {
@@ -154,8 +155,8 @@ impl Rejections {
             .is_some_and(|sample| sample.check().is_ok())
     }
 
-    /// The newest first, `limit` at most. What is past its age is forgotten here: nobody else could
-    /// see it.
+    /// At most `limit` rejections, newest first. Those past their age are dropped here, because
+    /// only a reader could see them.
     pub fn list(&self, filter: Filter<'_>, limit: usize, now_unix_ms: i64) -> Vec<Arc<Rejected>> {
         let matches = |rejected: &&Arc<Rejected>| {
             filter
@@ -203,7 +204,7 @@ impl Rejections {
         }
     }
 
-    /// The log is plain data: whoever panicked left nothing half-done that matters.
+    /// A panic of another thread does no harm, because the log is plain data.
     fn lock(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +236,7 @@ fn kept(refused: Refused<'_>, prefix_max: usize) -> Rejected {
         method: refused.method.to_owned(),
         target: refused.target[..target_end].to_owned(),
         headers,
-        // Copied: a slice would keep the whole body alive.
+        // The prefix is copied, because a slice would keep the whole body alive.
         body: refused.body.map(|body| KeptBody {
             bytes: body.len(),
             digest: BodyDigest::of(body),

@@ -1,5 +1,5 @@
-//! The ways in which programs between a sender and us change a body that they mean to pass on: JSON
-//! written anew, line ends, escapes. Given what arrived, it says what may have been sent.
+//! Ways in which programs between a sender and us change a body that they mean to pass on: JSON
+//! written anew, line ends, escapes. From the body that arrived it guesses which one was sent.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ pub struct Rewriting {
     pub body: Bytes,
 }
 
-/// Every guess that differs from what came.
+/// Every guess that differs from the body that arrived.
 pub fn rewritings(body: &Bytes) -> Vec<Rewriting> {
     let mut found = Vec::new();
     let mut add = |what, guess: Vec<u8>| {
@@ -58,7 +58,7 @@ pub fn rewritings(body: &Bytes) -> Vec<Rewriting> {
     found
 }
 
-/// How JSON is laid out: between members, after a colon, and by how much each level is indented.
+/// How JSON is laid out: the space between members, after a colon, and the indent of each level.
 #[derive(Clone, Copy)]
 struct Spacing {
     comma: &'static str,
@@ -101,8 +101,8 @@ const SPACINGS: [(&str, Spacing); 4] = [
     ),
 ];
 
-/// The same JSON with other white space; order, numbers and strings stay as they are written. The
-/// text must be JSON.
+/// The same JSON with other white space. Order, numbers and strings stay as written. The text must
+/// be JSON.
 fn spaced(text: &str, spacing: Spacing) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let (mut in_string, mut is_escaped, mut depth) = (false, false, 0_usize);
@@ -154,7 +154,7 @@ fn spaced(text: &str, spacing: Spacing) -> String {
     out
 }
 
-/// Characters outside ASCII as `\u` escapes.
+/// Writes characters outside ASCII as `\u` escapes.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -167,7 +167,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `\u` escapes of characters outside ASCII as these characters.
+/// Writes `\u` escapes of characters outside ASCII as these characters.
 fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

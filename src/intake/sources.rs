@@ -1,5 +1,5 @@
-//! The sources as the ingress uses them: verifier, bounds and routes, built once from the settings
-//! and swapped whole on a reload.
+//! The sources as the intake uses them: verifier, bounds and routes. They are built once from the
+//! settings, and a reload swaps all of them at once.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,27 +24,27 @@ pub struct Source {
     pub ack_budget: Duration,
     pub on_conflict: OnConflict,
     pub replay_guard: ReplayGuard,
-    /// The headers that are themselves the secret (a shared token), lower-case: never kept, never
-    /// passed on.
+    /// The headers that are themselves the secret (a shared token), in lower case. They are never
+    /// kept and never passed on.
     pub secret_headers: Vec<String>,
-    /// The URL as the provider knows it, where it is not the public one with our path.
+    /// The URL as the provider knows it, if it is not the public URL with our path.
     pub url: Option<String>,
-    /// Bodies may come gzipped.
+    /// Whether bodies may come gzipped.
     pub takes_gzip: bool,
-    /// Answers have no body.
+    /// Whether answers have no body.
     pub bare_answers: bool,
     pub dropped_types: Arc<DroppedTypes>,
-    /// What event keys are made of, where the settings say it: under another rule the same text may
+    /// What event keys are made of, if the settings say so. Under another rule the same text may
     /// name another event.
     rule: Option<String>,
 }
 
 impl Source {
-    /// The URL that the provider called, as it knows it: the source's own, else the public one with
-    /// this path and query.
+    /// The URL that the provider called, as the provider knows it: the source's own, or else the
+    /// public URL with this path and query.
     pub fn url_of(&self, public_url: Option<&str>, target: &str) -> Option<String> {
         match &self.url {
-            // The registered URL has the query that came, where it has none of its own.
+            // If the registered URL has no query of its own, it gets the one that came.
             Some(url) => Some(match target.split_once('?') {
                 Some((_, query)) if !query.is_empty() && !url.contains('?') => {
                     format!("{url}?{query}")
@@ -55,8 +55,8 @@ impl Source {
         }
     }
 
-    /// The key of an event of this source. `is_whole`: of a request whose items would be events,
-    /// and which is one itself.
+    /// The key of an event of this source. `is_whole` says that the request is itself an event,
+    /// although its items would usually be the events.
     pub fn key_of(&self, event_key: &str, is_whole: bool) -> Key {
         match (&self.rule, is_whole) {
             (None, false) => key_of(&self.name, event_key),
@@ -71,12 +71,12 @@ impl Source {
         }
     }
 
-    /// Whether its keys name their rule, which versions before did not.
+    /// Whether its keys name their rule. Keys of earlier versions did not.
     pub fn is_ruled(&self) -> bool {
         self.rule.is_some()
     }
 
-    /// The kind of credentials, for `WWW-Authenticate`.
+    /// The kind of credentials that `WWW-Authenticate` asks for.
     pub fn asks_for(&self) -> &'static str {
         let prefix = self.verifier.scheme().spec.signature.prefix.as_deref();
         if prefix.is_some_and(|prefix| prefix.starts_with("Basic")) {
@@ -99,8 +99,8 @@ impl Sources {
         self.0.get(name)
     }
 
-    /// The same, with this secret for a source that had none. One that is not usable changes
-    /// nothing.
+    /// The same sources, with this secret for a source that had none. A secret that is not usable
+    /// changes nothing.
     pub fn with_secret(&self, name: &str, secret: &SecretString) -> Self {
         let mut sources = self.0.clone();
         if let Some(source) = sources.get_mut(name)
@@ -114,9 +114,9 @@ impl Sources {
         Self(sources)
     }
 
-    /// All sources, or everything that is wrong with any: (the source's name, the error). `learnt`
-    /// counts for those that learn. Where keys `look_back`, those that earlier versions recorded
-    /// are looked for as well.
+    /// Builds all sources, or returns everything that is wrong with any, as (the source's name, the
+    /// error). `learnt` has the secrets of sources that learn theirs. With `look_back`, keys that
+    /// earlier versions recorded are looked for as well.
     pub fn build(
         settings: &Settings,
         catalog: &Catalog,
@@ -160,8 +160,8 @@ impl Sources {
     }
 }
 
-/// The parts of the event key as the settings name them; None where they are the built-in
-/// provider's.
+/// The parts of the event key that the settings name, or None if the provider's built-in ones are
+/// used.
 fn rule(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Option<String> {
     let is_own = settings.providers.contains_key(&source.provider) || source.scheme.is_some();
     let of_scheme = verifier.scheme().spec.key.as_ref().filter(|_| is_own);
@@ -172,8 +172,8 @@ fn rule(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> 
         .map(|parts| parts.as_slice().join("\0"))
 }
 
-/// The source's verifier, with the secret that it has learnt. A secret that can't be read is an
-/// error: leaving it out would refuse whoever signs with it.
+/// The source's verifier, with the secret that it has learnt. A secret that cannot be read is an
+/// error: without it, requests that are signed with it would be refused.
 fn verifier(
     catalog: &Catalog,
     name: &str,
@@ -217,7 +217,7 @@ fn verifier(
     Ok(verifier.with_verify_token(token.as_ref()))
 }
 
-/// What the settings call the source's secret of this index.
+/// The setting that has the source's secret of this index.
 pub fn secret_key(source: &settings::Source, index: usize) -> String {
     match index.checked_sub(usize::from(source.secret.is_some())) {
         Some(index) => format!("secrets[{index}]"),
@@ -225,9 +225,9 @@ pub fn secret_key(source: &settings::Source, index: usize) -> String {
     }
 }
 
-/// The source's own, else the general one; never shorter than the provider goes on sending, where
-/// that is known, and where bodies alone are compared just so long: later the same bytes are more
-/// likely another event.
+/// How long keys count: the source's own time if it has one. Otherwise the general time, or the
+/// provider's time of retries if that is longer. A provider whose bodies alone are compared has
+/// exactly its own time, because later the same bytes are more likely another event.
 fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
     let general = settings.retention.keys.0;
     let spec = &verifier.scheme().spec;
@@ -239,7 +239,7 @@ fn window(settings: &Settings, source: &settings::Source, verifier: &Verifier) -
     }
 }
 
-/// The source's own, else the shorter of the provider's and the general one.
+/// The source's own time for an answer, or else the shorter of the provider's and the general one.
 fn ack_budget(settings: &Settings, source: &settings::Source, verifier: &Verifier) -> Duration {
     let general = settings.ingress.ack_budget.0;
     match source.ack_budget {

@@ -1,5 +1,5 @@
 //! An HTTP answer as the result of a step: what a gateway keeps of a call, and what a person gives
-//! who resolves one. The body is text where it is text, so that the step can be read.
+//! who resolves one. A body that is UTF-8 is kept as text, so that the step can be read.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct KeptAnswer {
     pub status: u16,
-    /// Each byte of a value as one character.
+    /// Names and values; each byte of a value is one character.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
-    /// Of a body that is not kept.
+    /// The size of a body that is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
 }
@@ -45,7 +45,7 @@ impl KeptAnswer {
         }
     }
 
-    /// All but the body, which was of this size.
+    /// Keeps all but the body, whose size is `bytes`.
     pub fn without_body(status: u16, headers: Vec<(String, String)>, bytes: u64) -> Self {
         Self {
             status,
@@ -75,7 +75,7 @@ impl KeptAnswer {
         serde_json::to_string(self).expect("numbers, strings and lists, all of which JSON has")
     }
 
-    /// None where it is not kept.
+    /// The body, or None if it is not kept.
     pub fn body(&self) -> Result<Option<Vec<u8>>, String> {
         match (&self.body, &self.body_base64) {
             (Some(text), _) => Ok(Some(text.clone().into_bytes())),
@@ -88,7 +88,7 @@ impl KeptAnswer {
     }
 }
 
-/// The size of a text as a JSON string, without its quotes.
+/// The size in bytes of a text as a JSON string, without its quotes.
 fn escaped_bytes(text: &str) -> usize {
     let escaped = |b: u8| match b {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,

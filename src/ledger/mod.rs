@@ -1,6 +1,6 @@
 //! The ledger: steps are claimed, completed and waited for, and keys are marked. Calls that come
-//! together are one statement. It knows no HTTP; who may do what is decided by its faces,
-//! `http::ledger` and `gateway`.
+//! together are written by one statement. It knows no HTTP, and its faces, `http::ledger` and
+//! `gateway`, decide who may do what.
 
 pub mod kept;
 mod statements;
@@ -27,24 +27,24 @@ use crate::{
     },
 };
 
-/// Claims, completions and marks, as every face asks for them.
+/// Claims, completions and marks, for every face.
 pub struct Ledger {
     pub pool: Db,
     pub settings: Arc<ArcSwap<Settings>>,
     claims: GroupCommit<Claims>,
     completions: GroupCommit<Completions>,
     marks: GroupCommit<Marks>,
-    /// How long a call waits to be decided.
+    /// How long a call waits for its decision.
     timeout: Duration,
     pub waiters: Arc<Waiters>,
-    /// Tells this process's relay that something may be due.
+    /// Tells this process's relay that deliveries may be due.
     pub hint: Arc<Notify>,
-    /// Cancelled when the node stops: nobody waits any longer.
+    /// Cancelled when the node stops, and then nobody waits for a step any longer.
     stopping: CancellationToken,
 }
 
 impl Ledger {
-    /// To be called on the runtime that the writers are to run on.
+    /// Has to be called on the runtime that the writers are to run on.
     pub fn new(
         dialer: &Dialer,
         pool: Db,
@@ -89,7 +89,7 @@ impl Ledger {
         }
     }
 
-    /// Takes no more calls, and ends when those that wait are decided.
+    /// Refuses new calls, and returns when those that wait are decided.
     pub async fn close(&self) {
         tokio::join!(
             self.claims.close(),
@@ -98,13 +98,13 @@ impl Ledger {
         );
     }
 
-    /// Whether a key is new, for whoever asked first.
+    /// Marks a key, and says whether this was the first time.
     pub async fn mark(&self, mark: NewMark) -> Result<Mark, CommitError> {
         self.marks.decide(mark, self.timeout).await
     }
 
-    /// Has a claim decided. Where another executes the step it asks again whenever something
-    /// happened to it, until the time is over or the answer is wanted no longer.
+    /// Decides a claim. If another executes the step, asks again whenever something happened to it,
+    /// until the time is over or the caller no longer wants the answer.
     pub async fn claim(
         &self,
         claim: &NewClaim,
@@ -120,7 +120,7 @@ impl Ledger {
             return Ok(decided);
         };
         loop {
-            // Listening begins before the question: what happens between the two is not missed.
+            // Listening begins before the question, so that no event between the two is missed.
             let woken = seat.woken();
             tokio::pin!(woken);
             woken.as_mut().enable();
@@ -139,12 +139,12 @@ impl Ledger {
         }
     }
 
-    /// The longest that anybody may wait for a step.
+    /// The longest time that a call may wait for a step.
     pub fn wait_max(&self) -> Duration {
         self.settings.load().ledger.wait_max.0
     }
 
-    /// Records a result and wakes who waits for it.
+    /// Records a result and wakes those who wait for it.
     pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, CommitError> {
         let place = completion.place.clone();
         let fenced = self.completions.decide(completion, self.timeout).await?;

@@ -1,4 +1,5 @@
-//! What is decided together: claims, completions and marks, each by a statement of its own.
+//! What the group commit decides together: claims, completions and marks, each by its own
+//! statement.
 
 use sqlx::PgConnection;
 

@@ -1,6 +1,6 @@
-//! Those who wait for a step that another executes: they hold no connection. One task asks the
-//! database for all of them, and what happens in this process wakes them at once. A wake is a hint:
-//! who is woken asks again.
+//! The calls that wait for a step that another executes. They hold no connection: one task asks the
+//! database for all of them, and an event in this process wakes them at once. A wake is only a
+//! hint, so the woken call asks again.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Steps that one statement asks for.
+/// How many steps one statement asks for.
 const CHUNK_STEPS: usize = 1000;
 
 struct Room {
@@ -38,7 +38,7 @@ pub struct Waiters {
     waiting_max: usize,
 }
 
-/// A seat among those who wait for a step; given back when it is dropped.
+/// A seat among those who wait for a step. Dropping it gives it back.
 pub struct Seat<'a> {
     waiters: &'a Waiters,
     place: Place,
@@ -46,7 +46,7 @@ pub struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    /// Listens from when it is enabled or first polled.
+    /// A future that listens from the time when it is enabled or first polled.
     pub fn woken(&self) -> tokio::sync::futures::Notified<'_> {
         self.notify.notified()
     }
@@ -77,7 +77,7 @@ impl Waiters {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// None where enough are waiting.
+    /// Takes a seat, or None if too many wait already.
     pub fn enter(&self, place: &Place) -> Option<Seat<'_>> {
         let mut rooms = self.rooms();
         if rooms.waiting >= self.waiting_max {
@@ -106,8 +106,8 @@ impl Waiters {
         self.rooms().by_place.keys().cloned().collect()
     }
 
-    /// Asks for all steps that somebody waits for, again and again. What it finds at the very
-    /// moment that somebody sits down is found at the next turn.
+    /// Asks the database for all steps that are waited for, once each interval. A waiter that
+    /// arrives during a poll is covered by the next one.
     pub async fn poll_until_stopped(
         self: Arc<Self>,
         pool: Db,

@@ -1,4 +1,4 @@
-//! Who sends, by where from.
+//! Senders, told apart by their addresses.
 
 use std::{
     convert::Infallible,
@@ -10,7 +10,7 @@ use std::{
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 
-/// The part of an address that one guest has: of IPv6 a /64.
+/// The part of an address that one host or customer has: of IPv6 a /64.
 pub fn guest(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -18,17 +18,17 @@ pub fn guest(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Addresses whose requests are counted: whoever is forgotten has its whole quota again.
+/// How many addresses are counted at a time. One that is pushed out has its whole quota again.
 const GUESTS_MAX: usize = 10_000;
 
-/// How many requests a second one address may send.
+/// Bounds how many requests a second one address may send.
 pub struct Rates {
     quota: Quota,
     of_guest: Cache<IpAddr, Arc<DefaultDirectRateLimiter>>,
 }
 
 impl Rates {
-    /// None where there is no bound.
+    /// None if `per_second` is 0, which means no bound.
     pub fn new(per_second: u32) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         Some(Self {

@@ -1,5 +1,5 @@
-//! Reads a body within its bounds, in the room that all bodies of a port share. Who sends it is not
-//! known yet.
+//! Reads a body within its bounds, in the room that all bodies of a port share. The sender is not
+//! verified yet.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -9,17 +9,18 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::reading::{Full, GivenUp, Share};
 
-/// An announced length is only a promise, so at most this is set aside before the bytes have come.
+/// An announced length is only a promise, so at most this much is allocated before the bytes have
+/// come.
 const FIRST_BYTES_MAX: usize = 64 << 10;
-/// What is set aside at once for the rest. A buffer that doubles would be copied at 16 MiB, which
-/// keeps all connections of the thread waiting for some 6 ms.
+/// The size of each further allocation. Growing one buffer by doubling would copy it at 16 MiB,
+/// which blocks all connections of the thread for some 6 ms.
 const NEXT_BYTES: usize = 256 << 10;
 
-/// How much a body may be, and how long it may take.
+/// The bounds of one body in size and time.
 pub struct Limits<'a> {
     pub bytes_max: usize,
     pub timeout: Duration,
-    /// How long nothing may come.
+    /// How long the sender may send nothing.
     pub idle_timeout: Option<Duration>,
     pub address: Option<IpAddr>,
     pub source: Option<&'a Arc<str>>,
@@ -31,7 +32,7 @@ pub enum BodyError {
     TooLarge,
     TimedOut,
     Broken,
-    /// It found no room, or gave way to others.
+    /// It found no room, or gave way to other bodies.
     Busy,
 }
 
@@ -40,7 +41,7 @@ pub fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Reads the whole body. `share` is its part of the room and has to live as long as the bytes.
+/// Reads the whole body. `share` is its part of the room, and has to live as long as the bytes.
 pub async fn read_body<E>(
     mut payload: impl Stream<Item = Result<Bytes, E>> + Unpin,
     announced: Option<usize>,
@@ -84,7 +85,7 @@ async fn next<E>(
     piece.transpose().map_err(|_| BodyError::Broken)
 }
 
-/// What has come of a body. Nothing that was written moves until the body is whole.
+/// The part of a body that has come. Nothing that was written is moved until the body is whole.
 struct Pieces {
     filled: Vec<BytesMut>,
     last: BytesMut,

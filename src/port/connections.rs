@@ -1,6 +1,7 @@
-//! The open connections of one port. When there are as many as there may be, a new one finds room
-//! all the same: the one that has waited longest for a request goes first, then the one whose
-//! request has been on its way longest. One whose request is being answered never does.
+//! The open connections of one port. When the table is full, a new connection still finds room,
+//! because another one is closed for it. First goes the one that has waited longest for a request,
+//! then the one whose request has been arriving longest. A connection whose request is being
+//! answered never goes.
 
 use std::{
     collections::HashMap,
@@ -17,31 +18,32 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::port::addresses::guest;
 
-/// So many go at once, as a part of all, since finding them costs a look at each.
+/// The divisor of the part of all connections that are closed at once. Finding them costs a look at
+/// each, so they are not found one by one.
 const GO_PART: usize = 32;
-/// So often is it told that connections had to go.
+/// How often the log says that connections were closed for others.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// What a connection waits for. In the order in which they go.
+/// What a connection waits for, in the order in which connections are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A request.
     Idle = 0,
-    /// The rest of one.
+    /// The rest of a request.
     Incomplete = 1,
     /// Our answer.
     Busy = 2,
 }
 
 const PHASE_SHIFT: u32 = 62;
-/// From here on places do not go.
+/// Places with this rank or a higher one are never taken away.
 const STAYS: u64 = (Phase::Busy as u64) << PHASE_SHIFT;
 
 struct Place {
     fd: RawFd,
     guest: IpAddr,
-    /// The phase above `PHASE_SHIFT`, below it since when, in milliseconds of the table's life:
-    /// what is less goes first.
+    /// The phase in the bits above `PHASE_SHIFT`; below them the time since which it lasts, in
+    /// milliseconds since the table was made. The lowest rank is closed first.
     rank: AtomicU64,
 }
 
@@ -50,7 +52,7 @@ struct Open {
     next: u64,
     places: HashMap<u64, Arc<Place>>,
     of_guest: HashMap<IpAddr, usize>,
-    /// Connections that gave way or found no place, since it was told.
+    /// Connections that were closed or refused since the log last said so.
     gone: u64,
     told: Option<Instant>,
 }
@@ -63,12 +65,12 @@ pub struct Connections {
     open: Mutex<Open>,
 }
 
-/// Every place is taken by a request that is being answered.
+/// Every place belongs to a request that is being answered.
 #[derive(Debug)]
 pub struct Full;
 
 impl Connections {
-    /// `most_of_address` of 0: as many as there may be in all.
+    /// If `most_of_address` is 0, one address may have all places.
     pub fn new(most: usize, most_of_address: usize) -> Arc<Self> {
         let most_of_address = if most_of_address == 0 {
             most
@@ -95,7 +97,7 @@ impl Connections {
         (phase as u64) << PHASE_SHIFT | (life.as_secs() * 1000 + u64::from(life.subsec_millis()))
     }
 
-    /// A place for this socket, which is to stay open for as long as the seat is held.
+    /// Takes a place for this socket, which has to stay open for as long as the seat is held.
     pub fn enter(self: &Arc<Self>, fd: RawFd, address: IpAddr) -> Result<Seat, Full> {
         let guest = guest(address);
         let place = Arc::new(Place {
@@ -126,7 +128,7 @@ impl Connections {
 }
 
 impl Open {
-    /// Has those go that have waited longest among these; whether there was one.
+    /// Closes those of these connections that have waited longest. Returns whether there was one.
     fn make_room(&mut self, most: usize, among: impl Fn(&Place) -> bool) -> bool {
         let waiting = self.places.iter().filter(|(_, place)| among(place));
         let mut waiting: Vec<(u64, u64)> = waiting
@@ -140,8 +142,8 @@ impl Open {
         }
         for (_, number) in &waiting {
             if let Some(place) = self.remove(*number) {
-                // It reads its end and closes. What it was sent before is still read, what it has
-                // to say still said.
+                // The server reads an end of input, and closes the connection. It still reads what
+                // was sent before and still writes its answers.
                 let _ = shutdown(place.fd, Shutdown::Read);
                 self.gone += 1;
             }
@@ -171,7 +173,7 @@ impl Open {
     }
 }
 
-/// One connection's place, given back when it is dropped.
+/// One connection's place. Dropping it gives the place back.
 pub struct Seat {
     connections: Arc<Connections>,
     number: u64,
@@ -185,7 +187,7 @@ impl Seat {
             .store(self.connections.rank(phase), Ordering::Relaxed);
     }
 
-    /// Gives the place back; once is enough.
+    /// Gives the place back. Calling it again does nothing.
     pub fn leave(&self) {
         self.connections.open().remove(self.number);
     }

@@ -1,39 +1,41 @@
-//! Follows a connection's bytes from message to message (RFC 9112), to see what the server's parser
-//! lets through: a line that ends in LF alone, which a proxy in front may read otherwise than we
-//! do, and chunk extensions and trailers without an end. And to know whether a message has come
-//! whole.
+//! Follows a connection's bytes from message to message (RFC 9112), for two reasons. It refuses
+//! what the server's parser lets through: a line that ends in LF alone, which a proxy in front may
+//! read differently, and chunk extensions and trailers without end. And it knows whether a message
+//! has come whole.
 //!
-//! It decides nothing else: what it takes for the length is what the parser takes, and what the
+//! It decides nothing else. It finds a message's length just as the parser does, and what the
 //! parser refuses ends the connection.
 
 use memchr::{memchr, memchr_iter};
 
-/// Chunk extensions, trailers and needless zeros of one message, in bytes; nothing of it is used.
+/// Bytes of chunk extensions, trailers and needless zeros that one message may have. None of them
+/// is used.
 pub const EXTRAS_MAX: usize = 8 << 10;
-/// Digits that a chunk's size needs at most.
+/// The digits that a chunk's size needs at most.
 const SIZE_DIGITS: usize = 16;
-/// No name of a header is as long; the parser does not survive one of 64 KiB.
+/// The longest name of a header. Real names are far shorter, and the parser does not survive one of
+/// 64 KiB.
 const NAME_MAX: usize = 8 << 10;
-/// Longer than the parser's own limit of a head: then it has refused.
+/// The longest line. The parser's own limit of a head is lower, so by then it has refused.
 const LINE_MAX: usize = 256 << 10;
 
 /// Where the next byte belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// Before a head's first byte, but for empty lines.
+    /// Before a head's first byte; empty lines may come.
     Start,
     Head,
-    /// So many bytes of a body are left.
+    /// This many bytes of a body are left.
     Body(u64),
     ChunkSize,
-    /// So many bytes of a chunk are left, its line end with them.
+    /// This many bytes of a chunk are left, including its line end.
     Chunk(u64),
     Trailer,
-    /// Of another protocol, without an end that we know.
+    /// In another protocol, whose end is unknown.
     Tunnel,
 }
 
-/// How a head says that its body is long.
+/// What a head says about its body's length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Announced {
     length: Option<u64>,
@@ -42,15 +44,15 @@ struct Announced {
     is_connect: bool,
 }
 
-/// What is wrong, and at which byte of those given it begins.
+/// Something is wrong, beginning at this byte of those given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offence(pub usize);
 
-/// One connection's way through its messages.
+/// The state of one connection within its messages.
 #[derive(Debug)]
 pub struct Framing {
     at: At,
-    /// The begin of a line whose end has not come.
+    /// The beginning of a line whose end has not come.
     line: Vec<u8>,
     announced: Announced,
     extras: usize,
@@ -72,29 +74,29 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// Heads that have come whole.
+    /// How many heads have come whole.
     pub fn heads(&self) -> u64 {
         self.heads
     }
 
-    /// Whether the last head's body is still to come, in part or whole.
+    /// Whether the last head's body, or a part of it, is still to come.
     pub fn is_in_body(&self) -> bool {
         !matches!(self.at, At::Start | At::Head)
     }
 
-    /// Whether nothing has come of a next message.
+    /// Whether nothing of a next message has come.
     pub fn is_between(&self) -> bool {
         self.at == At::Start && self.line.is_empty()
     }
 
-    /// How many bytes at the end of what was taken last are empty lines after a message. Nobody
-    /// needs them, and the server's parser takes them for the begin of a head: then no time between
-    /// requests runs.
+    /// How many of the bytes that were taken last are empty lines at the end, after a message. The
+    /// caller drops them: the server's parser takes them for the beginning of a head, and then its
+    /// time between requests does not run.
     pub fn blank(&self) -> usize {
         if self.is_between() { self.blank } else { 0 }
     }
 
-    /// Takes what came next.
+    /// Takes the bytes that came next.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         let mut from = 0;
         self.blank = 0;
@@ -122,7 +124,7 @@ impl Framing {
         step
     }
 
-    /// The head's lines, as far as they have come.
+    /// Takes the head's lines, as far as they have come.
     fn head(&mut self, bytes: &[u8]) -> Result<usize, Offence> {
         let mut from = 0;
         for end in memchr_iter(b'\n', bytes) {
@@ -134,7 +136,7 @@ impl Framing {
             let length = end + 1 - from;
             from = end + 1;
             match ended {
-                // Empty lines before a request are to be passed over (section 2.2).
+                // Empty lines before a request are skipped (section 2.2).
                 Line::Empty if self.at == At::Start => {
                     self.blank += if is_pieced { 0 } else { length }
                 }
@@ -172,7 +174,8 @@ impl Framing {
         self.at == At::Head && line.len() > NAME_MAX && memchr(b':', &line[..NAME_MAX]).is_none()
     }
 
-    /// The line that ends with these bytes, their LF left out; None where no CR was before it.
+    /// The line that ends with these bytes, which have lost their LF. None if no CR was before the
+    /// LF.
     fn ended<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         if self.line.is_empty() {
             let line = bytes.strip_suffix(b"\r")?;
@@ -215,7 +218,7 @@ impl Framing {
         };
     }
 
-    /// One line of a chunked body: a chunk's size, or a trailer.
+    /// Takes one line of a chunked body: a chunk's size, or a trailer.
     fn chunk_line(&mut self, bytes: &[u8]) -> Result<usize, Offence> {
         let Some(end) = memchr(b'\n', bytes) else {
             self.keep(bytes);
@@ -262,7 +265,7 @@ impl Framing {
 enum Line<'b> {
     Empty,
     Whole(&'b [u8]),
-    /// It came in pieces and is in `Framing::line`, with its CR.
+    /// The line came in pieces, and is in `Framing::line` with its CR.
     Pieced,
 }
 
@@ -277,7 +280,7 @@ impl Announced {
                 .ok()
                 .and_then(|value| value.parse().ok());
         } else if value_of(line, "transfer-encoding:").is_some() {
-            // The parser takes no other than chunked.
+            // The parser accepts no other coding than chunked.
             self.is_chunked = true;
         } else if let Some(value) = value_of(line, "upgrade:") {
             self.is_tunnel |= value.eq_ignore_ascii_case(b"websocket");
@@ -287,7 +290,7 @@ impl Announced {
 
 fn value_of<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
     let (head, value) = line.split_at_checked(name.len())?;
-    // Of other names nearly none is as long: that is seen before they are compared.
+    // Hardly any other name has its colon at this place, so that is checked first.
     (head.ends_with(b":") && head.eq_ignore_ascii_case(name.as_bytes())).then(|| value.trim_ascii())
 }
 
@@ -295,7 +298,7 @@ fn value_of<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
 mod tests {
     use super::*;
 
-    /// The same whole and byte by byte: where it ends, or the offence.
+    /// Takes the text whole and byte by byte, which must give the same state or offence.
     fn taken(text: &str) -> Result<Framing, Offence> {
         let mut whole = Framing::default();
         let said = whole.take(text.as_bytes());
@@ -457,7 +460,7 @@ mod tests {
         ] {
             assert!(taken(&format!("{head}{body}")).is_err(), "{body:.20}");
         }
-        // What is sent in many small chunks is not more for it.
+        // Many small chunks are not extras.
         assert!(taken(&format!("{head}{}", "1\r\na\r\n".repeat(2 * EXTRAS_MAX))).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! A port: what listens, how many may come, how long they may take. Which paths there are is
-//! others' concern.
+//! A port: a listener, and how many connections and how much time it allows. Which paths exist is
+//! the concern of others.
 
 mod addresses;
 pub mod body;
@@ -44,9 +44,9 @@ use crate::port::{
     stream::{Exchange, Times, Watched},
 };
 
-/// How long a sender may take to close a connection that is closed here.
+/// How long a sender may take to close a connection that was closed here.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Who takes nothing of an answer for so long has gone.
+/// A client that takes nothing of an answer for this long counts as gone.
 const STALLED_FOR: Duration = Duration::from_secs(60);
 
 /// Every bound of a port.
@@ -54,34 +54,34 @@ const STALLED_FOR: Duration = Duration::from_secs(60);
 pub struct Bounds {
     pub workers: usize,
     pub connections_max: usize,
-    /// 0: as many as there may be in all.
+    /// 0 allows as many as there may be in all.
     pub connections_per_address_max: usize,
     pub head_timeout: Duration,
-    /// None where whoever reads a body bounds it.
+    /// None if the code that reads a body bounds it.
     pub body_timeout: Option<Duration>,
     pub keep_alive: Duration,
     /// How long a stop waits for the requests that have begun.
     pub stop_seconds: u64,
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
-    /// Where it is bound; the port is the real one where 0 was asked for.
+    /// The address where it listens, with the real port if 0 was asked for.
     pub address: SocketAddr,
     handle: ServerHandle,
     task: JoinHandle<io::Result<()>>,
 }
 
 impl Server {
-    /// Stops accepting, and ends when the requests that have begun are answered or `stop_seconds`
-    /// are over.
+    /// Stops accepting, and returns when the requests that have begun are answered or
+    /// `stop_seconds` are over.
     pub async fn stop(self) {
         self.handle.stop(true).await;
         let _ = self.task.await;
     }
 }
 
-/// Serves what `factory` makes for each worker.
+/// Serves the service that `factory` makes for each worker.
 pub fn serve<F, S, B>(listener: TcpListener, bounds: &Bounds, factory: F) -> io::Result<Server>
 where
     F: Fn() -> S + Clone + Send + 'static,
@@ -95,8 +95,8 @@ where
     let connections = Connections::new(bounds.connections_max, bounds.connections_per_address_max);
     let builder = actix_server::Server::build()
         .workers(bounds.workers)
-        // A new one is to come in, that others go for it: those are open a moment longer than they
-        // have their places.
+        // The server has to accept a new connection before another one is closed for it, and a
+        // closed one stays open a moment longer than it has its place.
         .max_concurrent_connections(
             bounds
                 .connections_max
@@ -149,8 +149,8 @@ fn enter(
     Ok((Watched::new(stream, seat, times), Some(peer)))
 }
 
-/// One request while it is answered. Each service of a port makes one, and says when the answer is
-/// there.
+/// One request while it is answered. Each service of a port makes one, and reports when the answer
+/// is ready.
 pub struct Answering(Option<Rc<Exchange>>);
 
 impl Answering {
@@ -160,8 +160,8 @@ impl Answering {
         Self(exchange)
     }
 
-    /// Where the answer is there before its request is, the connection ends with it, and it says
-    /// so. What is returned is to be dropped when its body has ended.
+    /// Reports that the answer is ready. If the request has not come whole, the answer says that
+    /// the connection closes after it. Drop what is returned when the answer's body has ended.
     pub fn end(self, answer: &mut ResponseHead) -> Sending {
         if self.0.as_ref().is_some_and(|exchange| exchange.answer()) {
             answer.set_connection_type(ConnectionType::Close);
@@ -170,7 +170,7 @@ impl Answering {
     }
 }
 
-/// An answer on its way: until it has ended its connection makes no room for others.
+/// An answer on its way. Until it has ended, its connection is not closed to make room.
 pub struct Sending(Option<Rc<Exchange>>);
 
 impl Drop for Sending {
@@ -179,14 +179,14 @@ impl Drop for Sending {
     }
 }
 
-/// Whether who asked has closed its side: then it waits for nothing any more.
+/// Whether the client has closed its side, which means that it waits for nothing any more.
 pub fn is_gone(request: &HttpRequest) -> bool {
     request
         .conn_data::<Rc<Exchange>>()
         .is_some_and(|exchange| exchange.is_ended())
 }
 
-/// A body that may go on for long.
+/// A body of an answer that may go on for long.
 pub struct Streamed {
     body: BoxBody,
     _sending: Sending,
@@ -207,7 +207,7 @@ impl MessageBody for Streamed {
     }
 }
 
-/// An application as a port serves it.
+/// Wraps an application as a port serves it.
 pub fn web<T, B>(
     app: App<T>,
 ) -> impl ServiceFactory<
@@ -246,13 +246,13 @@ where
     })
 }
 
-/// Headers of which there is to be one, since it is not for us to choose: a proxy in front may have
-/// looked at the other.
+/// Headers that may come only once. Choosing one of two would be wrong, because a proxy in front
+/// may have looked at the other.
 const ONCE: [header::HeaderName; 2] = [header::AUTHORIZATION, header::CONTENT_ENCODING];
 
-/// One of `ONCE` that comes twice.
+/// A header of `ONCE` that comes twice, if there is one.
 pub fn ambiguous(headers: &HeaderMap) -> Option<header::HeaderName> {
-    // Nearly always there are as many names as headers.
+    // Nearly always every name comes once, and then nothing has to be looked up.
     if headers.len() == headers.len_keys() {
         return None;
     }

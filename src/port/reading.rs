@@ -1,8 +1,8 @@
-//! Bodies on their way in: who sends them is not known yet, so their sum is bounded before anything
-//! is verified. A body that comes at once is no more than counted, and a small one has room of its
-//! own. One that keeps us waiting has to give way: to a new one that finds no room the one that has
-//! held most for longest does, and one that hardly moves is given up by itself. So a few large
-//! bodies that stop before their end shut nobody out.
+//! Bodies on their way in. Their senders are not known yet, so the sum of their bytes is bounded
+//! before anything is verified. A body that comes at once is only counted, and a small one has room
+//! of its own. A body that keeps us waiting may have to give way. If a new one finds no room, the
+//! one with the most bytes times waiting time is given up, and one that hardly moves is given up
+//! anyway. So a few large bodies that stop before their end shut nobody out.
 
 use std::{
     collections::HashMap,
@@ -17,17 +17,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// What a body has to bring a second, on the whole, once it had some time to begin.
+/// The bytes a second that a body has to bring on average, once `GRACE` is over.
 const RATE_MIN: f64 = 1024.0;
 const GRACE: Duration = Duration::from_secs(5);
-/// A body that is whole within this time costs a timer and no more.
+/// A body that is whole within this time costs only a timer.
 const AT_ONCE: Duration = Duration::from_millis(100);
-/// A small body, and the part of the room that is for those beside what is for all.
+/// The size of a small body, and the divisor of the part of the room that small bodies have in
+/// addition.
 const SMALL: usize = 16 << 10;
 const SMALL_PART: usize = 8;
-/// Bodies that wait for more may hold so much of the sum for one address, and for one source.
+/// The divisor of the part of the sum that waiting bodies of one address, or of one source, may
+/// hold.
 const HOLDER_PART: usize = 2;
-/// In place of a body's bytes: it has given way.
+/// Stands in place of a body's bytes once it has given way.
 const GIVEN_WAY: usize = usize::MAX;
 
 /// The bodies of one port.
@@ -37,7 +39,7 @@ pub struct Reading {
     waiting: Mutex<Waiting>,
 }
 
-/// Bodies whose end has not come.
+/// Bodies that are waiting for their end.
 #[derive(Default)]
 struct Waiting {
     next: u64,
@@ -60,12 +62,13 @@ struct Body {
 }
 
 impl Body {
-    /// What it has cost the others: bytes, times the seconds that it has been waiting for more.
+    /// What it costs the others: its bytes times the seconds for which it has been waiting for
+    /// more.
     fn burden(&self, now: Instant) -> f64 {
         self.bytes.load(Ordering::Acquire) as f64 * now.duration_since(self.since).as_secs_f64()
     }
 
-    /// How long it may take over what has come.
+    /// How long it may take for the bytes that have come.
     fn is_fast_for(&self) -> Duration {
         let enough = self.bytes.load(Ordering::Acquire) as f64 / RATE_MIN;
         Duration::try_from_secs_f64(enough)
@@ -81,13 +84,13 @@ impl Body {
 /// Why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenUp {
-    /// It took longer than it may, or hardly moved.
+    /// It took longer than allowed, or hardly moved.
     Slow,
-    /// It gave way to others.
+    /// It gave way to other bodies.
     GaveWay,
 }
 
-/// No room is left, and nobody is slower.
+/// No room is left, and no other body has a greater burden.
 #[derive(Debug)]
 pub struct Full;
 
@@ -113,7 +116,7 @@ impl Reading {
         sum <= self.bytes_max + small || sum == own
     }
 
-    /// Until the sum fits, or all of it is `own`.
+    /// Has bodies give way until the sum fits, or `own` is all that is left of it.
     fn make_room(
         &self,
         waiting: &mut Waiting,
@@ -142,8 +145,8 @@ impl Reading {
 }
 
 impl Waiting {
-    /// Has the greatest burden of these bodies give way; how much that frees. None where there is
-    /// none, or only `asking` itself.
+    /// Has the body with the greatest burden of these give way, and returns how many bytes that
+    /// frees. None if there is none, or if it is `asking` itself.
     fn give_way(&mut self, asking: Option<u64>, among: impl Fn(&Body) -> bool) -> Option<usize> {
         let now = Instant::now();
         let bodies = self.bodies.values().filter(|body| among(body));
@@ -172,10 +175,10 @@ impl Waiting {
     }
 }
 
-/// One body's part of the sum, given back when it is dropped.
+/// One body's part of the sum. Dropping it gives the part back.
 pub struct Share {
     reading: Arc<Reading>,
-    /// Before it has to wait.
+    /// The bytes before it begins to wait; afterwards `Body` counts them.
     bytes: AtomicUsize,
     waiting: OnceLock<Arc<Body>>,
 }
@@ -189,7 +192,7 @@ impl Share {
         }
     }
 
-    /// A lone body always has room: its own limit bounds it.
+    /// Adds bytes to this share. A lone body always has room, because its own limit bounds it.
     pub fn grow(&self, bytes: usize) -> Result<(), Full> {
         let reading = &*self.reading;
         let Some(body) = self.waiting.get() else {
@@ -222,7 +225,7 @@ impl Share {
         reading.make_room(&mut waiting, Some(body.number), own)
     }
 
-    /// Has what reads the body do so, for as long as it may take. `read` grows this share.
+    /// Runs `read`, which reads the body and grows this share, for as long as it may take.
     pub async fn read<T>(
         &self,
         address: Option<IpAddr>,
@@ -254,7 +257,7 @@ impl Share {
         answer
     }
 
-    /// From now on others may come before it.
+    /// From now on this body may have to give way to others.
     fn wait(&self, address: Option<IpAddr>, source: Option<&Arc<str>>) -> Arc<Body> {
         self.wait_since(Instant::now(), address, source)
     }
@@ -289,8 +292,8 @@ impl Share {
         body
     }
 
-    /// It waits no longer: read to its end or given up, it counts until it is dropped and gives way
-    /// to nobody.
+    /// Ends the waiting, whether the body was read or given up. Its bytes count until the share is
+    /// dropped, but it no longer gives way.
     fn settle(&self, body: &Body) {
         let mut waiting = self.reading.waiting();
         if waiting.bodies.remove(&body.number).is_some() {
@@ -304,7 +307,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let bytes = match self.waiting.get() {
             Some(body) => {
-                // Dropped with its request, in the middle.
+                // The request may be dropped in the middle of its body.
                 self.settle(body);
                 body.bytes.swap(GIVEN_WAY, Ordering::AcqRel)
             }
@@ -322,7 +325,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A body that waits already for so long.
+    /// A share whose body has been waiting for `seconds`.
     fn share(reading: &Arc<Reading>, source: &str, bytes: usize, seconds: u64) -> Share {
         let share = Share::new(reading);
         share.wait_since(
@@ -341,7 +344,7 @@ mod tests {
             share(&reading, "a", 30 * MIB, 5),
             share(&reading, "b", 45 * MIB, 1),
         );
-        // Many that hold next to nothing are no help, and stay.
+        // Bodies that hold next to nothing would free no room, so they stay.
         let small: Vec<Share> = (0..1000).map(|_| share(&reading, "c", 100, 4)).collect();
         let new = Share::new(&reading);
         new.grow(40 * MIB).unwrap();
@@ -352,7 +355,7 @@ mod tests {
         assert!(small.iter().all(|share| share.grow(1).is_ok()));
         drop((slow, small));
         assert_eq!(reading.bytes.load(Ordering::Relaxed), 86 * MIB);
-        // What has come whole is never given up: the next one gives way itself.
+        // A body that has come whole is never given up, so the new one gives way itself.
         fast.settle(fast.waiting.get().unwrap());
         assert!(Share::new(&reading).grow(40 * MIB).is_err());
         drop((new, fast));

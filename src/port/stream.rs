@@ -1,6 +1,6 @@
-//! A connection as the server sees it: the socket, and beside it what must end it. The server's
-//! parser and its timers know the first head and the time between requests; here is what is left
-//! open between them.
+//! A connection as the server sees it: the socket, and the times and bounds that end it. The
+//! server's parser and timers watch the first head and the time between requests. This watches what
+//! they leave open.
 
 use std::{
     cell::Cell,
@@ -22,37 +22,37 @@ use crate::port::{
     framing::{Framing, Offence},
 };
 
-/// Of a body that nobody wants any more so much is still read, that a small one need not cost its
-/// connection.
+/// How many bytes of an unwanted body are still read after its answer, so that a small one need not
+/// cost its connection.
 pub const LEFT_MAX: usize = 8 << 10;
-/// For so long a sender may go on after an answer that came before its request's end, to read it.
+/// How long a sender may go on sending after an early answer, so that it can read the answer.
 const LEFT_FOR: Duration = Duration::from_secs(1);
-/// No parser takes it: neither in a head, nor as a chunk's size, extension or trailer.
+/// Bytes that the parser refuses anywhere: in a head, and as a chunk's size, extension or trailer.
 const POISON: &[u8] = b"\r\0";
 
 /// How long the parts of a request may take to come.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub head: Duration,
-    /// None where whoever reads the body sees to it.
+    /// None if the code that reads the body bounds its time.
     pub body: Option<Duration>,
-    /// Who takes nothing of an answer for so long has gone.
+    /// A client that takes nothing of an answer for this long counts as gone.
     pub stalled: Duration,
 }
 
-/// What the socket and whoever answers tell each other. A connection is one thread's.
+/// What the socket and the code that answers tell each other. A connection belongs to one thread.
 pub struct Exchange {
     seat: Seat,
-    /// Heads that came, and of them those that were taken to be answered.
+    /// How many heads came, and how many of them are being answered or were.
     heads: Cell<u64>,
     taken: Cell<u64>,
-    /// Those whose answers have been sent on, bodies and all.
+    /// How many answers have been sent whole, with their bodies.
     answered: Cell<u64>,
-    /// The other side sends no more: where it waits for nothing else, it has gone.
+    /// The client sends no more. If it waits for nothing else, it has gone.
     is_ended: Cell<bool>,
     is_in_body: Cell<bool>,
     is_between: Cell<bool>,
-    /// The answer came before the request's end: what may still be read of it.
+    /// After an early answer, how many bytes of the request may still be read.
     left: Cell<Option<usize>>,
 }
 
@@ -70,13 +70,13 @@ impl Exchange {
         }
     }
 
-    /// The next request is being answered.
+    /// Notes that the next request is being answered.
     pub fn take(&self) {
         self.taken.set(self.taken.get() + 1);
     }
 
-    /// Its answer is there. True where the request is not: then no other may follow on this
-    /// connection.
+    /// Notes that its answer is ready. True if the request has not come whole, and then no other
+    /// may follow on this connection.
     pub fn answer(&self) -> bool {
         let is_early = self.taken.get() == self.heads.get() && self.is_in_body.get();
         if is_early {
@@ -85,7 +85,7 @@ impl Exchange {
         is_early
     }
 
-    /// Its answer has ended.
+    /// Notes that its answer has ended.
     pub fn finish(&self) {
         self.answered.set(self.answered.get() + 1);
         if !self.is_answering() {
@@ -106,7 +106,7 @@ impl Exchange {
     }
 }
 
-/// A time that is waited for only where nothing else happens.
+/// A point in time whose timer is made only when nothing else happens.
 #[derive(Default)]
 struct Deadline {
     at: Option<Instant>,
@@ -139,7 +139,7 @@ pub struct Watched {
     times: Times,
     reading: Deadline,
     writing: Deadline,
-    /// Since an early answer.
+    /// Whether an early answer was noticed.
     is_left: bool,
     poison: Option<&'static [u8]>,
     is_ended: bool,
@@ -164,7 +164,7 @@ impl Watched {
         self.exchange.clone()
     }
 
-    /// Nothing has come: is it time to end?
+    /// Nothing has come: ends the connection if its time is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_ended = self.reading.is_over(cx);
         if self.is_ended {
@@ -174,7 +174,7 @@ impl Watched {
         }
     }
 
-    /// From an early answer on the time runs, whether or not anything is read.
+    /// Starts the time after an early answer. It runs whether or not anything is read.
     fn notice_left(&mut self, cx: &mut Context<'_>) {
         if self.exchange.left.get().is_some() && !self.is_left {
             self.is_left = true;
@@ -183,7 +183,7 @@ impl Watched {
         }
     }
 
-    /// Takes what was read, from this place of the buffer on.
+    /// Takes what was read into the buffer, from `from` on.
     fn note(&mut self, buf: &mut ReadBuf<'_>, from: usize) {
         let before = (
             self.framing.heads(),
@@ -218,7 +218,7 @@ impl Watched {
                 exchange.seat.set(Phase::Busy);
                 self.reading = Deadline::default();
             }
-            // Else there were but empty lines, in pieces: the time of a head goes on.
+            // Otherwise only pieces of empty lines came, and the time for a head goes on.
         } else if before != after {
             if !exchange.is_answering() || after.1 {
                 exchange.seat.set(Phase::Incomplete);
@@ -240,8 +240,8 @@ impl Watched {
     }
 }
 
-/// Its place is given back while the socket is open, whoever else holds the exchange: a number that
-/// was closed may be another file's.
+/// Gives the place back while the socket is open, although others may still hold the exchange.
+/// After the close its number may belong to another file.
 impl Drop for Watched {
     fn drop(&mut self) {
         self.exchange.seat.leave();
@@ -261,7 +261,7 @@ impl AsyncRead for Watched {
         }
         let from = buf.filled().len();
         while this.poison.is_none() && buf.filled().len() == from {
-            // Who takes no answers asks no more: they would pile up.
+            // A client that takes no answers may ask no more, because the answers would pile up.
             if this.exchange.left.get() == Some(0) || this.writing.at.is_some() {
                 return this.wait(cx);
             }
@@ -293,7 +293,7 @@ impl AsyncWrite for Watched {
         if written.is_ready() {
             if this.writing.at.is_some() {
                 this.writing = Deadline::default();
-                // What was not read meanwhile may be there.
+                // Reading was put off while the write was blocked, so look whether something came.
                 cx.waker().wake_by_ref();
             }
             return written;

@@ -1,5 +1,5 @@
-//! Conflicts: list with counts by source, one with what differs, and relaying one as an event of
-//! its own.
+//! Conflicts: list with counts by source, show one with its differences, and relay one as its own
+//! event.
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Differences that are told of two bodies; there may be more.
+/// How many differences of two bodies are listed; there may be more.
 const DIFFERENCES_MAX: usize = 200;
 
 #[derive(Deserialize, JsonSchema)]
@@ -146,7 +146,7 @@ pub async fn show(
     }))
 }
 
-/// To where its routes lead now.
+/// Relays a conflict as an event, to where its routes lead now.
 pub async fn relay(
     state: web::Data<AdminState>,
     id: web::Path<Uuid>,
@@ -200,7 +200,7 @@ async fn find(state: &AdminState, id: Uuid) -> Result<conflict::WholeConflict, A
         .ok_or_else(|| ApiError::NotFound(format!("there is no conflict {id}")))
 }
 
-/// Headers that one has and the other has not, or has otherwise.
+/// The headers that only one of the two has, or that differ.
 fn header_differences(first: &[Header], other: &[Header]) -> Vec<HeaderDifference> {
     let values = |headers: &[Header], name: &str| -> Vec<Value> {
         headers
@@ -234,8 +234,8 @@ fn header_differences(first: &[Header], other: &[Header]) -> Vec<HeaderDifferenc
         .collect()
 }
 
-/// Where two JSON texts differ, by JSON Pointer (RFC 6901), with what stands there in each; of
-/// anything else, the byte from which they do.
+/// The differences of two bodies. Two JSON texts are compared by JSON Pointer (RFC 6901), with what
+/// stands there in each. For anything else it is the first byte that differs.
 fn body_differences(first: &[u8], other: &[u8]) -> Vec<BodyDifference> {
     if let (Ok(first), Ok(other)) = (
         serde_json::from_slice::<Value>(first),
@@ -245,7 +245,7 @@ fn body_differences(first: &[u8], other: &[u8]) -> Vec<BodyDifference> {
         let told = changes.iter().take(DIFFERENCES_MAX).map(|change| {
             let path = change.path().to_string();
             let at = |document: &Value| document.pointer(&path).cloned().unwrap_or_default();
-            // A removal is told by its place in the first, an addition by its place in the other.
+            // A removal names its place in the first document, an addition its place in the other.
             let (first, other) = match change {
                 json_patch::PatchOperation::Add(_) => (Value::Null, at(&other)),
                 json_patch::PatchOperation::Remove(_) => (at(&first), Value::Null),

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Attempts shown with one delivery.
+/// How many attempts are shown with one delivery.
 const ATTEMPTS_MAX: i64 = 200;
 
 #[derive(Deserialize, JsonSchema)]
@@ -78,7 +78,8 @@ pub async fn show(
     id: web::Path<Uuid>,
 ) -> Result<Answer<WholeDelivery>, ApiError> {
     let delivery = Delivery::from(find(&state, *id).await?);
-    // What a URL that somebody named has answered may be more than who may only look is to see.
+    // The answer of a URL that a caller named may say more than a token that may only read is to
+    // see.
     let shows_response = grant.operate
         || state
             .settings

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// How far back deliveries that ended are counted.
+/// How far back ended deliveries are counted.
 const COUNTED: &str = "24h";
 
 pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Destination>>, ApiError> {
@@ -27,8 +27,8 @@ pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Destinatio
     }))
 }
 
-/// Those of the settings, with or without deliveries, and those that only deliveries name (a
-/// replay's URL, one that was configured once).
+/// All destinations: those of the settings, with or without deliveries, and those that only
+/// deliveries name (a replay's URL, or one that was configured once).
 fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destination> {
     let mut by_name: BTreeMap<String, DestinationCounts> = counts
         .into_iter()
@@ -46,7 +46,7 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destinatio
         .into_values()
         .map(|count| {
             let configured = settings.destinations.get(&count.destination);
-            // A replay's URL is its name.
+            // A destination that a replay made has its URL as its name.
             let own = Some(&count.destination).filter(|name| name.contains("://"));
             Destination {
                 url: configured

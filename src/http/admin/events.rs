@@ -1,4 +1,4 @@
-//! Events: list, one with all about it, its exact body.
+//! Events: list, show one with all that belongs to it, give its exact body.
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Conflicts and deliveries shown with one event.
+/// How many conflicts and deliveries are shown with one event.
 const PARTS_MAX: i64 = 200;
 
 #[derive(Deserialize, JsonSchema)]
@@ -129,7 +129,7 @@ pub async fn show(
     }))
 }
 
-/// Why the event has no type though its request said one, as its source would tell by now.
+/// Why the event has no type although its request named one, as its source would decide now.
 fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'static str> {
     let sources = state.intake.sources.load();
     let source = sources
@@ -145,7 +145,7 @@ fn type_dropped(state: &AdminState, event: &search::WholeEvent) -> Option<&'stat
         .type_dropped()
 }
 
-/// The exact bytes.
+/// The event's body, byte for byte.
 pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<Octets, ApiError> {
     let event = find(&state, *id).await?;
     Ok(Octets {
@@ -154,7 +154,7 @@ pub async fn body(state: web::Data<AdminState>, id: web::Path<Uuid>) -> Result<O
     })
 }
 
-/// The body of the request that the event came in: its own, or where that was split, the whole.
+/// The body of the request that the event came in: its own, or if the request was split, the whole.
 pub async fn original_body(
     state: web::Data<AdminState>,
     id: web::Path<Uuid>,

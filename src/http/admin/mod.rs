@@ -1,5 +1,5 @@
-//! The admin API: `/api/v1`, JSON, a bearer token, problem+json for errors. Here is its table of
-//! routes.
+//! The admin API: `/api/v1`, JSON, a bearer token, problem+json for errors. This file has its table
+//! of routes.
 
 mod conflicts;
 mod deliveries;
@@ -24,10 +24,10 @@ use super::{
     tokens::Need,
 };
 
-/// A body of the API: ten thousand ids fit.
+/// The largest body of a call. Ten thousand ids fit into it.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Adds the API. The application needs `web::Data<AdminState>`.
+/// Adds the API. The application has to provide `web::Data<AdminState>`.
 pub fn configure(config: &mut web::ServiceConfig) {
     face().mount(config, BODY_BYTES_MAX, true);
 }
@@ -50,7 +50,7 @@ fn face() -> Face {
     }
 }
 
-/// The description of the whole API, the ledger too.
+/// The description of the whole API, including the ledger.
 async fn description() -> JsonText {
     static TEXT: LazyLock<String> =
         LazyLock::new(|| openapi::document(&[face(), ledger::face()]).to_string());
@@ -219,7 +219,8 @@ fn of_the_node() -> Vec<Entry> {
     ]
 }
 
-/// Whoever reads a source's secret can speak in its name.
+/// These routes need the admin scope, because whoever reads a source's secret can speak in its
+/// name.
 fn of_secrets() -> Vec<Entry> {
     use Need::Admin;
     vec![
@@ -292,7 +293,7 @@ mod tests {
         ] {
             assert_eq!(need(method, path), expected, "{method} {path}");
         }
-        // Reading is for the weakest scope, changing never is.
+        // Reading takes the weakest scope, and changing never does.
         for entry in &entries {
             assert_eq!(
                 entry.need == Need::Read,

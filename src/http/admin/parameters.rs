@@ -20,7 +20,7 @@ pub struct PageQuery {
     pub limit: Option<u32>,
 }
 
-/// Rows of a page: as asked for, or the default.
+/// How many rows a page has: the number that was asked for, or the default.
 pub fn page_rows(limit: Option<u32>) -> Result<i64, ApiError> {
     match limit.unwrap_or(PAGE_ROWS) {
         rows @ 1..=PAGE_ROWS_MAX => Ok(i64::from(rows)),
@@ -30,14 +30,15 @@ pub fn page_rows(limit: Option<u32>) -> Result<i64, ApiError> {
     }
 }
 
-/// The cursor to the next page: the last id of a full page.
+/// The cursor of the next page: the last id, if this page is full.
 pub fn next<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> Uuid) -> Option<Uuid> {
     rows.last()
         .filter(|_| i64::try_from(rows.len()) == Ok(limit))
         .map(id)
 }
 
-/// The lowest id of a point in time: RFC 3339, a date, or how long ago ("2h", "30d").
+/// The lowest id of a point in time, which is given as RFC 3339, a date, or how long ago ("2h",
+/// "30d").
 pub fn id_at(name: &str, text: &str, now_unix_ms: i64) -> Result<Uuid, ApiError> {
     let ms = unix_ms_of(text, now_unix_ms).ok_or_else(|| {
         ApiError::InvalidParameter(format!(
@@ -47,14 +48,14 @@ pub fn id_at(name: &str, text: &str, now_unix_ms: i64) -> Result<Uuid, ApiError>
     Ok(id_floor(u64::try_from(ms).unwrap_or(0)))
 }
 
-/// A list's window, newest first: ids from the first one on and below the second.
+/// The window of a list: ids from the first one on and below the second.
 pub struct Window {
     pub from: Option<Uuid>,
     pub below: Option<Uuid>,
 }
 
 impl Window {
-    /// `since` and `until` as `id_at` reads them; the cursor of the page before narrows it.
+    /// Reads `since` and `until` by `id_at`. The previous page's cursor narrows the window.
     pub fn new(
         since: Option<&str>,
         until: Option<&str>,

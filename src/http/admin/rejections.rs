@@ -1,5 +1,5 @@
-//! Rejections: list, one explained. Headers are shown with everything secret in them masked,
-//! queries without their values.
+//! Rejections: list, and explain one. Headers are shown with everything secret masked, queries
+//! without their values.
 
 use std::sync::Arc;
 
@@ -24,9 +24,10 @@ use crate::{
     provider::Finding,
 };
 
-/// Of a signature so much is shown: enough to tell two apart.
+/// How many characters of a signature are shown: enough to tell two apart.
 const SIGNATURE_CHARS_SHOWN: usize = 16;
-/// Parts of header names whose values are credentials, and those whose values are signatures.
+/// Parts of the names of headers whose values are credentials, and of those whose values are
+/// signatures.
 const SECRET_NAMES: [&str; 6] = [
     "authorization",
     "cookie",
@@ -88,7 +89,7 @@ pub async fn explain(
             "there is no rejection {id} (they are kept in memory, for a while)"
         ))
     })?;
-    // Many guesses are tried: not on the thread that answers others.
+    // Many guesses are tried, so this must not run on the thread that answers others.
     Ok(Answer(
         web::block(move || explained(&state, &rejected)).await?,
     ))
@@ -125,7 +126,7 @@ fn explained(state: &AdminState, rejected: &Arc<Rejected>) -> Explained {
             is_signature(name) || SIGNATURE_NAMES.iter().any(|part| name.contains(part));
         (name.clone(), masked(value, secret, signature))
     });
-    // A body that carries the credentials itself is not shown.
+    // A body that itself carries the credentials is not shown.
     let shows_body =
         source.is_none_or(|source| source.verifier.signature_headers().next().is_some());
     let prefix = rejected
@@ -185,7 +186,7 @@ fn masked(value: &[u8], is_secret: bool, is_signature: bool) -> String {
     text
 }
 
-/// A query may carry a token: its names are shown, its values are not.
+/// The target with its query's names but without the values, since one may be a token.
 fn without_values(target: &str) -> String {
     let Some((path, query)) = target.split_once('?') else {
         return target.to_owned();

@@ -1,4 +1,4 @@
-//! Sources, without their secrets; the state of the service and its database.
+//! Sources without their secrets, and the state of the node and its database.
 
 use actix_web::web;
 use secrecy::ExposeSecret as _;
@@ -87,7 +87,8 @@ fn secret_state(secrets: usize, learns: bool, learnt: Option<&LearntRow>) -> Sec
     }
 }
 
-/// The secret that a source has learnt: some providers want it pasted into their own page (Notion).
+/// Shows the secret that a source has learnt. Some providers want it pasted into their own page
+/// (Notion).
 pub async fn secret(
     state: web::Data<AdminState>,
     name: web::Path<String>,
@@ -110,7 +111,7 @@ pub async fn secret(
     }))
 }
 
-/// Forgets it: the source is open to the next handshake.
+/// Forgets the secret that a source has learnt, which opens it to the next handshake.
 pub async fn forget(
     state: web::Data<AdminState>,
     name: web::Path<String>,
@@ -130,7 +131,7 @@ pub async fn forget(
     }))
 }
 
-/// Where the provider posts to.
+/// The URL that the provider posts to.
 fn hook_url(settings: &Settings, name: &str) -> String {
     let base = match &settings.ingress.public_url {
         Some(url) => without_password(url).trim_end_matches('/').to_owned(),
@@ -169,7 +170,7 @@ pub async fn status(state: web::Data<AdminState>) -> Result<Answer<Status>, ApiE
     }))
 }
 
-/// Removes what is past its retention now, and says what that was.
+/// Removes what is past its retention now, and reports what that was.
 pub async fn prune(state: web::Data<AdminState>) -> Result<Exact<Pruned>, ApiError> {
     let settings = state.settings.load_full();
     retention::prepare(&state.pool).await?;

@@ -1,5 +1,5 @@
-//! Steps of all tenants and runs, for operators. One step, a run and what changes a step are the
-//! ledger's own, under `/v1`.
+//! Steps of all tenants and runs, for operators. The routes for one step, for a run and for changes
+//! are the ledger's, under `/v1`.
 
 use actix_web::web;
 use schemars::JsonSchema;

@@ -17,17 +17,17 @@ use crate::{
     tail::TailLine,
 };
 
-/// A comment is sent when nothing else was for so long: proxies and clients see that the line is
-/// alive.
+/// A comment is sent after this long without a line, so that proxies and clients see that the
+/// connection lives.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// So often its token is looked at again: whoever may see no more of it sees no more.
+/// How often the reader's token is checked again, so that a revoked one ends the stream.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) -> EventStream {
     let start = (state.tail.read(), state.closing.clone(), true);
     let body = stream::unfold(start, |(mut reader, closing, first)| async move {
-        // An answer's head leaves with its first bytes: without them a client would wait for the
-        // first event to know that it is connected.
+        // The head of an answer leaves with its first bytes. Without them a client would not know
+        // that it is connected until the first event.
         let chunk = if first {
             Bytes::from_static(b": hookonce\n\n")
         } else {
@@ -43,14 +43,15 @@ pub async fn stream(state: web::Data<AdminState>, grant: web::ReqData<Grant>) ->
     EventStream(answer.streaming(body))
 }
 
-/// Ends when the token is no longer in force. While the database can't say so it is.
+/// Returns when the token is no longer in force. While the database cannot be asked, it counts as
+/// in force.
 async fn revoked(state: web::Data<AdminState>, digest: TokenDigest) {
     while !matches!(state.tokens.is_in_force(&digest).await, Ok(false)) {
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// None when the service stops.
+/// The next chunk, or None when the service stops.
 async fn next_chunk(
     reader: &mut Receiver<Arc<TailLine>>,
     closing: &CancellationToken,

@@ -1,4 +1,4 @@
-//! Tokens: create, list, revoke. A token is shown in the answer that makes it and never again.
+//! Tokens: create, list, revoke. A token is shown only in the answer that makes it.
 
 use actix_web::web;
 use schemars::JsonSchema;

@@ -75,11 +75,11 @@ pub async fn claim(
         input_hash: body.input_hash,
     };
     let wait = Duration::from_millis(body.wait_ms).min(ledger.settings.load().ledger.wait_max.0);
-    // Who has gone while it waited executes nothing.
+    // A client that has gone while it waited must not get the step.
     claim_answer(ledger.claim(&claim, wait, || !is_gone(&request)).await?)
 }
 
-/// What a claim is answered with, unless it is refused.
+/// The answer to a claim that is not refused.
 pub enum ClaimAnswer {
     Granted(Granted),
     Ended(Arc<Claimed>),
@@ -91,7 +91,8 @@ impl Responder for ClaimAnswer {
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
         match self {
             Self::Granted(granted) => HttpResponse::Created().json(granted),
-            // An `EndedStep`, whose result is not read once more to be the same, byte for byte.
+            // This is an `EndedStep`, written by hand so that its result stays as it is, byte for
+            // byte, without being parsed.
             Self::Ended(row) => {
                 let result = row.result.as_deref().unwrap_or("null");
                 let body = format!(r#"{{"status":"{}","result":{result}}}"#, row.state);
@@ -129,7 +130,7 @@ fn claim_answer(claim: Claim) -> Result<ClaimAnswer, ApiError> {
     }
 }
 
-/// The answer's value, or why the fence was of no use.
+/// The value, or the refusal if the fence was not in force.
 fn in_force<T>(fenced: Fenced<T>, given: i64, path: &(String, String)) -> Result<T, ApiError> {
     match fenced {
         Fenced::Done(value) => Ok(value),
@@ -189,7 +190,7 @@ pub struct CompleteBody {
     emit: Vec<Object<EmitBody>>,
 }
 
-/// How it ended, and the JSON that says so.
+/// How the step ended, and the JSON of its result or error.
 fn end_of(
     result: Option<Box<RawValue>>,
     error: Option<Box<RawValue>>,

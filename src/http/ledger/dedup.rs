@@ -1,6 +1,6 @@
-//! Dedup for consumers: who brings a key first handles it. Without a lease a key is marked before
-//! it is handled, so that a crash between the two loses it; under a lease the key is free again
-//! until somebody says that it is done.
+//! Dedup for consumers: the first to bring a key handles it. Without a lease a key is marked before
+//! it is handled, so a crash between the two loses it. Under a lease the key becomes free again
+//! unless somebody says that it is done.
 
 use actix_web::web;
 use schemars::JsonSchema;

@@ -1,5 +1,5 @@
-//! Events that a step emits with its result: which source they come from, what makes them the same
-//! event, and where they go.
+//! Events that a step emits with its result: which source they come from, what makes two of them
+//! the same event, and where they go.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use schemars::JsonSchema;
@@ -20,8 +20,8 @@ use crate::{
     store::ledger::Emitted,
 };
 
-/// What a part of a key must not contain as it stands, so that two different paths never read the
-/// same.
+/// Characters that are escaped in a part of a key, so that two different paths never give the same
+/// key.
 const PART: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const KEY_BYTES_MAX: usize = 1024;
 
@@ -38,7 +38,7 @@ pub struct EmitBody {
 }
 
 impl EmitBody {
-    /// Continues the digest of a call with this event.
+    /// Extends the digest of a call by this event.
     pub fn digest_after(&self, before: &[u8; 32]) -> [u8; 32] {
         let or_none = |text: &Option<String>| {
             text.as_ref()
@@ -86,8 +86,8 @@ fn event(
     let source = body.source.as_deref().unwrap_or(LEDGER_SOURCE);
     let configured = settings.sources.get(source);
     if source != LEDGER_SOURCE {
-        // Handlers trust a configured source to be its provider: a worker's token is not enough to
-        // speak in its name.
+        // Handlers trust that a configured source is its provider. A worker's token does not
+        // suffice to speak in its name.
         if !grant.operate {
             return Err(ApiError::InsufficientScope(Need::Operate));
         }
@@ -122,7 +122,8 @@ fn event(
     })
 }
 
-/// The caller's key, or run, step and number; a tenant's own are told apart by its name.
+/// The event's key: the caller's, or run, step and number. A tenant's keys are told apart by its
+/// name.
 fn event_key(
     tenant: &str,
     (run, step, index): (&str, &str, usize),
@@ -165,7 +166,7 @@ mod tests {
         .map(|key| key.ok().unwrap())
         .into();
         assert_eq!(keys.len(), 7, "{keys:?}");
-        // What reads the same is not the same key.
+        // Two keys that read the same are still different.
         let (own, others) = (
             event_key("one", ("", "", 0), Some("k")).ok().unwrap(),
             event_key("", ("", "", 0), Some("one/k")).ok().unwrap(),

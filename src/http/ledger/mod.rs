@@ -1,6 +1,6 @@
 //! The ledger over HTTP: `/v1/runs/{run}/steps/{step}/…` and `/v1/dedup/{scope}`, on the admin port
-//! and on a port of its own. Here is the table of its routes; what decides is `store::ledger` and
-//! `store::dedup`.
+//! and on a port of its own. This file has the table of its routes. The decisions are made in
+//! `store::ledger` and `store::dedup`.
 
 mod calls;
 mod dedup;
@@ -16,12 +16,14 @@ use super::{
     tokens::Need::{Ledger, LedgerRead},
 };
 
-/// `/v1` on the admin port. The application needs `web::Data` of `AdminState` and `Ledger`.
+/// Adds `/v1` to the admin port. The application has to provide `web::Data` of `AdminState` and
+/// `Ledger`.
 pub fn configure(config: &mut web::ServiceConfig, call_bytes_max: usize) {
     face().mount(config, call_bytes_max, true);
 }
 
-/// `/v1` on a port of its own: workers on other machines call it by whatever name it has there.
+/// Adds `/v1` to a port of its own. Workers on other machines may call it by any name, so the Host
+/// header is not checked.
 pub fn configure_alone(config: &mut web::ServiceConfig, call_bytes_max: usize) {
     face().mount(config, call_bytes_max, false);
 }

@@ -1,4 +1,4 @@
-//! What a call of the ledger is about: whose step, of which run, for how long.
+//! The parameters of a call of the ledger: whose step, of which run, for how long.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ pub struct TenantQuery {
     pub tenant: Option<String>,
 }
 
-/// Whose steps a call is about: the token's tenant. A token without one has steps of its own; one
-/// that may read everything may name a tenant.
+/// Whose steps a call is about: those of the token's tenant. A token without a tenant has steps of
+/// its own, and if it may read everything it may name a tenant.
 pub fn tenant_of(grant: &Grant, asked: Option<String>) -> Result<Arc<str>, ApiError> {
     match (&grant.tenant, asked) {
         (Some(own), Some(asked)) if **own != *asked => {
@@ -36,7 +36,7 @@ pub fn tenant_of(grant: &Grant, asked: Option<String>) -> Result<Arc<str>, ApiEr
     }
 }
 
-/// A name of the caller's choosing: any text without control characters.
+/// A name that the caller chose: any text without control characters.
 pub fn name(what: &str, text: &str) -> Result<Arc<str>, ApiError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::InvalidParameter(format!(
@@ -46,14 +46,14 @@ pub fn name(what: &str, text: &str) -> Result<Arc<str>, ApiError> {
     Ok(text.into())
 }
 
-/// The run and the place of a step's URL, for this tenant.
+/// The run and the place that a step's URL names, for this tenant.
 pub fn place_of(tenant: &str, path: &(String, String)) -> Result<(Arc<str>, Place), ApiError> {
     let (run, step) = (name("run", &path.0)?, name("step", &path.1)?);
     let key = run_key(tenant, &run);
     Ok((run, Place { key, step }))
 }
 
-/// A lease in seconds, from the milliseconds that were asked for.
+/// The lease in seconds, from the milliseconds that were asked for.
 pub fn lease_seconds(ledger: &Ledger, lease_ms: u64) -> Result<f64, ApiError> {
     let max_ms = ledger.settings.load().ledger.lease_max.as_millis();
     if lease_ms == 0 || u128::from(lease_ms) > max_ms {
@@ -64,8 +64,7 @@ pub fn lease_seconds(ledger: &Ledger, lease_ms: u64) -> Result<f64, ApiError> {
     Ok(Duration::from_millis(lease_ms).as_secs_f64())
 }
 
-/// Runs what talks to the database apart from the request: a client that goes away cancels nothing
-/// half-begun.
+/// Runs database work on its own task, so that a client that goes away leaves nothing half-done.
 pub async fn apart<T: Send + 'static>(
     work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -1,4 +1,4 @@
-//! Steps as they are: one, or a whole run in one call, for whoever resumes it.
+//! Reads steps: one, or a whole run in one call, for a worker that resumes it.
 
 use actix_web::web;
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const PAGE_STEPS_MAX: u32 = 1000;
-/// Results of one page.
+/// How many bytes of results one page has at most.
 const PAGE_BYTES_MAX: i64 = 16 << 20;
 
 #[derive(Deserialize, JsonSchema)]
@@ -27,7 +27,7 @@ pub struct RunQuery {
     limit: Option<u32>,
 }
 
-/// All but the texts that are JSON themselves.
+/// The step without the texts that are JSON themselves.
 pub fn step_of(row: StepRow) -> Step {
     Step {
         attempt: row.attempt,
@@ -46,7 +46,7 @@ pub fn step_of(row: StepRow) -> Step {
     }
 }
 
-/// The whole, with result and evidence as they were sent.
+/// The whole step, with result and evidence as they were sent.
 fn whole(mut row: StepRow) -> WholeStep {
     let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
     let (result, evidence) = (raw(row.result.take()), raw(row.evidence.take()));
@@ -73,7 +73,8 @@ pub async fn step(
     }
 }
 
-/// A run that nobody has begun has no steps: that is no error for who resumes it.
+/// Lists a run's steps. A run that nobody has begun has none, which is no error for a worker that
+/// resumes it.
 pub async fn run(
     ledger: web::Data<Ledger>,
     grant: web::ReqData<Grant>,
@@ -91,8 +92,8 @@ pub async fn run(
             )));
         }
     };
-    // One more than asked for tells whether there is more; a page that its bytes have ended is
-    // found by looking behind it.
+    // One row more than asked for shows whether there are more. If the bound of bytes ended the
+    // page, a look behind it shows that.
     let rows = step::run_steps(
         &ledger.pool,
         run_key(&tenant, &run),

@@ -1,5 +1,5 @@
-//! The answer to a request that was taken: 200 with the word that sums up what became of it, in the
-//! form that its provider insists on.
+//! The answer to a request that was taken: 200 with one word for its outcome, in the form that its
+//! provider insists on.
 
 use actix_web::{
     HttpResponse,
@@ -19,8 +19,8 @@ use crate::{
 const EVENT: HeaderName = HeaderName::from_static("hookonce-event");
 pub const STATUS: HeaderName = HeaderName::from_static("hookonce-status");
 
-/// Of several the most is told: accepted where any is new, else conflict where any is one. With
-/// counts where the request was split.
+/// One word for several parts: `accepted` if any is new, else `conflict` if any conflicts, else
+/// `duplicate`. Counts are added if the request was split.
 pub fn recorded(
     source: &Source,
     all_recorded: &[Recorded],
@@ -53,12 +53,12 @@ pub fn recorded(
     one_answer(source, verified.body(), event, word, &items)
 }
 
-/// The answer to a repeat that was known by its body.
+/// The answer to a repeat that was recognised by its body.
 pub fn known(source: &Source, body: &[u8], event: Uuid) -> HttpResponse {
     one_answer(source, body, event, "duplicate", "")
 }
 
-/// `items`: further members of the JSON object.
+/// `items` has further members of the JSON object.
 fn one_answer(
     source: &Source,
     body: &[u8],
@@ -96,8 +96,8 @@ fn one_answer(
         .body(body)
 }
 
-/// What a sender asked to hear comes back as plain data, never as something that a browser would
-/// run.
+/// The answer to a handshake. It repeats what the sender asked for as plain data, so that a browser
+/// does not run it.
 pub fn handshake(verified: &VerifiedRequest) -> HttpResponse {
     let Some(answer) = verified.challenge() else {
         return HttpResponse::Ok().finish();

@@ -1,4 +1,4 @@
-//! The public door: reads a bounded body, hands it to the intake, answers.
+//! The face for hooks: it reads a bounded body, hands it to the intake, and answers.
 
 use std::{
     sync::Arc,
@@ -23,13 +23,13 @@ use crate::{
     provider::{Reason, Rejection},
 };
 
-/// The path of all sources.
+/// The prefix of every source's path.
 pub const PREFIX: &str = "/hooks/";
 
-/// A body that nobody wants is read where it is no longer than this.
+/// An unwanted body is read if it is no longer than this.
 const UNWANTED_MAX: usize = 8 << 10;
 
-/// The intake, and the bounds of its door.
+/// The intake, and the bounds for bodies and senders.
 pub struct Ingress {
     pub intake: Arc<Intake>,
     pub body_timeout: Duration,
@@ -37,7 +37,7 @@ pub struct Ingress {
     pub reading: Arc<Reading>,
 }
 
-/// `POST /hooks/{source}`; by other methods only what the provider's handshake needs.
+/// Answers `POST /hooks/{source}`, and other methods if the provider's handshake needs them.
 pub async fn receive(mut request: HttpRequest, ingress: &Ingress) -> HttpResponse {
     let at = Instant::now();
     let payload = request.take_payload();
@@ -99,7 +99,7 @@ fn refuse(
     refusal.response(source)
 }
 
-/// The body of a request whose head is as its source takes it.
+/// Reads the body, if the head is as its source accepts it.
 async fn read(
     request: &HttpRequest,
     payload: Payload,
@@ -143,8 +143,8 @@ async fn read(
     Ok(read_body(payload, announced(request.headers()), &limits, share).await?)
 }
 
-/// Reads a small body that nobody wants: else the connection would have to be closed, and a proxy's
-/// requests to other sources share it.
+/// Reads and drops a small unwanted body. Otherwise the connection would have to be closed,
+/// although a proxy may share it with requests to other sources.
 async fn pass_over(request: &HttpRequest, mut payload: Payload, timeout: Duration) {
     if announced(request.headers()).is_some_and(|length| length <= UNWANTED_MAX) {
         let read = async { while let Some(Ok(_)) = payload.next().await {} };

@@ -11,7 +11,7 @@ use self::ingress::Ingress;
 use super::health;
 use crate::readiness::Readiness;
 
-/// Answers one request. Without a router, which costs as much as a fifth of a refusal.
+/// Answers one request. It does without a router, which costs as much as a fifth of a refusal.
 pub async fn answer(request: Request, ingress: &Ingress, readiness: &Readiness) -> HttpResponse {
     match request.path() {
         path if path.starts_with(ingress::PREFIX) => ingress::receive(request, ingress).await,

@@ -1,5 +1,5 @@
-//! Why a request gets no 200: the status of each reason, its code, and an answer that never tells
-//! which check failed.
+//! Why a request gets no 200: the status and the code of each reason. The answer never says which
+//! check failed.
 
 use actix_web::{
     HttpResponse,
@@ -21,14 +21,14 @@ use crate::{
 #[derive(Debug)]
 pub enum Refusal {
     UnknownSource,
-    /// Its address has sent too many.
+    /// Its address has sent too many requests.
     Rate,
     Method,
     TooLarge,
     BodyTimeout,
     BodyBroken,
     Encoding,
-    /// Bodies take all the room there is.
+    /// Other bodies take all the room.
     Busy,
     NotTaken(NotTaken),
 }
@@ -60,7 +60,7 @@ impl Refusal {
             })) => StatusCode::BAD_REQUEST,
             Self::NotTaken(NotTaken::Rejected(_)) => StatusCode::UNAUTHORIZED,
             Self::NotTaken(NotTaken::Record(CommitError::Refused)) => StatusCode::BAD_REQUEST,
-            // What may be right is to be sent again: nobody can say yet that it is wrong.
+            // The request may be right, so it is to be sent again.
             Self::NotTaken(NotTaken::Record(_) | NotTaken::KeyUnavailable(_)) | Self::Busy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -84,7 +84,7 @@ impl Refusal {
         }
     }
 
-    /// What was found, for whoever reads the log of rejections.
+    /// The details, for the reader of the rejection log.
     pub fn detail(&self) -> &str {
         match self {
             Self::NotTaken(NotTaken::Rejected(rejection)) => &rejection.detail,
@@ -93,13 +93,13 @@ impl Refusal {
         }
     }
 
-    /// What could not be stored is not the request's fault, so it has no place among the
-    /// rejections.
+    /// Whether it counts as a rejection. A request that found no room or could not be stored is not
+    /// at fault.
     pub fn is_the_requests_fault(&self) -> bool {
         !matches!(self, Self::Busy | Self::NotTaken(NotTaken::Record(_)))
     }
 
-    /// `source` where there is one: its provider may insist on how a refusal looks.
+    /// `source` is given if there is one, because its provider may insist on how a refusal looks.
     pub fn response(&self, source: Option<&Source>) -> HttpResponse {
         let status = self.status();
         let mut response = HttpResponse::build(status);
@@ -126,7 +126,8 @@ impl Refusal {
                 .iter()
                 .any(|name| name == "authorization")
         {
-            // RFC 9110, section 15.5.2; some senders show their credentials only when asked so.
+            // A 401 needs it (RFC 9110, section 15.5.2), and some senders show their credentials
+            // only when they are asked this way.
             response.insert_header((header::WWW_AUTHENTICATE, source.asks_for()));
         }
         if source.bare_answers {
