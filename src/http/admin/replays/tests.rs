@@ -1,3 +1,5 @@
+//! Where replays go, what a dry run counts, and which requests are accepted.
+
 use super::*;
 
 fn settings() -> Settings {
