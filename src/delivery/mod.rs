@@ -3,6 +3,8 @@
 pub mod destination;
 pub mod finisher;
 pub mod outcome;
+mod pace;
+pub mod relays;
 pub mod retry;
 mod target;
 pub mod worker;

@@ -9,4 +9,5 @@ mod listener;
 mod probe;
 pub mod schemes;
 mod server;
+mod shared;
 mod skew;

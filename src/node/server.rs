@@ -38,6 +38,15 @@ pub struct Servers {
     pub gateways: BTreeMap<String, GatewayServer>,
 }
 
+impl Servers {
+    /// Where the gateways are bound, by their names.
+    pub fn gateway_addresses(&self) -> BTreeMap<String, SocketAddr> {
+        let of = self.gateways.iter();
+        of.map(|(name, of)| (name.clone(), of.server.address))
+            .collect()
+    }
+}
+
 /// A gateway on its port.
 pub struct GatewayServer {
     gateway: Arc<Gateway>,

@@ -137,6 +137,19 @@ const ANY: HeaderValue = HeaderValue::from_static("*/*");
 /// At most so many headers are ours.
 const OWN_HEADERS: usize = 16;
 
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const SOURCE: HeaderName = HeaderName::from_static("hookonce-source");
+const EVENT_KEY: HeaderName = HeaderName::from_static("hookonce-event-key");
+const EVENT_TYPE: HeaderName = HeaderName::from_static("hookonce-event-type");
+const MARK: HeaderName = HeaderName::from_static("hookonce-mark");
+const ATTEMPT: HeaderName = HeaderName::from_static("hookonce-attempt");
+const FENCE: HeaderName = HeaderName::from_static("hookonce-fence");
+const REPLAY: HeaderName = HeaderName::from_static("hookonce-replay");
+
 /// A header as it is kept, without a copy where it needs no unescaping.
 #[derive(Deserialize)]
 struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
@@ -211,103 +224,86 @@ impl HttpDestination {
         })
     }
 
+    /// The headers of one attempt: the provider's, the destination's credential, and ours.
     fn headers(
         &self,
         leased: &Leased,
         event: &RelayEvent,
         now_unix: i64,
     ) -> Result<HeaderMap, String> {
-        let kept: Vec<Kept<'_>> = serde_json::from_str(&event.headers)
-            .map_err(|error| format!("the kept headers can't be read: {error}"))?;
-        let mut headers = HeaderMap::with_capacity(kept.len() + OWN_HEADERS);
-        for Kept(name, value) in kept {
-            let bytes: Cow<'_, [u8]> = match value.is_ascii() {
-                true => Cow::Borrowed(value.as_bytes()),
-                false => value
-                    .chars()
-                    .map(|c| u8::try_from(c).unwrap_or(b'?'))
-                    .collect(),
-            };
-            if let (Ok(name), Ok(value)) = (
-                HeaderName::try_from(&*name),
-                HeaderValue::from_bytes(&bytes),
-            ) {
-                headers.append(name, value);
-            }
-        }
+        let mut headers = providers(event)?;
         headers.entry(USER_AGENT).or_insert(AGENT);
         headers.insert(ACCEPT, ANY);
         if let Some((name, value)) = &self.credential {
             headers.insert(name.clone(), value.clone());
         }
-        let mut set = |name: HeaderName, value: &str| {
-            // Bytes that no header may hold are dropped from the copy in the header; the body has
-            // the original.
-            let clean: Cow<'_, str> = match value.contains(char::is_control) {
-                true => value.chars().filter(|c| !c.is_control()).collect(),
-                false => value.into(),
-            };
-            if let Ok(value) = HeaderValue::from_bytes(clean.as_bytes()) {
-                headers.insert(name, value);
-            }
-        };
         let id = event.id.to_string();
-        set(const { HeaderName::from_static("webhook-id") }, &id);
-        set(const { HeaderName::from_static("idempotency-key") }, &id);
-        set(
-            const { HeaderName::from_static("hookonce-source") },
-            &event.source,
-        );
-        set(
-            const { HeaderName::from_static("hookonce-event-key") },
-            &event.event_key,
-        );
-        if let Some(event_type) = &event.event_type {
-            set(
-                const { HeaderName::from_static("hookonce-event-type") },
-                event_type,
-            );
-        }
-        if let Some(mark) = event.mark {
-            set(
-                const { HeaderName::from_static("hookonce-mark") },
-                mark.as_str(),
-            );
-        }
-        set(
-            const { HeaderName::from_static("hookonce-attempt") },
-            &(leased.attempts + 1).to_string(),
-        );
-        set(
-            const { HeaderName::from_static("hookonce-fence") },
-            &leased.epoch.to_string(),
-        );
-        if let Some(replay) = leased.replay_id {
-            set(
-                const { HeaderName::from_static("hookonce-replay") },
-                &replay.to_string(),
-            );
-        }
-        set(
-            const { HeaderName::from_static("traceparent") },
-            &traceparent(event.id.0),
-        );
-        set(
-            const { HeaderName::from_static("webhook-timestamp") },
-            &now_unix.to_string(),
-        );
+        describe(&mut headers, leased, event, &id);
+        set(&mut headers, WEBHOOK_TIMESTAMP, &now_unix.to_string());
         let signatures: Vec<String> = self
             .signers
             .iter()
             .map(|signer| signer.sign(&id, now_unix, &event.body))
             .collect();
         if !signatures.is_empty() {
-            set(
-                const { HeaderName::from_static("webhook-signature") },
-                &signatures.join(" "),
-            );
+            set(&mut headers, WEBHOOK_SIGNATURE, &signatures.join(" "));
         }
         Ok(headers)
+    }
+}
+
+/// The headers that the provider sent, as they were kept, with room for ours.
+fn providers(event: &RelayEvent) -> Result<HeaderMap, String> {
+    let kept: Vec<Kept<'_>> = serde_json::from_str(&event.headers)
+        .map_err(|error| format!("the kept headers can't be read: {error}"))?;
+    let mut headers = HeaderMap::with_capacity(kept.len() + OWN_HEADERS);
+    for Kept(name, value) in kept {
+        let bytes: Cow<'_, [u8]> = match value.is_ascii() {
+            true => Cow::Borrowed(value.as_bytes()),
+            false => value
+                .chars()
+                .map(|c| u8::try_from(c).unwrap_or(b'?'))
+                .collect(),
+        };
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(&*name),
+            HeaderValue::from_bytes(&bytes),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// What the event and this attempt are. `id` is the event's id as text.
+fn describe(headers: &mut HeaderMap, leased: &Leased, event: &RelayEvent, id: &str) {
+    set(headers, WEBHOOK_ID, id);
+    set(headers, IDEMPOTENCY_KEY, id);
+    set(headers, SOURCE, &event.source);
+    set(headers, EVENT_KEY, &event.event_key);
+    if let Some(event_type) = &event.event_type {
+        set(headers, EVENT_TYPE, event_type);
+    }
+    if let Some(mark) = event.mark {
+        set(headers, MARK, mark.as_str());
+    }
+    set(headers, ATTEMPT, &(leased.attempts + 1).to_string());
+    set(headers, FENCE, &leased.epoch.to_string());
+    if let Some(replay) = leased.replay_id {
+        set(headers, REPLAY, &replay.to_string());
+    }
+    set(headers, TRACEPARENT, &traceparent(event.id.0));
+}
+
+/// Sets one of our headers in place of the provider's. Control characters, which no header may
+/// hold, are left out of it.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let clean: Cow<'_, str> = match value.contains(char::is_control) {
+        true => value.chars().filter(|c| !c.is_control()).collect(),
+        false => value.into(),
+    };
+    if let Ok(value) = HeaderValue::from_bytes(clean.as_bytes()) {
+        headers.insert(name, value);
     }
 }
 

@@ -11,13 +11,16 @@ use crate::{
     store::link::Db,
 };
 
+/// A due delivery as it was seen: its id, key, epoch and the length of its body.
+type Candidate = (DeliveryId, Key, i64, i32);
+
 /// Due deliveries of these destinations, the longest due first, at most `wanted` of each. Takes no
-/// lock: `claim` decides who wins.
+/// lock, because `claim` decides who wins.
 async fn due(
     pool: &Db,
     destinations: &[&str],
     wanted: &[i64],
-) -> Result<Vec<(DeliveryId, Key, i64, i32)>, sqlx::Error> {
+) -> Result<Vec<Candidate>, sqlx::Error> {
     let rows = sqlx::query_file!(
         "src/store/delivery/due.sql",
         destinations as &[&str],
@@ -31,21 +34,16 @@ async fn due(
         .collect())
 }
 
-/// Takes due deliveries, by their primary key: states are compared so that no partial index seems
-/// to serve, which is read to its end where the statistics are of another hour. Each epoch is
-/// raised only where it is still the one that was seen, so two nodes can't both win. Returns them
-/// by destination; bodies add up to at most `bytes_max`, but one is always taken.
-pub async fn claim(
+/// What `due` finds, as long as the bodies add up to at most `bytes_max`; one is always taken.
+async fn candidates(
     pool: &Db,
-    node: Uuid,
-    lease_seconds: f64,
     wants: &[(&str, i64)],
     bytes_max: i64,
-) -> Result<Vec<(String, Leased)>, sqlx::Error> {
+) -> Result<Vec<Candidate>, sqlx::Error> {
     let destinations: Vec<&str> = wants.iter().map(|(destination, _)| *destination).collect();
     let wanted: Vec<i64> = wants.iter().map(|(_, rows)| *rows).collect();
     let mut bytes = 0;
-    let candidates: Vec<_> = due(pool, &destinations, &wanted)
+    Ok(due(pool, &destinations, &wanted)
         .await?
         .into_iter()
         .take_while(|(.., size)| {
@@ -53,7 +51,23 @@ pub async fn claim(
             bytes += i64::from(*size).max(1);
             first || bytes <= bytes_max
         })
-        .collect();
+        .collect())
+}
+
+/// Takes due deliveries and returns each with its destination. An epoch is raised only if it is
+/// still the one that was seen, so two nodes can't both win a delivery. Bodies add up to at most
+/// `bytes_max`, but one delivery is always taken.
+///
+/// The rows are found by their primary key. The statement compares the state by `<>`, so that the
+/// planner can't choose a partial index: with stale statistics it would read that to its end.
+pub async fn claim(
+    pool: &Db,
+    node: Uuid,
+    lease_seconds: f64,
+    wants: &[(&str, i64)],
+    bytes_max: i64,
+) -> Result<Vec<(String, Leased)>, sqlx::Error> {
+    let candidates = candidates(pool, wants, bytes_max).await?;
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,25 +93,20 @@ pub async fn claim(
                     .zip(row.headers)
                     .zip(row.body)
                     .map(|((event_key, headers), body)| {
-                        let (source, mark) =
-                            (row.source.into(), row.mark.as_deref().and_then(Mark::parse));
-                        let (id, event_type, body) =
-                            (row.event_id.into(), row.event_type, body.into());
                         Arc::new(RelayEvent {
-                            id,
-                            source,
+                            id: row.event_id.into(),
+                            source: row.source.into(),
                             event_key,
-                            event_type,
-                            mark,
+                            event_type: row.event_type,
+                            mark: row.mark.as_deref().and_then(Mark::parse),
                             headers,
-                            body,
+                            body: body.into(),
                         })
                     });
-            let (id, key, epoch) = (row.id.into(), row.key.into(), row.epoch);
             let leased = Leased {
-                id,
-                key,
-                epoch,
+                id: row.id.into(),
+                key: row.key.into(),
+                epoch: row.epoch,
                 attempts: row.attempts,
                 replay_id: row.replay_id.map(Into::into),
                 age_seconds: row.age_seconds,

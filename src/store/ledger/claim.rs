@@ -132,33 +132,18 @@ async fn claim_rows(
     Ok(rows
         .into_iter()
         .map(|r| {
-            let (id, state, fence, attempt, claim_id, owner) = (
-                r.id.into(),
-                r.state,
-                r.fence,
-                r.attempt,
-                r.claim_id,
-                r.owner,
-            );
-            let (input_hash, lease_until, lease_left, ended_age, result) = (
-                r.input_hash,
-                r.lease_until,
-                r.lease_left,
-                r.ended_age,
-                r.result,
-            );
             let row = Claimed {
-                id,
-                state,
-                fence,
-                attempt,
-                claim_id,
-                owner,
-                input_hash,
-                lease_until,
-                lease_left,
-                ended_age,
-                result,
+                id: r.id.into(),
+                state: r.state,
+                fence: r.fence,
+                attempt: r.attempt,
+                claim_id: r.claim_id,
+                owner: r.owner,
+                input_hash: r.input_hash,
+                lease_until: r.lease_until,
+                lease_left: r.lease_left,
+                ended_age: r.ended_age,
+                result: r.result,
             };
             (
                 Place {
