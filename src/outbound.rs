@@ -1,6 +1,6 @@
-//! Connections to others' servers: HTTP/1.1, over TLS where the address says so, with this
-//! machine's certificates. No proxy but the one that the settings name; redirects are not followed;
-//! which addresses may be connected to is the guard's.
+//! Connections to others' servers: HTTP/1.1, over TLS if the address says so, with this machine's
+//! certificates. Only the proxy of the settings is used, redirects are not followed, and the guard
+//! decides which addresses may be connected to.
 
 mod connect;
 pub mod guard;
@@ -30,26 +30,26 @@ use guard::{Blocked, Guard, NamedBy, Rules};
 
 pub type Client<B> = legacy::Client<HttpsConnector<Guarded>, B>;
 
-/// What is set aside to read an answer from a connection, its head with it.
+/// Size of the buffer that an answer is read into, its head included.
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// Bounds of connections.
+/// Limits of connections.
 pub struct Limits {
     pub connect_timeout: Duration,
-    /// How long a connection that nothing uses is kept.
+    /// How long an unused connection is kept.
     pub idle_for: Duration,
-    /// How many are kept to one server.
+    /// How many unused connections are kept to one server.
     pub idle_max: usize,
 }
 
-/// How this process leaves its machine.
+/// How connections leave this machine: by which rules, and through which proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
     pub rules: Rules,
     pub proxy: Option<Proxy>,
 }
 
-/// `authorities`: trusted beside those of this machine.
+/// An HTTP client. `authorities`: certificates that are trusted besides those of this machine.
 pub fn client<B>(
     limits: &Limits,
     named_by: NamedBy,
@@ -97,7 +97,7 @@ where
         .build(connector))
 }
 
-/// This machine's certificates are read once: it takes longer than all else at a start.
+/// The TLS configuration. This machine's certificates are read only once, because that is slow.
 fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
     static MACHINES_OWN: OnceLock<ClientConfig> = OnceLock::new();
     if !authorities.is_empty() {
@@ -117,16 +117,16 @@ fn with_authorities(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
     let verifier = Arc::new(Verifier::new_with_extra_roots(authorities, provider)?);
-    // As `BuilderVerifierExt` does it, which takes no certificates of one's own.
+    // The same as `BuilderVerifierExt`, which takes no additional certificates.
     Ok(builder
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth())
 }
 
-/// What the guard said, where it is why there is no connection.
+/// The guard's reason, if that is why there is no connection.
 pub fn blocked(error: &legacy::Error) -> Option<&Blocked> {
-    // An `io::Error` gives what it holds by `get_ref` alone; its `source` is the next one.
+    // An `io::Error` gives the error in it only by `get_ref`; its `source` is the one after that.
     fn held<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Blocked> {
         error
             .downcast_ref()

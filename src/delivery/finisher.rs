@@ -1,4 +1,5 @@
-//! How deliveries ended, written in batches after a short linger, each fenced by its epoch.
+//! Writes how deliveries ended, in batches after a short linger, each ending fenced by its epoch.
+//! How they end is not decided here.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -14,10 +15,10 @@ use crate::{
     },
 };
 
-/// After this many tries the leases are long over and the rescuer has given the deliveries back.
+/// After this many tries the leases are long over, and the rescuer has given the deliveries back.
 const TRIES_MAX: u32 = 60;
 
-/// A finished delivery, with its place, which is free again once this is written.
+/// A finished delivery with its place, which is free again once the ending is written.
 pub struct Entry {
     pub finished: Finished,
     pub place: Place,
@@ -27,10 +28,10 @@ pub struct Entry {
 pub struct Finisher(GroupCommit<Endings>);
 
 impl Finisher {
-    /// `rows_max`: endings in one statement. `linger`: how long one waits for others.
+    /// `rows_max`: endings in one statement. `linger`: how long an ending waits for others.
     pub fn new(dialer: Dialer, rows_max: usize, linger: Duration, write_timeout: Duration) -> Self {
         let options = Options {
-            // Bounded by the places: no more entries wait than lanes have rows.
+            // The places bound the queue: no more entries wait than lanes have rows.
             rows_max: usize::MAX,
             bytes_max: usize::MAX,
             batch_rows_max: rows_max,
@@ -43,7 +44,7 @@ impl Finisher {
         Self(GroupCommit::new(Endings, dialer, None, options))
     }
 
-    /// Has an ending written.
+    /// Queues an ending to be written.
     pub fn finish(&self, entry: Entry) {
         if self.0.put(entry).is_err() {
             tracing::error!(
@@ -52,7 +53,7 @@ impl Finisher {
         }
     }
 
-    /// Takes no more endings, and ends when those that wait are written.
+    /// Takes no more endings, and returns when the waiting ones are written.
     pub async fn close(&self) {
         self.0.close().await;
     }

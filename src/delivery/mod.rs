@@ -1,4 +1,4 @@
-//! Relays: claim, send, finish. Meets the ingress only in the outbox and in the hand-off.
+//! Relays: claim, send, finish. They meet the ingress only in the outbox and in the hand-off.
 
 pub mod destination;
 pub mod finisher;

@@ -1,21 +1,21 @@
-//! What a handler's answer means. Pure.
+//! What a handler's answer means for its delivery. Pure.
 
 use std::time::Duration;
 
-/// One answer, or the lack of one.
+/// A handler's answer, or the reason why there is none.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The HTTP status, or the class of what went wrong instead.
+    /// The HTTP status, or the class of the failure.
     pub status: Result<u16, Failure>,
     pub retry_after: Option<Duration>,
-    /// The handler sent `hookonce-retry: no`.
+    /// Whether the handler sent `hookonce-retry: no`.
     pub no_retry: bool,
     /// The first bytes of the response's body.
     pub response: Vec<u8>,
     pub detail: Option<String>,
 }
 
-/// Why there is no answer; `class()` is stable.
+/// Why there is no answer. The words of `class()` are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     Connect,
@@ -26,7 +26,7 @@ pub enum Failure {
     EventGone,
     /// The destination's address can't be called.
     Destination,
-    /// It may not be called.
+    /// The destination's address may not be called.
     Blocked,
 }
 
@@ -61,8 +61,8 @@ impl Answer {
         }
     }
 
-    /// 2xx: delivered. 410, `hookonce-retry: no` or an address that may not be called: dead at
-    /// once. All else: retry.
+    /// 2xx is delivered. 410, `hookonce-retry: no`, an event that is gone and an address that may
+    /// not be called are dead at once. Everything else is tried again.
     pub fn verdict(&self) -> Verdict {
         match self.status {
             Ok(200..=299) => Verdict::Delivered,
@@ -72,7 +72,7 @@ impl Answer {
         }
     }
 
-    /// The stable class of the failure; None where the handler took it.
+    /// The stable class of the failure. None if the handler took the event.
     pub fn error(&self) -> Option<&'static str> {
         match self.status {
             Ok(200..=299) => None,

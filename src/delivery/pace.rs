@@ -1,11 +1,11 @@
-//! The pace of a destination: how many attempts a second it gets through.
+//! The pace of a destination: how many attempts a second it gets through. It bounds nothing itself.
 
 use std::time::{Duration, Instant};
 
 /// The shortest time that a pace is measured over.
 const MEASURED_OVER: Duration = Duration::from_millis(200);
 
-/// How many attempts a second a destination gets through, looked at now and then.
+/// Attempts a second, measured over `MEASURED_OVER` at least.
 pub struct Pace {
     since: Instant,
     attempted: usize,
@@ -21,7 +21,7 @@ impl Pace {
         }
     }
 
-    /// `attempted`: those that have ended by now.
+    /// Returns the pace. `attempted`: attempts that have ended since the destination was added.
     pub fn update(&mut self, attempted: usize) -> f64 {
         let elapsed = self.since.elapsed();
         if elapsed >= MEASURED_OVER {

@@ -1,5 +1,6 @@
-//! The relay of one node: a worker for each destination, and one claimer that polls for what is due.
-//! The database is the authority; the hand-off and hints only save time. It sends nothing itself.
+//! The relay of one node: a worker for each destination, and one claimer that polls for due
+//! deliveries. The database is the authority; the hand-off and hints only save time. Nothing is
+//! sent here.
 
 use std::{
     collections::HashMap,
@@ -21,9 +22,9 @@ use crate::{
     store::{delivery, destination},
 };
 
-/// The bodies of one claim add up to at most this.
+/// Limit of the bodies of one claim, added up.
 const CLAIM_BYTES_MAX: i64 = 32 << 20;
-/// Destinations given as a URL, at most so many at once.
+/// Limit of destinations given as a URL that have a worker at once.
 const URLS_MAX: i64 = 16;
 
 /// The relay of one node.
@@ -37,12 +38,13 @@ pub struct Relays {
 struct Running {
     target: Arc<Target>,
     lane: Arc<Lane>,
-    /// Ends the worker of a destination that was changed or removed; what it holds is given back.
+    /// Ends the worker when its destination is changed or removed. The deliveries that it holds are
+    /// given back.
     retired: CancellationToken,
     pace: Pace,
 }
 
-/// Targets that are made and not in use yet.
+/// Targets that are built but not in use yet.
 pub struct NewTargets(Vec<Target>);
 
 impl Relays {
@@ -55,11 +57,11 @@ impl Relays {
         })
     }
 
-    /// What the settings change: the targets that are new, made but not in use.
+    /// Builds the targets that the settings change or add, without using them.
     ///
     /// # Errors
     ///
-    /// What is wrong with a destination; nothing has changed then.
+    /// What is wrong with a destination. Nothing has changed then.
     pub fn prepare(&self, settings: &Settings) -> Result<NewTargets, String> {
         let running = self
             .running
@@ -80,8 +82,8 @@ impl Relays {
         Ok(NewTargets(targets.collect::<Result<_, _>>()?))
     }
 
-    /// Starts, changes and retires workers so that they are those of the settings, which `new` was
-    /// prepared from.
+    /// Starts, changes and retires workers as the settings say. `new` was prepared from the same
+    /// settings.
     pub fn apply(&self, settings: &Settings, new: NewTargets) {
         if let Ok(mut relay) = self.settings.write() {
             *relay = settings.relay.clone();
@@ -151,8 +153,8 @@ impl Relays {
         }
     }
 
-    /// Claims what is due, as far as destinations have room. One that got some may have more: it
-    /// asks again when half of its room is free.
+    /// Claims due deliveries, as far as destinations have room. A destination that got some may
+    /// have more due, so it asks again when half of its room is free.
     pub async fn claim_once(&self) -> Result<(), sqlx::Error> {
         self.learn_pauses().await?;
         self.open_urls().await?;
@@ -191,7 +193,7 @@ impl Relays {
         Ok(())
     }
 
-    /// The destinations that have room: how many rows each may get, and its lane.
+    /// The destinations that have room, each with the number of rows that it may get and its lane.
     fn wants(&self) -> Vec<(Arc<str>, i64, Arc<Lane>)> {
         let mut running = self
             .running
@@ -205,7 +207,7 @@ impl Relays {
             } else {
                 running.target.held_max(pace)
             };
-            // While the breaker lets only a probe through, nothing is handed over past it.
+            // While the breaker lets only a probe through, the hand-off is closed.
             running.lane.set_open(held_max > 1);
             running.lane.set_refill_at(held_max / 2);
             let free = held_max.saturating_sub(running.lane.rows());
@@ -231,7 +233,8 @@ impl Relays {
         Ok(())
     }
 
-    /// Destinations that a replay gave as a URL get a worker while they have due deliveries.
+    /// Starts a worker for each URL that a replay gave and that has due deliveries. Of the idle
+    /// ones only half as many as may run are kept.
     async fn open_urls(&self) -> Result<(), sqlx::Error> {
         let due = destination::due_urls(&self.context.pool, URLS_MAX).await?;
         let Ok(relay) = self.settings.read().map(|relay| relay.clone()) else {
@@ -278,13 +281,13 @@ impl Relays {
         Ok(())
     }
 
-    /// Writes the endings that are left. To be called once nothing is being sent.
+    /// Writes the remaining endings. Call it once nothing is being sent.
     pub async fn close(&self) {
         self.context.finisher.close().await;
     }
 
-    /// Waits for the attempts on their way, at most so long, then cuts them; what is left is given
-    /// back.
+    /// Waits at most this long for the attempts under way, then cuts them off. The remaining
+    /// deliveries are given back.
     pub async fn drain(&self, at_most: Duration) {
         self.context.stopping.cancel();
         self.sends.close();

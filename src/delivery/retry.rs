@@ -1,10 +1,10 @@
-//! When a failed delivery is tried again. Pure: chance is a parameter.
+//! When a failed delivery is tried again. Pure: chance and age are parameters.
 
 use std::time::Duration;
 
 use crate::settings::{Retry, RetryOverride};
 
-/// A destination's schedule.
+/// The schedule of a destination's attempts.
 #[derive(Clone, Debug)]
 pub struct Schedule(Retry);
 
@@ -30,9 +30,9 @@ impl Schedule {
         })
     }
 
-    /// What follows attempt `number` (from 1) of a delivery of this age. `chance` is uniform in [0,
-    /// 1): full jitter over the exponential step; an explicit list of delays is kept as written. A
-    /// handler's Retry-After can only lengthen, up to its cap.
+    /// What follows attempt `number` (from 1) of a delivery of this age. `chance` is uniform, from
+    /// 0 to below 1, and gives full jitter over the exponential step. An explicit list of delays is
+    /// kept as written. A handler's Retry-After can only lengthen the delay, up to its cap.
     pub fn next(
         &self,
         number: u32,

@@ -1,5 +1,5 @@
-//! One destination as it is now: its address, schedule, bounds and breaker. It sends nothing and
-//! claims nothing.
+//! One destination with its current settings: address, schedule, bounds and breaker. It sends
+//! nothing and claims nothing.
 
 use std::{
     num::NonZeroU32,
@@ -23,11 +23,12 @@ use crate::{
     settings::{Destination, Relay, SecretRef},
 };
 
-/// A node holds at most this many rows of one destination.
+/// A node holds at most this many rows of one destination, or one for each attempt at once if that
+/// is more.
 const HELD_ROWS_MAX: usize = 4096;
 const HELD_SECONDS: f64 = 0.5;
 
-/// One destination as it is now.
+/// One destination with its current settings.
 pub struct Target {
     pub name: Arc<str>,
     pub http: HttpDestination,
@@ -40,7 +41,8 @@ pub struct Target {
     secrets: Vec<SecretString>,
 }
 
-/// Opens after so many failures in a row; then one probe at a time until one succeeds.
+/// A circuit breaker: opens after `failures_max` failures in a row, then lets one probe at a time
+/// through until one succeeds.
 pub struct Breaker {
     failures_max: u32,
     pub open_for: Duration,
@@ -49,8 +51,8 @@ pub struct Breaker {
     probing: AtomicBool,
 }
 
-/// An attempt that the breaker has let through. Where it is the probe, no other is let through
-/// until it ends, however it ends.
+/// An attempt that the breaker has let through. If it is the probe, no other attempt is let through
+/// until this is dropped.
 pub struct Admitted<'a> {
     probing: Option<&'a AtomicBool>,
 }
@@ -64,7 +66,7 @@ impl Drop for Admitted<'_> {
 }
 
 impl Breaker {
-    /// How many deliveries may be held now: all, one probe, or none.
+    /// How many deliveries may be held now: `most`, 1 for a probe, or 0.
     pub fn allowed(&self, most: usize) -> usize {
         match *self
             .opened_at
@@ -77,8 +79,9 @@ impl Breaker {
         }
     }
 
-    /// Lets an attempt begin, or None. The claimer keeps to `allowed`, but learns of an opening
-    /// only at its next poll: what was claimed or handed over before that comes here.
+    /// Lets an attempt begin, or returns None. The claimer keeps to `allowed`, but learns that the
+    /// breaker opened only at its next poll. Deliveries that were claimed or handed over before are
+    /// stopped here.
     pub fn admit(&self) -> Option<Admitted<'_>> {
         match self.allowed(2) {
             0 => None,
@@ -150,8 +153,8 @@ impl Target {
         })
     }
 
-    /// Whether these settings would make the same target. Secrets are compared as they can be read
-    /// now with as they were read then: a file whose content was rotated is a change.
+    /// Whether these settings would build the same target. Secrets are read again and compared, so
+    /// a file with a rotated secret counts as a change.
     pub fn same_as(&self, destination: &Destination, relay: &Relay) -> bool {
         self.settings.0 == *destination
             && self.settings.1 == *relay
@@ -172,9 +175,9 @@ impl Target {
             })
     }
 
-    /// How many deliveries this node may hold for it while it is not paused, at this pace of
-    /// attempts a second: work for half a second, so that none waits long under its lease, and some
-    /// for each attempt at once before a pace is known.
+    /// How many deliveries this node may hold for the destination while it is not paused.
+    /// `per_second` is its pace of attempts. Half a second's work is held, so that none waits long
+    /// under its lease, but at least four for each attempt at once.
     pub fn held_max(&self, per_second: f64) -> usize {
         let most = (self.concurrency * 4)
             .max((per_second * HELD_SECONDS) as usize)
@@ -187,14 +190,13 @@ impl Target {
     }
 }
 
-/// Whether it is a URL that a caller named instead of a destination of the settings, whose names
-/// hold no colon.
+/// Whether a destination is a URL that a caller named. The names of the settings hold no colon.
 pub fn is_url(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }
 
-/// Spread over the second: a whole second's worth at once would make two within the first. The two
-/// per cent that may come together make up for timers that are late.
+/// Spreads attempts over the second: bursts of a second's worth would allow twice the rate within
+/// the first. A burst of two per cent makes up for timers that are late.
 fn quota(rate: NonZeroU32) -> Quota {
     Quota::per_second(rate).allow_burst(NonZeroU32::new(rate.get() / 50).unwrap_or(NonZeroU32::MIN))
 }

@@ -37,20 +37,21 @@ use crate::{
 pub struct Context {
     pub node: Uuid,
     pub pool: Db,
-    /// Of the claims alone.
+    /// Connections that only claims use.
     pub claiming: Db,
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,
     pub clients: http::Clients,
     pub finisher: Finisher,
-    /// As the database had it at the last poll, and as this process was told since.
+    /// The paused destinations, as the database had them at the last poll or this process was told
+    /// since.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,
-    /// Rung where something may have become due; polling finds it anyway.
+    /// Notified when something may have become due. Polling would find it anyway.
     pub hint: Arc<Notify>,
-    /// No more claims and no new attempts.
+    /// Cancelled at the stop: no more claims and no new attempts.
     pub stopping: CancellationToken,
-    /// Attempts still on their way end now; their deliveries are given back.
+    /// Cancelled to end the attempts under way. Their deliveries are given back.
     pub cut: CancellationToken,
 }
 
@@ -89,7 +90,8 @@ impl Worker {
                 Some(handed) = receiver.recv() => handed,
                 else => break,
             };
-            // Before the limiter: what has to go back anyway must not use the rate up.
+            // Before the limiter, so that a delivery that has to go back uses up nothing of the
+            // rate.
             if worker.is_too_late(&handed) {
                 worker.release(handed, 0.0);
                 continue;
@@ -151,7 +153,7 @@ impl Worker {
         let (started, started_at) = (Instant::now(), self.context.clock.utc());
         let answer = tokio::select! {
             answer = self.attempt(handed.leased()) => answer,
-            // Interrupted by shutdown is not an attempt.
+            // An attempt that the shutdown interrupts does not count as one.
             () = self.context.cut.cancelled() => return self.release(handed, 0.0),
         };
         self.finish(handed, &answer, started_at, started.elapsed());

@@ -1,4 +1,4 @@
-//! An answer on its way to the caller: whole, or piece by piece.
+//! An answer on its way to the caller, whole or piece by piece. It is not recorded here.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -19,7 +19,7 @@ use super::upstream::Failure;
 
 pub struct Answer {
     pub status: u16,
-    /// Without the length.
+    /// The headers without Content-Length, which the body gives.
     pub headers: HeaderMap,
     pub body: AnswerBody,
 }
@@ -28,7 +28,7 @@ pub type PieceStream = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenOff>> + Sen
 
 pub enum AnswerBody {
     Whole(Bytes),
-    /// There is none, but a HEAD is told how long it would be.
+    /// No body, but a HEAD is told how long it would be.
     Announced(Option<u64>),
     Pieces {
         length: Option<u64>,
@@ -36,7 +36,7 @@ pub enum AnswerBody {
     },
 }
 
-/// The caller sees its connection close before the end.
+/// The answer breaks off: the caller sees its connection close before the end.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BrokenOff(pub String);
@@ -73,7 +73,8 @@ impl Answer {
     }
 }
 
-/// Pieces between the call and its caller: what is on its way is bounded, unless it is kept anyway.
+/// Pieces of an answer between the call and its caller. At most `room_bytes` of them wait to be
+/// taken; a larger piece waits alone.
 pub struct Pieces {
     sender: mpsc::UnboundedSender<Result<Bytes, BrokenOff>>,
     room: Arc<Semaphore>,
@@ -107,7 +108,8 @@ impl Pieces {
         )
     }
 
-    /// Waits for room, but not for ever: a caller that takes nothing counts as gone.
+    /// Sends a piece once there is room. A caller that takes nothing within `timeout` counts as
+    /// gone.
     pub async fn send(&mut self, piece: Bytes, timeout: std::time::Duration) {
         if self.is_gone {
             return;

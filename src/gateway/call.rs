@@ -1,5 +1,5 @@
-//! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once
-//! begun it no longer belongs to its connection.
+//! A request with a key: it is read whole, claimed, and then executed, replayed or refused. Once it
+//! has begun it no longer depends on its connection. Who may execute it is the ledger's decision.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::{
     store::ledger::{Claim, Claimed, NewClaim, Place},
 };
 
-/// What makes a request one operation.
+/// A request with what makes it one operation: its key and fingerprint.
 pub struct Keyed {
     pub key: String,
     pub fingerprint: [u8; 32],
@@ -38,7 +38,7 @@ pub struct Keyed {
     pub rule: Rule,
 }
 
-/// Reads a body of at most `body_max`, within what all bodies together may take.
+/// Reads a body of at most `body_max`, within the room that all bodies share.
 pub async fn read_body(
     gateway: &Gateway,
     request: &HttpRequest,
@@ -56,7 +56,8 @@ pub async fn read_body(
     Ok((body?, share))
 }
 
-/// How long the caller is willing to wait for the first: `Prefer: wait=n`, in seconds (RFC 7240).
+/// How long the caller is willing to wait for the first request: `Prefer: wait=n`, in seconds (RFC
+/// 7240).
 fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let values = request
         .headers()
@@ -158,7 +159,8 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
     let _ = reply.send(said);
 }
 
-/// A claim whose commit nobody saw: nothing was sent, so its key must not end as unknown.
+/// Frees the key of a claim whose commit was not seen. Nothing was sent, so the key must not become
+/// unknown.
 async fn free(gateway: &Gateway, claim: &NewClaim) {
     let until = tokio::time::Instant::now() + gateway.settings.lease.0;
     while tokio::time::Instant::now() < until && !gateway.cut.is_cancelled() {
@@ -176,7 +178,7 @@ fn expired(gateway: &Gateway, row: &Claimed) -> Option<Refusal> {
         .then_some(Refusal::KeyExpired)
 }
 
-/// The answer as it was, from the row that the claim has read.
+/// The recorded answer, from the row that the claim has read.
 fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
     if let Some(refusal) = expired(gateway, row) {
         return Err(refusal);

@@ -1,6 +1,7 @@
 //! The holder of a key sends its request, passes the answer on, and records it. The end of the
-//! answer reaches the caller after the commit, so that whoever has seen it whole will be given the
-//! same again. The claim was committed before: a holder that is lost counts as one that has sent.
+//! answer reaches the caller after the commit, so whoever has seen all of it will get the same
+//! again. The claim was committed before, so a holder that is lost counts as one that has sent.
+//! Whether a request is executed is not decided here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,9 +29,9 @@ use crate::{
     store::ledger::{self, Completion, Fenced, Place, Resolution},
 };
 
-/// An answer up to this size is passed on at once and whole.
+/// An answer of at most this size is passed on whole.
 const WHOLE_BYTES_MAX: u64 = 64 << 10;
-/// So much of an answer may be on its way to a slow caller.
+/// How much of an answer may be on its way to a slow caller.
 const ROOM_BYTES: usize = 64 << 10;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
@@ -43,17 +44,17 @@ pub struct Execution {
     place: Place,
     fence: i64,
     reply: oneshot::Sender<Reply>,
-    /// Keeps the lease while this lives.
+    /// Extends the lease until this is dropped.
     _beat: AbortOnDropHandle<()>,
 }
 
-/// What an attempt brought.
+/// What an attempt brought: a whole answer, or one that has begun.
 enum Answered {
     Whole(response::Parts, Bytes),
     Begun(response::Parts, Incoming),
 }
 
-/// What is recorded in the end.
+/// The part of an answer that is recorded with its body.
 struct Ending {
     status: u16,
     headers: http::HeaderMap,
@@ -163,7 +164,7 @@ impl Execution {
         )
     }
 
-    /// Records, then answers.
+    /// Records the answer, then sends it.
     async fn finish(self, head: response::Parts, body: Bytes) {
         let (ending, headers) = self.ending(head);
         let answer = Answer {
@@ -178,18 +179,19 @@ impl Execution {
         }
     }
 
-    /// Passes an answer on as it comes, all but its last piece; records it; then sends that.
+    /// Passes an answer on as it comes, all but its last piece. That is sent once the answer is
+    /// recorded.
     async fn pass_on(self, mut head: response::Parts, mut body: Incoming) {
         let settings = &self.gateway.settings;
-        // Where an answer has a length and chunks the chunks count (RFC 9112, 6.3), and so does
-        // what the body itself says.
+        // If an answer has both a length and chunks, the chunks count (RFC 9112, 6.3). So the
+        // length is taken from the body itself.
         head.headers.remove(CONTENT_LENGTH);
         let length = body.size_hint().exact();
         let (ending, headers) = self.ending(head);
         let (mut pieces, stream) = Pieces::new(ROOM_BYTES);
         let mut kept = Kept::new(settings.body_kept_max.bytes(), self.gateway.answers.clone());
         let (idle_timeout, cut) = (settings.idle_timeout.0, self.gateway.cut.clone());
-        // Who asked has the answer from here on; what is left of the execution has no reply to
+        // The caller has its answer from here on, so the rest of the execution has no reply to
         // give.
         let Self {
             gateway,
@@ -247,8 +249,7 @@ impl Execution {
         }
     }
 
-    /// What is recorded for all who come later; where the database can't take it now it is
-    /// returned.
+    /// Records the answer for all who ask later. Returns it if the database can't take it now.
     async fn record(&self, ending: &Ending, body: Option<&[u8]>, bytes: u64) -> Option<Completion> {
         if !ending.is_kept {
             operation::release(&self.gateway, &self.place, self.fence).await;
@@ -279,8 +280,8 @@ impl Execution {
         (!record_once(&self.gateway, &completion).await).then_some(completion)
     }
 
-    /// No answer: the key is free where nothing was sent, may be sent again where the upstream
-    /// knows it, and is unknown otherwise.
+    /// Ends without an answer. The key is free if nothing was sent. Otherwise the request may be
+    /// sent again if the upstream knows the key, and its outcome is unknown if not.
     async fn fail(self, failure: Failure) {
         let refusal = if let Failure::NeverSent(why) = &failure {
             operation::release(&self.gateway, &self.place, self.fence).await;
@@ -300,7 +301,8 @@ impl Execution {
         let _ = self.reply.send(Err(refusal));
     }
 
-    /// Said at once, so that nobody has to wait for the lease to end; it would come to the same.
+    /// Tells the ledger that the outcome is not known, so that nobody has to wait for the lease to
+    /// end. The end of the lease would have the same result.
     async fn give_up(&self, failure: &Failure) {
         let evidence = serde_json::json!({ "gateway": failure.to_string() }).to_string();
         if let Err(error) =
@@ -312,8 +314,8 @@ impl Execution {
     }
 }
 
-/// Those that say that nothing was done, or not yet: the same request may be sent again. All others
-/// are the answer for good.
+/// Whether an answer is final. The others say that nothing was done, or not yet: the same request
+/// may be sent again.
 fn is_final(head: &response::Parts) -> bool {
     match head.status.as_u16() {
         401 | 403 | 408 | 409 | 423 | 425 | 429 => false,
@@ -322,11 +324,12 @@ fn is_final(head: &response::Parts) -> bool {
     }
 }
 
-/// Whether there is nothing left to do.
+/// Tries to record once. Returns whether there is nothing left to do.
 async fn record_once(gateway: &Gateway, completion: &Completion) -> bool {
     match gateway.ledger.complete(completion.clone()).await {
         Ok(Fenced::Done(())) => true,
-        // The lease was over and somebody asked meanwhile; but here is what came of it.
+        // The lease was over and somebody asked meanwhile, so the step is unknown; here is its
+        // outcome.
         Ok(Fenced::Stale(fence, state))
             if fence == completion.fence && state == StepState::Unknown =>
         {
@@ -358,7 +361,8 @@ async fn resolve(gateway: &Gateway, completion: &Completion) -> bool {
     resolved.is_ok()
 }
 
-/// The caller has its answer; until this is recorded a repeat finds the key running, then unknown.
+/// Keeps trying to record an answer that the caller already has. Meanwhile a repeat finds the key
+/// running, later unknown.
 async fn record_later(gateway: &Gateway, completion: Completion) {
     let until = tokio::time::Instant::now() + RECORD_FOR;
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);

@@ -1,4 +1,5 @@
-//! One gateway in force: its upstream, its rules, and what bounds its calls.
+//! One gateway with its current settings: its upstream, its rules, and what bounds its calls. It
+//! handles no request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use crate::{
     store::link::Db,
 };
 
-/// What counts for one path.
+/// The rules of one path.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub path: TypeGlob,
@@ -28,10 +29,10 @@ pub struct Rule {
     pub upstream_idempotent: bool,
 }
 
-/// One gateway in force.
+/// A gateway with its current settings.
 pub struct Gateway {
     pub settings: settings::Gateway,
-    /// The last fits every path.
+    /// The last rule matches every path.
     pub rules: Vec<Rule>,
     pub upstream: Upstream,
     pub client: Client,
@@ -40,20 +41,20 @@ pub struct Gateway {
     pub clock: Clock,
     pub tenant: Arc<str>,
     pub calls: Arc<Semaphore>,
-    /// Bytes that bodies of requests may take, and bytes that answers may which are kept as they
-    /// pass.
+    /// Room for bytes: `buffered` for bodies of requests, `answers` for answers that are kept while
+    /// they pass.
     pub buffered: Arc<Reading>,
     pub answers: Arc<Semaphore>,
-    /// Calls that have begun: they end whatever becomes of who sent them, so they don't run on a
-    /// connection's thread.
+    /// Calls that have begun run here and not on a connection's thread, because they go on if their
+    /// caller goes away.
     pub runtime: Handle,
     pub tasks: TaskTracker,
-    /// Cancelled when the time to stop is over: what is not answered by then is unknown.
+    /// Cancelled when the time to stop is over. What is not answered by then is unknown.
     pub cut: CancellationToken,
 }
 
 impl Gateway {
-    /// Opens no connection. To be called on the runtime that calls are to run on.
+    /// Opens no connection. Call it on the runtime that calls are to run on.
     pub fn new(
         name: &str,
         settings: &settings::Gateway,
@@ -99,7 +100,7 @@ impl Gateway {
         })
     }
 
-    /// Lets calls that have begun end within this time; what is left then is unknown.
+    /// Waits at most this long for the calls that have begun. What is left then is unknown.
     pub async fn drain(&self, timeout: Duration) {
         self.tasks.close();
         if tokio::time::timeout(timeout, self.tasks.wait())
@@ -111,7 +112,7 @@ impl Gateway {
         }
     }
 
-    /// The rule of a path.
+    /// The rule of a path: the first that matches.
     pub fn rule(&self, path: &str) -> &Rule {
         let path = key::plain_path(path);
         self.rules

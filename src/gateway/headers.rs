@@ -1,5 +1,5 @@
-//! What of a request's and an answer's headers goes on to the other side (RFC 9110, 7.6), and what
-//! a proxy adds.
+//! Which headers of a request and of an answer are passed on (RFC 9110, 7.6), and which ones a
+//! proxy adds. Bodies are not looked at.
 
 use actix_web::{HttpRequest, http::Method as ActixMethod};
 use http::{
@@ -16,7 +16,7 @@ use crate::{
 
 const VIA_US: &str = "1.1 hookonce";
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-/// These too are between two neighbours, though some of them by custom alone.
+/// Also meant for the neighbour alone, though some of them by custom only.
 const HOP_BY_HOP_NAMES: [&str; 4] = [
     "keep-alive",
     "proxy-connection",
@@ -24,8 +24,8 @@ const HOP_BY_HOP_NAMES: [&str; 4] = [
     "proxy-authorization",
 ];
 
-/// Refuses what would make a proxy a tunnel, what can be read in two ways, and expectations that
-/// nobody can meet.
+/// Refuses requests that would make a proxy a tunnel, that can be read in two ways, or whose
+/// expectation nobody can meet.
 pub fn check(request: &HttpRequest) -> Result<(), Refusal> {
     if matches!(*request.method(), ActixMethod::CONNECT | ActixMethod::TRACE) {
         return Err(Refusal::Method);
@@ -36,8 +36,8 @@ pub fn check(request: &HttpRequest) -> Result<(), Refusal> {
             .get_all(name)
             .filter_map(|value| value.to_str().ok())
     };
-    // An offer of HTTP/2 in clear text may be left unanswered (RFC 9110, 7.8); whoever asks for a
-    // WebSocket wants nothing else.
+    // An offer of HTTP/2 in clear text may be ignored (RFC 9110, 7.8). Whoever asks for a WebSocket
+    // accepts nothing else.
     let wants = |protocol: &str| {
         !protocol.trim().is_empty() && !protocol.trim().eq_ignore_ascii_case("h2c")
     };
@@ -62,7 +62,7 @@ pub struct Outgoing {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
-    /// Whether a body comes with it.
+    /// Whether the request has a body.
     pub has_body: bool,
 }
 
@@ -94,7 +94,7 @@ impl Outgoing {
                 .is_some_and(|length| length != "0");
         let host = received.get(HOST).cloned();
         let mut headers = end_to_end(received);
-        // Made anew for the connection that it goes on; the expectation was met here.
+        // Host is made anew for the upstream's connection, and the expectation was met here.
         for name in [HOST, EXPECT] {
             headers.remove(name);
         }
@@ -121,7 +121,7 @@ impl Outgoing {
     }
 }
 
-/// An answer's headers for who called. Its length is told by its body.
+/// An answer's headers for the caller, without Content-Length, which the body gives.
 pub fn returned(headers: HeaderMap) -> HeaderMap {
     let mut headers = end_to_end(headers);
     headers.remove(CONTENT_LENGTH);
@@ -129,7 +129,8 @@ pub fn returned(headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// All but what is meant for the neighbour alone, by its name or because Connection names it.
+/// Removes the headers that are meant for the neighbour alone, by their name or because Connection
+/// names them.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     let named: Vec<String> = headers
         .get_all(CONNECTION)
@@ -150,7 +151,7 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// As a step's result has them: each byte of a value as one character.
+/// Headers as a step's result has them: each byte of a value as one character.
 pub fn to_pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()

@@ -1,5 +1,5 @@
-//! The body of an answer that is kept while it passes: bounded by itself, and by what all of them
-//! together may take.
+//! Keeps the body of an answer while it passes. Each body has a limit, and all together share their
+//! room.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub struct Kept {
-    /// None once it was too large, or there was no room.
+    /// None once the body was too large, or there was no room.
     body: Option<BytesMut>,
     share: Option<OwnedSemaphorePermit>,
     bytes_max: usize,

@@ -1,5 +1,5 @@
-//! What names an operation: the key, whose it is, and the fingerprint that tells whether it is the
-//! same request. Pure.
+//! What identifies an operation: the key, its owner, and the fingerprint that tells whether a
+//! request is the same. Pure.
 
 use actix_web::{
     HttpRequest,
@@ -13,7 +13,7 @@ use crate::settings::KeyFrom;
 pub const HEADER: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 255;
 
-/// The key of the header, `k` and `"k"` alike.
+/// The key of the header. `k` and `"k"` are the same key.
 pub fn of_header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut values = headers.get_all(HEADER);
     let Some(value) = values.next() else {
@@ -37,7 +37,7 @@ pub fn of_header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     valid(key).map(Some)
 }
 
-/// A string of RFC 9651 after its first quote.
+/// The rest of a string of RFC 9651 after its first quote, unescaped.
 fn unquoted(text: &str) -> Option<String> {
     let mut key = String::new();
     let mut chars = text.chars();
@@ -59,7 +59,7 @@ fn valid(key: String) -> Result<String, Refusal> {
     Ok(key)
 }
 
-/// The key of a request without the header, by its path's rule. None where the body has none.
+/// The key of a request without the header, by its path's rule. None if the body has none.
 pub fn derived(
     from: &KeyFrom,
     fingerprint: &[u8; 32],
@@ -80,7 +80,8 @@ pub fn derived(
                         "the key in the body is no text that can be read",
                     )),
                 },
-                // As it was sent: two long numbers may be the same as floating point.
+                // Digits as they were sent, because two long numbers may be equal as floating
+                // point.
                 b'-' | b'0'..=b'9' => valid(found.get().to_owned()).map(Some),
                 _ => Err(Refusal::KeyMalformed(
                     "the key in the body is neither text nor a number",
@@ -90,7 +91,7 @@ pub fn derived(
     }
 }
 
-/// Whose keys: the digest of the header that tells callers apart.
+/// The owner of a key: the digest of the header that tells callers apart.
 pub fn caller(headers: &HeaderMap, name: &str) -> String {
     let mut values = headers.get_all(name).peekable();
     if values.peek().is_none() {
@@ -101,7 +102,7 @@ pub fn caller(headers: &HeaderMap, name: &str) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// What must be the same for a request to be the same.
+/// The digest of what must be equal in a repeat: method, path, query, Content-Type and body.
 pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
     let content_type = request
         .headers()
@@ -118,8 +119,8 @@ pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
     ])
 }
 
-/// A path as an upstream may read it, to look for its rule: another spelling must not find another
-/// rule.
+/// A path as an upstream may read it. Rules are looked up by it, so that another spelling of a path
+/// finds the same rule.
 pub fn plain_path(path: &str) -> String {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     let mut parts: Vec<&str> = Vec::new();

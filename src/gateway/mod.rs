@@ -1,7 +1,7 @@
 //! The Idempotency-Key gateway: a reverse proxy for an API that lacks one. A key is a step of the
-//! ledger (tenant `gateway:NAME`, run the caller's digest), so who may send, who waits, what is
-//! lost and what a person resolves is decided there; here is HTTP alone. Settings are read at the
-//! start.
+//! ledger (tenant `gateway:NAME`, run the caller's digest). So the ledger decides who may send, who
+//! waits, what is lost and what a person resolves, and this folder does HTTP alone. Settings are
+//! read at the start.
 
 mod answer;
 mod call;
@@ -25,7 +25,7 @@ use refusal::Refusal;
 
 use crate::settings::{KeyFrom, KeyRule};
 
-/// Every path of a gateway's port.
+/// Serves every path of a gateway's port.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.default_service(web::to(receive));
 }

@@ -1,5 +1,5 @@
-//! A call with a key, from the claim to its answer: what deciding it and executing it have in
-//! common.
+//! What deciding a call with a key and executing it have in common: the call, its reply, and how a
+//! key is freed.
 
 use std::{
     sync::Arc,
@@ -23,28 +23,29 @@ use crate::{
     store::ledger::{self, Place},
 };
 
-/// How long to wait before the database is asked again to free a key.
+/// Pause before the database is asked again to free a key.
 pub const FREE_RETRY: Duration = Duration::from_millis(500);
 
-/// What a call comes to.
+/// What a caller is told: an answer or a refusal.
 pub type Reply = Result<Answer, Refusal>;
 
-/// A request on its way, apart from its connection.
+/// A request, detached from its connection.
 pub struct Call {
     pub outgoing: Outgoing,
     pub body: Bytes,
     pub key: String,
     pub caller: Arc<str>,
     pub rule: Rule,
-    /// What must be the same for a repeat to be one.
+    /// Equal in a repeat; see `key::fingerprint`.
     pub fingerprint: [u8; 32],
-    /// How long it may wait for the first.
+    /// How long the call may wait for the first one with its key.
     pub wait: Duration,
-    /// Its place among the calls, and its body's among the bodies, given back when it is dropped.
+    /// Its place among the calls, and its body's among the bodies. Both are given back when it is
+    /// dropped.
     pub _room: (OwnedSemaphorePermit, Share),
 }
 
-/// The key is as good as never used, whatever comes with it next.
+/// Frees a key: it is as good as never used, and may come with another request next.
 pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
     let keep_seconds = gateway.settings.keep.as_secs_f64();
     let until = tokio::time::Instant::now() + gateway.settings.lease.0;
@@ -60,7 +61,8 @@ pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
     }
 }
 
-/// What a gateway says of an answer. `left`: how long it will be given again, from now.
+/// Adds the headers in which a gateway says whether an answer was replayed. `left`: how long the
+/// answer will be given again, from now.
 pub fn mark(
     headers: &mut HeaderMap,
     now: OffsetDateTime,

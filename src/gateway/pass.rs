@@ -1,4 +1,5 @@
-//! Requests that need no key go through as they are, streamed both ways. Who goes away ends them.
+//! Requests that need no key are passed on as they are, streamed both ways. They end when their
+//! caller goes away, and nothing of them is recorded.
 
 use std::{io, time::Duration};
 
@@ -18,7 +19,7 @@ use super::{
     upstream::{self, Body, Failure},
 };
 
-/// Pieces of a request's body on their way.
+/// Limit of the pieces of a request's body that wait to be sent.
 const PIECES_MAX: usize = 4;
 
 pub async fn pass(
@@ -35,7 +36,7 @@ pub async fn pass(
     exchange(gateway, outgoing, body, permit).await
 }
 
-/// The same with a body that was read to look for a key.
+/// Passes a request on whose body was read to look for a key.
 pub async fn pass_body(
     gateway: &Gateway,
     outgoing: Outgoing,
@@ -45,8 +46,8 @@ pub async fn pass_body(
     exchange(gateway, outgoing, upstream::full(body), permit).await
 }
 
-/// A request's body belongs to its connection's thread; the upstream's connection may be on
-/// another.
+/// Streams a request's body to the upstream. A channel lies between, because the body can't leave
+/// its connection's thread, and the upstream's connection may be on another.
 fn streamed(mut payload: web::Payload, idle_timeout: Duration) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     actix_web::rt::spawn(async move {
@@ -88,7 +89,7 @@ async fn exchange(
     let (head, body) = response.into_parts();
     let idle_timeout = gateway.settings.idle_timeout.0;
     let body = if body.is_end_stream() {
-        // Of what a HEAD would have had, which no body says.
+        // The length that an answer to a HEAD announces, although it has no body.
         AnswerBody::Announced(
             head.headers
                 .get(CONTENT_LENGTH)

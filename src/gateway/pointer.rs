@@ -1,4 +1,4 @@
-//! A JSON pointer (RFC 6901) followed through a body without a tree of it, which would take many
+//! Follows a JSON pointer (RFC 6901) through a body without building a tree, which would take many
 //! times the body's size.
 
 use std::{borrow::Cow, fmt};
@@ -9,8 +9,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The value's own text. None where the body is no JSON or has no such value. Of members with one
-/// name the last counts.
+/// Returns the value's own text. None if the body is no JSON or has no such value. Of members with
+/// the same name, the last counts.
 pub fn find<'a>(body: &'a [u8], pointer: &str) -> Option<&'a RawValue> {
     let tokens: Vec<String> = pointer
         .split('/')
@@ -23,7 +23,7 @@ pub fn find<'a>(body: &'a [u8], pointer: &str) -> Option<&'a RawValue> {
     found
 }
 
-/// What is left of the way.
+/// The rest of the path.
 #[derive(Clone, Copy)]
 struct At<'p>(&'p [String]);
 
@@ -101,7 +101,7 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 }
 
-/// A member's name, copied only where it has escapes.
+/// A member's name, copied only if it has escapes.
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(found(body, "/a"), None, "{body}");
         }
-        // Skipped without a stack, or refused: either is an end.
+        // Skipping it needs no stack, or it is refused; both are fine.
         let _ = found(&deep, "/a");
         let _ = found(&deep, "/x/0/0/0/0");
     }

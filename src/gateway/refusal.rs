@@ -1,4 +1,5 @@
-//! What a gateway says in its own name: problem details, each with a stable `type`.
+//! What a gateway says in its own name: problem details (RFC 9457), each with a stable `type`. When
+//! it refuses is not decided here.
 
 use actix_web::{
     HttpResponse,
@@ -95,8 +96,8 @@ struct Kind {
     title: &'static str,
 }
 
-/// Makes a constant of each kind, and the list that the test compares with the described ones. A
-/// kind that is in no list can't be named, and one that no refusal has is dead code.
+/// Makes a constant of each kind, and the list that the test compares with the described ones. The
+/// compiler rejects a kind that is not in the table, and warns of one that no refusal has.
 macro_rules! kinds {
     ($($name:ident: $status:ident, $kind:literal, $title:literal;)*) => {
         $(const $name: Kind = Kind {

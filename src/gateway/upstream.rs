@@ -1,5 +1,5 @@
-//! The upstream: its address, and the client that speaks to it. Bytes of a path go on as they came,
-//! which is why this is no `url::Url`.
+//! The upstream: its address, and the client that speaks to it. It is no `url::Url`, because the
+//! bytes of a path are passed on as they came.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -29,7 +29,7 @@ pub enum UpstreamError {
     NoAuthority(PathBuf),
 }
 
-/// Scheme, host and the path before all others.
+/// The upstream's scheme, host and path prefix.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     start: String,
@@ -44,7 +44,7 @@ impl Upstream {
         }
     }
 
-    /// A target begins with `/`.
+    /// The URI of a target, which begins with `/`.
     pub fn uri(&self, target: &str) -> Option<Uri> {
         format!("{}{target}", self.start).parse().ok()
     }
@@ -89,10 +89,10 @@ pub fn full(body: Bytes) -> Body {
         .boxed_unsync()
 }
 
-/// Why there is no answer.
+/// Why there is no answer, or none to its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// Not a byte of it went out.
+    /// Not a byte of the request went out.
     NeverSent(String),
     Late(Duration),
     Broken(String),
@@ -115,20 +115,21 @@ pub async fn send(
     timeout: Duration,
 ) -> Result<Response<Incoming>, Failure> {
     match tokio::time::timeout(timeout, client.request(request)).await {
-        // What comes on that connection now is no HTTP: there will be no answer.
+        // What follows on that connection is no HTTP, so there will be no answer.
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(
             Failure::Broken("the upstream switches protocols (101), which it was not asked".into()),
         ),
         Ok(Ok(response)) => Ok(response),
-        // A connection that was made before and is gone is no such error: bytes may have arrived.
+        // Only for connections that were never made. If an older one breaks, bytes may have
+        // arrived.
         Ok(Err(error)) if error.is_connect() => Err(Failure::NeverSent(chain(&error))),
         Ok(Err(error)) => Err(Failure::Broken(chain(&error))),
         Err(_) => Err(Failure::Late(timeout)),
     }
 }
 
-/// The next piece of a body; None at its end. Trailers are passed over: nobody here has a place for
-/// them.
+/// The next piece of a body, or None at its end. Trailers are dropped, because answers have no
+/// place for them here.
 pub async fn piece(body: &mut Incoming, timeout: Duration) -> Result<Option<Bytes>, Failure> {
     loop {
         match tokio::time::timeout(timeout, body.frame()).await {

@@ -1,4 +1,5 @@
-//! Background roles, one a file. Each is a loop that any number of nodes may run at once.
+//! Background roles, one a file. Each is a loop that any number of nodes may run at once; none
+//! serves a request.
 
 pub mod pruner;
 pub mod rescuer;

@@ -1,4 +1,5 @@
-//! Keeps retention: prepares the partitions of the days to come and removes what is past its time.
+//! Runs retention: prepares the partitions of the days to come and removes what is past its time.
+//! `store::retention` knows what that is.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::{
     store::{link::Db, retention},
 };
 
-/// `current` gives the settings in force: a reload counts from the next round.
+/// Prunes until the node stops. `current` returns the settings in force, so a reload takes effect
+/// in the next round.
 pub async fn run(pool: Db, current: impl Fn() -> Arc<Settings>, stopping: CancellationToken) {
     while !stopping.is_cancelled() {
         let settings = current();

@@ -1,4 +1,5 @@
-//! Gives deliveries back whose lease is over: their node died, hung, or lost the database.
+//! Makes deliveries due again whose lease is over because their node died, hung, or lost the
+//! database. It sends nothing.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How often all leases are looked at; in between only those that have ended since the last look.
-/// Most leases are those of deliveries long done, and where a reader's old snapshot keeps vacuum
-/// from them, each look from the beginning would pass them all.
+/// How often all leases are looked at; in between, only those that ended since the last look. A
+/// reader's old snapshot keeps vacuum from the rows of finished deliveries, and a look from the
+/// beginning passes all of them.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(60);
 
 pub async fn run(pool: Db, stopping: CancellationToken) {
@@ -27,7 +28,8 @@ pub async fn run(pool: Db, stopping: CancellationToken) {
                 if rows > 0 {
                     tracing::warn!(rows, "leases were over and the deliveries are due again");
                 }
-                // A lease that was written in a transaction longer than itself ended unseen.
+                // The look at all leases also finds a lease that was over before its transaction
+                // was committed.
                 since = (whole_at.elapsed() < WHOLE_INTERVAL).then_some(now);
             }
             Err(error) => tracing::warn!(%error, "expired leases could not be looked for"),

@@ -1,5 +1,5 @@
-//! One node, built from settings: `start` binds and begins everything, `stop` ends it in the order
-//! that loses nothing.
+//! One node, built from settings. `start` binds and begins everything, `stop` ends it in an order
+//! that loses nothing, and `reload` swaps settings. What runs is written elsewhere.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -42,22 +42,22 @@ pub struct Parts {
     pub token: String,
     pub clock: Clock,
     pub tail: Tail,
-    /// How providers' keys are fetched; None for as the world is.
+    /// How providers' keys are fetched. None fetches them over the network.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// Told where the admin port is bound before the node says that it is ready.
+    /// Called with the bound admin address, before the node says that it is ready.
     pub announce: Box<dyn FnOnce(SocketAddr) + Send>,
-    /// Lets tests leave the background roles out and call them step by step.
+    /// False lets tests leave the background roles out and call them step by step.
     pub background: bool,
 }
 
 /// A running node.
 pub struct Application {
-    /// Where the public port is bound; the port is the real one where 0 was asked for.
+    /// Where the public port is bound, with the real port if 0 was asked for.
     pub public: SocketAddr,
     pub admin: SocketAddr,
-    /// Where the ledger has a port of its own.
+    /// Set if the ledger has a port of its own.
     pub ledger: Option<SocketAddr>,
-    /// By their names.
+    /// The gateways' addresses, by their names.
     pub gateways: BTreeMap<String, SocketAddr>,
     pub pool: Db,
     pub relays: Arc<Relays>,
@@ -71,7 +71,7 @@ pub struct Application {
     stopping: CancellationToken,
     /// Ends the admin port's streams.
     closing: CancellationToken,
-    /// What stands between here and the database, where something does.
+    /// A relay to the database, if one is needed; it ends with this.
     _reached: tls::Reached,
 }
 
@@ -146,8 +146,12 @@ impl Application {
         })
     }
 
-    /// Takes new settings, all or nothing: everything is built before anything is swapped. What is
-    /// bound stays bound: addresses, database and queue bounds need a restart.
+    /// Takes new settings, all or nothing: everything is built before anything is swapped.
+    /// Addresses, database and queue bounds stay as they are until a restart.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the settings. Nothing has changed then.
     pub fn reload(&self, settings: Settings) -> anyhow::Result<()> {
         let catalog = catalog_of(&settings)?;
         let learnt = self.intake.learning.known.load();
@@ -161,8 +165,8 @@ impl Application {
         Ok(())
     }
 
-    /// Not ready, stop accepting, flush and answer, stop claiming, drain or give back, close the
-    /// pool.
+    /// Stops in this order: not ready, accept nothing, flush and answer, stop claiming, drain or
+    /// give back, close the pool.
     pub async fn stop(self) {
         let Servers {
             public,
@@ -190,8 +194,8 @@ impl Application {
     }
 }
 
-/// A connection is an open file, and shells start programs with 1,024: as many as the system allows
-/// are taken.
+/// Raises the limit of open files as far as the system allows. A connection is an open file, and
+/// shells start programs with a limit of 1,024.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)

@@ -1,5 +1,5 @@
 //! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the admin address of
-//! the running node, and `dev`'s secrets. All of it is for the folder's owner alone.
+//! the running node, and the secrets of `dev`. Only the folder's owner can read it.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use rand::RngExt as _;
 use secrecy::SecretString;
 
-/// The data folder.
+/// A data folder, which need not exist yet.
 #[derive(Clone, Debug)]
 pub struct DataDir(PathBuf);
 
@@ -27,7 +27,7 @@ impl DataDir {
         &self.0
     }
 
-    /// The token of the admin API, made at the first call.
+    /// The token of the admin API, which is made at the first call.
     pub fn admin_token(&self) -> anyhow::Result<SecretString> {
         let path = self.0.join("admin.token");
         match fs::read_to_string(&path) {
@@ -46,15 +46,15 @@ impl DataDir {
         Ok(token.into())
     }
 
-    /// Lets commands on this machine find the node. That it can't be written only means that they
-    /// need `--server`.
+    /// Writes the address by which commands on this machine find the node. If it can't be written,
+    /// they only need `--server`.
     pub fn write_admin_address(&self, address: SocketAddr) {
         if let Err(error) = self.write(&self.0.join("admin.address"), &address.to_string()) {
             tracing::warn!(%error, "the admin address was not written: commands need --server");
         }
     }
 
-    /// Removes the address where it is still this node's.
+    /// Removes the address if it is still this node's.
     pub fn remove_admin_address(&self, address: SocketAddr) {
         let path = self.0.join("admin.address");
         if fs::read_to_string(&path).is_ok_and(|written| written.trim() == address.to_string()) {
@@ -66,7 +66,7 @@ impl DataDir {
         self.0.join("dev-secrets.toml")
     }
 
-    /// `dev`'s secrets by source.
+    /// The secrets of `dev`, by source.
     pub fn dev_secrets(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let path = self.dev_secrets_path();
         match fs::read_to_string(&path) {
@@ -87,7 +87,7 @@ impl DataDir {
             .with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Whole or not at all, readable by the owner alone.
+    /// Writes a file whole or not at all, readable by its owner alone.
     fn write(&self, path: &Path, text: &str) -> std::io::Result<()> {
         fs::DirBuilder::new()
             .recursive(true)

@@ -1,5 +1,5 @@
 //! The database of a node: the one that the settings name, or a managed PostgreSQL in the data
-//! folder.
+//! folder. Its schema is not looked at here.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::{
     settings::Settings,
 };
 
-/// An open database; the managed server, where there is one, is stopped by whoever started it.
+/// An open database. Whoever started a managed server stops it.
 pub struct Database {
     pub url: String,
     pub server: Option<Server>,
 }
 
-/// Opens it. `install` lets a missing PostgreSQL be downloaded; otherwise the error says what to
-/// paste.
+/// Opens the database. `install` lets a missing PostgreSQL be downloaded; otherwise the error says
+/// which setting or command helps.
 pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow::Result<Database> {
     if let Some(url) = &settings.database.url {
         let url = url
@@ -52,7 +52,7 @@ pub async fn open(settings: &Settings, data_dir: &Path, install: bool) -> anyhow
     })
 }
 
-/// Downloads PostgreSQL into the data folder, saying so.
+/// Downloads PostgreSQL into the data folder and reports progress on stderr.
 pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError> {
     let bar = ProgressBar::new_spinner();
     let style = |template: &str| {
@@ -80,7 +80,7 @@ pub async fn fetch(data_dir: &Path) -> Result<Binaries, postgres::PostgresError>
     result
 }
 
-/// A bar shows nothing where stderr is no terminal: the lines are said all the same.
+/// Prints a line above the bar, also where stderr is no terminal and the bar shows nothing.
 fn say(bar: &ProgressBar, line: &str) {
     bar.suspend(|| eprintln!("hookonce: {line}"));
 }

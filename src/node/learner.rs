@@ -1,5 +1,5 @@
-//! Takes over secrets that were learnt or forgotten, here or on another node: a look at the
-//! database now and then, and when told.
+//! Takes over secrets that were learnt or forgotten, here or on another node. It looks at the
+//! database periodically and when told, and learns nothing itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub struct Learner {
     pub stopping: CancellationToken,
 }
 
-/// The secrets that were learnt; asks the database only where a source learns.
+/// The secrets that were learnt. Asks the database only if a source learns.
 pub async fn learnt(pool: &Db, settings: &Settings) -> Result<Vec<LearntSecret>, sqlx::Error> {
     if settings.sources.values().any(|source| source.learn_secret) {
         learnt_all(pool).await
@@ -82,7 +82,8 @@ impl Learner {
                 "a learnt secret can't be used"
             ),
         }
-        // Settings that came meanwhile were built without what was found.
+        // Settings that were swapped in meanwhile were built without the new secrets, so look
+        // again.
         if !Arc::ptr_eq(&settings, &self.settings.load_full()) {
             self.intake.learning.changed.notify_one();
         }

@@ -1,4 +1,4 @@
-//! A node: what it is built from, how it starts, stops and reloads, and what it needs around it:
+//! A node: how it is built from its parts, starts, stops and reloads, and what it needs around it:
 //! ports, data folder, database.
 
 pub mod application;

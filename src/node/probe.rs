@@ -1,4 +1,5 @@
-//! Whether this node can do what it is asked for: found out twice a second, by doing it.
+//! Finds out twice a second whether this node can do its work, by doing it. Who may ask is decided
+//! elsewhere.
 
 use std::{
     sync::Arc,
@@ -24,23 +25,23 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks the database what the writers will want of it, on a connection like theirs.
+/// Asks the database for what the writers need of it, on a connection like theirs.
 pub struct Probe {
     pool: Db,
     dialer: Dialer,
     connection: Option<(PgConnection, Option<schema::Pages>)>,
     recorder: Arc<Recorder>,
-    /// Who answered last.
+    /// The server that answered last.
     server: Option<String>,
     clock: Clock,
     readiness: Readiness,
     skew: SkewWatch,
-    /// Why it is not well, as found last.
+    /// Why the node is not well, as found last.
     why: Option<String>,
 }
 
 impl Probe {
-    /// `skew_max`: how far the clock may be off the database's before that is said.
+    /// `skew_max`: how far the clock may be off the database's before that is reported.
     pub fn new(
         pool: Db,
         dialer: Dialer,
@@ -62,9 +63,8 @@ impl Probe {
         }
     }
 
-    /// Whether events can be recorded now, and all else be asked. Where another server answers, or
-    /// none, what is remembered of the old one is forgotten: so it is asked before the first event
-    /// comes.
+    /// Whether events can be recorded now and queries are answered. If another server answers, or
+    /// none, what is remembered of repeats is forgotten. So call it before the first event.
     pub async fn is_well(&mut self) -> bool {
         let pool = self.pool.clone();
         let (written, answered) =
@@ -139,7 +139,7 @@ impl Probe {
         }
     }
 
-    /// Keeps readiness current: it flips within two seconds, both ways.
+    /// Keeps readiness current until the node stops. It changes within two seconds, both ways.
     pub async fn watch(mut self, stopping: CancellationToken) {
         let readiness = self.readiness.clone();
         if let Some(why) = &self.why {

@@ -1,4 +1,5 @@
-//! Schemes and sources from the settings, with all that is wrong with them as one error.
+//! Builds schemes and sources from the settings, with all that is wrong with them as one error. It
+//! verifies nothing.
 
 use crate::{
     intake::sources::Sources,
@@ -7,7 +8,7 @@ use crate::{
     store::learnt::LearntSecret,
 };
 
-/// What is wrong with a source or provider, as one text.
+/// All that is wrong with sources or providers, as one text.
 pub fn scheme_errors(errors: &[(String, SchemeError)]) -> String {
     errors
         .iter()

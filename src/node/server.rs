@@ -1,4 +1,5 @@
-//! The ports of a node: what is served where, within which bounds.
+//! The ports of a node: what is served where, and within which limits. Handlers and binding are
+//! elsewhere.
 
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,18 +24,18 @@ use crate::{
     store::link::Db,
 };
 
-/// How long the HTTP servers may take for the requests they have begun.
+/// How long the HTTP servers may take for the requests under way, once they are stopped.
 const STOP_SECONDS: u64 = 5;
-/// What is asked on the admin port can be asked again.
+/// The same for the admin port, which is shorter because its requests can be sent again.
 const ADMIN_STOP_SECONDS: u64 = 1;
 
 /// All that listens.
 pub struct Servers {
     pub public: Server,
     pub admin: Server,
-    /// Where the ledger has a port of its own.
+    /// Set if the ledger has a port of its own.
     pub ledger: Option<Server>,
-    /// By their names.
+    /// The gateways, by their names.
     pub gateways: BTreeMap<String, GatewayServer>,
 }
 
@@ -47,14 +48,15 @@ impl Servers {
     }
 }
 
-/// A gateway on its port.
+/// A gateway with its port.
 pub struct GatewayServer {
     gateway: Arc<Gateway>,
     pub server: Server,
 }
 
 impl GatewayServer {
-    /// Calls that have begun may end within `drain`, whether or not who sent them is still there.
+    /// Stops taking calls. Those that have begun may end within `drain`, whether or not their
+    /// caller is still there.
     async fn stop(self, drain: Duration) {
         tokio::join!(self.server.stop(), self.gateway.drain(drain));
     }
@@ -109,7 +111,7 @@ impl Serving<'_> {
                 async move {
                     let answering = Answering::begin(&request);
                     let mut response = http::public::answer(request, &ingress, &readiness).await;
-                    // It is short, and sent at once.
+                    // The answer is short and sent at once, so its end need not be awaited.
                     drop(answering.end(response.head_mut()));
                     Ok::<_, Infallible>(response)
                 }
@@ -134,7 +136,7 @@ impl Serving<'_> {
         self.tokens(address, "ledger.bind", &self.bounds_of_tokens(), configure)
     }
 
-    /// A port that answers to bearer tokens.
+    /// Serves a port whose requests carry bearer tokens.
     fn tokens(
         &self,
         address: SocketAddr,
@@ -158,7 +160,7 @@ impl Serving<'_> {
         Ok(port::serve(bind(address, key)?, bounds, service)?)
     }
 
-    /// The gateways' ports, on which every path is the upstream's.
+    /// Serves the gateways' ports, on which every path is the upstream's.
     fn gateways(&self) -> anyhow::Result<BTreeMap<String, GatewayServer>> {
         let of = self.settings.gateways.iter();
         of.map(|(name, settings)| Ok((name.clone(), self.gateway(name, settings)?)))

@@ -1,5 +1,5 @@
-//! What the parts of a node share, and how each part is built from it. It binds no port, and the
-//! order of things is the application's.
+//! What the parts of a node share, and how each part is built from it. The order in which they
+//! start and stop is the application's, and it binds no port.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -99,8 +99,8 @@ impl Shared {
         Ok(relays)
     }
 
-    /// With what earlier runs left: the learnt secrets, and whether keys of an earlier version
-    /// still count.
+    /// Builds the intake with what earlier runs left: the learnt secrets, and whether keys of an
+    /// earlier version still count.
     pub async fn intake(
         &self,
         settings: &Settings,
@@ -130,7 +130,7 @@ impl Shared {
         }))
     }
 
-    /// The probe, and what it found at the first look.
+    /// The probe, and whether the node was well at its first look.
     pub async fn probe(
         &self,
         dialer: &Dialer,

@@ -1,23 +1,23 @@
-//! How far this node's clock is off the database's, as last measured: said in the log and by
-//! `/readyz`. It stops nothing.
+//! How far this node's clock is off the database's, as last measured. The log and `/readyz` say it;
+//! it stops nothing.
 
 use std::time::{Duration, Instant};
 
 use crate::readiness::Skew;
 
-/// While it lasts, it is said again so often.
+/// While the clock is too far off, this is logged again after this time.
 const SAID_EVERY: Duration = Duration::from_secs(3600);
 
-/// What is to be said.
+/// What is to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     Nothing,
-    /// Too far off, since now or still.
+    /// The clock is too far off, since now or still.
     Over,
     Ended,
 }
 
-/// Decides what is said of each measurement.
+/// Decides what is logged of each measurement.
 #[derive(Debug)]
 pub struct SkewWatch {
     max_ms: i64,
@@ -32,8 +32,8 @@ impl SkewWatch {
         }
     }
 
-    /// `uncertainty`: half the round trip. It begins where the clock is too far off for certain,
-    /// and ends where it certainly is not.
+    /// Takes a measurement. `uncertainty` is half the round trip. The report begins when the clock
+    /// is certainly too far off, and ends when it certainly is not.
     pub fn note(
         &mut self,
         skew: &Skew,

@@ -1,6 +1,6 @@
-//! Opens connections to the addresses that the guard lets through, and to no others: a name is
-//! looked up once for each connection, each of its addresses is judged, and what is dialled is what
-//! was judged.
+//! Opens connections to the addresses that the guard allows, and to no others. A name is looked up
+//! once for each connection, all its addresses are judged, and only judged addresses are dialled.
+//! Which addresses are allowed is not decided here.
 
 use std::{
     error::Error,
@@ -30,11 +30,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub uri: Uri,
-    /// Its `Proxy-Authorization`.
+    /// The value of `Proxy-Authorization`.
     pub authorization: Option<HeaderValue>,
 }
 
-/// An error with all that it came from.
+/// The text of an error with all its causes.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -45,11 +45,11 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// The network; tests bring their own.
+/// The network. Tests have their own.
 pub trait Network: Send + Sync {
     /// All addresses of a name.
     fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
-    /// Connects to whichever of them answers.
+    /// Connects to whichever of the addresses answers.
     fn dial(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'static, Result<Connection, BoxError>>;
 }
 
@@ -72,13 +72,13 @@ impl Network for Machine {
         let mut connector = HttpConnector::new_with_resolver(Known(addresses));
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(self.connect_timeout));
-        // The name stands for the addresses: IPv4 and IPv6 are tried side by side (RFC 8305), which
-        // is why this is no loop.
+        // The name stands for all addresses, so the connector tries IPv4 and IPv6 side by side (RFC
+        // 8305). A loop could not.
         Box::pin(async move { Ok(connector.call(Uri::from_static("http://known")).await?) })
     }
 }
 
-/// Addresses in place of a resolver.
+/// A resolver that returns these addresses for any name.
 #[derive(Clone)]
 struct Known(Vec<SocketAddr>);
 
@@ -96,7 +96,7 @@ impl Service<Name> for Known {
     }
 }
 
-/// Connects to a name or address without asking anybody.
+/// Connects to a name or address without asking the guard.
 #[derive(Clone)]
 struct Direct(Arc<dyn Network>);
 
@@ -157,7 +157,7 @@ fn port(uri: &Uri) -> u16 {
         })
 }
 
-/// Connects where the guard lets it: to public addresses through the proxy, where there is one.
+/// Connects to what the guard allows, to public addresses through the proxy if there is one.
 #[derive(Clone)]
 pub struct Guarded {
     guard: Arc<Guard>,
@@ -179,19 +179,21 @@ impl Guarded {
         let is_callers = self.guard.named_by() == NamedBy::Caller;
         let addresses = match (self.network.resolve(host).await, &self.proxy) {
             (Ok(addresses), _) => addresses,
-            // A name that only the proxy knows is its to judge; a caller's is not left to it.
+            // The proxy may judge a name of the settings that only it knows, but not a name that a
+            // caller gave.
             (Err(_), Some(proxy)) if !is_callers => {
                 return self.tunnel(proxy, &format!("{host}:{port}")).await;
             }
             (Err(error), _) => return Err(error),
         };
-        // One address that may not be called is enough: who gives it beside others tries which one
-        // is taken.
+        // One forbidden address is enough to refuse: whoever mixes it with others tries which one
+        // is dialled.
         addresses
             .iter()
             .try_for_each(|address| self.guard.check(*address))?;
         match (&self.proxy, addresses.first()) {
-            // What a caller names is what was judged: the proxy is given no name to look up.
+            // For a caller's name the proxy is given the judged address, so that it looks up no
+            // name.
             (Some(proxy), Some(address)) if addresses.iter().all(|address| is_public(*address)) => {
                 let target = if is_callers {
                     SocketAddr::new(*address, port).to_string()

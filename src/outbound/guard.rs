@@ -1,6 +1,6 @@
-//! Which addresses may be connected to. Whoever holds a token may name a URL: without a guard it
-//! would be a way to everything that this machine can reach. Judged is each address that a
-//! connection would be opened to, in the form in which it would be opened.
+//! Which addresses may be connected to. Whoever holds a token may name a URL, and without a guard
+//! could reach everything that this machine reaches. Each address is judged in the form in which it
+//! would be dialled. Names are not judged.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,20 +9,20 @@ use ipnet::IpNet;
 /// Who named the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedBy {
-    /// Its own settings: an internal handler is private by nature.
+    /// The node's own settings: an internal handler is private by nature.
     Settings,
     /// A caller of the API.
     Caller,
 }
 
-/// `[egress]`: what is said beyond the rules that hold for all. `deny` is stronger.
+/// The settings in `[egress]`, beyond the rules that always hold. `deny` is stronger than `allow`.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,
 }
 
-/// An address that is not connected to, and why.
+/// An address that is not connected to, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is {why}")]
 pub struct Blocked {
@@ -79,8 +79,8 @@ impl Guard {
     }
 }
 
-/// The address of this machine's cloud: link-local as a whole, where nearly all have it, and those
-/// that are elsewhere (Alibaba, Azure's WireServer, Oracle; AWS and Google over IPv6).
+/// Whether the address is a cloud's metadata service: link-local, where nearly all have it, or one
+/// of the others (Alibaba, Azure's WireServer, Oracle; AWS and Google over IPv6).
 fn is_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -99,9 +99,9 @@ fn is_metadata(address: IpAddr) -> bool {
     }
 }
 
-/// Whether anybody on the Internet may have this address: the special-purpose registries of IANA
-/// (RFC 6890 and its updates), those that carry another address (6to4, Teredo, NAT64) among them.
-/// Of IPv6 nothing but 2000::/3 is given out.
+/// Whether anybody on the Internet may have this address. All others are in IANA's special-purpose
+/// registries (RFC 6890 and its updates), also those that carry another address (6to4, Teredo,
+/// NAT64). Of IPv6 only 2000::/3 is assigned.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -130,7 +130,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 /// The IPv4 address inside an IPv6 one: compatible (RFC 4291), NAT64 (RFC 6052, RFC 8215), 6to4
-/// (RFC 3056). Mapped ones are the IPv4 address.
+/// (RFC 3056). A mapped address already became the IPv4 address.
 fn carried(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = address else { return None };
     let pair = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));

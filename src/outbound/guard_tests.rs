@@ -1,5 +1,5 @@
-//! Hostile targets get not a byte: names are resolved and addresses dialled by a network that only
-//! writes down what it is asked for.
+//! Hostile targets get not a byte. Names are resolved and addresses dialled by a network that only
+//! records what it is asked for.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ use super::{
     guard::{NamedBy, Rules},
 };
 
-/// Knows some names, connects to nothing, or to this one address whatever is asked for.
+/// A network that knows some names. It connects to nothing, or always to this one address.
 #[derive(Default)]
 struct Pretended {
     diverted_to: Option<SocketAddr>,
@@ -46,14 +46,14 @@ impl Network for Pretended {
                 "93.184.215.14",
                 "::ffff:127.0.0.1",
             ],
-            // Another answer each time it is asked.
+            // Gives another answer each time it is asked.
             "changes.example" if looked_up == 0 => &["93.184.215.14"],
             "changes.example" => &["169.254.169.254"],
             "localhost" | "localhost.localdomain" => &["127.0.0.1", "::1"],
             "metadata.google.internal" => &["169.254.169.254"],
             "handler.internal" => &["10.20.30.40"],
             "proxy.internal" => &["10.9.9.9"],
-            // As getaddrinfo reads them where nothing has brought them into one form.
+            // As getaddrinfo reads them, if nothing has normalised them.
             "0x7f.1" | "2130706433" | "017700000001" | "127.1" => &["127.0.0.1"],
             "0xa9fea9fe" | "2852039166" => &["169.254.169.254"],
             _ => &[],
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// What was dialled for this URL, and whether the guard is why there is no connection.
+    /// What was dialled for this URL, and whether the guard refused it.
     async fn call(&self, url: &str) -> (Vec<String>, bool) {
         let request = Request::get(url).body(Full::default()).expect("a request");
         let error = self
@@ -303,11 +303,11 @@ async fn the_settings_allow_and_deny_ranges() {
         ("http://[::ffff:10.1.2.3]/", false),
         ("http://169.254.169.254/", false),
         ("http://169.254.170.2/", true),
-        // Stronger than allow, also in another form.
+        // Deny is stronger than allow, also for the same address in another form.
         ("http://handler.internal/", true),
         ("http://[::ffff:10.20.0.1]/", true),
         ("http://public.example/", true),
-        // What is allowed is that address, not what carries it.
+        // Allowed is that address, not another one that carries it.
         ("http://[64:ff9b::10.1.2.3]/", true),
         ("http://127.0.0.1/", true),
     ] {
@@ -351,7 +351,7 @@ async fn a_proxy_gets_what_is_public_and_nothing_hostile() {
         caller.call("https://public.example/").await,
         (vec![PROXY.to_owned()], false)
     );
-    // It is not for a proxy to find out what a caller's name stands for.
+    // The proxy must not resolve a name that a caller gave.
     assert_eq!(
         caller.call("https://known-to-the-proxy.example/").await,
         (Vec::new(), false)
@@ -375,7 +375,7 @@ async fn a_proxy_gets_what_is_public_and_nothing_hostile() {
     );
 }
 
-/// Opens one tunnel or not, then answers as whoever is behind it; what it was asked.
+/// Opens a tunnel or refuses it, then answers as the server behind it. Returns what it was asked.
 async fn proxy(listener: TcpListener, says: &str) -> String {
     let (mut stream, _) = listener.accept().await.expect("a connection");
     let mut asked = String::new();

@@ -2,8 +2,8 @@
 
 use sqlx::postgres::PgQueryResult;
 
-/// Repeats `delete`, which deletes at most `rows_max` rows, until it deletes fewer; how many in
-/// all.
+/// Repeats `delete`, which deletes at most `rows_max` rows, until it deletes fewer. Returns how
+/// many rows were deleted in all.
 pub async fn in_batches<F>(rows_max: i64, delete: impl Fn() -> F) -> Result<u64, sqlx::Error>
 where
     F: Future<Output = Result<PgQueryResult, sqlx::Error>>,

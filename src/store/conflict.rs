@@ -1,6 +1,6 @@
 //! Conflicts: verified requests that share their key with an event of another body, or their body
-//! with an event of another unsigned id. Kept by the recorder, read here, and made into events of
-//! their own where an operator says so.
+//! with an event of another unsigned id. The recorder keeps them. They are listed and read here,
+//! and made into events of their own when an operator says so.
 
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -13,8 +13,8 @@ use crate::{
     store::inbox::NewEvent,
 };
 
-/// Keeps a request that is not the event of its key, once per key and `compared`, and points a key
-/// that was taken for nothing at the first event.
+/// Keeps a request that is not the event of its key, at most once per key and `compared`. If the
+/// request took the key although it became no event, the key is pointed at the first event.
 pub async fn keep(
     connection: &mut PgConnection,
     event: &NewEvent,
@@ -59,21 +59,21 @@ pub struct ConflictRow {
     pub event_key: String,
     pub event_type: Option<String>,
     pub received_at: OffsetDateTime,
-    /// SHA-256 in hex, of what repeats are compared by.
+    /// SHA-256 in hex of the bytes that repeats are compared by.
     pub body_digest: String,
     pub body_bytes: i32,
-    /// The event that it was made into.
+    /// The event that the conflict was made into by `relay`.
     pub relayed_as: Option<Uuid>,
 }
 
-/// Which conflicts; None is no limit.
+/// Which conflicts to list. None means no limit.
 #[derive(Clone, Debug, Default)]
 pub struct ConflictFilter {
     pub source: Option<String>,
     pub event: Option<Uuid>,
-    /// The lowest id, from the lower bound of time.
+    /// The lowest id, made from the lower bound of time.
     pub from: Option<Uuid>,
-    /// The id that all must be below: the cursor, or the upper bound of time.
+    /// All ids must be below this one: the cursor, or the upper bound of time.
     pub below: Option<Uuid>,
 }
 
@@ -137,7 +137,7 @@ pub struct WholeConflict {
     pub event_type: Option<String>,
     pub received_at: OffsetDateTime,
     pub headers: String,
-    /// Empty where it is the first event's own.
+    /// Empty if the body is the first event's own.
     pub body: Vec<u8>,
     pub body_digest: Vec<u8>,
     pub relayed_as: Option<Uuid>,
@@ -166,8 +166,8 @@ pub async fn find(
     .await
 }
 
-/// Makes a conflict an event of its own, with a delivery for each of these destinations; the event,
-/// or None where that was done before.
+/// Makes a conflict an event of its own, with a delivery for each of these destinations. Returns
+/// the event's id, or None if the conflict was relayed before.
 pub async fn relay(
     executor: impl PgExecutor<'_>,
     conflict: &WholeConflict,

@@ -1,6 +1,6 @@
-//! Keys that consumers have seen: the first to bring one is told so, once. Under a lease the first
-//! has to say that it is done, or another becomes the first. What is new is decided by the
-//! statement that inserts.
+//! Keys that consumers have seen: only the first consumer to bring a key is told that it is first.
+//! With a lease, the first must say that it is done, or another becomes the first. The inserting
+//! statement decides what is new. What a consumer does with the answer is its own matter.
 
 use std::collections::HashMap;
 
@@ -14,23 +14,23 @@ use crate::{event::Key, ids};
 #[derive(Clone, Debug)]
 pub struct NewMark {
     pub key: Key,
-    /// The same in a repeat of the call, which then has the same answer.
+    /// A repeat of the call has the same id, and so gets the same answer.
     pub claim_id: String,
-    /// None: it is marked for good, whatever becomes of who marked it.
+    /// None marks the key for good, even if the caller is lost.
     pub lease_seconds: Option<f64>,
     pub window_seconds: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
-    /// Handle it; under a lease until then.
+    /// The caller is the first and handles it; with a lease, until `lease_until`.
     First {
         fence: i64,
         lease_until: Option<OffsetDateTime>,
     },
-    /// It was handled, or marked for good, at this time.
+    /// The key was handled, or marked for good, at this time.
     Seen { at: OffsetDateTime },
-    /// Another is handling it, for so many seconds yet.
+    /// Another caller is handling it, and its lease has this many seconds left.
     Leased { seconds: f64 },
 }
 
@@ -56,8 +56,8 @@ fn mark_of(mark: &NewMark, row: &Row) -> Option<Mark> {
     }
 }
 
-/// Decides in one statement who is the first to bring each key. A key that is known is only read.
-/// None: ask again.
+/// Decides in one statement who is the first to bring each key. A known key is only read. None
+/// means that the caller must ask again, because the row changed meanwhile.
 pub async fn mark(
     connection: &mut PgConnection,
     marks: &[&NewMark],
@@ -107,8 +107,8 @@ pub async fn mark(
         .collect())
 }
 
-/// Says that a leased key is handled. True also for the repeat; false where the fence has moved or
-/// the key is not known.
+/// Says that a leased key is handled. True also for a repeat of the call; false if the fence has
+/// moved or the key is not known.
 pub async fn done(
     executor: impl PgExecutor<'_> + Copy,
     key: Key,
@@ -137,7 +137,8 @@ pub async fn prune(pool: &Db, rows_max: i64) -> Result<u64, sqlx::Error> {
         ).execute(pool)).await
 }
 
-/// A claim id for a call that brought none, so that at least our own retries have the same answer.
+/// A claim id for a call that brought none, so that our own retries of the statement get the same
+/// answer.
 pub fn claim_id() -> String {
     ids::new().to_string()
 }

@@ -1,11 +1,10 @@
 //! Destinations as the database knows them: those that an operator paused, and those that a replay
-//! gave as a URL.
+//! gave as a URL. Those of the settings are not kept here.
 
 use std::collections::HashMap;
 
 use sqlx::PgExecutor;
 
-/// The destinations that are paused.
 pub async fn paused(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!("select destination from destination_pause")
         .fetch_all(executor)

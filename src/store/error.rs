@@ -1,13 +1,13 @@
 //! Why a call of the store has no answer.
 
-/// What ended a call of one statement, or of a few that belong together.
+/// Why a call of one statement, or of a few that belong together, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What the call had read was changed before it was done: a key was forgotten between two of
-    /// its statements. Nothing is wrong with the connection, and the same call may be made again.
+    /// What the call had read was changed before the call was done, as when a key is forgotten
+    /// between two statements. The connection is fine, and the same call may be made again.
     #[error("what was read has changed meanwhile")]
     Again,
-    /// The server writes nothing: it is a standby, or was set to.
+    /// The server is a standby, or was set to read-only.
     #[error("transactions are read-only here")]
     ReadOnly,
     /// The database refused the statement, or did not answer.

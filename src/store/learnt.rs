@@ -1,4 +1,5 @@
-//! Secrets that sources learnt in a handshake: the first is kept, and none replaces it.
+//! Secrets that sources learnt in a handshake: the first is kept, and none replaces it. Who may
+//! learn one is not decided here.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
@@ -12,8 +13,8 @@ pub struct LearntSecret {
     pub learnt_at: OffsetDateTime,
 }
 
-/// Keeps a source's secret unless it has one. Whether this secret is the one that is kept now; of
-/// two at once, one is told no.
+/// Keeps a source's secret unless it has one. Returns whether this secret is the one that is kept
+/// now: of two callers with different secrets, one is told false.
 pub async fn learnt_keep(
     pool: &Db,
     source: &str,
@@ -45,7 +46,8 @@ pub async fn learnt_all(pool: &Db) -> Result<Vec<LearntSecret>, sqlx::Error> {
         .collect())
 }
 
-/// Forgets a source's secret, so that the next handshake brings another. Whether there was one.
+/// Forgets a source's secret, so that the next handshake brings another. Returns whether there was
+/// one.
 pub async fn learnt_forget(pool: &Db, source: &str) -> Result<bool, sqlx::Error> {
     let result = sqlx::query!("delete from learnt_secret where source = $1", source)
         .execute(pool)

@@ -1,5 +1,5 @@
 //! All SQL, and nothing else: each function is one statement, or a few that need no transaction.
-//! Who calls it and how often is not decided here.
+//! Who calls a function, and how often, is not decided here.
 
 mod batches;
 pub mod conflict;

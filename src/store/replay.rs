@@ -1,7 +1,7 @@
-//! Replays: which stored events are to be delivered once more, a page at a time, oldest first. Each
-//! replay is a row whose cursor moves in the statement that makes the deliveries
-//! (`delivery::advance`), so an interrupted one goes on where it stood and two that advance it at
-//! once make no delivery twice. Where events go is not decided here.
+//! Replays: which stored events are to be delivered once more, a page at a time, oldest first. A
+//! replay is a row with a cursor, which the statement that makes the deliveries moves
+//! (`delivery::advance`). So an interrupted replay goes on where it stood, and two callers that
+//! advance it at once make no delivery twice. Where events go is not decided here.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -12,14 +12,15 @@ use crate::{
     event::Key,
 };
 
-/// Which events; None is no limit. Ids lie between `after` and `before`, both exclusive.
+/// Which events to replay. None means no limit. Ids lie between `after` and `before`, both
+/// exclusive.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayFilter {
     pub ids: Option<Vec<Uuid>>,
     pub source: Option<String>,
-    /// A LIKE pattern: `TypeGlob::to_like`.
+    /// A LIKE pattern, as `TypeGlob::to_like` makes it.
     pub type_like: Option<String>,
-    /// `dead` (and not delivered since to the same destination) or `delivered`.
+    /// `dead` (and not delivered to the same destination since) or `delivered`.
     pub status: Option<&'static str>,
     pub after: Uuid,
     pub before: Uuid,
@@ -33,7 +34,8 @@ pub struct Candidate {
     pub source: String,
     pub event_type: Option<String>,
     pub body_bytes: i32,
-    /// Destinations where a delivery of it ended as the filter's `status` says; empty without one.
+    /// Destinations where a delivery of it ended as the filter's `status` says. Empty without such
+    /// a filter.
     pub ended_at: Vec<String>,
 }
 
@@ -83,12 +85,12 @@ pub async fn nth(
 pub struct Group {
     pub source: String,
     pub event_type: Option<String>,
-    /// As `Candidate::ended_at`.
+    /// As in `Candidate::ended_at`.
     pub ended_at: Vec<String>,
     pub events: i64,
 }
 
-/// All events of the filter, counted by what decides where they go.
+/// All events of the filter, counted by what decides where they go: source, type and `ended_at`.
 pub async fn groups(
     executor: impl PgExecutor<'_>,
     filter: &ReplayFilter,
@@ -107,7 +109,7 @@ pub async fn groups(
     .await
 }
 
-/// Those of the ids that are stored.
+/// Returns those of the ids that are stored.
 pub async fn known(executor: impl PgExecutor<'_>, ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!("select id from event where id = any($1)", ids)
         .fetch_all(executor)

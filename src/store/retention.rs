@@ -1,5 +1,5 @@
-//! Makes the partitions of the days to come and drops those past their time; deletes keys whose
-//! window is over, in batches.
+//! Makes the partitions of the days to come, drops the expired ones, and deletes keys whose window
+//! is over, in batches. When this runs is not decided here.
 
 use sqlx::{AssertSqlSafe, Row as _};
 use time::{Date, OffsetDateTime, macros::format_description};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{batches::in_batches, dedup, delivery, link::Db, step};
 use crate::{contract::Pruned, event::id_floor, settings::Settings};
 
-/// Partitions are kept ready for so many days, and for the day before today.
+/// Partitions are kept ready for this many days ahead, and for the day before today.
 const DAYS_AHEAD: i64 = 7;
 const PARTITIONED: [&str; 4] = ["event", "original", "delivery_ended", "attempt"];
 
@@ -24,8 +24,8 @@ fn partition_name(table: &str, day: Date) -> String {
     format!("{table}_{day}")
 }
 
-/// Makes the partitions around today; those that exist stay as they are. Safe to run on several
-/// nodes at once.
+/// Makes the partitions around today; existing ones stay as they are. Several nodes may do this at
+/// once.
 pub async fn prepare(pool: &Db) -> Result<(), sqlx::Error> {
     let now: OffsetDateTime = sqlx::query_scalar!(r#"select now() as "now!""#)
         .fetch_one(pool)
@@ -46,16 +46,16 @@ pub async fn prepare(pool: &Db) -> Result<(), sqlx::Error> {
             if exists {
                 continue;
             }
-            // Its rows never change and go with it: a vacuum for inserts would read and log a day's
-            // bodies once more, for nothing. (The one against wraparound still comes, where a day
-            // is kept for so long.)
+            // Rows of a day never change and are dropped with it. A vacuum triggered by inserts
+            // would read and log a day's bodies once more, to no use. The vacuum against wraparound
+            // still comes if a day is kept that long.
             let sql = format!(
                 "create table if not exists {name} partition of {table} for values from ('{from}') to ('{to}')
                  with (autovacuum_vacuum_insert_threshold = -1)"
             );
             if let Err(error) = sqlx::query(AssertSqlSafe(sql)).execute(pool).await {
-                // Another node made it, or rows of that day are in the default partition, which
-                // serves as well.
+                // Another node made the partition, or rows of that day are in the default
+                // partition, which serves as well.
                 tracing::debug!(%name, %error, "the partition was not made");
             }
         }
@@ -63,7 +63,7 @@ pub async fn prepare(pool: &Db) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Removes all that is past its time.
+/// Removes everything whose time is over.
 pub async fn prune(pool: &Db, settings: &Settings) -> Result<Pruned, sqlx::Error> {
     let retention = &settings.retention;
     let mut pruned = Pruned::default();

@@ -1,8 +1,9 @@
-//! What people ask for: events, deliveries, attempts, destinations, totals. Newest first, a page at
-//! a time, with the last id of a page as the cursor to the next. Reads only.
+//! What people search for: events, deliveries, attempts, destinations, totals. Lists are newest
+//! first, a page at a time; the last id of a page is the cursor to the next. Nothing is written
+//! here.
 //!
-//! Times are bounds on ids, which are UUIDv7: so a search of an hour touches the partitions of that
-//! hour.
+//! Bounds of time are bounds of ids, which are UUIDv7. So a search of one hour touches only the
+//! partitions of that hour.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -10,15 +11,15 @@ use uuid::Uuid;
 
 use crate::contract::{AttemptOutcome, DeliveryId, DeliveryState, EventId, Mark};
 
-/// What a search of events looks for; None is no limit.
+/// What a search of events looks for. None means no limit.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
     pub source: Option<String>,
-    /// A LIKE pattern: `TypeGlob::to_like`.
+    /// A LIKE pattern, as `TypeGlob::to_like` makes it.
     pub type_like: Option<String>,
-    /// The lowest id, from the lower bound of time.
+    /// The lowest id, made from the lower bound of time.
     pub from: Option<Uuid>,
-    /// The id that all must be below: the cursor, or the upper bound of time.
+    /// All ids must be below this one: the cursor, or the upper bound of time.
     pub below: Option<Uuid>,
 }
 
@@ -72,7 +73,7 @@ pub struct WholeEvent {
     pub headers: String,
     pub body: Vec<u8>,
     pub body_digest: Vec<u8>,
-    /// The request that it is a part of.
+    /// The request that the event is a part of, if that was split.
     pub original_id: Option<Uuid>,
     pub mark: Option<Mark>,
 }
@@ -93,7 +94,7 @@ pub async fn event(
     .await
 }
 
-/// A request that was split, as it came.
+/// A request that was split into several events, as it was received.
 #[derive(Clone, Debug)]
 pub struct WholeOriginal {
     pub body: Vec<u8>,
@@ -114,7 +115,7 @@ pub async fn original(
     .await
 }
 
-/// What a search of deliveries looks for; None is no limit.
+/// What a search of deliveries looks for. None means no limit.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
@@ -138,7 +139,7 @@ pub struct DeliveryRow {
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// Newest first, those that are open and those that ended.
+/// Open and ended deliveries, newest first.
 pub async fn deliveries(
     executor: impl PgExecutor<'_>,
     filter: &DeliveryFilter,
@@ -206,7 +207,7 @@ pub async fn attempts(
     .await
 }
 
-/// What is open for a destination, and what became of the deliveries made since a given id.
+/// The open deliveries of a destination, and the ended ones made since a given id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationCounts {
     pub destination: String,
@@ -251,7 +252,7 @@ pub async fn destination_counts(
 pub struct SourceCount {
     pub source: String,
     pub events: i64,
-    /// Of them, those with a mark.
+    /// How many of them have a mark.
     pub marked: i64,
     pub last_at: OffsetDateTime,
 }
@@ -272,8 +273,8 @@ pub async fn source_counts(
     .await
 }
 
-/// The state of the database. Counts of big tables are the planner's estimates: exact ones would
-/// read them whole.
+/// The state of the database. Counts of big tables are the planner's estimates, because exact ones
+/// would read the tables whole.
 #[derive(Clone, Debug)]
 pub struct DatabaseStatus {
     pub server_version: String,
@@ -308,8 +309,8 @@ pub async fn database_status(executor: impl PgExecutor<'_>) -> Result<DatabaseSt
     .await
 }
 
-/// The newest migration that was applied; None in a database that hookonce did not migrate. Not a
-/// checked query: the migrator's own table is not part of our schema.
+/// The newest migration that was applied, or None in a database that hookonce did not migrate. Not
+/// a checked query, because the migrator's own table is not part of our schema.
 pub async fn schema_version(executor: impl PgExecutor<'_>) -> Option<i64> {
     sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
         .fetch_one(executor)

@@ -1,5 +1,5 @@
-//! Steps as people and resuming programs read them, and the end of those whose time is over. Claims
-//! and completions are `ledger`'s.
+//! Steps as people and resuming programs read them, and the deletion of expired ones. Claims and
+//! completions are in `ledger`.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -18,7 +18,7 @@ pub struct StepRow {
     pub tenant: String,
     pub run: String,
     pub step: String,
-    /// `unknown` also where the lease is over and the holder wished the step to be held.
+    /// Also `unknown` if the lease is over and the holder wanted the step to be held.
     pub state: StepState,
     pub fence: i64,
     pub attempt: i32,
@@ -41,8 +41,8 @@ pub async fn step(
         .await
 }
 
-/// The steps of a run in the order of their first claims, after the step of this id; results add up
-/// to at most `bytes_max`, but one is always given.
+/// The steps of a run in the order of their first claims, after the step of this id. Results add up
+/// to at most `bytes_max`, but one step is always returned.
 pub async fn run_steps(
     executor: impl PgExecutor<'_>,
     key: Key,
@@ -62,21 +62,21 @@ pub async fn run_steps(
     .await
 }
 
-/// What a search of steps looks for; None is no limit.
+/// What a search of steps looks for. None means no limit.
 #[derive(Clone, Debug, Default)]
 pub struct StepFilter {
     pub tenant: Option<String>,
     pub run: Option<String>,
     pub state: Option<StepState>,
-    /// The lowest id, from the lower bound of time.
+    /// The lowest id, made from the lower bound of time.
     pub from: Option<Uuid>,
-    /// The id that all must be below: the cursor.
+    /// All ids must be below this one: the cursor.
     pub below: Option<Uuid>,
 }
 
-/// Steps of all runs, newest first, without their results. A status that few have is looked for
-/// through all (a second for a million): an index that knows the state would have every claim and
-/// completion write to all indexes (no HOT update).
+/// Steps of all runs, newest first, without their results. A rare state is searched for through all
+/// steps (a second for a million). An index on the state would make every claim and completion
+/// write to all indexes (no HOT update).
 pub async fn steps(
     executor: impl PgExecutor<'_>,
     filter: &StepFilter,
@@ -96,8 +96,8 @@ pub async fn steps(
     .await
 }
 
-/// Removes steps whose time is over, in batches. `before` bounds the search: the lowest id that
-/// can't have expired yet.
+/// Deletes expired steps, in batches. `before` bounds the search: the lowest id that can't have
+/// expired yet.
 pub async fn prune(pool: &Db, before: Uuid, rows_max: i64) -> Result<u64, sqlx::Error> {
     in_batches(rows_max, || {
         sqlx::query!(

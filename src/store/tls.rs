@@ -1,6 +1,7 @@
-//! Whether a server with TLS can be reached as its URL says: what is wrong with its certificate is
-//! told in words, with the cure. Where `require` takes a certificate that the library that connects
-//! can't even read (X.509 version 1, as PostgreSQL's manual makes them), TLS is made here.
+//! Finds out whether a server with TLS can be reached as its URL says. What is wrong with its
+//! certificate is said in words, with the cure. sqlx can't read certificates of X.509 version 1, as
+//! PostgreSQL's manual makes them. If `sslmode=require` allows such a one, TLS is made here
+//! instead. The connections that statements use are made elsewhere.
 
 use std::{io, time::Duration};
 
@@ -33,7 +34,7 @@ pub enum ReachError {
     Relay(#[source] io::Error),
 }
 
-/// How to connect. What stands between, where something does, ends with it.
+/// How to connect. A relay, if one is needed, ends when this is dropped.
 pub struct Reached {
     pub options: PgConnectOptions,
     #[cfg(target_os = "linux")]
@@ -50,7 +51,11 @@ impl Reached {
     }
 }
 
-/// Tries the URL once. What is wrong beside the certificate is left to whoever connects next.
+/// Tries the URL once. Problems other than the certificate are left to whoever connects next.
+///
+/// # Errors
+///
+/// The URL, the certificate or `sslrootcert` is wrong, or the relay could not be started.
 pub async fn reach(url: &str) -> Result<Reached, ReachError> {
     let options = link::options(url).map_err(ReachError::Url)?;
     let mode = options.get_ssl_mode();
@@ -71,7 +76,7 @@ pub async fn reach(url: &str) -> Result<Reached, ReachError> {
             "sslrootcert is given, but no certificate is checked: it is not there, or sslmode is not require, verify-ca or verify-full"
         );
     }
-    // As libpq: `require` checks who signed the certificate where it is given the authority's.
+    // As in libpq, `require` checks who signed the certificate if it is given the authority's.
     let options = if root.is_some() {
         options.ssl_mode(PgSslMode::VerifyCa)
     } else {
@@ -110,7 +115,7 @@ fn parameter(options: &PgConnectOptions, wanted: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-/// The certificates of `sslrootcert`: a file where there is one, or the text itself.
+/// The certificates of `sslrootcert`: the content of a file, or the text itself.
 async fn root(options: &PgConnectOptions) -> Result<Option<Vec<u8>>, ReachError> {
     let Some(given) = parameter(options, "sslrootcert") else {
         return Ok(None);
@@ -125,7 +130,8 @@ async fn root(options: &PgConnectOptions) -> Result<Option<Vec<u8>>, ReachError>
     }
 }
 
-/// `root` is what the certificate must be signed by, where it must be.
+/// Connects by a relay. `root`: the certificate must be one of these or signed by one; None checks
+/// nothing.
 #[cfg(target_os = "linux")]
 async fn around(options: PgConnectOptions, root: Option<Vec<u8>>) -> Result<Reached, ReachError> {
     let host = options.get_host().to_owned();
@@ -153,7 +159,7 @@ async fn around(_: PgConnectOptions, _: Option<Vec<u8>>) -> Result<Reached, Reac
     Err(ReachError::Relay(io::ErrorKind::Unsupported.into()))
 }
 
-/// What is wrong with the certificate, where that is why there is no connection.
+/// The fault of the certificate, if that is why there is no connection.
 fn fault(error: &sqlx::Error) -> Option<CertificateError> {
     match error {
         sqlx::Error::Io(error) => fault_of(error),
@@ -173,7 +179,7 @@ fn of_certificate(error: &rustls::Error) -> Option<CertificateError> {
     }
 }
 
-/// Forms that the library refuses to check at all.
+/// Whether the certificate has a form that rustls refuses to check at all.
 fn is_old(fault: &CertificateError) -> bool {
     is_version_1(fault) || is_authoritys(fault)
 }
@@ -186,7 +192,7 @@ fn is_authoritys(fault: &CertificateError) -> bool {
     matches!(fault, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-/// The cause and the cure.
+/// The fault's cause and cure.
 fn in_words(fault: &CertificateError, host: &str) -> String {
     match fault {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -241,7 +247,7 @@ fn since(fault: &CertificateError) -> String {
         .unwrap_or_default()
 }
 
-/// As openssl takes it.
+/// A host as openssl takes it in subjectAltName.
 fn alternative_name(host: &str) -> String {
     match ServerName::try_from(host) {
         Ok(ServerName::IpAddress(_)) => format!("IP:{host}"),

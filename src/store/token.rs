@@ -1,4 +1,5 @@
-//! Bearer tokens, by their digest alone: made, listed, revoked, looked up.
+//! Bearer tokens, made, listed, revoked and looked up by their digest alone. The tokens themselves
+//! are never kept, and what a scope allows is not decided here.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -6,7 +7,7 @@ use uuid::Uuid;
 
 use crate::contract::TokenId;
 
-/// A token as it may be shown.
+/// A token as it may be shown: without its digest.
 #[derive(Clone, Debug)]
 pub struct TokenRow {
     pub id: TokenId,
@@ -35,7 +36,7 @@ pub async fn create(
     .await
 }
 
-/// Newest first, those that are revoked too.
+/// Newest first, with those that are revoked.
 pub async fn list(
     executor: impl PgExecutor<'_>,
     below: Option<Uuid>,
@@ -51,7 +52,7 @@ pub async fn list(
     .await
 }
 
-/// Ends a token's use; one that was revoked before stays as it was. None: there is no such token.
+/// Revokes a token; one that was revoked before stays as it was. None if there is no such token.
 pub async fn revoke(
     executor: impl PgExecutor<'_>,
     id: Uuid,
@@ -68,7 +69,7 @@ pub async fn revoke(
     .await
 }
 
-/// The scopes and the tenant of a token in force.
+/// The scopes and the tenant of a token that is in force.
 pub async fn find(
     executor: impl PgExecutor<'_>,
     digest: &[u8; 32],

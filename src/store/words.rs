@@ -1,4 +1,5 @@
-//! Columns whose words are enums of `contract`. The schema's checks hold them to these words.
+//! Decodes columns whose words are enums of `contract`. The schema's checks hold the columns to
+//! these words.
 
 use sqlx::{
     Decode, Postgres, Type,

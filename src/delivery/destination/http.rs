@@ -1,5 +1,6 @@
-//! HTTP handlers: the exact body, the provider's headers, ours, and a Standard Webhooks signature
-//! of this attempt. Redirects are not followed.
+//! HTTP handlers: sends the exact body with the provider's headers, ours, and a Standard Webhooks
+//! signature of this attempt. Redirects are not followed, and what an answer means is decided in
+//! `outcome`.
 
 use std::{borrow::Cow, error::Error, io, sync::Arc, time::Duration};
 
@@ -56,7 +57,11 @@ pub fn basic(pair: &SecretRef) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// The header that a handler knows hookonce by.
+/// The header that identifies hookonce to a handler.
+///
+/// # Errors
+///
+/// The secret can't be read, or is no header's value.
 pub fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
     let read = |secret: &SecretRef| {
         secret
@@ -87,21 +92,21 @@ pub fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// One handler's address and keys.
+/// A handler's address, credential and keys.
 #[derive(Clone)]
 pub struct HttpDestination {
     pub address: Address,
     pub named_by: NamedBy,
     pub credential: Option<(HeaderName, HeaderValue)>,
-    /// Several while rotating: each attempt carries a signature of each.
+    /// Several while a secret is rotated: each attempt carries a signature of each.
     pub signers: Vec<Signer>,
     pub timeout: Duration,
     pub response_max: usize,
 }
 
-/// What sends: one connection pool for all destinations of the settings, and for URLs that callers
-/// name a connection for each attempt, so that its address is judged each time and none that was
-/// opened for somebody else is used.
+/// The HTTP clients. All destinations of the settings share one connection pool. URLs that callers
+/// name get a new connection for each attempt. So their address is judged each time, and no
+/// connection that was opened for somebody else is used.
 pub struct Clients {
     settings: Client,
     callers: Client,
@@ -150,12 +155,12 @@ const ATTEMPT: HeaderName = HeaderName::from_static("hookonce-attempt");
 const FENCE: HeaderName = HeaderName::from_static("hookonce-fence");
 const REPLAY: HeaderName = HeaderName::from_static("hookonce-replay");
 
-/// A header as it is kept, without a copy where it needs no unescaping.
+/// A header as it is kept, copied only if it has escapes.
 #[derive(Deserialize)]
 struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl HttpDestination {
-    /// One attempt. Never fails: what went wrong is part of the answer.
+    /// Makes one attempt. It never fails: what went wrong is part of the answer.
     pub async fn send(
         &self,
         clients: &Clients,
@@ -205,8 +210,8 @@ impl HttpDestination {
             header("hookonce-retry").is_some_and(|value| value.trim().eq_ignore_ascii_case("no"));
         let mut kept = Vec::new();
         while kept.len() < self.response_max {
-            // The verdict is in the head: a body that breaks off, or goes on for ever, does not
-            // change it.
+            // The head decides the verdict. A body that breaks off, or never ends, does not change
+            // it.
             let Some(Ok(frame)) = response.frame().await else {
                 break;
             };
@@ -295,8 +300,8 @@ fn describe(headers: &mut HeaderMap, leased: &Leased, event: &RelayEvent, id: &s
     set(headers, TRACEPARENT, &traceparent(event.id.0));
 }
 
-/// Sets one of our headers in place of the provider's. Control characters, which no header may
-/// hold, are left out of it.
+/// Sets one of our headers, in place of one of that name from the provider. Control characters,
+/// which no header may hold, are left out; the event's body has the original.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let clean: Cow<'_, str> = match value.contains(char::is_control) {
         true => value.chars().filter(|c| !c.is_control()).collect(),
@@ -307,8 +312,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// W3C Trace Context: the trace is the event's, so that all its attempts and replays are one trace;
-/// the span is this attempt's.
+/// A `traceparent` of W3C Trace Context. The trace id is the event's, so all its attempts and
+/// replays are one trace; the span is this attempt's.
 fn traceparent(event: Uuid) -> String {
     format!(
         "00-{}-{:016x}-01",

@@ -1,7 +1,6 @@
-//! Deliveries as they are born. The row is written in the statement that writes the event, so that
-//! there is never one without the other: `inbox`, `ledger` and `conflict` have those statements,
-//! and `advance` that of replays. All have the same text for it: `blocks/born.sql`, after
-//! `blocks/event.sql`.
+//! New deliveries. Their rows are written in the same statement as the event, so neither exists
+//! without the other. Those statements are in `inbox`, `ledger` and `conflict`, and in `advance`
+//! for replays. All share one text for it: `blocks/born.sql`, after `blocks/event.sql`.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::{
     event::Key,
 };
 
-/// A delivery to be born with its event.
+/// A delivery to be written with its event.
 #[derive(Debug)]
 pub struct NewDelivery {
     pub id: DeliveryId,
@@ -21,11 +20,11 @@ pub struct NewDelivery {
     pub source: Arc<str>,
     pub destination: Arc<str>,
     pub body_bytes: i32,
-    /// Born leased to this node; otherwise due at once for any.
+    /// True: leased to this node at once. False: due at once for any node.
     pub leased: bool,
 }
 
-/// Who records, and for how long what is born leased is leased to it.
+/// The node that records, and how long new deliveries are leased to it.
 #[derive(Clone, Copy)]
 pub struct Lessee {
     pub node: Uuid,

@@ -3,11 +3,12 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// Makes a delivery due now. One that ended goes back into the outbox with a fresh budget of
-/// attempts and age, unless its event is gone; one that waits is no longer made to wait; one that
-/// is leased is left alone. True if something was changed.
+/// Makes a delivery due now. Returns whether something was changed.
 ///
-/// The epoch goes up with the move: as it never starts anew, no epoch is ever leased twice.
+/// An ended delivery goes back into the outbox with a fresh budget of attempts and age, unless its
+/// event is gone. A waiting one no longer waits. A leased one is left alone.
+///
+/// The epoch goes up when the delivery moves. It never starts anew, so no epoch is leased twice.
 pub async fn retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
     let changed = sqlx::query_scalar!(
         r#"
@@ -31,8 +32,8 @@ pub async fn retry(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx
     Ok(changed > 0)
 }
 
-/// Ends an open delivery without delivering it; an attempt that is under way ends without effect,
-/// as the row is gone. True if it was open.
+/// Ends an open delivery without delivering it. Returns whether it was open. An attempt under way
+/// ends without effect, because the row is gone.
 pub async fn cancel(executor: impl PgExecutor<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         r#"

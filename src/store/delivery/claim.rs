@@ -1,4 +1,5 @@
-//! Claims: which deliveries are due, and who gets them.
+//! Claims: which deliveries are due, and which node gets them. What is done with them is not
+//! decided here.
 
 use std::{sync::Arc, time::Instant};
 

@@ -1,19 +1,19 @@
 //! Endings of attempts, in batches: a delivery is delivered, dead, due again, or given back
-//! untried.
+//! untried. Which of these it is, the worker decides.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::{contract::DeliveryId, event::Key};
 
-/// One try as it is kept.
+/// One attempt as it is kept.
 #[derive(Debug)]
 pub struct Attempt {
     pub id: Uuid,
     pub started_at: time::OffsetDateTime,
     pub latency_ms: i32,
     pub status: Option<i16>,
-    /// A stable class; None where the handler took it.
+    /// The stable class of the failure. None if the handler took the event.
     pub error: Option<&'static str>,
     pub detail: Option<String>,
     pub response: Option<Vec<u8>>,
@@ -25,7 +25,8 @@ pub enum Finish {
     Delivered(Attempt),
     Dead(Attempt),
     Retry(Attempt, /* delay in seconds */ f64),
-    /// Given back untried: no attempt is counted. Due again after so many seconds.
+    /// Given back untried: no attempt is counted. The delivery is due again after this many
+    /// seconds.
     Release(f64),
 }
 
@@ -65,9 +66,9 @@ impl Finished {
     }
 }
 
-/// Writes how leased deliveries ended, with their attempts, in one statement, by their primary key
-/// as `claim` does. Returns the ids that still had their epoch: for any other the lease was lost,
-/// and nothing was changed.
+/// Writes how leased deliveries ended, with their attempts, in one statement. Rows are found by
+/// their primary key, as in `claim`. Returns the ids that still had their epoch. For any other the
+/// lease was lost, and nothing was changed.
 pub async fn finish(
     executor: impl PgExecutor<'_>,
     batch: &[&Finished],

@@ -1,4 +1,5 @@
-//! Open deliveries hold the day of their event: without it there would be nothing to send.
+//! Open deliveries keep the day of their event from being dropped: without the event there would be
+//! nothing to send.
 
 use uuid::Uuid;
 

@@ -1,5 +1,5 @@
-//! Deliveries of stored events, made once more. Which events is `store::replay`'s, and where they
-//! go the caller's.
+//! New deliveries of stored events. `store::replay` finds the events, and the caller decides where
+//! they go.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ pub struct ReplayDelivery {
     pub body_bytes: i32,
 }
 
-/// Where a replay's cursor stands, and where it goes.
+/// Where a replay's cursor stands, and where it goes next.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub replay: ReplayId,
@@ -30,9 +30,8 @@ pub struct Step {
     pub last: bool,
 }
 
-/// Makes a page of deliveries, due now, and moves the cursor, in one statement and only if the
-/// cursor still stands at `step.from`. False if it does not, or the replay has ended: then nothing
-/// was made.
+/// Makes a page of deliveries, due now, and moves the cursor, in one statement. False if the cursor
+/// no longer stands at `step.from` or the replay has ended: then nothing was made.
 pub async fn advance(
     executor: impl PgExecutor<'_>,
     step: Step,

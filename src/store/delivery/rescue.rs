@@ -1,9 +1,9 @@
-//! Deliveries whose lease is over, whatever became of the node that held it.
+//! Deliveries whose lease is over, because their node died, hung or lost the database.
 
 use sqlx::PgExecutor;
 
-/// Gives deliveries back whose lease is over, whoever held it, and was not over yet at `since`.
-/// Returns how many, and the database's time.
+/// Makes deliveries due again whose lease ended between `since` and now, whichever node held it.
+/// `since` None means all of them. Returns how many, and the database's time.
 pub async fn rescue(
     executor: impl PgExecutor<'_>,
     since: Option<time::OffsetDateTime>,

@@ -1,5 +1,5 @@
-//! Events column by column, as the statement for several takes them: what only some have is an
-//! array of its own, or empty where none has it, so that it costs the others nothing.
+//! Events column by column, for the statement that records several. What only some events have is
+//! an array of its own, which is empty if none has it. So it costs the others nothing.
 
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ impl<'a> EventColumns<'a> {
     }
 }
 
-/// Empty where none of them has it.
+/// One value for each event, or an empty list if no event has one.
 fn of_some<'a, T: Clone>(
     events: &[&'a NewEvent],
     read: impl Fn(&'a NewEvent) -> Option<T>,
@@ -67,7 +67,7 @@ fn of_some<'a, T: Clone>(
     }
 }
 
-/// The digest of the body, where repeats are not compared by it.
+/// The digest of the body, if repeats are compared by something else. Otherwise None.
 pub fn exact_digest(event: &NewEvent) -> Option<&BodyDigest> {
     Some(event.request.digest()).filter(|digest| *digest != event.request.compared())
 }
@@ -109,7 +109,7 @@ pub struct OriginalColumns<'a> {
 }
 
 impl<'a> OriginalColumns<'a> {
-    /// Each once.
+    /// Each original once, though several events are parts of it.
     pub fn of(events: &[&'a NewEvent]) -> Self {
         let mut columns = Self::default();
         let mut all: Vec<(&Original, &str)> = events

@@ -1,4 +1,5 @@
-//! What the inbox takes: a verified request, and only such.
+//! What the inbox takes: verified requests, and nothing else. The type shows it: only a
+//! verification makes a `VerifiedRequest`.
 
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub id: Uuid,
-    /// The id as text; empty where the request has a key.
+    /// The id as text. Empty if the request has a key.
     pub id_text: String,
     pub key: Key,
-    /// Set where the same body under another key is looked at.
+    /// Set if requests with the same body under another key are looked for.
     pub guard: Option<Guard>,
-    /// The key that earlier versions recorded it under, where that was another.
+    /// The key that earlier versions recorded the event under, if that was another.
     pub key_before: Option<Key>,
     pub mark: Option<Mark>,
     pub source: Arc<str>,
@@ -27,22 +28,22 @@ pub struct NewEvent {
     /// A JSON array of [name, value] pairs.
     pub headers: String,
     pub request: VerifiedRequest,
-    /// The request that it is a part of, where that was split.
+    /// The request that the event is a part of, if that was split.
     pub original: Option<Arc<Original>>,
 }
 
 impl NewEvent {
-    /// What the event is told by; its own id where the request says nothing.
+    /// The key that identifies the event, or its own id if the request has none.
     pub fn event_key(&self) -> &str {
         self.request.event_key().unwrap_or(&self.id_text)
     }
 }
 
-/// The second key of an event, made of its body.
+/// The second key of an event, made from its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Guard {
     pub body_key: Key,
-    /// The event is not recorded where the body is known; else it is, with a mark.
+    /// If the body is known: true does not record the event, false records it with a mark.
     pub holds: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What is known already: rows of keys, and events as they are kept.
+//! What is known already: rows of keys, and events as they are kept. What a known key means for a
+//! request is not decided here.
 
 use bytes::Bytes;
 use sqlx::{PgConnection, PgExecutor};
@@ -13,7 +14,7 @@ pub struct SeenKey {
     pub key: Key,
     pub event_id: Uuid,
     pub digest: BodyDigest,
-    /// How long it counts yet; not positive where it has expired, and is only not deleted yet.
+    /// How long the key still counts. Not positive if it has expired but is not deleted yet.
     pub seconds_left: f64,
 }
 
@@ -23,15 +24,15 @@ impl SeenKey {
     }
 }
 
-/// Deletes those of the keys that have expired, before the pruner does. Whoever inserts one next is
-/// its first: the unique index decides, as for a key that never was.
+/// Deletes those of the keys that have expired, ahead of the pruner. Whoever inserts one next is
+/// its first, as the unique index decides.
 pub async fn forget_expired(
     connection: &mut PgConnection,
     keys: &[Key],
 ) -> Result<(), sqlx::Error> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    // The time is compared so that no index on it seems to serve: a plan made while the table is
-    // empty would then read all of it.
+    // `is true` keeps the planner from using an index on the time: a plan made while the table is
+    // empty would read all of it.
     sqlx::query!(
         "delete from event_key where key = any($1) and (expires_at <= now()) is true",
         &keys
@@ -41,7 +42,7 @@ pub async fn forget_expired(
     Ok(())
 }
 
-/// The rows that these keys have.
+/// The rows of these keys.
 pub async fn seen(
     connection: &mut PgConnection,
     keys: &[Key],
@@ -77,8 +78,8 @@ pub async fn seen(
         .collect())
 }
 
-/// When the last key expires that was recorded in the form of earlier versions; None where all
-/// have.
+/// When the last key expires that was recorded in the form of earlier versions. None if all have
+/// expired.
 pub async fn keys_before_until(
     executor: impl PgExecutor<'_>,
 ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
@@ -87,13 +88,13 @@ pub async fn keys_before_until(
         .await
 }
 
-/// An event as it is kept, for what is read of it anew.
+/// A stored event, with what is needed to read its request anew.
 pub struct StoredEvent {
     pub key: Key,
     /// A JSON array of [name, value] pairs.
     pub headers: String,
     pub body: Bytes,
-    /// It is a part of a request that was split.
+    /// Whether it is a part of a request that was split.
     pub is_item: bool,
     pub mark: Option<Mark>,
 }

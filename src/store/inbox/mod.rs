@@ -1,5 +1,5 @@
-//! The inbox: what is new is decided by the database, in the statement that also writes the event
-//! and its deliveries. What a key that was not new came to is not decided here.
+//! The inbox: the database decides what is new, in the statement that also writes the event and its
+//! deliveries. What follows from a key that was not new is not decided here.
 
 mod columns;
 mod event;

@@ -1,5 +1,5 @@
-//! Claims: a step that is new, released or lost is given to who asks; one that is done, held or
-//! unknown is only read.
+//! Claims: a step that is new, released or lost is given to the caller. One that is done, held or
+//! unknown is only read. Who waits for it is not decided here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::place::{Place, firsts};
 use crate::contract::{EffectKey, OnLost, StepState};
 
-/// A wish to execute a step.
+/// A request to execute a step.
 #[derive(Clone, Debug)]
 pub struct NewClaim {
     pub place: Place,
     pub tenant: Arc<str>,
     pub run: Arc<str>,
-    /// The effect key, should the step be new.
+    /// The effect key, used if the step is new.
     pub id: Uuid,
     pub claim_id: String,
     pub owner: Option<String>,
@@ -36,18 +36,18 @@ pub struct Claimed {
     pub owner: Option<String>,
     pub input_hash: Option<String>,
     pub lease_until: Option<OffsetDateTime>,
-    /// Seconds that the lease still has; below zero where it is lost.
+    /// Seconds left of the lease. Below zero if it is over.
     pub lease_left: Option<f64>,
-    /// Seconds since it ended.
+    /// Seconds since the step ended.
     pub ended_age: Option<f64>,
     pub result: Option<String>,
 }
 
-/// What a claim came to.
+/// The outcome of a claim.
 #[derive(Clone, Debug)]
 pub enum Claim {
     Granted(Arc<Claimed>),
-    /// It has its result, good or bad.
+    /// The step has its result, good or bad.
     Ended(Arc<Claimed>),
     Running(Arc<Claimed>),
     Unknown(Arc<Claimed>),
@@ -55,7 +55,7 @@ pub enum Claim {
 }
 
 impl Claim {
-    /// None where the row tells of a moment that is over, and another statement has to decide.
+    /// None if the row is out of date, so that another statement has to decide.
     fn of(claim: &NewClaim, row: &Arc<Claimed>) -> Option<Self> {
         if let (Some(before), Some(now)) = (&row.input_hash, &claim.input_hash)
             && before != now
@@ -75,8 +75,9 @@ impl Claim {
     }
 }
 
-/// Decides claims in one statement. A step that is done, held or unknown is only read: that writes
-/// nothing. None: ask again, for the row changed while the statement looked at it.
+/// Decides claims in one statement. A step that is done, held or unknown is only read, so nothing
+/// is written. None means that the caller must ask again, because the row changed while the
+/// statement looked at it.
 pub async fn claim(
     connection: &mut PgConnection,
     claims: &[&NewClaim],

@@ -1,4 +1,5 @@
-//! Completions: how steps ended, with the events that they emit, in one statement.
+//! Completions: how steps ended, with the events that they emit, in one statement. Who may complete
+//! a step is decided by its fence alone.
 
 use std::collections::HashMap;
 
@@ -21,19 +22,20 @@ pub struct Completion {
     pub place: Place,
     pub fence: i64,
     pub end: StepEnd,
-    /// JSON as it was sent.
+    /// JSON, as it was sent.
     pub result: String,
-    /// Of the whole call: a repeat has the same.
+    /// The digest of the whole call: a repeat has the same.
     pub digest: [u8; 32],
     pub keep_seconds: f64,
     pub emit: Vec<Emitted>,
 }
 
 /// Records results in one statement with the events that they emit. An event whose (source, key) is
-/// known is not written again; one with another body is kept as a conflict. None: ask again.
+/// known is not written again; one with another body is kept as a conflict. None means that the
+/// caller must ask again.
 ///
-/// A row that is there is changed by way of `on conflict`: an update locks rows in whatever order
-/// its plan finds them, and two batches with the same steps would deadlock. This one goes by (key,
+/// Existing rows are changed by `on conflict`. An update would lock rows in whatever order its plan
+/// finds them, so two batches with the same steps could deadlock. `on conflict` locks them by (key,
 /// step), as claims do.
 pub async fn complete(
     connection: &mut PgConnection,
@@ -87,7 +89,8 @@ pub async fn complete(
             {
                 Some(Fenced::Done(()))
             }
-            // Ended by the first of this batch, or held when the statement began.
+            // The step was ended by an earlier completion of this batch, or was held when the
+            // statement began.
             _ if is_mine && (*is_ended || *state == StepState::Running) => None,
             state => Some(Fenced::Stale(*fence, *state)),
         }
@@ -95,16 +98,16 @@ pub async fn complete(
     Ok(completions.iter().enumerate().map(answer).collect())
 }
 
-/// A step that was to be completed, as it was before.
+/// A step to be completed, as it was before.
 struct CompletedRow {
     key: Key,
     step: String,
     state: StepState,
     fence: i64,
     end_digest: Option<Vec<u8>>,
-    /// Whether it was ended now.
+    /// Whether this statement ended the step.
     is_ended: bool,
-    /// Of the whole batch: events whose key another was first with while the statement ran.
+    /// Events of the whole batch whose key another batch inserted first while the statement ran.
     unseen: Vec<Uuid>,
 }
 

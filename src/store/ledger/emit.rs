@@ -1,4 +1,4 @@
-//! Events that steps emit. They are recorded by the statement that ends their steps.
+//! Events that steps emit. The statement that ends a step records them too.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     event::{BodyDigest, Key},
 };
 
-/// An event that a step emits, with where it goes.
+/// An event that a step emits, and where it is delivered.
 #[derive(Clone, Debug)]
 pub struct Emitted {
     pub id: EventId,
@@ -26,10 +26,10 @@ pub struct Emitted {
     pub deliveries: Vec<(DeliveryId, Arc<str>)>,
 }
 
-/// The headers that an emitted event is kept with, as those of a received one.
+/// The headers that an emitted event is kept with, in the form of a received event's.
 pub const EMITTED_HEADERS: &str = r#"[["content-type","application/json"]]"#;
 
-/// Events column by column, sorted by key; each with the step that it needs to be completed.
+/// Events column by column, sorted by key, each with the step that must end for it to be recorded.
 pub struct EmittedColumns<'a> {
     pub keys: Vec<Uuid>,
     pub steps: Vec<&'a str>,
@@ -55,7 +55,7 @@ impl<'a> EmittedColumns<'a> {
         }
     }
 
-    /// Those with these ids.
+    /// Only the events with these ids, without their steps and deliveries.
     pub fn only(&self, ids: &[Uuid]) -> Self {
         let events = self
             .events
@@ -94,8 +94,8 @@ fn deliveries<'a>(events: impl Iterator<Item = &'a Emitted>) -> DeliveryColumns<
     )
 }
 
-/// Keeps as conflicts what another batch was first with while the statement ran: that could not see
-/// with which body.
+/// Keeps events as conflicts if another batch inserted their key first while the statement ran.
+/// That statement could not see the other body.
 pub async fn keep_conflicts(
     connection: &mut PgConnection,
     events: &EmittedColumns<'_>,

@@ -1,20 +1,20 @@
-//! What becomes of a call that carries a fence.
+//! The answer to a call that carries a fence.
 
 use sqlx::PgExecutor;
 
 use super::place::Place;
 use crate::contract::StepState;
 
-/// What a call that carries a fence came to.
+/// The outcome of a call that carries a fence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fenced<T> {
     Done(T),
-    /// Another has the step, or it has ended otherwise: its fence and state.
+    /// Another holds the step, or it has ended otherwise. Its fence and state.
     Stale(i64, StepState),
     Missing,
 }
 
-/// What a step's row says, for a call that changed nothing.
+/// Reads why a call changed nothing: the step's fence and state, or `Missing`.
 pub async fn stale<T>(
     executor: impl PgExecutor<'_>,
     place: &Place,

@@ -1,4 +1,4 @@
-//! What the holder of a step may do before it ends: extend its lease, give it back, give it up.
+//! What the holder of a step may do before it ends: extend its lease, release it, give it up.
 
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::contract::StepState;
 
-/// Makes the lease end so much later from now. A lease that is over is extended too, where nobody
-/// has asked for the step meanwhile.
+/// Makes the lease end this many seconds from now. A lease that is over is extended too, unless
+/// somebody has claimed the step meanwhile.
 pub async fn heartbeat(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,
@@ -36,8 +36,8 @@ pub async fn heartbeat(
     }
 }
 
-/// Gives a step back unexecuted: that was no attempt. The repeat of a release changes nothing.
-/// `any_input`: the next may bring another.
+/// Gives a step back unexecuted, which counts as no attempt. Repeating a release changes nothing.
+/// `any_input`: the next claim may bring another input.
 pub async fn release(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,
@@ -70,8 +70,8 @@ pub async fn release(
     })
 }
 
-/// The holder itself does not know what came of it, and says why. A held step is unknown from now
-/// on; another may be claimed again at once.
+/// Says that the holder itself does not know the outcome, and why. A step with `hold` is unknown
+/// from now on; any other may be claimed again at once.
 pub async fn give_up(
     executor: impl PgExecutor<'_>,
     place: &Place,

@@ -1,5 +1,5 @@
-//! The step ledger: who may execute a step, and what came of it. One statement decides a claim;
-//! whoever extends or ends one gives its fence and changes nothing where that has moved. Only the
+//! The step ledger: who may execute a step, and how it ended. One statement decides a claim.
+//! Whoever extends or ends a claim gives its fence, and changes nothing if that has moved. Only the
 //! database's time counts. What an answer looks like is not decided here.
 
 mod claim;

@@ -1,4 +1,4 @@
-//! What becomes of a step whose holder was lost, as somebody found out.
+//! Resolutions: how a step whose holder was lost did end, as somebody found out.
 
 use sqlx::PgExecutor;
 
@@ -12,7 +12,7 @@ use crate::contract::StepEnd;
 #[derive(Clone, Debug)]
 pub struct Resolution {
     pub expected_fence: i64,
-    /// None: it was not executed, and may be claimed again.
+    /// None: the step was not executed, and may be claimed again.
     pub end: Option<StepEnd>,
     pub result: Option<String>,
     pub evidence: String,
@@ -20,8 +20,8 @@ pub struct Resolution {
     pub keep_seconds: f64,
 }
 
-/// Says what came of a step that is unknown, or whose lease is over. The fence is raised, so that
-/// the lost holder has no more say. Returns the new fence.
+/// Ends or releases a step that is unknown or whose lease is over. Returns the new fence, which is
+/// raised so that the lost holder can change nothing more.
 pub async fn resolve(
     executor: impl PgExecutor<'_> + Copy,
     place: &Place,

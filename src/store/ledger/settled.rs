@@ -1,12 +1,12 @@
-//! Which steps those who wait should ask for again.
+//! Finds the steps that those who wait should ask for again. It does not wake them.
 
 use sqlx::PgExecutor;
 
 use super::place::Place;
 use crate::event::Key;
 
-/// Of these steps those that somebody who waits should ask for again: they have ended, were given
-/// back, or their lease is over.
+/// Returns those of the steps that nobody holds any more: they have ended, were released, or their
+/// lease is over.
 pub async fn settled(
     executor: impl PgExecutor<'_>,
     keys: &[Key],

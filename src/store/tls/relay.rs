@@ -1,6 +1,7 @@
-//! Makes TLS to a server whose certificate is of an old form. The library that connects would have
-//! to read it; so it is given a socket of this process's own, behind which the connection is
-//! encrypted here. That the server has the certificate's key is checked all the same.
+//! Makes TLS to a server whose certificate has an old form. sqlx would have to read that
+//! certificate, so it is given a Unix socket of this process instead, and the connection is
+//! encrypted behind it. That the server has the certificate's key is still checked. PostgreSQL's
+//! own protocol is passed on unread.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -25,12 +26,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::trust;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// For the farewell to the server, once the other side is gone.
+/// Limit for closing TLS to the server once the other side is gone.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// After a failure to take a connection: there are no open files left.
+/// Pause after a connection could not be accepted, because no files can be opened.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Ends what goes through it when it is dropped.
+/// Ends the connections that go through it when it is dropped.
 pub struct Relay(JoinHandle<()>);
 
 impl Drop for Relay {
@@ -40,15 +41,15 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// The options to connect with instead of these, once that was tried. `root`: certificates that
-    /// the server's must be one of, or signed by.
+    /// Starts a relay after trying it, and returns the options to connect with instead. `root`: the
+    /// server's certificate must be one of these or signed by one.
     pub async fn start(
         options: PgConnectOptions,
         root: Option<Vec<u8>>,
     ) -> io::Result<(Self, PgConnectOptions)> {
         let server = Arc::new(Server::of(&options, root)?);
         server.connect().await?;
-        // An abstract socket: it has no file, and goes with the process.
+        // An abstract socket has no file, and ends with the process.
         let folder = format!(
             "\0hookonce-{:032x}",
             u128::from_ne_bytes(crate::chance::bytes())
@@ -83,7 +84,8 @@ async fn take(listener: UnixListener, server: Arc<Server>) {
     }
 }
 
-/// Nobody else is let through: the server may trust this machine.
+/// Whether the client is this process. Nobody else is let through, because the server may trust
+/// this machine.
 fn is_own(client: &UnixStream) -> bool {
     let peer = client
         .peer_cred()
@@ -141,7 +143,7 @@ impl Server {
     }
 
     async fn encrypted(&self) -> io::Result<TlsStream<TcpStream>> {
-        /// The protocol's SSLRequest: its length, and the number that stands for it.
+        /// The protocol's SSLRequest: its length, and its code 80877103.
         const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
         let mut server = TcpStream::connect((self.host.as_str(), self.port)).await?;
         server.set_nodelay(true)?;
@@ -153,8 +155,8 @@ impl Server {
     }
 }
 
-/// Takes a certificate whose key the server has: one that is trusted, or where nothing is said of
-/// that, any.
+/// Accepts a certificate if the server has its key and the certificate is trusted. If `trusted` is
+/// None, any certificate will do.
 #[derive(Debug)]
 struct HasKey {
     provider: Arc<CryptoProvider>,

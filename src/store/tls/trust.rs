@@ -1,5 +1,5 @@
-//! Whether a certificate that the library can't check is to be believed: it is one of those that
-//! are trusted, or signed by one. Its name is not looked at, as with `verify-ca`.
+//! Whether a certificate that rustls can't check is trusted: it is one of the trusted ones, or
+//! signed by one. Names are not looked at, as with `sslmode=verify-ca`.
 
 use rustls::{
     CertificateError,
@@ -53,7 +53,7 @@ fn is_in_time(certificate: &X509Certificate<'_>, now: ASN1Time) -> Result<(), Ce
     }
 }
 
-/// One of version 1 can't say that it is an authority's: who trusts it says so.
+/// A certificate of version 1 can't say that it is an authority's, so being trusted is enough.
 fn may_sign(issuer: &X509Certificate<'_>) -> bool {
     let signs_certificates = issuer
         .key_usage()
@@ -103,7 +103,7 @@ mod tests {
             check(&own, &[root], much_later),
             Err(CertificateError::Expired)
         );
-        // A byte of the signature, and of what is signed.
+        // Changes a byte of the signature, and one of what is signed.
         for at in [own.len() - 1, own.len() / 4] {
             let mut changed = own.to_vec();
             changed[at] ^= 1;
