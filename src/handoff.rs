@@ -53,7 +53,7 @@ pub struct Leased {
 #[derive(Debug)]
 pub struct Handed {
     pub leased: Leased,
-    place: Place,
+    place: LaneSlot,
 }
 
 impl Handed {
@@ -61,7 +61,7 @@ impl Handed {
         &self.leased
     }
 
-    pub fn into_parts(self) -> (Leased, Place) {
+    pub fn into_parts(self) -> (Leased, LaneSlot) {
         (self.leased, self.place)
     }
 }
@@ -81,9 +81,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn take(self: &Arc<Self>, bytes: Option<OwnedSemaphorePermit>) -> Place {
+    fn take(self: &Arc<Self>, bytes: Option<OwnedSemaphorePermit>) -> LaneSlot {
         self.held.fetch_add(1, Ordering::Relaxed);
-        Place {
+        LaneSlot {
             rows: self.clone(),
             _bytes: bytes,
         }
@@ -100,12 +100,12 @@ impl Rows {
 
 /// A place among the rows that a destination holds. It is taken until the delivery is finished.
 #[derive(Debug)]
-pub struct Place {
+pub struct LaneSlot {
     rows: Arc<Rows>,
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Place {
+impl Drop for LaneSlot {
     fn drop(&mut self) {
         let held = self.rows.held.fetch_sub(1, Ordering::Relaxed) - 1;
         self.rows.wake_if_hungry(held);
@@ -166,7 +166,7 @@ pub struct Handoff {
 /// A reserved place. `send` fills it once the delivery's row is committed.
 pub struct Reserved {
     lane: Arc<Lane>,
-    place: Place,
+    place: LaneSlot,
 }
 
 impl Reserved {

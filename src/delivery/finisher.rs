@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::{
     group_commit::{GroupCommit, Options, Statement},
-    handoff::Place,
+    handoff::LaneSlot,
     store::{
         Error,
         delivery::{self, Finished},
@@ -21,7 +21,7 @@ const TRIES_MAX: u32 = 60;
 /// A finished delivery with its place, which is free again once the ending is written.
 pub struct Entry {
     pub finished: Finished,
-    pub place: Place,
+    pub place: LaneSlot,
 }
 
 /// The group commit of endings.

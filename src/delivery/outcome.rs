@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A handler's answer, or the reason why there is none.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HandlerAnswer {
     /// The HTTP status, or the class of the failure.
     pub status: Result<u16, Failure>,
     pub retry_after: Option<Duration>,
@@ -50,7 +50,7 @@ pub enum Verdict {
     Dead,
 }
 
-impl Answer {
+impl HandlerAnswer {
     pub fn failed(failure: Failure, detail: impl Into<String>) -> Self {
         Self {
             status: Err(failure),
@@ -104,8 +104,8 @@ pub fn retry_after(value: &str, now_unix: i64) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn status(status: u16, no_retry: bool) -> Answer {
-        Answer {
+    fn status(status: u16, no_retry: bool) -> HandlerAnswer {
+        HandlerAnswer {
             status: Ok(status),
             retry_after: None,
             no_retry,
@@ -125,17 +125,17 @@ mod tests {
             (status(500, true), Verdict::Dead, Some("status")),
             (status(503, false), Verdict::Retry, Some("status")),
             (
-                Answer::failed(Failure::Timeout, ""),
+                HandlerAnswer::failed(Failure::Timeout, ""),
                 Verdict::Retry,
                 Some("timeout"),
             ),
             (
-                Answer::failed(Failure::EventGone, ""),
+                HandlerAnswer::failed(Failure::EventGone, ""),
                 Verdict::Dead,
                 Some("event_gone"),
             ),
             (
-                Answer::failed(Failure::Blocked, ""),
+                HandlerAnswer::failed(Failure::Blocked, ""),
                 Verdict::Dead,
                 Some("blocked"),
             ),

@@ -19,7 +19,7 @@ use crate::{
     delivery::{
         destination::http,
         finisher::{Entry, Finisher},
-        outcome::{Answer, Failure, Verdict},
+        outcome::{Failure, HandlerAnswer, Verdict},
         retry::Next,
         target::Target,
     },
@@ -159,9 +159,9 @@ impl Worker {
         self.finish(handed, &answer, started_at, started.elapsed());
     }
 
-    async fn attempt(&self, leased: &Leased) -> Answer {
+    async fn attempt(&self, leased: &Leased) -> HandlerAnswer {
         let Some(event) = &leased.event else {
-            return Answer::failed(Failure::EventGone, "retention has dropped the event");
+            return HandlerAnswer::failed(Failure::EventGone, "retention has dropped the event");
         };
         self.target
             .http
@@ -177,7 +177,7 @@ impl Worker {
     fn finish(
         &self,
         handed: Handed,
-        answer: &Answer,
+        answer: &HandlerAnswer,
         started_at: time::OffsetDateTime,
         latency: Duration,
     ) {
@@ -231,7 +231,13 @@ impl Worker {
         self.context.finisher.finish(Entry { finished, place });
     }
 
-    fn report(&self, leased: &Leased, answer: &Answer, outcome: AttemptOutcome, latency: Duration) {
+    fn report(
+        &self,
+        leased: &Leased,
+        answer: &HandlerAnswer,
+        outcome: AttemptOutcome,
+        latency: Duration,
+    ) {
         self.context.tail.write(|| TailLine::Attempt {
             at: self.context.clock.utc(),
             event: leased

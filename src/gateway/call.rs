@@ -27,7 +27,7 @@ use crate::{
         body::{self, Limits, announced},
         reading::Share,
     },
-    store::ledger::{Claim, Claimed, NewClaim, Place},
+    store::ledger::{Claim, Claimed, NewClaim, StepAddress},
 };
 
 /// A request with what makes it one operation: its key and fingerprint.
@@ -112,7 +112,7 @@ pub async fn start(
 async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>) {
     let id = ids::new();
     let claim = NewClaim {
-        place: Place {
+        place: StepAddress {
             key: run_key(&gateway.tenant, &call.caller),
             step: call.key.as_str().into(),
         },

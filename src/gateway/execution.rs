@@ -26,7 +26,7 @@ use crate::{
         upstream::{self, Failure},
     },
     ledger::kept::KeptAnswer,
-    store::ledger::{self, Completion, Fenced, Place, Resolution},
+    store::ledger::{self, Completion, Fenced, Resolution, StepAddress},
 };
 
 /// An answer of at most this size is passed on whole.
@@ -41,7 +41,7 @@ const RECORD_FOR: Duration = Duration::from_secs(600);
 pub struct Execution {
     gateway: Arc<Gateway>,
     call: Call,
-    place: Place,
+    place: StepAddress,
     fence: i64,
     reply: oneshot::Sender<Reply>,
     /// Extends the lease until this is dropped.
@@ -65,7 +65,7 @@ impl Execution {
     pub fn new(
         gateway: Arc<Gateway>,
         call: Call,
-        place: Place,
+        place: StepAddress,
         fence: i64,
         reply: oneshot::Sender<Reply>,
     ) -> Self {
@@ -375,7 +375,7 @@ async fn record_later(gateway: &Gateway, completion: Completion) {
     tracing::error!(step = %completion.place.step, "an answer was never recorded: its key will be unknown");
 }
 
-async fn beat(gateway: Arc<Gateway>, place: Place, fence: i64) {
+async fn beat(gateway: Arc<Gateway>, place: StepAddress, fence: i64) {
     let lease = gateway.settings.lease;
     loop {
         tokio::time::sleep(lease.0 / 3).await;

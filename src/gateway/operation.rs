@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     port::reading::Share,
-    store::ledger::{self, Place},
+    store::ledger::{self, StepAddress},
 };
 
 /// Pause before the database is asked again to free a key.
@@ -46,7 +46,7 @@ pub struct Call {
 }
 
 /// Frees a key: it is as good as never used, and may come with another request next.
-pub async fn release(gateway: &Gateway, place: &Place, fence: i64) {
+pub async fn release(gateway: &Gateway, place: &StepAddress, fence: i64) {
     let keep_seconds = gateway.settings.keep.as_secs_f64();
     let until = tokio::time::Instant::now() + gateway.settings.lease.0;
     loop {

@@ -28,7 +28,7 @@ pub struct Learning {
 }
 
 /// Whether a secret was stored.
-pub enum Kept {
+pub enum Learnt {
     Yes,
     /// Another secret came first.
     No,
@@ -50,7 +50,7 @@ impl Learning {
         source: &Source,
         secret: &SecretString,
         sources: &ArcSwap<Sources>,
-    ) -> Result<Kept, CommitError> {
+    ) -> Result<Learnt, CommitError> {
         let turn = self
             .turn
             .clone()
@@ -64,7 +64,7 @@ impl Learning {
         });
         match tokio::time::timeout(source.ack_budget, keeping).await {
             Ok(Ok(Ok(true))) => {}
-            Ok(Ok(Ok(false))) => return Ok(Kept::No),
+            Ok(Ok(Ok(false))) => return Ok(Learnt::No),
             Ok(Ok(Err(error))) => {
                 tracing::error!(source = %source.name, error = &error as &dyn std::error::Error, "the secret of a handshake was not kept");
                 return Err(CommitError::Unavailable);
@@ -74,6 +74,6 @@ impl Learning {
         sources.rcu(|sources| sources.with_secret(&source.name, secret));
         self.changed.notify_one();
         tracing::warn!(source = %source.name, "the source has learnt its secret in a handshake: no other is taken until it is forgotten");
-        Ok(Kept::Yes)
+        Ok(Learnt::Yes)
     }
 }

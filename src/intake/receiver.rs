@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     keyring::{Keyring, Missing},
-    learning::{Kept, Learning},
+    learning::{Learning, Learnt},
     outcomes::Recorded,
     recorder::Recorder,
     recording::{self, Headers},
@@ -164,8 +164,8 @@ impl Intake {
             .await
             .map_err(NotTaken::Record)?
         {
-            Kept::Yes => Ok(()),
-            Kept::No => {
+            Learnt::Yes => Ok(()),
+            Learnt::No => {
                 let detail = "another handshake brought the source's secret first";
                 Err(NotTaken::Rejected(Rejection::new(Reason::NoMatch, detail)))
             }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::jittered,
     store::{
-        ledger::{self, Place},
+        ledger::{self, StepAddress},
         link::Db,
     },
 };
@@ -29,7 +29,7 @@ struct Room {
 
 #[derive(Default)]
 struct Rooms {
-    by_place: HashMap<Place, Room>,
+    by_place: HashMap<StepAddress, Room>,
     waiting: usize,
 }
 
@@ -41,7 +41,7 @@ pub struct Waiters {
 /// A seat among those who wait for a step. Dropping it gives it back.
 pub struct Seat<'a> {
     waiters: &'a Waiters,
-    place: Place,
+    place: StepAddress,
     notify: Arc<Notify>,
 }
 
@@ -78,7 +78,7 @@ impl Waiters {
     }
 
     /// Takes a seat, or None if too many wait already.
-    pub fn enter(&self, place: &Place) -> Option<Seat<'_>> {
+    pub fn enter(&self, place: &StepAddress) -> Option<Seat<'_>> {
         let mut rooms = self.rooms();
         if rooms.waiting >= self.waiting_max {
             return None;
@@ -96,13 +96,13 @@ impl Waiters {
         })
     }
 
-    pub fn wake(&self, place: &Place) {
+    pub fn wake(&self, place: &StepAddress) {
         if let Some(room) = self.rooms().by_place.get(place) {
             room.notify.notify_waiters();
         }
     }
 
-    fn places(&self) -> Vec<Place> {
+    fn places(&self) -> Vec<StepAddress> {
         self.rooms().by_place.keys().cloned().collect()
     }
 
@@ -137,8 +137,8 @@ impl Waiters {
 mod tests {
     use super::*;
 
-    fn place(step: &str) -> Place {
-        Place {
+    fn place(step: &str) -> StepAddress {
+        StepAddress {
             key: crate::event::Key(uuid::Uuid::nil()),
             step: step.into(),
         }

@@ -39,7 +39,7 @@ const PHASE_SHIFT: u32 = 62;
 /// Places with this rank or a higher one are never taken away.
 const STAYS: u64 = (Phase::Busy as u64) << PHASE_SHIFT;
 
-struct Place {
+struct Slot {
     fd: RawFd,
     guest: IpAddr,
     /// The phase in the bits above `PHASE_SHIFT`; below them the time since which it lasts, in
@@ -50,7 +50,7 @@ struct Place {
 #[derive(Default)]
 struct Open {
     next: u64,
-    places: HashMap<u64, Arc<Place>>,
+    places: HashMap<u64, Arc<Slot>>,
     of_guest: HashMap<IpAddr, usize>,
     /// Connections that were closed or refused since the log last said so.
     gone: u64,
@@ -100,7 +100,7 @@ impl Connections {
     /// Takes a place for this socket, which has to stay open for as long as the seat is held.
     pub fn enter(self: &Arc<Self>, fd: RawFd, address: IpAddr) -> Result<Seat, Full> {
         let guest = guest(address);
-        let place = Arc::new(Place {
+        let place = Arc::new(Slot {
             fd,
             guest,
             rank: AtomicU64::new(self.rank(Phase::Idle)),
@@ -129,7 +129,7 @@ impl Connections {
 
 impl Open {
     /// Closes those of these connections that have waited longest. Returns whether there was one.
-    fn make_room(&mut self, most: usize, among: impl Fn(&Place) -> bool) -> bool {
+    fn make_room(&mut self, most: usize, among: impl Fn(&Slot) -> bool) -> bool {
         let waiting = self.places.iter().filter(|(_, place)| among(place));
         let mut waiting: Vec<(u64, u64)> = waiting
             .map(|(number, place)| (place.rank.load(Ordering::Relaxed), *number))
@@ -151,7 +151,7 @@ impl Open {
         !waiting.is_empty()
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Place>> {
+    fn remove(&mut self, number: u64) -> Option<Arc<Slot>> {
         let place = self.places.remove(&number)?;
         if let Some(count) = self.of_guest.get_mut(&place.guest) {
             *count -= 1;
@@ -177,7 +177,7 @@ impl Open {
 pub struct Seat {
     connections: Arc<Connections>,
     number: u64,
-    place: Arc<Place>,
+    place: Arc<Slot>,
 }
 
 impl Seat {

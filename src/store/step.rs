@@ -5,7 +5,7 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{batches::in_batches, ledger::Place, link::Db};
+use super::{batches::in_batches, ledger::StepAddress, link::Db};
 use crate::{
     contract::{EffectKey, OnLost, StepState},
     event::Key,
@@ -34,7 +34,7 @@ pub struct StepRow {
 
 pub async fn step(
     executor: impl PgExecutor<'_>,
-    place: &Place,
+    place: &StepAddress,
 ) -> Result<Option<StepRow>, sqlx::Error> {
     sqlx::query_file_as!(StepRow, "src/store/step/one.sql", place.key.0, &*place.step,)
         .fetch_optional(executor)

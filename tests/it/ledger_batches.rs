@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hookonce::{
     contract::{OnLost, StepEnd},
     event::run_key,
-    store::ledger::{self, Claim, Completion, Fenced, NewClaim, Place},
+    store::ledger::{self, Claim, Completion, Fenced, NewClaim, StepAddress},
 };
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use crate::app::*;
 const STEPS: usize = 300;
 const ROUNDS: usize = 15;
 
-fn place(round: usize, step: usize) -> Place {
-    Place {
+fn place(round: usize, step: usize) -> StepAddress {
+    StepAddress {
         key: run_key("", &format!("run-{round}-{}", step % 7)),
         step: format!("step-{step}").into(),
     }

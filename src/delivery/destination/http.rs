@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     chance,
-    delivery::outcome::{Answer, Failure, retry_after},
+    delivery::outcome::{Failure, HandlerAnswer, retry_after},
     handoff::{Leased, RelayEvent},
     outbound::{self, Egress, chain, guard::NamedBy},
     provider::standard::Signer,
@@ -157,7 +157,7 @@ const REPLAY: HeaderName = HeaderName::from_static("hookonce-replay");
 
 /// A header as it is kept, copied only if it has escapes.
 #[derive(Deserialize)]
-struct Kept<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
+struct StoredHeader<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 
 impl HttpDestination {
     /// Makes one attempt. It never fails: what went wrong is part of the answer.
@@ -167,10 +167,10 @@ impl HttpDestination {
         leased: &Leased,
         event: &Arc<RelayEvent>,
         now_unix: i64,
-    ) -> Answer {
+    ) -> HandlerAnswer {
         let headers = match self.headers(leased, event, now_unix) {
             Ok(headers) => headers,
-            Err(detail) => return Answer::failed(Failure::Destination, detail),
+            Err(detail) => return HandlerAnswer::failed(Failure::Destination, detail),
         };
         let mut request = Request::new(Full::new(event.body.clone()));
         *request.method_mut() = Method::POST;
@@ -184,7 +184,7 @@ impl HttpDestination {
         {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => failed(&error),
-            Err(_) => Answer::failed(
+            Err(_) => HandlerAnswer::failed(
                 Failure::Timeout,
                 format!("no complete answer within {:?}", self.timeout),
             ),
@@ -196,7 +196,7 @@ impl HttpDestination {
         client: &Client,
         request: Request<Full<Bytes>>,
         now_unix: i64,
-    ) -> Result<Answer, legacy::Error> {
+    ) -> Result<HandlerAnswer, legacy::Error> {
         let mut response = client.request(request).await?;
         let status = response.status().as_u16();
         let header = |name: &str| {
@@ -220,7 +220,7 @@ impl HttpDestination {
             };
             kept.extend_from_slice(&chunk[..chunk.len().min(self.response_max - kept.len())]);
         }
-        Ok(Answer {
+        Ok(HandlerAnswer {
             status: Ok(status),
             retry_after,
             no_retry,
@@ -259,10 +259,10 @@ impl HttpDestination {
 
 /// The headers that the provider sent, as they were kept, with room for ours.
 fn providers(event: &RelayEvent) -> Result<HeaderMap, String> {
-    let kept: Vec<Kept<'_>> = serde_json::from_str(&event.headers)
+    let kept: Vec<StoredHeader<'_>> = serde_json::from_str(&event.headers)
         .map_err(|error| format!("the kept headers can't be read: {error}"))?;
     let mut headers = HeaderMap::with_capacity(kept.len() + OWN_HEADERS);
-    for Kept(name, value) in kept {
+    for StoredHeader(name, value) in kept {
         let bytes: Cow<'_, [u8]> = match value.is_ascii() {
             true => Cow::Borrowed(value.as_bytes()),
             false => value
@@ -322,16 +322,16 @@ fn traceparent(event: Uuid) -> String {
     )
 }
 
-fn failed(error: &legacy::Error) -> Answer {
+fn failed(error: &legacy::Error) -> HandlerAnswer {
     if let Some(blocked) = outbound::blocked(error) {
-        return Answer::failed(Failure::Blocked, blocked.to_string());
+        return HandlerAnswer::failed(Failure::Blocked, blocked.to_string());
     }
     let failure = match error.is_connect() {
         true if is_timeout(error) => Failure::Timeout,
         true => Failure::Connect,
         false => Failure::Interrupted,
     };
-    Answer::failed(failure, chain(error))
+    HandlerAnswer::failed(failure, chain(error))
 }
 
 fn is_timeout(error: &dyn Error) -> bool {

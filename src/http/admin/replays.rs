@@ -23,7 +23,7 @@ use crate::{
     routing::Routes,
     settings::Settings,
     store::{
-        delivery::{self, ReplayDelivery, Step},
+        delivery::{self, NextPage, ReplayDelivery},
         replay::{self, Candidate, Group, ReplayFilter, ReplayRow},
     },
 };
@@ -332,7 +332,7 @@ pub async fn advance(
         replay::candidates(&state.pool, &request.filter(row.after, row.before), limit).await?;
     let last = i64::try_from(page.len()) != Ok(limit);
     let deliveries = page_deliveries(&state.settings.load(), &request, &page, ids::new);
-    let step = Step {
+    let step = NextPage {
         replay: row.id,
         from: row.after,
         to: page.last().map_or(row.after, |event| event.id.0),

@@ -24,7 +24,7 @@ use crate::{
     ids,
     ledger::{Ledger, kept::KeptAnswer},
     port::is_gone,
-    store::ledger::{self, Claim, Claimed, Completion, Fenced, NewClaim, Place, Resolution},
+    store::ledger::{self, Claim, Claimed, Completion, Fenced, NewClaim, Resolution, StepAddress},
 };
 
 const LEASE_MS: u64 = 30_000;
@@ -404,7 +404,7 @@ fn resolution(
 
 async fn resolve_at(
     ledger: &Ledger,
-    place: &Place,
+    place: &StepAddress,
     resolution: Resolution,
     path: &(String, String),
     given: i64,

@@ -9,7 +9,7 @@ use crate::{
     event::run_key,
     http::{error::ApiError, tokens::Grant},
     ledger::Ledger,
-    store::ledger::Place,
+    store::ledger::StepAddress,
 };
 
 const NAME_BYTES_MAX: usize = 255;
@@ -47,10 +47,13 @@ pub fn name(what: &str, text: &str) -> Result<Arc<str>, ApiError> {
 }
 
 /// The run and the place that a step's URL names, for this tenant.
-pub fn place_of(tenant: &str, path: &(String, String)) -> Result<(Arc<str>, Place), ApiError> {
+pub fn place_of(
+    tenant: &str,
+    path: &(String, String),
+) -> Result<(Arc<str>, StepAddress), ApiError> {
     let (run, step) = (name("run", &path.0)?, name("step", &path.1)?);
     let key = run_key(tenant, &run);
-    Ok((run, Place { key, step }))
+    Ok((run, StepAddress { key, step }))
 }
 
 /// The lease in seconds, from the milliseconds that were asked for.

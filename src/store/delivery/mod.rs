@@ -36,5 +36,5 @@ pub use by_hand::{cancel, retry};
 pub use claim::claim;
 pub use finish::{Attempt, Finish, Finished, finish};
 pub(super) use prune::is_open_between;
-pub use replay::{ReplayDelivery, Step, advance};
+pub use replay::{NextPage, ReplayDelivery, advance};
 pub use rescue::rescue;

@@ -22,7 +22,7 @@ pub struct ReplayDelivery {
 
 /// Where a replay's cursor stands, and where it goes next.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct NextPage {
     pub replay: ReplayId,
     pub from: Uuid,
     pub to: Uuid,
@@ -34,7 +34,7 @@ pub struct Step {
 /// no longer stands at `step.from` or the replay has ended: then nothing was made.
 pub async fn advance(
     executor: impl PgExecutor<'_>,
-    step: Step,
+    step: NextPage,
     deliveries: &[ReplayDelivery],
 ) -> Result<bool, sqlx::Error> {
     let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id.0).collect();

@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::place::{Place, firsts};
+use super::place::{StepAddress, firsts};
 use crate::contract::{EffectKey, OnLost, StepState};
 
 /// A request to execute a step.
 #[derive(Clone, Debug)]
 pub struct NewClaim {
-    pub place: Place,
+    pub place: StepAddress,
     pub tenant: Arc<str>,
     pub run: Arc<str>,
     /// The effect key, used if the step is new.
@@ -100,7 +100,7 @@ pub async fn claim(
 async fn claim_rows(
     connection: &mut PgConnection,
     claims: &[&NewClaim],
-) -> Result<HashMap<Place, Arc<Claimed>>, sqlx::Error> {
+) -> Result<HashMap<StepAddress, Arc<Claimed>>, sqlx::Error> {
     let column =
         |of: fn(&NewClaim) -> &str| claims.iter().map(|claim| of(claim)).collect::<Vec<&str>>();
     let maybe = |of: fn(&NewClaim) -> Option<&str>| {
@@ -147,7 +147,7 @@ async fn claim_rows(
                 result: r.result,
             };
             (
-                Place {
+                StepAddress {
                     key: r.key.into(),
                     step: r.step.into(),
                 },

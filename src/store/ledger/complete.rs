@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     emit::{EMITTED_HEADERS, Emitted, EmittedColumns, keep_conflicts},
     fenced::Fenced,
-    place::{Place, firsts},
+    place::{StepAddress, firsts},
 };
 use crate::{
     contract::{StepEnd, StepState},
@@ -19,7 +19,7 @@ use crate::{
 /// The result of a step, from the holder of this fence.
 #[derive(Clone, Debug)]
 pub struct Completion {
-    pub place: Place,
+    pub place: StepAddress,
     pub fence: i64,
     pub end: StepEnd,
     /// JSON, as it was sent.
@@ -56,11 +56,11 @@ pub async fn complete(
     {
         keep_conflicts(connection, &events.only(unseen)).await?;
     }
-    let rows: HashMap<Place, CompletedRow> = rows
+    let rows: HashMap<StepAddress, CompletedRow> = rows
         .into_iter()
         .map(|row| {
             (
-                Place {
+                StepAddress {
                     key: row.key,
                     step: row.step.as_str().into(),
                 },

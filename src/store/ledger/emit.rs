@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::place::Place;
+use super::place::StepAddress;
 use crate::{
     contract::{DeliveryId, EventId},
     event::{BodyDigest, Key},
@@ -41,11 +41,11 @@ pub struct EmittedColumns<'a> {
 type DeliveryColumns<'a> = (Vec<Uuid>, Vec<Uuid>, Vec<&'a str>);
 
 impl<'a> EmittedColumns<'a> {
-    pub fn of(steps: impl IntoIterator<Item = (&'a Place, &'a [Emitted])>) -> Self {
+    pub fn of(steps: impl IntoIterator<Item = (&'a StepAddress, &'a [Emitted])>) -> Self {
         let events = steps
             .into_iter()
             .flat_map(|(place, events)| events.iter().map(move |event| (place, event)));
-        let mut rows: Vec<(&Place, &Emitted)> = events.collect();
+        let mut rows: Vec<(&StepAddress, &Emitted)> = events.collect();
         rows.sort_by_key(|(_, event)| event.key);
         Self {
             keys: rows.iter().map(|(place, _)| place.key.0).collect(),

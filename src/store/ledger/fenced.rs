@@ -2,7 +2,7 @@
 
 use sqlx::PgExecutor;
 
-use super::place::Place;
+use super::place::StepAddress;
 use crate::contract::StepState;
 
 /// The outcome of a call that carries a fence.
@@ -17,7 +17,7 @@ pub enum Fenced<T> {
 /// Reads why a call changed nothing: the step's fence and state, or `Missing`.
 pub async fn stale<T>(
     executor: impl PgExecutor<'_>,
-    place: &Place,
+    place: &StepAddress,
 ) -> Result<Fenced<T>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select fence, state as "state: StepState" from step where key = $1 and step = $2"#,

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     fenced::{Fenced, stale},
-    place::Place,
+    place::StepAddress,
 };
 use crate::contract::StepState;
 
@@ -13,7 +13,7 @@ use crate::contract::StepState;
 /// somebody has claimed the step meanwhile.
 pub async fn heartbeat(
     executor: impl PgExecutor<'_> + Copy,
-    place: &Place,
+    place: &StepAddress,
     fence: i64,
     lease_seconds: f64,
 ) -> Result<Fenced<OffsetDateTime>, sqlx::Error> {
@@ -40,7 +40,7 @@ pub async fn heartbeat(
 /// `any_input`: the next claim may bring another input.
 pub async fn release(
     executor: impl PgExecutor<'_> + Copy,
-    place: &Place,
+    place: &StepAddress,
     fence: i64,
     keep_seconds: f64,
     any_input: bool,
@@ -74,7 +74,7 @@ pub async fn release(
 /// from now on; any other may be claimed again at once.
 pub async fn give_up(
     executor: impl PgExecutor<'_>,
-    place: &Place,
+    place: &StepAddress,
     fence: i64,
     evidence: &str,
 ) -> Result<bool, sqlx::Error> {

@@ -16,6 +16,6 @@ pub use complete::{Completion, complete};
 pub use emit::Emitted;
 pub use fenced::Fenced;
 pub use hold::{give_up, heartbeat, release};
-pub use place::Place;
+pub use place::StepAddress;
 pub use resolve::{Resolution, resolve};
 pub use settled::settled;

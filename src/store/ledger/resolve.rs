@@ -4,7 +4,7 @@ use sqlx::PgExecutor;
 
 use super::{
     fenced::{Fenced, stale},
-    place::Place,
+    place::StepAddress,
 };
 use crate::contract::StepEnd;
 
@@ -24,7 +24,7 @@ pub struct Resolution {
 /// raised so that the lost holder can change nothing more.
 pub async fn resolve(
     executor: impl PgExecutor<'_> + Copy,
-    place: &Place,
+    place: &StepAddress,
     resolution: &Resolution,
 ) -> Result<Fenced<i64>, sqlx::Error> {
     let fence = sqlx::query_scalar!(

@@ -2,7 +2,7 @@
 
 use sqlx::PgExecutor;
 
-use super::place::Place;
+use super::place::StepAddress;
 use crate::event::Key;
 
 /// Returns those of the steps that nobody holds any more: they have ended, were released, or their
@@ -11,7 +11,7 @@ pub async fn settled(
     executor: impl PgExecutor<'_>,
     keys: &[Key],
     steps: &[&str],
-) -> Result<Vec<Place>, sqlx::Error> {
+) -> Result<Vec<StepAddress>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select u.key as "key!", u.step as "step!"
@@ -26,7 +26,7 @@ pub async fn settled(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Place {
+        .map(|row| StepAddress {
             key: row.key.into(),
             step: row.step.into(),
         })
