@@ -14,7 +14,7 @@ use super::{Exit, Failure, Globals};
 use crate::contract::{Page, Problem};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For an answer; a big dry run counts for a while.
+/// A dry run of a large replay counts for a while before it answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows of one page of a list.
 const PAGE_ROWS: usize = 200;
@@ -100,7 +100,7 @@ impl Client {
         .await
     }
 
-    /// An answer without an end.
+    /// A response whose body does not end, such as the tail.
     pub async fn stream(&self, path: &str) -> anyhow::Result<Response> {
         accepted(self.answer(self.request(Method::GET, path)?).await?).await
     }
@@ -113,7 +113,7 @@ impl Client {
         Ok(self.answer(request).await?.status().is_success())
     }
 
-    /// A list, page by page, at most `limit` rows.
+    /// Reads a list page by page, at most `limit` rows.
     pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -148,7 +148,7 @@ impl Client {
     }
 }
 
-/// The response, or the error that its problem tells of.
+/// The response, or an error made of the problem that it carries.
 async fn accepted(response: Response) -> anyhow::Result<Response> {
     let status = response.status();
     if status.is_success() {
@@ -188,8 +188,8 @@ fn address(globals: &Globals) -> anyhow::Result<Url> {
         .ok_or_else(|| Failure::usage(format!("--server: {text:?} is no http(s) URL")).into())
 }
 
-/// A URL, or an address and port; an address that stands for all of a machine's is this machine's
-/// own.
+/// Reads a URL, or an address and port. An address that stands for all of a machine's becomes this
+/// machine's own.
 fn parse_address(text: &str) -> Option<Url> {
     let text = if text.contains("://") {
         text.to_owned()
@@ -222,7 +222,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The token of the settings, else the one that the service made.
+/// The token in the settings, else the one that the service made.
 fn local_token(globals: &Globals) -> Option<SecretString> {
     let configured = super::config::load(globals)
         .ok()

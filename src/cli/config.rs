@@ -36,8 +36,8 @@ pub fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The settings' schema, with the built-in providers named: an editor offers them, and takes
-/// another name for one of the file's own.
+/// The settings' JSON schema with the built-in providers named. An editor offers them, and accepts
+/// the name of a provider of the file's own.
 fn schema() -> serde_json::Value {
     let mut schema = settings::schema();
     let built_in = Catalog::new(&BTreeMap::new());
@@ -101,7 +101,7 @@ fn check(globals: &Globals) -> anyhow::Result<Exit> {
     }
 }
 
-/// The settings as `serve` would read them, but for what only providers can tell.
+/// The settings as `serve` reads them, without the checks that need the providers.
 pub fn load(globals: &Globals) -> Result<Loaded, Problems> {
     settings::load(&Inputs {
         file: globals.config.clone(),
@@ -141,7 +141,8 @@ pub fn scheme_problems(loaded: &Loaded) -> Problems {
     )
 }
 
-/// What looks wrong and may be right: secrets that were probably pasted wrongly.
+/// Secrets that were probably pasted wrongly. These are warnings, because such a secret may be
+/// right.
 pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
     let Ok(catalog) = Catalog::new(&loaded.settings.providers) else {
         return Vec::new();
@@ -168,8 +169,8 @@ pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
 pub fn catalog(globals: &Globals) -> anyhow::Result<Catalog> {
     let own = match load(globals) {
         Ok(loaded) => loaded.settings.providers,
-        // A file that was named must be right; one that happens to lie around must not keep a
-        // built-in provider from being used.
+        // A file that was named must be right. One that was only found must not keep a built-in
+        // provider from being used.
         Err(problems) if globals.config.is_some() => return Err(problems.into()),
         Err(_) => BTreeMap::new(),
     };

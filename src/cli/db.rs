@@ -90,8 +90,8 @@ const PRUNED: [Column<Pruned>; 6] = columns!(
     "dedup keys removed" => dedup_keys,
 );
 
-/// Works beside a running node, and starts the managed server for as long as it takes where none
-/// runs.
+/// Works beside a running node. If none runs, starts the managed server for as long as the
+/// migration takes.
 async fn migrate(globals: &Globals) -> anyhow::Result<()> {
     let settings = config::load(globals)?.settings;
     let running = if settings.database.url.is_none() {

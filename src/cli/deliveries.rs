@@ -124,7 +124,7 @@ fn text(delivery: &WholeDelivery) -> String {
     text
 }
 
-/// Does it to each; what fails for one does not keep the others from it.
+/// Does the same to each delivery. A failure for one does not keep the others from it.
 async fn each(
     globals: &Globals,
     client: &Client,
@@ -158,7 +158,7 @@ async fn each(
     })
 }
 
-/// What all have in common, else `Failed`.
+/// The exit code that all errors have in common, else `Failed`.
 fn exit_of(errors: &[anyhow::Error]) -> Exit {
     let exit = |error: &anyhow::Error| {
         error

@@ -60,7 +60,7 @@ pub async fn run(globals: &Globals, forward_to: Option<&str>, port: u16) -> anyh
     };
     let loaded = serve::read(&inputs)?;
     for (name, source) in &loaded.settings.sources {
-        // What the environment or the user's file sets is in force, so it is what is shown.
+        // A secret in the environment or the user's file overrides ours, so it is the one to show.
         if let (Some(shown), Some(Ok(secret))) = (
             secrets.get_mut(name),
             source.secret.as_ref().map(SecretRef::read),
@@ -85,7 +85,7 @@ pub async fn run(globals: &Globals, forward_to: Option<&str>, port: u16) -> anyh
     stopped
 }
 
-/// The secrets of `dev`'s sources: those of the last start, and new ones for what has none.
+/// The secrets of `dev`'s sources: those of the last start, and new ones for sources without.
 fn secrets(data_dir: &DataDir) -> anyhow::Result<BTreeMap<String, String>> {
     let mut secrets = data_dir.dev_secrets()?;
     let catalog = Catalog::new(&BTreeMap::new())
@@ -205,7 +205,7 @@ async fn print_event(request: HttpRequest, body: web::Bytes) -> HttpResponse {
             .unwrap_or("-")
     };
     let text = String::from_utf8_lossy(&body);
-    // Control characters of a body don't reach the terminal.
+    // Control characters of a body must not reach the terminal.
     let shown: String = text
         .chars()
         .take(400)

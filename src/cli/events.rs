@@ -162,7 +162,7 @@ fn text(event: &WholeEvent) -> String {
     text
 }
 
-/// What the stream says: a line of the tail, or how many were missed.
+/// A message of the stream: a line of the tail, or how many lines were missed.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Streamed {
@@ -170,7 +170,7 @@ enum Streamed {
     Line(TailLine),
 }
 
-/// Runs until Ctrl-C or the service's end.
+/// Runs until Ctrl-C or until the service ends the stream.
 async fn tail(globals: &Globals, client: &Client, source: Option<&str>) -> anyhow::Result<()> {
     let mut chunks = client.stream("/api/v1/stream").await?.bytes_stream();
     globals.note("waiting for requests and attempts; Ctrl-C ends");

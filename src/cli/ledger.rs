@@ -131,37 +131,13 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             run,
             step: None,
             tenant,
-        } => {
-            let steps: Vec<WholeStep> = client
-                .list(
-                    &path(&run, None, "", None),
-                    &[("tenant", tenant)],
-                    usize::MAX,
-                )
-                .await?;
-            if steps.is_empty() {
-                return Err(Failure::not_found(format!("there is no run {run:?}")).into());
-            }
-            match globals.output {
-                Format::Table => output::list(
-                    globals,
-                    &steps
-                        .into_iter()
-                        .map(|whole| whole.step)
-                        .collect::<Vec<_>>(),
-                    &COLUMNS,
-                )?,
-                Format::Json | Format::Ndjson => output::list(globals, &steps, &[])?,
-            }
-        }
+        } => show_run(globals, &client, &run, tenant).await?,
         Command::Show {
             run,
             step: Some(step),
             tenant,
         } => {
-            let step: WholeStep = client
-                .get(&path(&run, Some(&step), "", tenant.as_deref()))
-                .await?;
+            let step = whole_step(&client, &run, &step, tenant.as_deref()).await?;
             output::one(globals, &step, text)?;
         }
         Command::Resolve {
@@ -178,26 +154,18 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
                 .transpose();
             let result =
                 result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
+            let tenant = tenant.as_deref();
             let fence = match fence {
                 Some(fence) => fence,
-                None => {
-                    let known: WholeStep = client
-                        .get(&path(&run, Some(&step), "", tenant.as_deref()))
-                        .await?;
-                    known.step.fence
-                }
+                None => whole_step(&client, &run, &step, tenant).await?.step.fence,
             };
             let mut body =
                 json!({ "expected_fence": fence, "outcome": name(outcome), "evidence": evidence });
             if let Some(result) = result {
                 body["result"] = result;
             }
-            let answer: Settled = client
-                .post(
-                    &path(&run, Some(&step), "/resolve", tenant.as_deref()),
-                    Some(&body),
-                )
-                .await?;
+            let path = path(&run, Some(&step), "/resolve", tenant);
+            let answer: Settled = client.post(&path, Some(&body)).await?;
             output::one(globals, &answer, |answer| match answer.status {
                 StepState::Released => format!("{run} {step} may be claimed again"),
                 status => format!("{run} {step} is {status}"),
@@ -207,10 +175,43 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+async fn whole_step(
+    client: &Client,
+    run: &str,
+    step: &str,
+    tenant: Option<&str>,
+) -> anyhow::Result<WholeStep> {
+    client.get(&path(run, Some(step), "", tenant)).await
+}
+
+/// The steps of a run: a table has a line for each, JSON has them whole.
+async fn show_run(
+    globals: &Globals,
+    client: &Client,
+    run: &str,
+    tenant: Option<String>,
+) -> anyhow::Result<()> {
+    let path = path(run, None, "", None);
+    let steps: Vec<WholeStep> = client
+        .list(&path, &[("tenant", tenant)], usize::MAX)
+        .await?;
+    if steps.is_empty() {
+        return Err(Failure::not_found(format!("there is no run {run:?}")).into());
+    }
+    match globals.output {
+        Format::Table => {
+            let steps: Vec<Step> = steps.into_iter().map(|whole| whole.step).collect();
+            output::list(globals, &steps, &COLUMNS)?;
+        }
+        Format::Json | Format::Ndjson => output::list(globals, &steps, &[])?,
+    }
+    Ok(())
+}
+
 fn text(step: &WholeStep) -> String {
     let mut text = output::fields(step, &FIELDS);
     for (key, json) in [("result", &step.result), ("evidence", &step.evidence)] {
-        // Shown as other JSON is: without blanks, members by name.
+        // It is shown as other JSON is: compact, with its members sorted by name.
         let value = json
             .as_ref()
             .and_then(|json| serde_json::from_str::<Value>(json.get()).ok());

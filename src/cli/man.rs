@@ -35,7 +35,7 @@ fn commands(parent: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
         man.render_description_section(&mut section)?;
         man.render_synopsis_section(&mut section)?;
         man.render_options_section(&mut section)?;
-        // Below a command's own heading they are subsections.
+        // Below a command's own heading its sections are subsections.
         page.extend(
             String::from_utf8_lossy(&section)
                 .replace(".SH ", ".SS ")

@@ -194,7 +194,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // A reader that closed the pipe is no failure.
+            // A reader that has closed the pipe is no failure.
             let _ = error.print();
             return if error.use_stderr() {
                 Exit::Usage
@@ -203,7 +203,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             };
         }
     };
-    // Only the first installation can succeed, and any is as good as another.
+    // Only the first installation of a crypto provider succeeds, and any is as good as another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.global.color {
         Color::Auto => {}

@@ -29,7 +29,7 @@ macro_rules! columns {
 
 pub(super) use columns;
 
-/// A value for people. What came from outside can't move the cursor or colour the terminal.
+/// A value as people see it. Text from outside must not move the cursor or colour the terminal.
 pub trait Shown {
     /// None where there is nothing to show.
     fn shown(&self) -> Option<String>;
@@ -88,7 +88,7 @@ impl Shown for Cow<'_, str> {
     }
 }
 
-/// To the second.
+/// Times are shown to the second.
 impl Shown for Time {
     fn shown(&self) -> Option<String> {
         self.0.replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
@@ -157,18 +157,18 @@ pub fn one<T: Serialize>(
     }
 }
 
-/// One JSON value on one line, its members in the order of their names, written through at once.
+/// Writes one JSON value on one line, its members sorted by name, and flushes it.
 pub fn line<T: Serialize>(value: &T) -> std::io::Result<()> {
     print(&serde_json::to_value(value)?.to_string())
 }
-/// Writes text and a line break.
+/// Writes text and a line break, and flushes them.
 pub fn print(text: &str) -> std::io::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}", text.trim_end_matches('\n'))?;
     out.flush()
 }
 
-/// JSON in lines, its members in the order of their names.
+/// Indented JSON, its members sorted by name.
 fn pretty(value: &(impl Serialize + ?Sized)) -> std::io::Result<String> {
     Ok(serde_json::to_string_pretty(&serde_json::to_value(value)?)?)
 }
@@ -212,7 +212,7 @@ pub fn fields<T>(value: &T, columns: &[Column<T>]) -> String {
         .collect()
 }
 
-/// The lines of a body, of which one of the two is given.
+/// The lines of a body, which is given either as text or as base64.
 pub fn body(text: Option<&str>, base64: Option<&str>) -> String {
     let body = text.or(base64).unwrap_or_default();
     body.lines().map(printable).collect::<Vec<_>>().join("\n")
@@ -232,14 +232,14 @@ pub fn printable(text: &str) -> String {
 }
 
 impl Globals {
-    /// A word to the person at the terminal, on standard error.
+    /// Says something to the person at the terminal, on standard error.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             anstream::eprintln!("{text}");
         }
     }
 
-    /// As `note`, with -v.
+    /// Like `note`, but only with -v.
     pub fn detail(&self, text: &str) {
         if self.verbose > 0 {
             anstream::eprintln!("{text}");

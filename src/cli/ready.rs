@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub async fn run(globals: &Globals, wait: Option<Duration>) -> anyhow::Result<Exit> {
     let until = Instant::now() + wait.unwrap_or_default();
     loop {
-        // The address may not be there yet either.
+        // A service that is still starting may not have written its address yet.
         let error = match ask(globals).await {
             Ok(true) => {
                 output::one(globals, &json!({ "ready": true }), |_| "ready".into())?;

@@ -1,5 +1,5 @@
-//! `replay`: count, ask, then make the deliveries page by page at the pace that was asked for. The
-//! service keeps how far it came: what was interrupted goes on with --resume.
+//! `replay`: counts, asks, then makes the deliveries page by page at the pace that was asked for.
+//! The service keeps how far a replay has come, so --resume can go on with an interrupted one.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -63,7 +63,7 @@ enum Status {
     Any,
 }
 
-/// Events of one page; fewer where the rate is lower than that.
+/// Events of one page. A page has fewer if the rate is lower than that.
 const PAGE_EVENTS: u32 = 200;
 const COUNT_COLUMNS: [Column<DryDestination>; 2] = columns!(
     DryDestination;
@@ -193,7 +193,7 @@ fn confirmed(counts: &DryRun) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Pages until it is done. Ctrl-C and errors leave it where it stands.
+/// Asks for page after page until the replay is done. Ctrl-C and errors leave it where it is.
 async fn advance(
     globals: &Globals,
     client: &Client,
@@ -257,7 +257,8 @@ fn progress(globals: &Globals, total: Option<u64>, rate: Option<f64>) -> Progres
             ProgressBar::new(total),
             "{bar:40} {pos}/{len} deliveries ({eta} left)",
         ),
-        // Pages come at once and then wait: what a guess would make of that is far too soon.
+        // With a rate, pages come in bursts with waits between, so an estimate would be far too
+        // early.
         (Some(total), Some(_)) => (
             ProgressBar::new(total),
             "{bar:40} {pos}/{len} deliveries ({at_rate} left)",

@@ -212,21 +212,55 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
-
     use rand::{SeedableRng as _, rngs::StdRng};
+    use secrecy::SecretString;
 
     use super::*;
     use crate::{
-        provider::{Catalog, Draft, Request, Verifier, generate_secret, sign},
+        provider::{
+            Catalog, Draft, Rejection, Request, VerifiedRequest, Verifier, generate_secret, sign,
+        },
         settings::{Dedup, scheme::SourceSpec},
     };
+
+    /// The sample as its provider would send it, and as the verifier takes it.
+    fn sent(
+        verifier: &Verifier,
+        secret: &SecretString,
+        event_type: &str,
+        body: &[u8],
+    ) -> Result<VerifiedRequest, Rejection> {
+        let draft = Draft {
+            id: "evt_9",
+            headers: &[],
+            event_type: Some(event_type),
+            unix_seconds: 9,
+            body,
+            url: Some("https://x.example/"),
+            method: "POST",
+        };
+        let signed = sign(verifier.scheme(), secret, &draft).unwrap();
+        let headers: Vec<(&str, &[u8])> = signed
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let request = Request {
+            method: "POST",
+            url: signed.url.as_deref(),
+            query: None,
+            headers: &headers,
+            body: &Bytes::from(signed.body),
+        };
+        verifier.verify(&request, 9000)
+    }
 
     #[test]
     fn every_sample_comes_out_under_its_own_type_and_id() {
         let catalog = Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
         let mut rng = StdRng::seed_from_u64(5);
         for scheme in catalog.iter() {
-            // None is made for RSA.
+            // No secret can be made for RSA.
             let Ok(secret) = generate_secret(scheme, &mut rng) else {
                 continue;
             };
@@ -244,31 +278,7 @@ mod tests {
                 .chain([None]);
             for wanted in events {
                 let (event_type, body) = sample(scheme, wanted, "evt_9").unwrap();
-                let url = Some("https://x.example/");
-                let draft = Draft {
-                    id: "evt_9",
-                    headers: &[],
-                    event_type: Some(&event_type),
-                    unix_seconds: 9,
-                    body: &body,
-                    url,
-                    method: "POST",
-                };
-                let signed = sign(verifier.scheme(), &secret, &draft).unwrap();
-                let headers: Vec<(&str, &[u8])> = signed
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_bytes()))
-                    .collect();
-                let request = Request {
-                    method: "POST",
-                    url: signed.url.as_deref(),
-                    query: None,
-                    headers: &headers,
-                    body: &Bytes::from(signed.body),
-                };
-                let verified = verifier
-                    .verify(&request, 9000)
+                let verified = sent(&verifier, &secret, &event_type, &body)
                     .unwrap_or_else(|rejection| panic!("{}: {rejection:?}", scheme.name));
                 if scheme.spec.event_type.is_some() && event_type != "url_verification" {
                     assert_eq!(

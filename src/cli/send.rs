@@ -203,8 +203,8 @@ fn fresh_id(provider: &str) -> String {
     }
 }
 
-/// Two samples without their id in the body would be the same body under two ids, which is what a
-/// replayed request looks like: each says which it is.
+/// Adds the id to a sample that does not contain it. Otherwise two samples would be the same body
+/// under two ids, which is what a replayed request looks like.
 fn distinct(body: Vec<u8>, id: &str) -> Vec<u8> {
     if memchr::memmem::find(&body, id.as_bytes()).is_some() {
         return body;
@@ -241,7 +241,7 @@ async fn post(http: &reqwest::Client, signed: &Signed) -> Value {
     row
 }
 
-/// The secret of the source that the URL names: of the settings, else of `dev`.
+/// The secret of the source that the URL names: from the settings, else from `dev`.
 fn find_secret(globals: &Globals, provider: &str, url: &Url) -> anyhow::Result<SecretString> {
     let source = url.path().strip_prefix("/hooks/").unwrap_or(provider);
     if let Ok(loaded) = config::load(globals)

@@ -48,7 +48,7 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
     node.run_until_stopped(Some(inputs)).await
 }
 
-/// The settings with everything in them checked, providers and schemes too.
+/// The settings with everything in them checked, including providers and schemes.
 pub fn read(inputs: &Inputs) -> anyhow::Result<Loaded> {
     let loaded = load::load(inputs)?;
     let problems = crate::cli::config::scheme_problems(&loaded);
@@ -75,7 +75,7 @@ impl Node {
         tail: Tail,
         install: bool,
     ) -> anyhow::Result<Self> {
-        // The handlers come first: a signal during the start is not lost.
+        // The signal handlers come first, so that a signal during the start is not lost.
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("can't listen for signals")?;
         let Database { url, server } = database::open(&settings, data_dir.path(), install).await?;
@@ -111,8 +111,8 @@ impl Node {
         })
     }
 
-    /// Runs until a signal or the end of the managed server, then stops in order. `inputs` is what
-    /// SIGHUP reads anew.
+    /// Runs until a signal or the end of the managed server, then stops everything in order. SIGHUP
+    /// reads the settings from `inputs` anew.
     pub async fn run_until_stopped(self, inputs: Option<Inputs>) -> anyhow::Result<()> {
         let Self {
             application,

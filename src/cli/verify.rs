@@ -22,7 +22,7 @@ use crate::{
     settings::{Dedup, OneOrMany, scheme::SourceSpec},
 };
 
-/// As many are kept; then they are made anew.
+/// How many verifiers are kept. When there are as many, all are dropped and made anew as needed.
 const VERIFIERS_MAX: usize = 1024;
 
 /// One request to verify, and with what.
@@ -31,7 +31,7 @@ pub struct Case {
     pub provider: String,
     pub secrets: Vec<SecretString>,
     pub verify_token: Option<SecretString>,
-    /// As a source's fields of the same names.
+    /// This and the next three are as a source's fields of the same names.
     pub key: Option<OneOrMany<String>>,
     pub dedup: Option<Dedup>,
     pub ignore: Vec<String>,
@@ -91,7 +91,7 @@ pub struct Verifiers<'a> {
     made: HashMap<Made, Result<Verifier, (Reason, String)>>,
 }
 
-/// What a verifier is made of. The own scheme as its JSON text.
+/// What a verifier is made of. The source's own scheme is kept as its JSON text.
 #[derive(PartialEq, Eq, Hash)]
 struct Made {
     provider: String,
@@ -167,7 +167,7 @@ fn build(catalog: &Catalog, case: &Case) -> Result<Verifier, (Reason, String)> {
         })
 }
 
-/// Verifies one request at a time in unix milliseconds.
+/// Verifies one request as of this time, in unix milliseconds.
 pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) -> Verdict {
     let verifier = match verifiers.get(case) {
         Ok(verifier) => verifier,
@@ -206,8 +206,8 @@ pub fn verify_one(case: &Case, now_unix_ms: i64, verifiers: &mut Verifiers<'_>) 
     }
 }
 
-/// With the provider's keys, where they were given and the scheme wants them. They count for this
-/// request alone.
+/// Verifies, with the given keys if the scheme needs the provider's. They are forgotten afterwards,
+/// because they count for this request alone.
 fn verified(
     verifier: &Verifier,
     request: &Request<'_>,
@@ -232,7 +232,7 @@ fn verified(
     checked
 }
 
-/// The answer's body, or where it has none, what its first header says.
+/// The answer's body. If that is empty, the value of its first header.
 fn shown(answer: &ChallengeAnswer) -> String {
     match answer.headers.first() {
         Some((_, value)) if answer.body.is_empty() => value.clone(),
@@ -270,7 +270,7 @@ pub fn verify_jsonl(
     output.flush().context("can't write the verdicts")
 }
 
-/// The line as the contract has it.
+/// One line of `--jsonl`'s input.
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]
@@ -292,7 +292,7 @@ struct Line {
     #[serde(default)]
     ignore: Vec<String>,
     scheme: Option<Map<String, Value>>,
-    /// PEM, or a set of keys: as text, or as JSON.
+    /// A certificate in PEM or a set of keys, as text or as JSON.
     keys: Option<Value>,
 }
 
@@ -385,157 +385,4 @@ fn headers_of(value: &Value) -> Option<Vec<(String, String)>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use serde_json::json;
-
-    use rand::{SeedableRng as _, rngs::StdRng};
-
-    use super::*;
-    use crate::provider::{Draft, generate_secret, sample_body, sign};
-
-    fn catalog() -> Catalog {
-        Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))
-    }
-
-    fn run(lines: &[String]) -> Vec<Value> {
-        let mut output = Vec::new();
-        verify_jsonl(lines.join("\n").as_bytes(), &mut output, &catalog()).unwrap();
-        output
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn what_every_provider_signs_is_accepted_and_the_rest_told_why() {
-        let catalog = catalog();
-        let mut rng = StdRng::seed_from_u64(3);
-        let mut lines = Vec::new();
-        for scheme in catalog.iter() {
-            let name = &scheme.name;
-            let line = |id: &str, secret: &str, headers: Value, url: Option<&str>, body: &[u8]| {
-                json!({"id": id, "provider": name, "secrets": ["", secret], "method": "POST", "url": url, "headers": headers,
-                       "body_base64": BASE64.encode(body), "now": 1000})
-                .to_string()
-            };
-            let Ok(secret) = generate_secret(scheme, &mut rng) else {
-                lines.push(line("later", "s", json!({}), None, b"{}"));
-                continue;
-            };
-            let (secret, other) = (
-                secret.expose_secret(),
-                generate_secret(scheme, &mut rng).unwrap(),
-            );
-            let body = sample_body(scheme, "a.b", "evt_1").unwrap();
-            let url = Some("https://x.example/");
-            let draft = Draft {
-                id: "evt_1",
-                headers: &[],
-                event_type: Some("a.b"),
-                unix_seconds: 1000,
-                body: &body,
-                url,
-                method: "POST",
-            };
-            let signed = sign(scheme, &secret.into(), &draft).unwrap();
-            let object: Map<String, Value> = signed
-                .headers
-                .iter()
-                .map(|(name, value)| (name.to_uppercase(), json!(value)))
-                .collect();
-            let (headers, url, body) = (
-                json!(signed.headers),
-                signed.url.as_deref(),
-                &signed.body[..],
-            );
-            lines.push(line("pairs", secret, headers.clone(), url, body));
-            lines.push(line("object", secret, object.into(), url, body));
-            lines.push(line(
-                "other",
-                other.expose_secret(),
-                headers.clone(),
-                url,
-                body,
-            ));
-            lines.push(line("bare", secret, json!({}), None, b"{}"));
-            lines.push(line("empty", "", headers, url, body));
-        }
-        for (line, verdict) in lines.iter().zip(run(&lines)) {
-            let expected = match verdict["id"].as_str().unwrap() {
-                "pairs" | "object" => json!(["accept", null]),
-                "bare" => json!(["reject", "missing_signature"]),
-                // Where the body is the signature, "{}" is one of the wrong form.
-                "later" if verdict["reason"] == "malformed_signature" => {
-                    json!(["reject", "malformed_signature"])
-                }
-                "later" => json!(["reject", "missing_signature"]),
-                _ => json!(["reject", "no_match"]),
-            };
-            assert_eq!(
-                json!([verdict["verdict"], verdict["reason"]]),
-                expected,
-                "{line}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_none_is_a_verdict_too() {
-        let lines = [
-            "{",
-            r#"{"id":1,"provider":"nobody"}"#,
-            r#"{"id":2,"provider":"stripe","body_base64":"!"}"#,
-            r#"{"id":3,"headers":7}"#,
-            "",
-            r#"{"id":[4],"secrets":7}"#,
-        ];
-        let reasons: Vec<Value> = run(&lines.map(str::to_owned))
-            .iter()
-            .map(|verdict| json!([verdict["id"], verdict["reason"]]))
-            .collect();
-        let expected = json!([
-            [null, "malformed_request"],
-            [1, "unknown_provider"],
-            [2, "malformed_request"],
-            [3, "malformed_request"],
-            [[4], "malformed_request"]
-        ]);
-        assert_eq!(json!(reasons), expected);
-    }
-
-    #[test]
-    fn a_handshake_shows_its_answer_and_a_repeated_header_is_refused() {
-        let catalog = catalog();
-        let body = br#"{"type":"url_verification","challenge":"abc"}"#;
-        let draft = Draft {
-            id: "",
-            headers: &[],
-            event_type: None,
-            unix_seconds: 1000,
-            body,
-            url: None,
-            method: "POST",
-        };
-        let mut headers = sign(catalog.get("slack").unwrap(), &"s".into(), &draft)
-            .unwrap()
-            .headers;
-        let line = |headers: &[(String, String)]| {
-            json!({"id": 1, "provider": "slack", "secrets": ["s"], "headers": headers, "body_base64": BASE64.encode(body), "now": 1000})
-                .to_string()
-        };
-        let good = line(&headers);
-        headers.push(headers.last().unwrap().clone());
-        let verdicts = run(&[good, line(&headers)]);
-        assert_eq!(
-            (&verdicts[0]["verdict"], &verdicts[0]["challenge_answer"]),
-            (&json!("accept"), &json!("abc"))
-        );
-        assert_eq!(
-            verdicts[1],
-            json!({"id": 1, "verdict": "reject", "reason": "malformed_request", "event_key": null, "dedup": null, "event_type": null})
-        );
-    }
-}
+mod tests;

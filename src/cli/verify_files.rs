@@ -1,5 +1,5 @@
-//! `verify`: reads a request from files and says whether a source would take it. The checking is
-//! `verify.rs`.
+//! `verify`: reads a request from files and says whether a source would accept it. `verify.rs` does
+//! the checking.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::{
     Exit, Failure, Globals, config, output,
-    verify::{Case, Verifiers, verify_jsonl, verify_one},
+    verify::{Case, Verdict, Verifiers, verify_jsonl, verify_one},
 };
 use crate::clock::Clock;
 
@@ -93,43 +93,47 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<Exit> {
     );
     let verdict = verify_one(&case, now_unix_ms, &mut Verifiers::new(&catalog));
     output::one(globals, &serde_json::to_value(&verdict)?, |_| {
-        let reason = verdict
-            .reason
-            .map(|reason| format!(": {reason}"))
-            .unwrap_or_default();
-        let detail = verdict
-            .detail
-            .as_deref()
-            .map(|detail| format!("\n{}", output::printable(detail)))
-            .unwrap_or_default();
-        let event_type = match verdict.type_dropped {
-            Some(why) => Some(format!(
-                "- (what the request says is {why}: it is left out)"
-            )),
-            None => verdict.event_type.clone(),
-        };
-        let fields = [
-            ("event key", &verdict.event_key),
-            ("event type", &event_type),
-            ("answer", &verdict.challenge_answer),
-        ];
-        let fields = fields.iter().filter_map(|(name, value)| {
-            Some(format!(
-                "\n{name:<10}  {}",
-                output::printable(value.as_deref()?)
-            ))
-        });
-        format!(
-            "{}{reason}{detail}{}",
-            verdict.verdict,
-            fields.collect::<String>()
-        )
+        text(&verdict)
     })?;
     Ok(if verdict.is_accepted() {
         Exit::Done
     } else {
         Exit::Failed
     })
+}
+
+fn text(verdict: &Verdict) -> String {
+    let reason = verdict
+        .reason
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    let detail = verdict
+        .detail
+        .as_deref()
+        .map(|detail| format!("\n{}", output::printable(detail)))
+        .unwrap_or_default();
+    let event_type = match verdict.type_dropped {
+        Some(why) => Some(format!(
+            "- (what the request says is {why}: it is left out)"
+        )),
+        None => verdict.event_type.clone(),
+    };
+    let fields = [
+        ("event key", &verdict.event_key),
+        ("event type", &event_type),
+        ("answer", &verdict.challenge_answer),
+    ];
+    let fields = fields.iter().filter_map(|(name, value)| {
+        Some(format!(
+            "\n{name:<10}  {}",
+            output::printable(value.as_deref()?)
+        ))
+    });
+    format!(
+        "{}{reason}{detail}{}",
+        verdict.verdict,
+        fields.collect::<String>()
+    )
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -155,8 +159,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// "name: value" lines, as curl and browsers show them; a request line before them is passed over.
-/// The error is the line that is none.
+/// Reads "name: value" lines, as curl and browsers show them. A request line before them is
+/// skipped. The error is the line that is no header.
 fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
     let is_passed_over =
         |at: usize, line: &str| line.trim().is_empty() || (at == 0 && line.contains(" HTTP/"));

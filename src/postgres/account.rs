@@ -94,7 +94,7 @@ pub(super) fn owner(account: Option<&Account>) -> u32 {
     account.map_or(geteuid(), |account| account.uid).as_raw()
 }
 
-/// Makes a folder that only PostgreSQL's account (and root) can enter. One that is there keeps its
+/// Makes a folder that only PostgreSQL's account (and root) can enter. An existing folder keeps its
 /// content.
 pub(super) fn private_dir(path: &Path, account: Option<&Account>) -> Result<(), PostgresError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
@@ -111,8 +111,9 @@ pub(super) fn private_dir(path: &Path, account: Option<&Account>) -> Result<(), 
         .map_err(|error| PostgresError::io("change the mode", path, error))
 }
 
-/// A program of PostgreSQL: as the account, in its own process group (a terminal's Ctrl-C must not
-/// reach it), without our input, and without the caller's `PG…` variables, which change defaults.
+/// A command for one of PostgreSQL's programs. It runs as the account, without our input and
+/// without the caller's `PG…` variables, which change defaults. It has its own process group, so
+/// that a terminal's Ctrl-C does not reach it.
 pub(super) fn command(program: &Path, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
     command

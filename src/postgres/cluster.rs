@@ -1,5 +1,5 @@
-//! The cluster's files: makes one where there is none, refuses another major version. Starts
-//! nothing.
+//! The cluster's files: makes a cluster if there is none, and refuses one of another major version.
+//! Starts no server.
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,7 @@ use super::{
 /// The superuser, whose only way in is the private socket.
 pub(super) const SUPERUSER: &str = "hookonce";
 
-/// Begins the names of clusters in the making.
+/// The names of unfinished clusters begin with this.
 const UNFINISHED: &str = "pgdata.new";
 
 /// Makes the cluster if there is none; refuses one that these binaries cannot run. The caller holds
@@ -37,13 +37,13 @@ pub(super) async fn ensure(
             found: binaries.version(),
         });
     }
-    // An empty folder is in nobody's way; one with other files is not ours to remove.
+    // An empty folder is in nobody's way. One with other files is not ours to remove.
     if cluster.exists() && fs::remove_dir(&cluster).is_err() {
         return Err(PostgresError::NotACluster { cluster });
     }
-    // Made aside and renamed: a process killed in the middle leaves no half cluster that the next
-    // start would take for a whole one. Its name is ours alone, because the initdb of a killed
-    // process may still be writing into another.
+    // The cluster is made aside and renamed, so that a process killed half way leaves no half
+    // cluster that looks whole. The name is unique, because the initdb of a killed process may
+    // still be writing into another.
     remove_unfinished(data_dir);
     let aside = data_dir.join(format!("{UNFINISHED}-{}", std::process::id()));
     account::private_dir(&aside, account)?;
@@ -108,7 +108,7 @@ async fn initdb(
     ))
 }
 
-/// C.UTF-8 everywhere: an index must not depend on the system's collation, which changes with its C
+/// C.UTF-8 everywhere. An index must not depend on the system's collation, which changes with its C
 /// library.
 fn locale(major: u32) -> &'static [&'static str] {
     match major {

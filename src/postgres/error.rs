@@ -110,7 +110,7 @@ impl PostgresError {
     }
 }
 
-/// What to paste where hookonce cannot get PostgreSQL by itself.
+/// The lines to paste if hookonce cannot get PostgreSQL by itself.
 const PASTE: &str = "paste the line for your system:
   Debian, Ubuntu   sudo apt-get update && sudo apt-get install -y postgresql
   Fedora, RHEL     sudo dnf install -y postgresql-server

@@ -24,10 +24,10 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The folder given by `HOOKONCE_POSTGRES_BIN` or the settings (`extra`), else PATH, the
-    /// packages' usual folders (newest first), Homebrew, and what `install` left in the data
-    /// folder. Where the data folder holds a cluster, one of its major version goes first: a newer
-    /// PostgreSQL on the machine must not lock people out of their data.
+    /// The folder given by `HOOKONCE_POSTGRES_BIN` or the settings (`extra`). Else the first of
+    /// PATH, the packages' usual folders (newest first), Homebrew, and what `install` left in the
+    /// data folder. If the data folder holds a cluster, binaries of its major version go first: a
+    /// newer PostgreSQL on the machine must not lock people out of their data.
     pub fn find(extra: Option<&Path>, data_dir: &Path) -> Result<Self, PostgresError> {
         let search = Search {
             variable: std::env::var_os(BINARIES_VARIABLE).filter(|value| !value.is_empty()),
@@ -52,10 +52,11 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// Takes a folder if `postgres` in it runs, is new enough and has its `initdb` beside it. Says
-    /// why not otherwise.
+    /// Takes a folder if its `postgres` runs, is new enough and has `initdb` beside it. Else says
+    /// why not.
     pub(super) fn probe(folder: &Path) -> Result<Self, String> {
-        // PATH often holds a symbolic link to the one program; its siblings are where it points.
+        // PATH often holds a symbolic link to this one program. Its siblings are where the link
+        // points.
         let postgres = fs::canonicalize(folder.join("postgres"))
             .map_err(|error| format!("no postgres program ({error})"))?;
         let folder = postgres.parent().map(Path::to_path_buf).unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Gets PostgreSQL's binaries by package name, through a client or crate that is there anyway, into
 //! the data folder.
 //!
-//! Each route is pinned, its archive checked against the digest below before anything in it runs;
-//! the crate checks its own. Knows no registry's address: where packages come from is the clients'
-//! configuration. Does not look at what the system has (`find.rs` does).
+//! Each route is pinned, and its archive is checked against the digest in `routes.rs` before
+//! anything in it runs; the crate checks its own. It knows no registry's address, because the
+//! clients' configuration says where packages come from. It does not look at what the system has;
+//! `find.rs` does.
 
 mod progress;
 mod routes;
@@ -21,7 +22,7 @@ use super::{Binaries, PostgresError, find::installed_root};
 pub use progress::Progress;
 use routes::Route;
 
-/// Takes what is installed in the data folder already, else downloads it. Several processes may do
+/// Takes what is already installed in the data folder, else downloads it. Several processes may do
 /// so at once: the first to finish wins.
 pub async fn install(
     data_dir: &Path,
@@ -77,10 +78,10 @@ async fn try_route(
         .await
         .map_err(|error| error.to_string())?
         .map_err(|error| format!("cannot set modes: {error}"))?;
-    // A build for another C library unpacks well and then does not run.
+    // A build for another C library unpacks well but does not run.
     Binaries::probe(&tree.join("bin"))?;
     if fs::rename(&tree, target).is_err() && Binaries::probe(&target.join("bin")).is_err() {
-        // What is there is broken (and no other process's good work), so it makes room.
+        // The target is broken and no other process's good work, so it makes room.
         fs::remove_dir_all(target)
             .and_then(|()| fs::rename(&tree, target))
             .map_err(|error| format!("cannot move to {}: {error}", target.display()))?;
@@ -88,7 +89,7 @@ async fn try_route(
     Binaries::probe(&target.join("bin"))
 }
 
-/// The account that PostgreSQL runs as under root must read all this, whatever our umask.
+/// Under root, PostgreSQL's account must be able to read all this, whatever our umask is.
 fn open_to_all(folder: &Path) -> std::io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     let programs = folder.file_name().is_some_and(|name| name == "bin");
@@ -113,7 +114,7 @@ fn open_to_all(folder: &Path) -> std::io::Result<()> {
 /// it.
 struct Workshop(PathBuf);
 
-/// Older than this, a workshop's owner is gone: its downloads end sooner.
+/// The owner of an older workshop is gone, because downloads end sooner than this.
 const WORKSHOP_AGE_MAX: Duration = Duration::from_secs(3600);
 
 impl Workshop {

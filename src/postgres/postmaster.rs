@@ -1,5 +1,5 @@
-//! Postmasters by their pid file: is one running on this cluster, and is it still? Starts and stops
-//! nothing.
+//! Postmasters by their pid file: whether one runs on this cluster, and whether it still does.
+//! Starts and stops nothing.
 
 use std::{
     fs,
@@ -36,9 +36,9 @@ pub(super) fn running_on(cluster: &Path) -> Option<Postmaster> {
     runs(pid, cluster).then_some(Postmaster { pid, socket_dir })
 }
 
-/// Removes the pid file of a postmaster that is gone. PostgreSQL does so itself, except where its
-/// number now belongs to another process of the same account: then it would refuse to start.
-/// Backends left over are still noticed by their shared memory.
+/// Removes the pid file of a postmaster that is gone. PostgreSQL does so itself, unless the pid now
+/// belongs to another process of the same account; then it would refuse to start. It still notices
+/// leftover backends by their shared memory.
 pub(super) fn remove_stale_pid_file(cluster: &Path) -> Result<(), PostgresError> {
     let path = cluster.join("postmaster.pid");
     if !path.exists() || running_on(cluster).is_some() {
@@ -49,8 +49,8 @@ pub(super) fn remove_stale_pid_file(cluster: &Path) -> Result<(), PostgresError>
         .map_err(|error| PostgresError::io("remove a stale pid file", path, error))
 }
 
-/// Whether this process is alive and the postmaster of this cluster (which is where a postmaster
-/// works).
+/// Whether this process is alive and is the postmaster of this cluster. A postmaster works in its
+/// cluster's folder.
 pub(super) fn runs(pid: i32, cluster: &Path) -> bool {
     if signal::kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
         return false;
@@ -64,8 +64,8 @@ pub(super) fn runs(pid: i32, cluster: &Path) -> bool {
         fs::canonicalize(cluster),
     ) {
         (Ok(works_in), Ok(cluster)) => works_in == cluster,
-        // Root without CAP_SYS_PTRACE (containers) may not look; the name and the state are open to
-        // all.
+        // Root without CAP_SYS_PTRACE (as in containers) may not look there. The name and the state
+        // are readable by all.
         (Err(error), _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             fs::read_to_string(process.join("stat"))
                 .is_ok_and(|stat| stat.contains("(postgres) ") && !stat.contains("(postgres) Z"))

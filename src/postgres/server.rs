@@ -4,26 +4,28 @@
 //! `synchronous_commit`) is on and no TCP port is open. What it deliberately does not do: restart a
 //! server that died (the caller decides), migrate, or stop the server on drop.
 
+mod folders;
+
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
+    unistd::Pid,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 use sqlx::{
     Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 use tokio::{sync::watch, time::sleep};
 
+use self::folders::{Lock, lock, make_data_dir, make_socket_dir, rotate_log};
 use super::{
     Binaries, PostgresError,
     account::{self, Account},
@@ -42,9 +44,6 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const FAST_STOP_WITHIN: Duration = Duration::from_secs(60);
 const IMMEDIATE_STOP_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
-/// `sun_path` holds 104 bytes on macOS and 108 on Linux, of which `/.s.PGSQL.5432.lock` takes 19.
-const SOCKET_DIR_BYTES_MAX: usize = 84;
-const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const LOG_TAIL_BYTES: u64 = 2_000;
 
 #[derive(Clone, Debug)]
@@ -58,8 +57,8 @@ pub struct ServerOptions {
     pub settings: Vec<(String, String)>,
 }
 
-/// A running server. Dropping it leaves the server running, for the next process to adopt: a panic
-/// must not stop a database under load. Call `stop` to stop it.
+/// A running server. Dropping this leaves the server running for the next process to adopt, because
+/// a panic must not stop a database under load. Call `stop` to stop it.
 #[derive(Debug)]
 pub struct Server {
     pid: i32,
@@ -86,7 +85,7 @@ impl Server {
                 });
             }
             match Self::adopt(&ground, &left).await {
-                // It was on its way down: nothing to adopt, and a start of our own can follow.
+                // The server was already on its way down, so a start of our own can follow.
                 Err(PostgresError::Died { reason, .. }) => tracing::info!(
                     pid = left.pid,
                     reason,
@@ -107,7 +106,7 @@ impl Server {
     /// or this process ends in whatever way.
     pub async fn start_private(binaries: Binaries, data_dir: &Path) -> Result<Self, PostgresError> {
         let data_dir = make_data_dir(data_dir)?;
-        // All of it is removed in the end, so nothing may be in it that is not ours.
+        // All of it is removed in the end, so it must be empty now.
         if fs::read_dir(&data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(PostgresError::NotEmpty { data_dir });
         }
@@ -162,15 +161,15 @@ impl Server {
         &self.log
     }
 
-    /// Ends when the server has, with how. It borrows nothing, so a task of its own can wait for
-    /// it.
+    /// Ends when the server has ended, and says how. It borrows nothing, so a task of its own can
+    /// wait for it.
     pub fn exited(&self) -> impl Future<Output = String> + Send + 'static {
         wait_for_end(self.end.clone())
     }
 
-    /// Stops the server: clients are cut off, their transactions rolled back, and everything is
-    /// written out. If that takes too long, at once, which costs a recovery at the next start but
-    /// no data.
+    /// Stops the server: clients are cut off, their transactions are rolled back, and everything is
+    /// written out. If that takes too long, stops it at once. That costs a recovery at the next
+    /// start but no data.
     pub async fn stop(mut self) -> Result<(), PostgresError> {
         if let Some(watchdog) = self.watchdog.take() {
             return tokio::task::spawn_blocking(|| watchdog.release())
@@ -186,7 +185,7 @@ impl Server {
             if !postmaster::runs(self.pid, &self.cluster) {
                 return Ok(());
             }
-            // It may end between the look and the signal.
+            // The process may end between the check and the signal.
             let _ = kill(Pid::from_raw(self.pid), signal);
             if tokio::time::timeout(within, self.gone()).await.is_ok() {
                 return Ok(());
@@ -206,7 +205,7 @@ impl Server {
     }
 }
 
-/// The address of the database of a server that some process runs on this data folder, for commands
+/// The address of the database on a server that some process runs on this data folder. For commands
 /// that only look.
 pub fn running_url(data_dir: &Path) -> Option<String> {
     let socket_dir = postmaster::running_on(&cluster_of(data_dir))?.socket_dir?;
@@ -218,7 +217,7 @@ fn url(socket_dir: &Path, database: &str) -> String {
     format!("postgres://{SUPERUSER}@localhost:{PORT}/{database}?host={host}&sslmode=disable")
 }
 
-/// What a start stands on: checked folders, the account, the lock.
+/// What a start needs: checked folders, the account, the lock.
 struct Ground {
     data_dir: PathBuf,
     cluster: PathBuf,
@@ -319,7 +318,7 @@ impl Ground {
         Ok((pid, end))
     }
 
-    /// Asks the server's program whether it was built with lz4 (it refuses the value otherwise).
+    /// Whether the server's program was built with lz4. It refuses the value otherwise.
     async fn has_lz4(&self, options: &ServerOptions) -> bool {
         let mut command =
             account::command(&options.binaries.program("postgres"), self.account.as_ref());
@@ -376,7 +375,7 @@ impl Ground {
         })
     }
 
-    /// The end of what was logged since this start.
+    /// The end of what was logged since this start began.
     fn log_tail(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = File::open(&self.log)?;
@@ -392,100 +391,10 @@ impl Ground {
     }
 }
 
-/// Makes the data folder where it is missing, and gives its absolute path (our programs work
-/// elsewhere).
-fn make_data_dir(data_dir: &Path) -> Result<PathBuf, PostgresError> {
-    let failed = |source| PostgresError::DataDir {
-        path: data_dir.to_path_buf(),
-        source,
-    };
-    let root = geteuid().is_root();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(if root { 0o755 } else { 0o700 })
-        .create(data_dir)
-        .map_err(failed)?;
-    let metadata = fs::metadata(data_dir).map_err(failed)?;
-    // PostgreSQL runs as another account under root and has to pass through; what is private in
-    // here has modes of its own.
-    if root && metadata.uid() == 0 && metadata.mode() & 0o011 != 0o011 {
-        fs::set_permissions(
-            data_dir,
-            fs::Permissions::from_mode(metadata.mode() & 0o7777 | 0o011),
-        )
-        .map_err(failed)?;
-    }
-    fs::canonicalize(data_dir).map_err(failed)
-}
-
-/// A file lock, given up at once: to close the file is not enough where another thread is about to
-/// start a process, which has it open until then.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
-fn lock(data_dir: &Path) -> Result<Lock, PostgresError> {
-    let path = data_dir.join("postgres.lock");
-    let open = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path);
-    let file = open.map_err(|error| PostgresError::io("open the lock", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(PostgresError::InUse {
-            data_dir: data_dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(PostgresError::io("take the lock", path, error)),
-    }
-}
-
-/// `run` in the data folder, or, where a socket's path would be too long for the system, a short
-/// folder named after the data folder.
-fn make_socket_dir(data_dir: &Path, account: Option<&Account>) -> Result<PathBuf, PostgresError> {
-    let inside = data_dir.join("run");
-    if inside.as_os_str().len() <= SOCKET_DIR_BYTES_MAX
-        && inside.to_str().is_some_and(|path| !path.contains('"'))
-    {
-        account::private_dir(&inside, account)?;
-        return Ok(inside);
-    }
-    let digest = hex::encode(Sha256::digest(data_dir.as_os_str().as_encoded_bytes()));
-    let short = PathBuf::from(format!("/tmp/hookonce-{}", &digest[..16]));
-    // /tmp is open to all: a folder (or link) that somebody else put there must not be trusted, nor
-    // handed to PostgreSQL.
-    if let Ok(metadata) = fs::symlink_metadata(&short) {
-        let owner = account::owner(account);
-        if !metadata.is_dir() || metadata.uid() != owner || metadata.mode() & 0o077 != 0 {
-            return Err(PostgresError::UnsafeSocketDir { path: short, owner });
-        }
-        return Ok(short);
-    }
-    account::private_dir(&short, account)?;
-    Ok(short)
-}
-
-/// Sets a grown log aside. Gives the length at which this start's part begins.
-fn rotate_log(log: &Path) -> u64 {
-    let length = fs::metadata(log).map_or(0, |metadata| metadata.len());
-    if length > LOG_BYTES_MAX && fs::rename(log, log.with_extension("log.1")).is_ok() {
-        0
-    } else {
-        length
-    }
-}
-
 fn watch_process(pid: i32, cluster: PathBuf) -> watch::Receiver<Option<String>> {
     let (sender, end) = watch::channel(None);
     tokio::spawn(async move {
-        // Not our child, so there is no signal to wait for.
+        // It is not our child, so no signal tells us of its end.
         while postmaster::runs(pid, &cluster) && !sender.is_closed() {
             sleep(POLL * 5).await;
         }
@@ -503,7 +412,7 @@ async fn wait_for_end(mut end: watch::Receiver<Option<String>>) -> String {
         .map(|reason| reason.clone());
     match reason {
         Ok(reason) => reason.unwrap_or_default(),
-        // The runtime that watched is gone, so nobody will ever know.
+        // The runtime of the watching task is gone, so the end will never be known.
         Err(_) => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
-//! Cleans up after a test run, however it ended: a shell that waits for our end of a pipe to close,
-//! then stops PostgreSQL and removes the folder. A destructor would not run after kill -9, nor for
-//! a static.
+//! Cleans up after a test run, however it ended. A shell waits for our end of a pipe to close, then
+//! stops PostgreSQL and removes the folder. A destructor would not run after kill -9, nor for a
+//! static.
 
 use std::{
     os::unix::process::CommandExt,
@@ -10,7 +10,7 @@ use std::{
 
 use super::PostgresError;
 
-/// `$1` is the data folder. The immediate stop is right: what it would save is removed next.
+/// `$1` is the data folder. An immediate stop is right, because the data is removed next.
 const SCRIPT: &str = r#"
 cat >/dev/null
 pid_file="$1/pgdata/postmaster.pid"
@@ -42,7 +42,7 @@ impl Watchdog {
         Ok(Self { shell })
     }
 
-    /// Lets go and waits until PostgreSQL is stopped and the folder is gone.
+    /// Closes our end and waits until PostgreSQL is stopped and the folder is gone.
     pub(super) fn release(mut self) {
         drop(self.shell.stdin.take());
         if let Err(error) = self.shell.wait() {

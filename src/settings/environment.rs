@@ -1,6 +1,6 @@
 //! The environment as a layer of settings: `HOOKONCE__SOURCES__STRIPE__SECRET=…`, and `…_FILE` for
-//! a value kept in a file. It knows which names mean which keys, not what their values mean.
-//! HOOKONCE_CONFIG and the like, with one underscore, are options, not settings.
+//! a value kept in a file. It knows which names mean which keys, not what the values mean.
+//! HOOKONCE_CONFIG and other names with one underscore are options, not settings.
 
 use config::{Map, Value as ConfigValue, ValueKind};
 use serde_json::Value;
@@ -19,8 +19,8 @@ pub(super) struct EnvironmentLayer {
     pub problems: Vec<(KeyPath, String)>,
 }
 
-/// `below` is the merged tree of the weaker layers: its names decide what `STANDARD_WEBHOOKS`
-/// stands for.
+/// `below` is the merged tree of the weaker layers. Its names decide which key `STANDARD_WEBHOOKS`
+/// means.
 pub(super) fn layer(
     variables: &[(String, String)],
     below: &Value,
@@ -58,8 +58,8 @@ pub(super) fn layer(
     layer
 }
 
-/// The key that a segment names at this place: one that is there already, else one that may be
-/// there, else a new one in lower case.
+/// The key that a segment names at this place: an existing one, else one that may be there, else a
+/// new one in lower case.
 fn resolve(segment: &str, at: &KeyPath, below: &Value, schema: &Value) -> String {
     let same = |name: &&String| name.to_ascii_uppercase().replace('-', "_") == segment;
     let there = at

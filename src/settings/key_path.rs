@@ -54,7 +54,7 @@ impl KeyPath {
         })
     }
 
-    /// Puts a value there, or takes it away; nothing happens where the parent is not there.
+    /// Sets or removes the value. Does nothing if the parent is not there.
     pub fn set(&self, tree: &mut Value, new: Option<Value>) {
         let Some((last, parents)) = self.0.split_last() else {
             return;

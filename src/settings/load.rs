@@ -85,8 +85,8 @@ pub struct Inputs {
     pub file: Option<PathBuf>,
     /// The process's variables, as `std::env::vars` has them.
     pub environment: Vec<(String, String)>,
-    /// TOML that is stronger than the defaults and weaker than all else; `dev` brings its sources
-    /// so.
+    /// TOML that is stronger than the defaults and weaker than all else. `dev` brings its sources
+    /// this way.
     pub overlay: Option<String>,
 }
 
@@ -112,8 +112,8 @@ impl Loaded {
     }
 }
 
-/// Reads and checks the settings. All problems come together, but for a file that is no TOML: then
-/// only that is known.
+/// Reads and checks the settings. All problems come together, except that a file that is no TOML is
+/// reported alone.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     let file = inputs.file.clone().or_else(|| search(&inputs.environment));
     let mut layers = vec![Layer::parse(DEFAULTS_NAME.into(), DEFAULTS)?];
@@ -202,7 +202,7 @@ fn search(environment: &[(String, String)]) -> Option<PathBuf> {
     places.into_iter().flatten().find(|path| path.is_file())
 }
 
-/// One source of values, weakest first.
+/// One source of values. Layers are listed from the weakest.
 #[derive(Clone, Debug)]
 struct Layer {
     name: String,
@@ -217,8 +217,8 @@ impl Layer {
         Self::parse(name, &text)
     }
 
-    /// The TOML is read twice: `toml`'s own error has a line and does not quote it (it may hold a
-    /// secret), the config crate's does.
+    /// Reads TOML twice. `toml`'s error names the line without quoting it; the config crate's error
+    /// quotes it, and the line may hold a secret.
     fn parse(name: String, text: &str) -> Result<Self, Problem> {
         if let Err(error) = toml::from_str::<toml::Table>(text) {
             let line = error.span().map_or(1, |span| {
@@ -259,8 +259,8 @@ fn merged(layers: &[Layer]) -> Result<Value, Problem> {
         .map_err(|error| Problem::new("the configuration", "all layers", error.to_string()))
 }
 
-/// Strict where the config crate is lenient ("yes" for true, 1.5 for 2): what it read, as JSON,
-/// which serde then takes by its type.
+/// What the config crate read, as JSON, which serde then takes by its type. The config crate itself
+/// would accept "yes" for true and 1.5 for 2.
 fn json(value: &ConfigValue) -> Value {
     match &value.kind {
         ValueKind::Nil => Value::Null,
@@ -282,8 +282,8 @@ fn json(value: &ConfigValue) -> Value {
     }
 }
 
-/// Which layer each key was written in. For a table that is the file rather than the environment:
-/// there the missing key belongs.
+/// Which layer each key was written in. A table that is in both the file and the environment counts
+/// as the file's, because a missing key belongs there.
 #[derive(Clone, Debug, Default)]
 struct Origins(BTreeMap<String, String>);
 

@@ -1,5 +1,5 @@
-//! The typed settings: what config/default.toml documents key by key. Reading and checking them is
-//! `load.rs`; nothing here opens a connection or knows a provider.
+//! The typed settings, which config/default.toml documents key by key. `load.rs` reads and checks
+//! them. Nothing here opens a connection or knows a provider.
 
 mod check;
 mod defaults;

@@ -247,7 +247,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What the source says of its scheme: all that a verifier is built from, but for the secrets.
+    /// What the source says of its scheme. A verifier is built from this and the secrets.
     pub fn spec(&self) -> SourceSpec {
         SourceSpec {
             provider: self.provider.clone(),
@@ -274,8 +274,8 @@ pub enum OnConflict {
 }
 
 impl OnConflict {
-    /// What becomes of it where the source does not say: under a key that may name several events
-    /// another body is another event.
+    /// What holds if the source does not say. Under a key that may name several events, another
+    /// body is another event.
     pub fn where_key_is(doubtful: bool) -> Self {
         if doubtful { Self::Relay } else { Self::Keep }
     }
@@ -338,7 +338,7 @@ pub struct RetryOverride {
     pub retry_after_max: Option<Period>,
 }
 
-/// The source of events that steps emit, where they name no other. It needs no table of its own.
+/// The source of events that steps emit without naming another. It needs no table of its own.
 pub const LEDGER_SOURCE: &str = "ledger";
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

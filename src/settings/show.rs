@@ -7,7 +7,7 @@ use super::{
     key_path::{KeyPath, Step},
 };
 
-/// The settings' JSON schema, for editors and checks of a user's file: whatever has a default is
+/// The settings' JSON schema, for editors and checks of a user's file. Keys with a default are
 /// optional in it.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Settings).to_value();
@@ -22,7 +22,7 @@ pub fn shown(settings: &Settings) -> String {
         .expect("settings are tables of strings, numbers and lists, all of which TOML has")
 }
 
-/// Notes each default in the schema and takes its key off the required ones.
+/// Notes each default in the schema, and makes its key optional.
 fn optional(schema: &mut Value, defaults: &Value, at: &KeyPath) {
     let Some(values) = at.find(defaults).and_then(Value::as_object) else {
         return;
@@ -50,7 +50,7 @@ fn node_mut<'a>(schema: &'a mut Value, at: &KeyPath) -> Option<&'a mut Value> {
     schema.pointer_mut(&pointer)
 }
 
-/// The keys that may stand at this place; none where any may.
+/// The keys that may be at this place. Empty if any may.
 pub(super) fn known_keys(schema: &Value, at: &KeyPath) -> Vec<String> {
     let properties = pointer_to(schema, at)
         .and_then(|pointer| schema.pointer(&pointer))
@@ -61,7 +61,7 @@ pub(super) fn known_keys(schema: &Value, at: &KeyPath) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The JSON pointer of the schema's node for a place in the settings, references and options
+/// The JSON pointer to the schema's node for a place in the settings. References and options are
 /// followed.
 fn pointer_to(schema: &Value, at: &KeyPath) -> Option<String> {
     let mut pointer = resolved(schema, String::new())?;
@@ -91,8 +91,8 @@ fn pointer_to(schema: &Value, at: &KeyPath) -> Option<String> {
 }
 
 fn resolved(schema: &Value, mut pointer: String) -> Option<String> {
-    // The generated schema has no reference to itself without a step between; the bound is for a
-    // change of its generator.
+    // The schema that is generated today has no node that refers to itself directly. The bound is
+    // for a change of its generator.
     for _ in 0..16 {
         let node = schema.pointer(&pointer)?;
         if let Some(reference) = node.get("$ref").and_then(Value::as_str) {

@@ -1,6 +1,6 @@
-//! From the merged tree to typed settings: every key that is unknown, missing or of a wrong type is
-//! noted, then repaired, so that one pass finds them all. It reads no file and judges no value that
-//! has the right type; that is `check.rs`.
+//! From the merged tree to typed settings. Every key that is unknown, missing or of a wrong type is
+//! noted, then repaired, so that one pass finds them all. It reads no file; `check.rs` judges
+//! values of the right type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{
 };
 
 pub(super) struct Typed {
-    /// None where even the repaired tree is no settings; then there are problems.
+    /// None if even the repaired tree can't be read as settings. Then there are problems.
     pub settings: Option<Settings>,
     pub problems: Vec<(KeyPath, String)>,
 }
@@ -71,8 +71,8 @@ fn attempt(tree: &Value, unknown: &mut BTreeSet<KeyPath>) -> Result<Settings, (K
         .map_err(|error| (KeyPath::of_error(&track.path()), error.to_string()))
 }
 
-/// The key to blame and what to say, from serde's words. The value itself is not repeated: it may
-/// be a secret in the wrong place.
+/// The key to blame and what to say, from serde's message. The value is not repeated, because it
+/// may be a secret in the wrong place.
 fn explain(at: &KeyPath, message: &str, tree: &Value) -> (KeyPath, String) {
     let quoted = |rest: &str| rest.split('`').next().unwrap_or_default().to_owned();
     if let Some(rest) = message.strip_prefix("missing field `") {
@@ -98,7 +98,7 @@ fn explain(at: &KeyPath, message: &str, tree: &Value) -> (KeyPath, String) {
     (at.clone(), message)
 }
 
-/// What serde calls a type, as a person who writes TOML would.
+/// What serde calls a type, in the words of somebody who writes TOML.
 fn in_words(expected: &str) -> &str {
     match expected {
         "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number, zero or above",
@@ -155,9 +155,8 @@ fn from_text(value: &Value) -> Option<Value> {
         })
 }
 
-/// Puts something harmless in the place of what is wrong, and at each further try something of less
-/// detail: the default, else nothing; then the parent goes, then its parent. False when nothing is
-/// left to try.
+/// Replaces what is wrong by something harmless. Each further try is coarser: the default, then
+/// nothing, then the parent goes, then its parent. False if nothing is left to try.
 fn repair(tree: &mut Value, defaults: &Value, at: &KeyPath, tried: usize) -> bool {
     let keep = (at.0.len() + 1).saturating_sub(tried);
     if keep == 0 {
@@ -168,8 +167,8 @@ fn repair(tree: &mut Value, defaults: &Value, at: &KeyPath, tried: usize) -> boo
     let new = match at.find(defaults) {
         Some(default) => Some(default.clone()),
         None if !there => Some(Value::String(String::new())),
-        // An element of a list keeps its place, so that its neighbours keep their numbers; this is
-        // right for periods and secrets.
+        // An element of a list is replaced in its place, so that its neighbours keep their numbers.
+        // The replacement is right for periods and secrets.
         None if tried == 1 && matches!(at.0.last(), Some(Step::Index(_))) => {
             Some(Value::String("1s".into()))
         }

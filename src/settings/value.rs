@@ -135,7 +135,7 @@ impl std::str::FromStr for Network {
         let net = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
             format!("{text:?} is neither an address nor a range of them: write \"10.1.2.3\", \"10.0.0.0/8\" or \"fd00::/8\"")
         })?;
-        // IPv4 inside IPv6 is the IPv4 address, however it is written.
+        // An IPv4 address inside an IPv6 one counts as IPv4, however it is written.
         let mapped = match net {
             IpNet::V6(v6) if v6.prefix_len() >= 96 => v6
                 .addr()
@@ -170,8 +170,8 @@ impl JsonSchema for Network {
     }
 }
 
-/// Where a secret is: its value, an environment variable, or a file. Never shown: Debug and
-/// Serialize mask the value.
+/// Where a secret is: its value, an environment variable, or a file. Debug and Serialize mask the
+/// value.
 #[derive(Clone)]
 pub enum SecretRef {
     Value(SecretString),
@@ -180,7 +180,7 @@ pub enum SecretRef {
 }
 
 impl PartialEq for SecretRef {
-    /// Whether both name the same secret. What a file or a variable holds by now is not looked at.
+    /// Whether both name the same secret. What a file or a variable holds now is not compared.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Value(one), Self::Value(other)) => one.expose_secret() == other.expose_secret(),
@@ -192,13 +192,13 @@ impl PartialEq for SecretRef {
 }
 
 impl SecretRef {
-    /// Reads the secret. One line break at its end is dropped, as editors add it. Errors name the
-    /// variable or file, never the value.
+    /// Reads the secret. One line break at its end is dropped, because editors add it. Errors name
+    /// the variable or file, never the value.
     pub fn read(&self) -> Result<SecretString, String> {
         self.read_with(&|name| std::env::var(name).ok())
     }
 
-    /// The same with the environment given.
+    /// Like `read`, with the environment given.
     pub fn read_with(
         &self,
         lookup: &dyn Fn(&str) -> Option<String>,

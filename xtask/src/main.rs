@@ -1,13 +1,12 @@
-//! The chores of this repository by one command: `cargo xtask NAME`. A chore is a command that
-//! works without this program too; here it has a name, and runs from the repository's root. What a
-//! script does already is the script's business.
+//! The chores of this repository as one command: `cargo xtask NAME`. Each chore is a command that
+//! also works without this program. Here it has a name and runs from the repository's root.
 
 use std::{
     path::Path,
     process::{Command, ExitCode},
 };
 
-/// What is run before the arguments that the caller gives, and what it is for.
+/// The command that a chore runs, before the arguments that the caller gives, and what it is for.
 struct Chore {
     name: &'static str,
     command: &'static [&'static str],

@@ -17,7 +17,7 @@ const GIVE_UP: Duration = Duration::from_secs(20);
 /// The calls that came: the request's first line, and its body.
 type Calls = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// Gives each call the next answer, a status and a body; where the list is over, 503.
+/// Gives each call the next answer, a status and a body. After the last one it answers 503.
 async fn service(answers: Vec<(u16, Value)>) -> (String, Calls) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -12,7 +12,7 @@ impl BodyDigest {
         Self(Sha256::digest(body).into())
     }
 
-    /// The digest of this digest and a text behind it.
+    /// The digest of this digest and of a text behind it.
     #[must_use]
     pub fn with(&self, text: &str) -> Self {
         Self(

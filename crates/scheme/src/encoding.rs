@@ -16,13 +16,13 @@ const ANY_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 /// The standard alphabet (RFC 4648, section 4), padded or not, as tools of all kinds write it.
 pub const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, ANY_PADDING);
-/// For what people paste: the spare bits of the last character may be set, which strict decoders
-/// refuse and senders do not look at.
+/// For what people paste. The spare bits of the last character may be set: strict decoders refuse
+/// that, but senders do not look at them.
 pub(crate) const PASTED: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     ANY_PADDING.with_decode_allow_trailing_bits(true),
 );
-/// The same of the URL-safe alphabet.
+/// Like [`PASTED`], with the URL-safe alphabet.
 pub(crate) const PASTED_URL: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     ANY_PADDING.with_decode_allow_trailing_bits(true),
@@ -53,8 +53,8 @@ pub(crate) fn encoded(digest: &[u8], encoding: Encoding) -> String {
     }
 }
 
-/// What an Authorization header holds (RFC 9110, section 11.4). None where it says that it is
-/// base64, and is not.
+/// What an Authorization header holds (RFC 9110, section 11.4). None if it says that it is base64
+/// and is not.
 pub(crate) fn credentials(text: &str) -> Option<Cow<'_, [u8]>> {
     match text.split_once(' ') {
         Some((kind, rest)) if kind.eq_ignore_ascii_case("basic") => {

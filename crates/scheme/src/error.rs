@@ -19,7 +19,7 @@ impl SchemeError {
         }
     }
 
-    /// The same, seen from the table around it.
+    /// The same error under the key of the table around it.
     pub(crate) fn within(self, table: &str) -> Self {
         let key = match self.key.as_str() {
             "" => table.into(),

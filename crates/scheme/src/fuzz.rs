@@ -1,5 +1,5 @@
-//! What fuzzers call (`fuzz/`, and the tests below): bytes from outside in every place where this
-//! layer takes some apart. None may panic; what is said of each must hold for any input.
+//! What fuzzers call (`fuzz/`, and the tests below): every place in which this crate takes bytes
+//! from outside apart. None may panic, and what is said of each must hold for any input.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -22,12 +22,13 @@ use crate::{
 const NOW_UNIX_MS: i64 = 1_800_000_000_000;
 const URL: &str = "https://hooks.example.com/hooks/x?a=1&b=%2F";
 
-/// Each built-in scheme, by name, with a secret that nobody has; split where that is known.
+/// Each built-in scheme by name, with a secret that nobody has. Its requests are split if it can
+/// split them.
 static VERIFIERS: LazyLock<BTreeMap<String, Verifier>> = LazyLock::new(|| {
     let catalog = Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"));
     let verifier = |name: &String| {
         let scheme = catalog.get(name)?;
-        // Where none can be made there are no keys, or fetched ones: nothing matches.
+        // If no secret can be made, there are no keys or only fetched ones, so nothing matches.
         let secret = generate_secret(scheme, &mut rand::rng())
             .unwrap_or_else(|_| SecretString::from("arn:aws:sns:us-west-2:123456789012:MyTopic"));
         let items = scheme.spec.items.is_some().then_some(SplitAt::Known(true));
@@ -45,8 +46,7 @@ static VERIFIERS: LazyLock<BTreeMap<String, Verifier>> = LazyLock::new(|| {
     names.iter().filter_map(verifier).collect()
 });
 
-/// The scheme that the first line names, else one that its bytes choose; and what stands behind the
-/// line.
+/// The scheme that the first line names, else one that its bytes choose; and what follows the line.
 fn chosen(input: &[u8]) -> Option<(&'static str, &'static Verifier, &[u8])> {
     let (name, rest) = split(input)?;
     let verifiers = &*VERIFIERS;
@@ -65,7 +65,7 @@ fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&input[..at], &input[at + 1..]))
 }
 
-/// A signature's text: no more items than the bound are looked at, whatever it is.
+/// A signature's text. No more items than the bound are looked at, whatever the text is.
 pub fn header(input: &[u8]) {
     let Some((name, verifier, text)) = chosen(input) else {
         return;
@@ -126,7 +126,8 @@ pub fn template(input: &[u8]) {
     let _ = template.resolve(&values).map(|chunks| chunks.len());
 }
 
-/// A path and a text: what has values is JSON, and the elements of a list are what they are in it.
+/// A path and a text. A text in which values are found is JSON, and the elements of a list are
+/// those that are in it.
 pub fn json(input: &[u8]) {
     let Some((path, text)) = split(input) else {
         return;
@@ -157,7 +158,7 @@ pub fn json(input: &[u8]) {
     }
 }
 
-/// A token: none that names no algorithm is read.
+/// A token. It is read only if it names an algorithm.
 pub fn token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -184,8 +185,8 @@ pub fn keys(input: &[u8]) {
     }
 }
 
-/// A whole request, as headers, an empty line and a body: it is not accepted as an event, as nobody
-/// has the secret.
+/// A whole request: headers, an empty line and a body. It is not accepted as an event, because
+/// nobody has the secret.
 pub fn scheme(input: &[u8]) {
     let Some((name, verifier, rest)) = chosen(input) else {
         return;
@@ -326,8 +327,8 @@ mod tests {
         }
     }
 
-    /// Work is counted, not timed: bytes that are decoded, and items that are looked at, against
-    /// the bytes that a body of 64 KiB has hashed.
+    /// Counts work instead of timing it: bytes that are decoded and items that are looked at,
+    /// against the bytes that are hashed of a body of 64 KiB.
     #[test]
     fn ten_thousand_signatures_cost_less_than_a_body_of_64_kib() {
         let mut most = 0;

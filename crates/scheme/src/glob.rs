@@ -1,6 +1,6 @@
-//! Patterns in which `*` stands for any run of characters and all else for itself.
+//! Patterns in which `*` stands for any run of characters and everything else for itself.
 
-/// Whether the whole text is like this pattern.
+/// Whether the whole text fits this pattern.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The library of schemes that is built in: `config/providers/*.toml` and the other names of
-//! providers, as texts; and how such a text is read. Compiles nothing.
+//! The built-in library of schemes: `config/providers/*.toml` and the other names of providers, as
+//! texts. It reads such a text and compiles nothing.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -8,7 +8,7 @@ use include_dir::{Dir, include_dir};
 use crate::{error::SchemeError, spec::SchemeSpec};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../config/providers");
-/// Other names of theirs.
+/// Other names of the providers.
 pub(crate) static ALIASES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let text = include_str!("../../../config/provider-aliases.toml");
     toml::from_str(text).unwrap_or_else(|error| panic!("the built-in aliases: {error}"))
@@ -29,7 +29,7 @@ pub(crate) fn read(text: &str) -> Result<SchemeSpec, SchemeError> {
     strict(document)
 }
 
-/// Deserializes a scheme; the error names the key, and for an unknown one what would be known.
+/// Deserializes a scheme. The error names the key; for an unknown key it names the known ones.
 pub(crate) fn strict<'de, D>(document: D) -> Result<SchemeSpec, SchemeError>
 where
     D: serde::Deserializer<'de>,
@@ -39,7 +39,7 @@ where
     let mut track = serde_path_to_error::Track::new();
     let document = serde_path_to_error::Deserializer::new(document, &mut track);
     let spec = serde_ignored::deserialize(document, |path| {
-        // An optional table is a step of its own there.
+        // The path has a step of its own for an optional table: `?`.
         unknown.get_or_insert_with(|| path.to_string().replace(".?", ""));
     });
     match (spec, unknown) {

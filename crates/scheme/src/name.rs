@@ -1,6 +1,6 @@
-//! What may be a name: of an event, a type, a key.
+//! What may be a name: of an event, of a type, of a key.
 
-/// A longer key or type is no name any more.
+/// A longer key or type is no name.
 const NAME_BYTES_MAX: usize = 255;
 
 /// A value that is short and clean enough to be a name.
@@ -8,7 +8,7 @@ pub(crate) fn name(value: &[u8]) -> Option<&str> {
     name_or_why(value).ok().filter(|text| !text.is_empty())
 }
 
-/// The same, or why it is none. What is empty says nothing.
+/// The text, or why it can be no name. An empty text is allowed here, and says nothing.
 pub(crate) fn name_or_why(value: &[u8]) -> Result<&str, &'static str> {
     if value.len() > NAME_BYTES_MAX {
         return Err("longer than 255 bytes");

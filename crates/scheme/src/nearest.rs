@@ -1,7 +1,7 @@
-//! Which known name was meant by one that is not known.
+//! Finds the known name that was probably meant by an unknown one.
 
-/// The known name nearest to a wrong one, where they are near enough for a slip of the hand: at
-/// most a third of its characters and one more are inserted, removed, changed or swapped.
+/// The known name nearest to a wrong one, if a slip of the hand leads from one to the other. At
+/// most a third of its characters and one more may be inserted, removed, changed or swapped.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = wrong.chars().count() / 3 + 1;
     known

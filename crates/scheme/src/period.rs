@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A length of time, written "250ms", "15s", "3days" or "1h 30m". One without a unit is no length.
+/// A length of time, written "250ms", "15s", "3days" or "1h 30m". A number without a unit is
+/// refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 

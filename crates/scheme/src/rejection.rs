@@ -9,26 +9,26 @@ use crate::{request::Repeated, spec::KeyFormat};
 /// Why a request was refused; [`code`](Self::code) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Nothing stands where the provider puts its signature, or a part of what is signed is
+    /// There is nothing where the provider puts its signature, or a part of what is signed is
     /// missing.
     MissingSignature,
-    /// The signature has not the provider's form.
+    /// The signature does not have the provider's form.
     MalformedSignature,
-    /// No secret makes this signature, or what must hold besides it does not.
+    /// No secret makes this signature, or something else that must hold does not.
     NoMatch,
     /// The request does not say when it was signed.
     TimestampMissing,
-    /// It says so in a way that can't be read.
+    /// The request says when it was signed in a way that can't be read.
     TimestampMalformed,
     /// It was signed longer ago than the scheme tolerates.
     TimestampTooOld,
     /// It was signed later than now by more than the scheme tolerates.
     TimestampInFuture,
-    /// No scheme has this name. No verifier says this: who builds one does.
+    /// No scheme has this name. No verifier says this, but whoever builds one does.
     UnknownProvider,
     /// What the check needs is not here: the URL, or a key that the provider publishes.
     Unsupported,
-    /// A header that counts stands more than once, or the body can't be unpacked.
+    /// A header that counts is repeated, or the body can't be unpacked.
     MalformedRequest,
 }
 
@@ -57,7 +57,7 @@ pub struct Rejection {
     pub reason: Reason,
     /// For the rejection log: it names no secret and repeats nothing long of the request.
     pub detail: Cow<'static, str>,
-    /// The key that the check lacks: with it the request may be right.
+    /// The key that the check lacks. With it the request may be right.
     pub needs: Option<Box<Need>>,
 }
 
@@ -99,7 +99,7 @@ pub struct Need {
     pub url: String,
     /// What the answer is to be read as.
     pub format: KeyFormat,
-    /// A JSON text to post, where the provider wants one: it has credentials.
+    /// A JSON text to post, if the provider wants one. It has credentials.
     pub post: Option<SecretString>,
     /// Keys are there, and none is the right one.
     pub is_refresh: bool,

@@ -1,4 +1,4 @@
-//! A request as it arrived, and the few things that are asked of its text without a scheme.
+//! A request as it arrived, and the few questions about its text that need no scheme.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 pub struct Request<'a> {
     /// In capitals, as HTTP has it (RFC 9110, section 9.1).
     pub method: &'a str,
-    /// The URL that the provider called, where it is known.
+    /// The URL that the provider called, if it is known.
     pub url: Option<&'a str>,
     /// The query that came; None for that of the URL.
     pub query: Option<&'a str>,
@@ -25,17 +25,17 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A header, or a member of the signature, that stands more than once.
+/// A header, or a member of the signature, that appears more than once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Repeated(pub(crate) String);
 
-/// What stands between the question mark and the fragment.
+/// What is between the question mark and the fragment.
 pub(crate) fn query_of(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
     Some(query.split_once('#').map_or(query, |(query, _)| query))
 }
 
-/// Whether a body may be a form. A JSON body is none, whatever in it looks like one.
+/// Whether a body may be a form. A JSON body is none, even if something in it looks like a form.
 #[inline]
 pub fn is_form(body: &[u8]) -> bool {
     !matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))

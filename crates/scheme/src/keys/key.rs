@@ -1,4 +1,4 @@
-//! Keys and the comparison of digests. A key is prepared once per secret; every candidate is
+//! Keys and the comparison of digests. A key is prepared once per secret. Every candidate is
 //! compared with every secret in constant time, so that neither the time nor the order tells which
 //! one matched.
 
@@ -90,7 +90,7 @@ impl Key {
         })
     }
 
-    /// The digest of this content; none where a key can only be checked with, or is itself what is
+    /// The digest of this content. None for a key that can only check, or that is itself what is
     /// sent.
     pub(crate) fn digest(&self, content: &[Chunk<'_>]) -> Option<Vec<u8>> {
         Some(match self {
@@ -133,7 +133,7 @@ impl Key {
             ),
             Self::Token(hash) => any_equal(hash, candidates),
             Self::Ed25519(key) => {
-                // The key is public: there is nothing that the time could tell.
+                // The key is public, so there is nothing that the time could tell.
                 let message = joined(content, b"");
                 let mut signatures = candidates.each().filter_map(|bytes| bytes.try_into().ok());
                 let right = signatures.any(|bytes| {
@@ -154,9 +154,9 @@ impl Key {
     }
 }
 
-/// The digest that the provider would send; for Ed25519 the secret is the private seed, alone or
-/// with the public key behind it, for other public-key algorithms the private key. `fixed`: an
-/// ECDSA signature as JWS has it.
+/// The digest that the provider would send. For Ed25519 the secret is the private seed, with or
+/// without the public key behind it. For other public-key algorithms it is the private key. `fixed`
+/// writes an ECDSA signature as JWS has it.
 pub(crate) fn sign(
     algorithm: Algorithm,
     secret: &[u8],
@@ -180,13 +180,13 @@ pub(crate) fn sign(
         .unwrap_or_else(|| secret.to_vec()))
 }
 
-/// What stands before an Ed25519 public key in its standard wrapping (RFC 8410, section 4).
+/// What precedes an Ed25519 public key in its standard wrapping (RFC 8410, section 4).
 const SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// The public key: alone, wrapped, or from a key pair (64 bytes, the private seed first) whose
-/// halves belong together.
+/// The public key from one of three forms: alone, wrapped, or in a key pair (64 bytes, the private
+/// seed first) whose halves belong together.
 fn public_half(secret: &[u8]) -> Option<&[u8; 32]> {
     let secret = secret.strip_prefix(&SPKI).unwrap_or(secret);
     match secret.split_first_chunk::<32>()? {
@@ -234,7 +234,7 @@ fn any_equal(expected: &[u8], candidates: &Candidates) -> Choice {
     })
 }
 
-/// The content as one message, with this for the secret.
+/// The content as one message, with these bytes in the secret's place.
 pub(crate) fn joined(content: &[Chunk<'_>], secret: &[u8]) -> Vec<u8> {
     content
         .iter()
@@ -252,7 +252,7 @@ pub(crate) fn joined(content: &[Chunk<'_>], secret: &[u8]) -> Vec<u8> {
 /// A step from the secret as the provider's page shows it to the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Taken off where it is there; `*` stands for any run.
+    /// Removes a prefix if it is there; `*` stands for any run.
     Strip(String),
     Base64,
     Hex,
@@ -260,7 +260,7 @@ pub(crate) enum Step {
     /// Unicode's compatibility decomposition.
     Nfkd,
     Credentials,
-    /// What stands behind the last of these; all of it where there is none.
+    /// Keeps what is behind the last of these, or everything if there is none.
     After(String),
     Sha1,
 }
@@ -344,7 +344,7 @@ fn without_prefix<'s>(secret: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
     Some(rest)
 }
 
-/// What a secret has before the part that is the key.
+/// The part of a secret that precedes the key.
 pub(crate) fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
     let separator = steps.iter().find_map(|step| {
         if let Step::After(separator) = step {
@@ -356,7 +356,7 @@ pub(crate) fn key_name<'s>(steps: &[Step], secret: &'s str) -> Option<&'s str> {
     secret.rsplit_once(separator.as_str()).map(|(name, _)| name)
 }
 
-/// The key's bytes of a secret as it is written in the settings.
+/// The key's bytes, from a secret as it is written in the settings.
 pub(crate) fn key_bytes(steps: &[Step], secret: &str) -> Result<Vec<u8>, String> {
     steps
         .iter()

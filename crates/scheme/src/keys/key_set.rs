@@ -1,5 +1,5 @@
-//! Public keys that were fetched from where a provider publishes them, and those that are known.
-//! Who fetches them, and from where, is not decided here.
+//! Public keys that were fetched from where a provider publishes them, and the memory of them. It
+//! is not decided here who fetches them, and from where.
 
 use std::{
     collections::HashMap,
@@ -18,11 +18,11 @@ use crate::{
     spec::{Algorithm, KeyFormat},
 };
 
-/// Keys in one answer, and answers that are remembered.
+/// The most keys in one answer, and the most answers that are remembered.
 const SET_MAX: usize = 64;
 const KNOWN_MAX: usize = 256;
-/// A rotated key is found within this time at the latest; keys that are asked for by their id, and
-/// certificates, don't change.
+/// A rotated key is found after this time at the latest. Certificates, and keys that are asked for
+/// by their id, do not change, so they count for longer.
 const FRESH_MS: i64 = 3600 * 1000;
 const FRESH_LONG_MS: i64 = 24 * FRESH_MS;
 
@@ -34,7 +34,7 @@ pub struct KeySet(Vec<Fetched>);
 struct Fetched {
     id: Option<String>,
     key: Public,
-    /// Unix milliseconds; a certificate's.
+    /// When a certificate is valid, in unix milliseconds.
     valid: Option<(i64, i64)>,
 }
 
@@ -55,8 +55,8 @@ impl std::fmt::Debug for Public {
     }
 }
 
-/// What was fetched, and until when it counts: an hour, a day for certificates and for keys that
-/// are asked for by their id. In memory, 256 answers at most.
+/// What was fetched, and until when it counts: an hour, or a day for certificates and for keys that
+/// are asked for by their id. It is in memory and has 256 answers at most.
 #[derive(Default)]
 pub struct KnownKeys(RwLock<HashMap<String, (Arc<KeySet>, i64)>>);
 
@@ -70,8 +70,8 @@ impl KnownKeys {
             .map(|(set, _)| set.clone())
     }
 
-    /// Keeps what was fetched for this need at this time (unix milliseconds). Where there is no
-    /// room the one goes that would count for the shortest time.
+    /// Keeps what was fetched for this need at this time (unix milliseconds). If there is no room,
+    /// the answer that would expire first is dropped.
     pub fn put(&self, need: &Need, set: KeySet, now_unix_ms: i64) {
         let fresh = if need.format == KeyFormat::X509 || need.post.is_some() {
             FRESH_LONG_MS
@@ -101,7 +101,7 @@ impl KnownKeys {
     }
 }
 
-/// One key as RFC 7517 has it. What is of no use here is passed over.
+/// One key (RFC 7517). Members that are of no use here are ignored.
 #[derive(Deserialize)]
 struct Jwk {
     kid: Option<String>,
@@ -153,8 +153,8 @@ impl KeySet {
         }
     }
 
-    /// Whether any of these signatures is right under a key that is named so (any, where none is
-    /// named) and is valid at this time.
+    /// Whether any of these signatures is right under a key of this name that is valid at this
+    /// time. Without a name, every key is tried.
     pub(crate) fn is_right<'s>(
         &self,
         algorithm: Algorithm,
@@ -178,7 +178,7 @@ impl KeySet {
         })
     }
 
-    /// What its keys are called, else their kind.
+    /// The names of its keys, or their kinds if they have none.
     pub(crate) fn names(&self) -> String {
         let name = |key: &Fetched| {
             key.id
@@ -188,7 +188,7 @@ impl KeySet {
         self.0.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether all that is here is out of date.
+    /// Whether every key here is out of date.
     pub(crate) fn is_expired(&self, now_unix_ms: i64) -> bool {
         self.0.iter().all(|key| {
             key.valid
@@ -248,8 +248,8 @@ fn fetched(jwk: Jwk) -> Option<Fetched> {
     })
 }
 
-/// The first certificate of a PEM text. Its dates are held to; who issued it is not asked: it came
-/// from the provider's own host, by https.
+/// The first certificate of a PEM text. Its dates are enforced. Its issuer is not checked, because
+/// it came by https from the provider's own host.
 fn certificate(pem: &[u8]) -> Result<Fetched, String> {
     let wrong = |_| "is no certificate in PEM".to_owned();
     let (_, pem) =

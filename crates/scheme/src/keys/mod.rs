@@ -1,5 +1,5 @@
-//! From secrets to keys, and what a key says of a digest: symmetric keys, public keys that are
-//! secrets' counterparts, and those that a provider publishes. Reads no request but for where its
+//! From secrets to keys, and what a key says of a digest. Keys are symmetric, or public
+//! counterparts of secrets, or published by a provider. Nothing is read of a request but where its
 //! key is.
 
 pub(crate) mod asymmetric;

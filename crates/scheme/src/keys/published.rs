@@ -1,6 +1,6 @@
 //! Public keys that the provider publishes: where a request says they are, whether that is one of
-//! the provider's places, and what was fetched from there. Nothing is fetched here: a check that
-//! lacks a key says which, and whoever called brings it and checks again.
+//! the provider's places, and what was fetched from there. Nothing is fetched here. A check that
+//! lacks a key says which one; its caller fetches the key and checks again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,8 @@ pub(crate) struct Keys {
     hosts: Vec<String>,
     path: String,
     format: KeyFormat,
-    /// What must be one of the source's secrets: the provider signs for all of its customers.
+    /// What must be one of the source's secrets, because the provider signs for all of its
+    /// customers with the same keys.
     expect: Option<Selector>,
     post: BTreeMap<String, String>,
 }
@@ -108,7 +109,7 @@ impl Compiler {
 }
 
 impl Keys {
-    /// The keys for this request; `key_id` is what its token names.
+    /// The keys for this request. `key_id` is the name in its token.
     pub(crate) fn find(
         &self,
         inputs: &Inputs<'_>,
@@ -125,8 +126,8 @@ impl Keys {
         Ok((set, need))
     }
 
-    /// Which keys there are for this request, by their names; or from where they are to be had.
-    /// None where it names no place that is allowed.
+    /// The names of the keys for this request, or where they can be fetched. None if the request
+    /// names no allowed place.
     pub(crate) fn told(
         &self,
         inputs: &Inputs<'_>,
@@ -204,13 +205,13 @@ impl Keys {
         serde_json::Value::Object(object).to_string().into()
     }
 
-    /// The URL, where it is on one of the provider's hosts, by https and at the default port.
+    /// The URL, if it is on one of the provider's hosts, by https and at the default port.
     pub(crate) fn allowed(&self, url: &[u8]) -> Option<String> {
         let url = self.on_host(url)?;
         glob::matches(&self.path, url.path()).then(|| url.into())
     }
 
-    /// The same at any path.
+    /// Like `allowed`, at any path.
     pub(crate) fn on_host(&self, url: &[u8]) -> Option<Url> {
         let text = std::str::from_utf8(url)
             .ok()
@@ -224,7 +225,7 @@ impl Keys {
         (plain && self.hosts.iter().any(|known| is_host(known, host))).then_some(url)
     }
 
-    /// Whether what must be the source's own is one of its secrets.
+    /// Whether the value that must be the source's own is one of its secrets.
     pub(crate) fn expects(
         &self,
         inputs: &Inputs<'_>,
@@ -255,8 +256,8 @@ impl Keys {
     }
 }
 
-/// `*` stands for letters, digits and hyphens within one part of a name, `{region}` for the name of
-/// a cloud's region and nothing else: what stands there may otherwise be anybody's
+/// Whether a host fits a pattern. `*` stands for letters, digits and hyphens within one part of a
+/// name. `{region}` stands for a cloud region's name alone, because any other name may be anybody's
 /// (`sns.s3.amazonaws.com` is a bucket).
 fn is_host(pattern: &str, host: &str) -> bool {
     let (pattern, host): (Vec<&str>, Vec<&str>) =

@@ -10,14 +10,14 @@ use crate::{
 
 /// What PEM begins with (RFC 7468).
 const ARMOUR: &str = "-----BEGIN ";
-/// What anybody may have, in PEM.
+/// The beginnings, in PEM, of what anybody may have.
 const PUBLIC: [&str; 3] = [
     "-----BEGIN PUBLIC KEY",
     "-----BEGIN RSA PUBLIC KEY",
     "-----BEGIN CERTIFICATE",
 ];
 
-/// The secrets that say anything.
+/// The secrets that are not empty.
 pub(crate) fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
     secrets
         .iter()
@@ -26,14 +26,14 @@ pub(crate) fn written_in(secrets: &[SecretString]) -> Vec<SecretString> {
         .collect()
 }
 
-/// What leads from secrets to keys: a scheme's algorithms, and the steps to the bytes of a key.
+/// What leads from secrets to keys: a scheme's algorithms, and the steps to a key's bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Making<'s> {
     pub(crate) algorithms: &'s [Algorithm],
     pub(crate) steps: &'s [Step],
 }
 
-/// By algorithm, one key for each secret; and which secrets can't be used.
+/// One key for each secret, by algorithm; and the secrets that can't be used.
 pub(crate) fn keys_of(
     making: Making<'_>,
     secrets: &[SecretString],
@@ -67,7 +67,7 @@ fn keys_of_all(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, St
     let is_public = PUBLIC
         .iter()
         .any(|start| secret.trim_start().starts_with(start));
-    // Whoever reads the public key could sign with it as with a secret.
+    // Whoever reads a public key could sign with it as if it were a secret.
     if is_public
         && !making
             .algorithms
@@ -85,8 +85,8 @@ fn keys_of_all(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, St
         .collect()
 }
 
-/// Where secrets and public keys may both sign, the secret's own form tells which it is, never the
-/// request.
+/// If secrets and public keys may both sign, the secret's own form tells which it is. The request
+/// never does.
 fn keys_by_form(making: Making<'_>, secret: &str) -> Result<Vec<(usize, Key)>, String> {
     let is_pem = secret.trim_start().starts_with(ARMOUR);
     let bytes = if is_pem {

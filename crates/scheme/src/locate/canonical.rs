@@ -20,7 +20,7 @@ fn sorted(text: &[u8]) -> Vec<Pair<'_>> {
     pairs
 }
 
-/// Each form parameter once, sorted, its name and then its value. None where the body is no form.
+/// Each form parameter once, sorted: its name, then its value. None if the body is no form.
 pub(crate) fn form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     let body = is_form(request.body).then_some(request.body)?;
     let mut pairs = sorted(body);
@@ -34,7 +34,7 @@ fn joined(pairs: &[Pair<'_>], between: &str) -> String {
     })
 }
 
-/// The query's parameters, sorted as they came.
+/// The query's parameters in their escaped form, sorted.
 pub(crate) fn query_sorted(request: &Request<'_>) -> Vec<u8> {
     let mut pairs: Vec<&str> = query(request)
         .split('&')
@@ -52,8 +52,8 @@ fn query<'a>(request: &Request<'a>) -> &'a str {
         .unwrap_or_default()
 }
 
-/// The URL with its query sorted, then the form sorted behind a dot (Plivo, version 3). None where
-/// the URL is not known or the body is no form.
+/// The URL with its query sorted, then the form sorted behind a dot (Plivo, version 3). None if the
+/// URL is not known or the body is no form.
 pub(crate) fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     let url = request.url?;
     let body = is_form(request.body).then_some(request.body)?;
@@ -72,7 +72,7 @@ pub(crate) fn url_and_form_sorted(request: &Request<'_>) -> Option<Vec<u8>> {
     Some((text + &joined(&form, "")).into_bytes())
 }
 
-/// The host, with its port where the URL has one.
+/// The host, and the port if the URL has one.
 pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
@@ -116,8 +116,8 @@ const URI: &AsciiSet = &COMPONENT
     .remove(b'$')
     .remove(b'#');
 
-/// Path and query, escaped once more and the query twice, up to a second question mark (Contentful,
-/// whose own library does so).
+/// Path and query, escaped once more, and the query twice, up to a second question mark.
+/// Contentful's own library does so.
 pub(crate) fn path_escaped(url: &str) -> String {
     let mut parts = path_of(url).split('?');
     let (path, query) = (
@@ -132,7 +132,7 @@ pub(crate) fn path_escaped(url: &str) -> String {
     format!("{path}?{}", utf8_percent_encode(&query, URI))
 }
 
-/// The URL, with the escapes of these characters undone; all other bytes stay as they are.
+/// The URL with the escapes of these characters undone. All other bytes stay as they are.
 pub(crate) fn url_decoded<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8]> {
     let Some(decode) = decode.filter(|_| url.contains('%')) else {
         return Cow::Borrowed(url.as_bytes());
@@ -161,8 +161,8 @@ pub(crate) fn url_decoded<'a>(url: &'a str, decode: Option<&str>) -> Cow<'a, [u8
     Cow::Owned(decoded)
 }
 
-/// The text with what is not ASCII, DEL and bare slashes escaped as some writers of JSON do (Box).
-/// None where that changes nothing, or it is no text.
+/// The text with its non-ASCII characters, DEL and bare slashes escaped, as some JSON writers do
+/// (Box). None if that changes nothing or the body is no text.
 pub(crate) fn escaped(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).ok()?;
     let mut escaped = String::with_capacity(text.len() + text.len() / 4);
@@ -176,11 +176,12 @@ pub(crate) fn escaped(body: &[u8]) -> Option<Bytes> {
     (escaped != text).then(|| escaped.into())
 }
 
-/// Each that is listed is looked for among all.
+/// Bounds the listed headers, because each is looked for among all.
 const LISTED_MAX: usize = 64;
 
-/// The headers that this one lists, `name:value`, sorted and joined with semicolons. None where it
-/// is missing, lists not itself, lists one that stands twice, or more than are ever sent.
+/// The headers that this one lists, as `name:value`, sorted and joined with semicolons. None if it
+/// is missing, does not list itself, lists a header that appears twice, or lists more than are ever
+/// sent.
 pub(crate) fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<u8>> {
     let list = std::str::from_utf8(
         &request
@@ -217,7 +218,7 @@ pub(crate) fn listed_headers(request: &Request<'_>, header: &str) -> Option<Vec<
     Some(lines.join(&b';'))
 }
 
-/// The same URL without a port, and with the usual one: senders differ in which they sign.
+/// The same URL without a port, and with the default one. Senders differ in which they sign.
 pub(crate) fn other_ports(url: &str) -> Vec<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Vec::new();

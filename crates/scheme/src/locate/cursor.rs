@@ -1,9 +1,10 @@
-//! A place in a JSON text (RFC 8259) and the steps over what stands there. Strict, and capped in
-//! depth: None is "this is no JSON". It keeps nothing of what it passes; `scan` does.
+//! A place in a JSON text (RFC 8259), and the steps over the values there. It is strict, and its
+//! depth is bounded: None means that this is no JSON. It keeps nothing of what it passes; `scan`
+//! does.
 
 use std::borrow::Cow;
 
-/// Containers inside containers; what is deeper is opaque.
+/// How deep containers may be nested. A deeper text is opaque.
 pub(super) const DEPTH_MAX: usize = 64;
 
 /// A text, and how far it is read (in bytes).
@@ -42,11 +43,11 @@ impl<'a> Cursor<'a> {
             .then(|| self.at += word.len())
     }
 
-    /// Passes over a value that no path leads into, as strictly: what most of a body is, so without
-    /// recursion.
+    /// Passes over a value that no path leads into, as strictly as over others. Most of a body is
+    /// such a value, so this does not recurse.
     pub(super) fn pass_over(&mut self, depth: usize) -> Option<()> {
-        // One bit for each container that is open here, the innermost lowest; set where it is an
-        // object.
+        // One bit for each container that is open here, the innermost lowest. The bit of an object
+        // is set.
         let mut objects = 0u64;
         let mut open = 0;
         loop {
@@ -55,7 +56,7 @@ impl<'a> Cursor<'a> {
                 first @ (b'{' | b'[') => {
                     self.open(depth + open)?;
                     let is_object = first == b'{';
-                    // The closing bracket is two behind the opening one.
+                    // The code of the closing bracket is two above that of the opening one.
                     if self.expect(first + 2).is_none() {
                         objects = objects << 1 | u64::from(is_object);
                         open += 1;
@@ -105,8 +106,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Passes over a bracket that opens, and the white space behind it. None where it stands too
-    /// deep.
+    /// Passes over an opening bracket and the white space behind it. None if it is too deep.
     pub(super) fn open(&mut self, depth: usize) -> Option<()> {
         if depth >= DEPTH_MAX {
             return None;
@@ -116,7 +116,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Passes over a string; whether it is free of escapes.
+    /// Passes over a string. Says whether it is free of escapes.
     pub(super) fn string(&mut self) -> Option<bool> {
         self.expect(b'"')?;
         let bytes = self.text.as_bytes();
@@ -176,7 +176,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The text of a raw string with its quotes. None where its escapes are no Unicode.
+/// The text of a raw string with its quotes. None if its escapes are no Unicode.
 pub(super) fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
     if plain {
         Some(Cow::Borrowed(&raw[1..raw.len() - 1]))
@@ -185,8 +185,8 @@ pub(super) fn decode(raw: &str, plain: bool) -> Option<Cow<'_, str>> {
     }
 }
 
-/// How many bytes from the start are neither a quote, a backslash nor a control character; eight at
-/// a time, as most of a body is text.
+/// How many bytes from the start are neither a quote, a backslash nor a control character. It looks
+/// at eight at a time.
 fn plain_run(bytes: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -199,7 +199,7 @@ fn plain_run(bytes: &[u8]) -> usize {
             | zero_in(word ^ (LOW * u64::from(b'"')))
             | zero_in(word ^ (LOW * u64::from(b'\\')));
         if stop != 0 {
-            // The lowest flag is exact; a borrow can only set flags above a true one.
+            // The lowest flag is exact, because a borrow can only set flags above a true one.
             return at + stop.trailing_zeros() as usize / 8;
         }
         at += 8;

@@ -1,5 +1,5 @@
-//! A JSON text without what stands at some of its places: what two texts are compared by where
-//! those change. What is kept stands as it stood.
+//! A JSON text without the values at some of its places. Two texts whose values change there are
+//! compared by it. What is kept is not rewritten.
 
 use crate::locate::{
     cursor::{Cursor, decode},
@@ -8,7 +8,7 @@ use crate::locate::{
 
 impl Pointers {
     /// The text without the members and elements at these paths, and without the white space around
-    /// what is looked into. None where it is no JSON or is nested too deep.
+    /// what is looked into. None if it is no JSON or is nested too deep.
     pub(crate) fn without(&self, text: &str) -> Option<String> {
         let mut cut = Cut {
             cursor: Cursor::new(text),
@@ -22,7 +22,7 @@ impl Pointers {
     }
 }
 
-/// Copies a text but for what stands at its paths.
+/// Copies a text without the values at its paths.
 struct Cut<'a, 'p> {
     cursor: Cursor<'a>,
     pointers: &'p Pointers,
@@ -30,7 +30,7 @@ struct Cut<'a, 'p> {
 }
 
 impl Cut<'_, '_> {
-    /// Copies one value. `active` has the paths whose first `depth` steps lead here, and go on.
+    /// Copies one value. `active` has the paths whose first `depth` steps lead here and that go on.
     fn value(&mut self, depth: usize, active: u32) -> Option<()> {
         match self.cursor.peek()? {
             b'{' if active != 0 => self.container(depth, active, b'}'),
@@ -79,7 +79,7 @@ impl Cut<'_, '_> {
         Some(())
     }
 
-    /// Copies a member's name and the colon; the paths that go on through it.
+    /// Copies a member's name and the colon. Gives the paths that go on through it.
     fn name(&mut self, depth: usize, active: u32) -> Option<u32> {
         let start = self.cursor.at;
         let plain = self.cursor.string()?;

@@ -1,4 +1,4 @@
-//! The JSON text of a request: the body, or what stands in a form or a token.
+//! The JSON text of a request: the body, or a text in a form or a token.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use crate::{
     request::Request,
 };
 
-/// The JSON text that is looked into, where `selector` says that it is not the body itself; without
-/// a byte order mark.
+/// The JSON text to look into, if `selector` says that it is not the body itself. A byte order mark
+/// is left off.
 pub(crate) fn document<'a>(
     selector: Option<&'a Selector>,
     request: &'a Request<'a>,
@@ -39,8 +39,8 @@ pub(crate) fn document<'a>(
     }
 }
 
-/// What stands at these places of a document; `latin1` keeps it in its other reading, where it is
-/// no UTF-8.
+/// What is at these places of a document. A document that is no UTF-8 is read as Latin-1, and
+/// `latin1` keeps that reading.
 pub(crate) fn find<'d>(
     pointers: &Pointers,
     document: &'d [u8],
@@ -57,8 +57,8 @@ pub(crate) fn find<'d>(
     latin1.as_deref().and_then(|text| pointers.find(text))
 }
 
-/// What the bytes are read as where they are no UTF-8: each as the character of its number
-/// (Latin-1), which takes no two texts for one.
+/// The bytes as Latin-1, if they are no UTF-8: each is the character of its number. So no two
+/// bodies have the same text.
 fn as_latin1(body: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(body).is_ok() {
         return None;

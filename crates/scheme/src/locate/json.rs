@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use crate::locate::path::{self, Step};
 
-/// Paths in one set: one bit of the active mask each.
+/// Paths in one set. The bound is that each is one bit of the active mask.
 const PATHS_MAX: usize = 32;
 
-/// Which member of the outermost object is meant, where its name itself is the value.
+/// Which member of the outermost object is meant, if its name itself is the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// `*` at either end stands for any run.
@@ -23,8 +23,8 @@ pub(super) enum Name {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pointers {
     pub(super) paths: Vec<Vec<Step>>,
-    /// One bit for each path whose value is wanted as it stands: containers too, and strings with
-    /// their quotes.
+    /// One bit for each path whose value is wanted as it is written: containers too, and strings
+    /// with their quotes.
     pub(super) raw: u32,
     pub(super) names: Vec<Name>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// The value at the path of this index; None where there is none, or null.
+    /// The value at the path of this index. None if there is none, or if it is null.
     pub(crate) fn value(&self, index: usize) -> Option<&Cow<'a, str>> {
         self.values.get(index)?.as_ref()
     }
@@ -59,7 +59,7 @@ impl Pointers {
         self.add_path(text, false)
     }
 
-    /// The same for a value of any kind, as it stands.
+    /// Like `add`, for a value of any kind as it is written.
     pub(crate) fn add_raw(&mut self, text: &str) -> Result<usize, String> {
         self.add_path(text, true)
     }
@@ -83,8 +83,8 @@ impl Pointers {
         Ok(self.paths.len() - 1)
     }
 
-    /// Adds the name of a member of the outermost object: `GLOB`, the first that is like it, or
-    /// `[1]`, the one at that place.
+    /// Adds the name of a member of the outermost object: `GLOB`, the first that fits it, or `[1]`,
+    /// the one at that place.
     pub(crate) fn add_name(&mut self, text: &str) -> Result<usize, String> {
         let wrong = || {
             format!(
@@ -136,7 +136,7 @@ impl Pointers {
         bits(active).any(|path| self.paths[path].len() == depth)
     }
 
-    /// Those of the active paths that go on through a step like this.
+    /// Those of the active paths whose next step fits.
     pub(crate) fn narrow(&self, active: u32, depth: usize, fits: impl Fn(&Step) -> bool) -> u32 {
         bits(active)
             .filter(|path| self.paths[*path].get(depth).is_some_and(&fits))
@@ -161,8 +161,8 @@ impl Name {
     }
 }
 
-/// The bits that are set, lowest first. Most values of a body are on no path: an empty mask costs
-/// one comparison.
+/// The bits that are set, lowest first. Most values of a body are on no path, so an empty mask
+/// costs one comparison.
 pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (mask != 0).then(|| mask.trailing_zeros() as usize);

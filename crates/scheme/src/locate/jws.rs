@@ -1,6 +1,6 @@
-//! Tokens that are signed themselves: JWS in its compact form (RFC 7515), with claims (RFC 7519).
-//! What binds one to its request is a claim with a hash of the body; that is `binds`. The algorithm
-//! is the scheme's: the token only may agree with it.
+//! Tokens that are signed themselves: JWS in its compact form (RFC 7515), with claims (RFC 7519). A
+//! claim with a hash of the body binds a token to its request; `binds` checks that. The algorithm
+//! is the scheme's, and the token may only agree with it.
 
 use std::borrow::Cow;
 
@@ -28,8 +28,8 @@ pub(crate) struct Token<'t> {
 }
 
 impl<'t> Token<'t> {
-    /// Takes a token apart (RFC 7515, section 7.1). One whose header asks for what is not known is
-    /// refused.
+    /// Takes a token apart (RFC 7515, section 7.1). A token whose header asks for something unknown
+    /// is refused.
     pub(crate) fn read(text: &'t str) -> Result<Self, Rejection> {
         let malformed = |detail: &'static str| Rejection::new(Reason::MalformedSignature, detail);
         let parts = || {
@@ -67,7 +67,7 @@ impl<'t> Token<'t> {
         })
     }
 
-    /// `exp` and `nbf`, where they are there, against this time, in unix milliseconds.
+    /// Checks `exp` and `nbf`, if they are there, against this time in unix milliseconds.
     pub(crate) fn is_current(&self, leeway_ms: i64, now_unix_ms: i64) -> Result<(), Rejection> {
         let malformed = || {
             Rejection::new(
@@ -134,12 +134,12 @@ const NAMES: [(Algorithm, &str); 6] = [
     (Algorithm::Ed25519, "EdDSA"),
 ];
 
-/// Whether tokens can be signed so.
+/// Whether tokens can be signed with this algorithm.
 pub(crate) fn is_for_tokens(algorithm: Algorithm) -> bool {
     NAMES.iter().any(|(known, _)| *known == algorithm)
 }
 
-/// What is signed of a token with these claims.
+/// The part that is signed of a token with these claims.
 pub(crate) fn unsigned(algorithm: Algorithm, claims: &Map<String, Value>) -> String {
     let name = NAMES
         .iter()

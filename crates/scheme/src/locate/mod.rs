@@ -1,5 +1,5 @@
-//! Where things stand in a request, and how the text of a signature is taken apart. Compares
-//! nothing and knows no secret.
+//! Where values are in a request, and how the text of a signature is taken apart. Compares nothing
+//! and knows no secret.
 
 pub(crate) mod canonical;
 mod cursor;

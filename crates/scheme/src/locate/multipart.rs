@@ -1,7 +1,7 @@
 //! A field of a multipart/form-data body (RFC 7578), for senders that put their JSON into one. The
 //! body's first line is its boundary.
 
-/// The field's value; None where the body is none such, or has the field twice.
+/// The field's value. None if the body is no such form or has the field twice.
 pub(super) fn field<'a>(body: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let end = memchr::memmem::find(body, b"\r\n")?;
     let boundary = body[..end]

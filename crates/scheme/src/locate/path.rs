@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Step>, String> {
     Ok(path)
 }
 
-/// RFC 6901, without the slash that it starts with.
+/// Reads a JSON Pointer (RFC 6901) without its leading slash.
 fn parse_pointer(text: &str) -> Vec<Step> {
     let step = |segment: &str| match segment.parse() {
         Ok(index) if segment == "0" || !segment.starts_with(['0', '+']) => Step::Either(index),

@@ -1,5 +1,5 @@
-//! The pieces that the content of a signature is made of, and what each is in one request: most are
-//! borrowed from it.
+//! The pieces that the content of a signature is made of, and the value of each in one request.
+//! Most are borrowed from the request.
 
 use std::borrow::Cow;
 
@@ -27,18 +27,18 @@ pub(super) enum Piece {
     Url,
     Method,
     Secret,
-    /// A digest that was made before; in answers alone.
+    /// A digest that was made before; only answers have it.
     Mac,
     /// A hash of the body, as text.
     BodyHash(Hash, Option<Encoding>),
-    /// The same of the URL.
+    /// A hash of the URL, as text.
     UrlHash(Hash, Option<Encoding>),
     Value(Selector),
-    /// The same in lower case.
+    /// The value in lower case.
     Lower(Selector),
-    /// Nothing where it is missing.
+    /// The value, or nothing if it is missing.
     Optional(Selector),
-    /// Nothing at all, but it must be there.
+    /// Nothing at all, but the value must be there.
     There(Selector),
     Path,
     PathEscaped,
@@ -50,9 +50,9 @@ pub(super) enum Piece {
     Listed(String),
     /// The body as a JSON string.
     JsonBody,
-    /// The body's CRC-32, in decimal: it finds accidents, and no forgery.
+    /// The body's CRC-32 in decimal. It finds accidents but no forgery.
     Crc32,
-    /// What the secret has before the key itself; in answers alone.
+    /// What the secret has before the key itself; only answers have it.
     KeyName,
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Hash {
     Sha512,
 }
 
-/// What was resolved before the content.
+/// The values that were resolved before the content.
 #[derive(Clone, Copy)]
 pub(crate) struct Values<'a> {
     pub(crate) inputs: &'a Inputs<'a>,
@@ -76,7 +76,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// With the request alone.
+    /// No values but the request's own.
     pub(crate) fn none(inputs: &'a Inputs<'a>) -> Self {
         Self {
             inputs,
@@ -121,7 +121,7 @@ impl From<Absent> for Rejection {
 }
 
 impl Piece {
-    /// What this piece is of a request. The secret is no text of it: who hashes puts it in.
+    /// The text of this piece in a request. The secret has none, because whoever hashes puts it in.
     pub(super) fn text<'a>(&'a self, values: &Values<'a>) -> Result<Cow<'a, [u8]>, Absent> {
         let request = values.inputs.request;
         let lacking = |what: &str| Absent::Piece(what.into());
@@ -155,7 +155,7 @@ impl Piece {
                 .map(|(_, value)| value)
                 .unwrap_or_default(),
             Self::There(selector) => {
-                // In the URL that is signed, not in another that came.
+                // The query is that of the URL that is signed, even if another came.
                 let request = Request {
                     query: None,
                     ..*request
@@ -191,7 +191,7 @@ impl Piece {
         }
     }
 
-    /// The pieces that stand nowhere in a request as they are signed.
+    /// The pieces that have to be made, because no part of a request has them as they are signed.
     fn derived(&self, request: &Request<'_>) -> Result<Vec<u8>, Absent> {
         let no_form = || Absent::Piece("a form body".into());
         match self {
@@ -222,7 +222,7 @@ fn there<'a>(selector: &Selector, values: &Values<'a>) -> Result<Cow<'a, [u8]>, 
         .1)
 }
 
-/// What stands in braces.
+/// Reads what is in braces.
 pub(super) fn parse(name: &str, pointers: &mut Pointers) -> Result<Piece, String> {
     Ok(match name {
         "body" => Piece::Body,
@@ -260,7 +260,7 @@ pub(super) fn parse(name: &str, pointers: &mut Pointers) -> Result<Piece, String
     })
 }
 
-/// `hash:ALGORITHM:ENCODING`, of the body; with `:url` behind it, of the URL.
+/// Reads `hash:ALGORITHM:ENCODING`, a hash of the body; with `:url` behind it, of the URL.
 fn body_hash(name: &str) -> Result<Piece, String> {
     let wrong = || {
         format!(
@@ -288,7 +288,7 @@ fn body_hash(name: &str) -> Result<Piece, String> {
 }
 
 impl Hash {
-    /// As text in this encoding, or the bytes themselves.
+    /// The hash as text in this encoding, or its bytes.
     fn of(self, body: &[u8], encoding: Option<Encoding>) -> Vec<u8> {
         let digest = match self {
             Self::Sha256 => Sha256::digest(body).to_vec(),

@@ -1,7 +1,7 @@
 //! Finds a few values in a JSON text in one pass, without building a tree or copying what it skips.
-//! Strict (RFC 8259) and capped in depth: what is no JSON, or nested too deep, has no values.
-//! Numbers keep their text. The last of repeated members counts, as in most parsers. Deliberately
-//! not a parser: nothing is ever encoded again.
+//! It is strict (RFC 8259) and its depth is bounded: a text that is no JSON or is nested too deep
+//! has no values. Numbers keep their text. The last of repeated members counts, as in most parsers.
+//! It is deliberately no parser, because nothing is ever encoded again.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::locate::{
 };
 
 impl Pointers {
-    /// None where the body is no JSON or is nested too deep.
+    /// None if the body is no JSON or is nested too deep.
     pub(crate) fn find<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
         let text = std::str::from_utf8(body).ok()?;
         let all = self.all();
@@ -131,7 +131,7 @@ impl<'a> Scan<'a, '_> {
     }
 
     /// The paths that go on through this member. What an earlier member of the same name gave is
-    /// forgotten.
+    /// forgotten, because the last one counts.
     fn member(&mut self, depth: usize, active: u32, start: usize, plain: bool) -> u32 {
         let Some(name) = decode(&self.cursor.text[start..self.cursor.at], plain) else {
             return 0;
@@ -182,8 +182,8 @@ impl<'a> Scan<'a, '_> {
     }
 }
 
-/// The elements of a text that is one list, each as it stands. None where it is no list, has none
-/// or more than `count_max`.
+/// The elements of a text that is one list, each as it is written. None if it is no list, is empty
+/// or has more than `count_max`.
 pub(crate) fn elements(text: &str, count_max: usize) -> Option<Vec<&str>> {
     let mut cursor = Cursor::new(text);
     cursor.space();

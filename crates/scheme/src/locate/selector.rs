@@ -1,5 +1,6 @@
 //! Selectors: the small language that names places in a request (`header:X`, `body:a.b`, `|`, `+`,
-//! `?`). Parsed once; resolving one borrows from the request. It does not know what a value is for.
+//! `?`). A selector is parsed once, and resolving one borrows from the request. It does not know
+//! what a value is for.
 
 use std::borrow::Cow;
 
@@ -21,7 +22,7 @@ pub(crate) enum Place {
     Headers(String),
     /// An index into the found values.
     Body(usize),
-    /// The whole body; in an event key, its digest.
+    /// The whole body. In an event key it is the body's digest.
     Whole,
     /// An index into the found names.
     Member(usize),
@@ -58,10 +59,10 @@ impl Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) place: Place,
-    /// What stands behind the colon, as it was written: to put a value there.
+    /// What is behind the colon, as it was written. It is needed to put a value there.
     pub(crate) written: String,
     pub(crate) optional: bool,
-    /// It is there only where it is this.
+    /// The value counts only if it is this one.
     pub(crate) only: Option<String>,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Inputs<'a> {
 pub(crate) type Resolved<'a> = Option<(usize, Cow<'a, [u8]>)>;
 
 impl Selector {
-    /// Reads a selector. One part at least of each alternative must not be optional.
+    /// Reads a selector. At least one part of each alternative must not be optional.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let selector = Self::parse_optional(text, pointers)?;
         match selector
@@ -99,7 +100,7 @@ impl Selector {
         }
     }
 
-    /// The same; all of it may be missing.
+    /// Like `parse`, but every part may be optional.
     pub(crate) fn parse_optional(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let parts = |alternative: &str| {
             alternative
@@ -127,7 +128,7 @@ impl Selector {
         Ok(None)
     }
 
-    /// Every alternative that is there; of headers that may be many, each.
+    /// Every alternative that is there. If a place may be many headers, each of them.
     pub(crate) fn resolve_each<'a>(
         &self,
         inputs: &Inputs<'a>,
@@ -151,7 +152,7 @@ impl Selector {
 }
 
 impl Compiler {
-    /// The selector that this key has as its text.
+    /// Reads the selector that is written under this key.
     pub(crate) fn selector(
         &mut self,
         key: &str,
@@ -227,7 +228,8 @@ fn parse_part(text: &str, pointers: &mut Pointers) -> Result<Part, String> {
     })
 }
 
-/// RFC 9110 section 5.6.2, without the star, which stands for any run.
+/// A character of a header's name (RFC 9110, section 5.6.2), except the star, which stands for any
+/// run.
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte)
 }
@@ -256,7 +258,7 @@ fn join<'a>(parts: &[Part], inputs: &Inputs<'a>) -> Result<Option<Cow<'a, [u8]>>
     Ok(joined)
 }
 
-/// What stands at one place.
+/// The value at one place.
 pub(crate) fn value_at<'a>(
     place: &Place,
     inputs: &Inputs<'a>,

@@ -14,9 +14,9 @@ use crate::{
 };
 
 const CANDIDATES_MAX: usize = 32;
-/// Longer than any digest's text; what is longer is not even decoded.
+/// Longer than any digest's text. A longer text is not even decoded.
 const TEXT_BYTES_MAX: usize = 1400;
-/// The same of a token that is the secret itself.
+/// The same bound for a token that is the secret itself.
 const TOKEN_BYTES_MAX: usize = 8192;
 
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ pub(crate) struct Grammar {
     prefix_optional: bool,
     skip: usize,
     max: usize,
-    /// Not empty; the first is how digests are written.
+    /// The ways in which digests may be written, at least one; the first is how we write them.
     encodings: Vec<Encoding>,
-    /// The text is a token, and its members are its claims.
+    /// The text is a token, and its claims are its members.
     pub(crate) jws: bool,
-    /// Candidates are compared by their hash: equal width for all lengths, and nothing to learn
-    /// from the time it takes.
+    /// Candidates are compared by their hash. So all have the same width, and the time tells
+    /// nothing.
     hashed: bool,
 }
 
@@ -57,9 +57,9 @@ impl Width {
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
     pub(crate) bytes: Vec<u8>,
-    /// Where each ends.
+    /// Where each digest ends.
     ends: Vec<usize>,
-    /// Items that could be read, also of a wrong width.
+    /// The number of items that could be read, even if their width is wrong.
     pub(crate) readable: usize,
     items: usize,
 }
@@ -75,7 +75,7 @@ impl Candidates {
         }
     }
 
-    /// Items that were looked at: what was spent.
+    /// The number of items that were looked at, which measures the work.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn looked_at(&self) -> usize {
         self.items
@@ -93,8 +93,7 @@ impl Candidates {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// As the standard one, which prepares a search that costs more than to find one byte, as almost
-/// all separators are.
+/// Like `str::split_once`. A separator of one byte, as almost all are, is found by its byte.
 fn split_once<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
     let [byte] = separator.as_bytes() else {
         return text.split_once(separator);
@@ -159,8 +158,8 @@ impl Grammar {
         })
     }
 
-    /// A named member of the pairs, or by its index where there are none. Looks no further than the
-    /// bound on items.
+    /// A named member of the pairs. Without pairs the name is an index. It looks no further than
+    /// the bound on items.
     pub(crate) fn member<'t>(
         &self,
         text: &'t str,
@@ -243,7 +242,7 @@ impl Grammar {
         (!digest.is_empty()).then_some(digest)
     }
 
-    /// Appends the digest where it has the width; whether its text could be read at all.
+    /// Appends the digest if it has the width. Says whether its text could be read at all.
     fn decode(&self, encoding: Encoding, text: &str, width: Width, into: &mut Vec<u8>) -> bool {
         let start = into.len();
         let readable = match encoding {
@@ -262,7 +261,7 @@ impl Grammar {
             Encoding::Base64url => BASE64_URL.decode_vec(text, into).is_ok(),
             Encoding::Hex => {
                 into.resize(start + text.len() / 2, 0);
-                // Without branches on the digits, which a processor could not foresee.
+                // This decoder has no branches that depend on the digits.
                 base16ct::mixed::decode(text, &mut into[start..]).is_ok()
             }
         };
@@ -281,8 +280,8 @@ impl Grammar {
         encoded(digest, self.encodings[0])
     }
 
-    /// The header's value as the provider would write it: `leading` are the named members that come
-    /// before the digest.
+    /// The header's value as the provider would write it. `leading` are the named members before
+    /// the digest.
     pub(crate) fn write(&self, leading: &[(&str, &str)], digest: &[u8]) -> String {
         let digest = self.encode(digest);
         let mut items = Vec::new();
@@ -293,7 +292,7 @@ impl Grammar {
                     .map_or_else(|| (*value).into(), |pair| format!("{name}{pair}{value}")),
             );
         }
-        // What nothing is known to stand in the places before it is left empty.
+        // A place before it for which no value is known is left empty.
         items.resize_with(items.len().max(self.skip), String::new);
         let digest = format!("{}{digest}", self.prefix.as_deref().unwrap_or_default());
         items.push(match (&self.pair, self.take.first()) {
@@ -304,8 +303,8 @@ impl Grammar {
     }
 }
 
-/// Without the prefix. One that ends in a blank is the name of a way to authenticate, which has no
-/// case (RFC 9110, section 11.1).
+/// The text without its prefix. A prefix that ends in a blank is the name of a way to authenticate,
+/// in which case does not matter (RFC 9110, section 11.1).
 fn without<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     (start == prefix || prefix.ends_with(' ') && start.eq_ignore_ascii_case(prefix)).then_some(rest)

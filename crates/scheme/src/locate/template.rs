@@ -1,5 +1,5 @@
-//! The content template: what a signature covers, compiled once. Resolved per request into borrowed
-//! pieces, so that a body is hashed where it lies and never copied.
+//! The content template: what a signature covers, compiled once. For each request it resolves to
+//! borrowed pieces, so that a body is hashed in place and never copied.
 
 use std::borrow::Cow;
 
@@ -18,12 +18,12 @@ pub(crate) struct Template {
 /// One piece of the content of one request.
 pub(crate) enum Chunk<'a> {
     Bytes(Cow<'a, [u8]>),
-    /// The key itself stands here (hashes that are no HMAC).
+    /// The place of the key itself, in hashes that are no HMAC.
     Secret,
 }
 
 impl Template {
-    /// A template of what is signed: something of the request must be in it.
+    /// Reads a template of what is signed. It must name something of the request.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
         if template
@@ -48,7 +48,7 @@ impl Template {
         Ok(template)
     }
 
-    /// A template of a value to compare with: a text will do.
+    /// Reads a template of a value to compare with. A constant text is allowed.
     pub(crate) fn parse_value(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
         let other = |piece: &Piece| {
@@ -63,7 +63,7 @@ impl Template {
         Ok(template)
     }
 
-    /// A template of an answer: anything but the secret may be in it.
+    /// Reads a template of an answer. It may have anything but the secret.
     pub(crate) fn parse_answer(text: &str, pointers: &mut Pointers) -> Result<Self, String> {
         let template = Self::parse_any(text, pointers)?;
         if template
@@ -121,7 +121,7 @@ impl Template {
         })
     }
 
-    /// The places that it names, but for those that only must be there.
+    /// The places that it names, except those that only must be there.
     pub(crate) fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Value(selector) | Piece::Lower(selector) | Piece::Optional(selector) => {

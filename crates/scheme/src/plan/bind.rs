@@ -1,5 +1,5 @@
 //! What must hold between parts of a request besides its signature: a signed hash that is the
-//! body's, a claim that names the sender. They are looked at once the signature is right.
+//! body's, a claim that names the sender. It is checked once the signature is right.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
-/// A place, and what must stand there.
+/// A place, and the value that must be there.
 pub(crate) struct Bind {
     pub(crate) place: Selector,
     written: String,
-    /// Not compared where either side is missing.
+    /// Nothing is compared if either side is missing.
     optional: bool,
-    /// There is nothing to compare where the body is empty.
+    /// Nothing is compared if the body is empty.
     bodiless: bool,
     pub(crate) must: Must,
 }
 
-/// What must stand at a place.
+/// What must be at a place.
 pub(crate) enum Must {
     BeThere,
     BeAbsent,
@@ -90,7 +90,7 @@ impl Bind {
         })
     }
 
-    /// Whether it holds for this request; else the refusal says what does not.
+    /// Checks that it holds for this request. The refusal says what does not.
     pub(crate) fn holds(&self, inputs: &Inputs<'_>) -> Result<(), Rejection> {
         let value = self.place.resolve(inputs)?.map(|(_, value)| value);
         let refuse = |how: &str| {
@@ -128,7 +128,7 @@ impl Bind {
             })
             .copied()
             .collect();
-        // Padding says nothing.
+        // Padding says nothing, so it is left off.
         let unpadded = |bytes: &[u8]| {
             bytes
                 .iter()

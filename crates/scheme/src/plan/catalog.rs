@@ -1,5 +1,5 @@
-//! The schemes that are known: built-in ones, read and compiled when they are first asked for, and
-//! the user's own, compiled at once so that every mistake in them is told.
+//! The known schemes. Built-in ones are read and compiled when they are first asked for. The user's
+//! own are compiled at once, so that every mistake in them is told.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
 
 /// A provider's scheme: as it was written, and as it is run.
 pub struct Scheme {
-    /// As it stands in the catalog.
+    /// The name under which the catalog has it.
     pub name: String,
     /// As it was written.
     pub spec: SchemeSpec,
@@ -88,7 +88,7 @@ impl Catalog {
         }
     }
 
-    /// The scheme of this name, or of which this is another name; however it is spelt: `Lemon
+    /// The scheme of this name, or of which this is another name. The spelling is free: `Lemon
     /// Squeezy` is `lemon-squeezy`.
     pub fn get(&self, name: &str) -> Option<&Arc<Scheme>> {
         let found = |name: &str| {
@@ -102,7 +102,7 @@ impl Catalog {
             .or_else(|| found(ALIASES.get(&spelt())?))
     }
 
-    /// What to say of a name that is no provider's, with the one that may be meant.
+    /// What to say of a name that is no provider's. It names the provider that may be meant.
     pub fn not_known(&self, name: &str) -> String {
         let spelt = name.trim().to_lowercase().replace([' ', '_', '.'], "-");
         let known = self.names().chain(ALIASES.keys().map(String::as_str));
@@ -116,7 +116,7 @@ impl Catalog {
         &self.known
     }
 
-    /// All, by name; this reads all.
+    /// All schemes by name. This reads all of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Scheme>> {
         self.schemes.iter().map(|(name, entry)| entry.scheme(name))
     }
@@ -142,7 +142,7 @@ impl Entry {
 }
 
 impl Scheme {
-    /// Compiled at once.
+    /// A scheme that is compiled at once.
     pub(crate) fn new(name: &str, spec: SchemeSpec) -> Result<Self, Vec<SchemeError>> {
         let plan = Arc::new(Plan::new(&spec)?);
         Ok(Self {
@@ -152,8 +152,8 @@ impl Scheme {
         })
     }
 
-    /// Whether the signature covers each part of the event key, by where they are; None where there
-    /// is no key.
+    /// Whether the signature covers each part of the event key, judged by the places of the parts.
+    /// None if there is no key.
     pub fn key_is_signed(&self) -> Option<bool> {
         let plan = self.plan().ok()?;
         plan.identity
@@ -162,13 +162,13 @@ impl Scheme {
             .map(|key| key.places().all(|place| plan.coverage.covers(place)))
     }
 
-    /// Whether it is not established that the event key names an event; None where the scheme can't
-    /// be run.
+    /// Whether it is not established that the event key names an event. None if the scheme can't be
+    /// run.
     pub fn key_is_doubtful(&self) -> Option<bool> {
         self.plan().ok().map(|plan| plan.key_is_doubtful)
     }
 
-    /// How it is run; a built-in scheme has no errors, which a test holds.
+    /// How it is run. A built-in scheme has no errors; a test checks that.
     pub(crate) fn plan(&self) -> Result<&Arc<Plan>, Vec<SchemeError>> {
         self.plan
             .get_or_init(|| Plan::new(&self.spec).map(Arc::new))
@@ -272,98 +272,89 @@ mod tests {
             .collect()
     }
 
+    const BASE: &str = "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x' }\n";
+
+    /// Whole schemes, each with a part of what is said of it.
+    const OWN_MISTAKES: &[(&str, &str)] = &[
+        (
+            "algorithm = 'md5'\nsignature = { from = 'header:x' }",
+            "algorithm: unknown variant `md5`",
+        ),
+        (
+            "algorithm = 'hmac-sha256'\nsignature = { from = 'x' }",
+            "signature.from: \"x\" names no place",
+        ),
+        (
+            "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', spilt = ',' }",
+            "signature.spilt: is not a key",
+        ),
+        ("algorithm = 'hmac-sha256'", "missing field `signature`"),
+        (
+            "algorithm = 'hmac-sha256'\nsignature = { from = 'signature:t' }",
+            "signature.from: a signature can't be",
+        ),
+        (
+            "algorithm = 'hmac-sha256'\ncontent = '{url}'\nsignature = { from = 'query:s' }",
+            "signature.from: a signature can't be",
+        ),
+        (
+            "algorithm = ['hmac-sha256', 'sha1']\nsignature = { from = 'header:x' }",
+            "algorithm: mixes",
+        ),
+        (
+            "algorithm = []\nsignature = { from = 'header:x' }",
+            "algorithm: is an empty list",
+        ),
+        (
+            "algorithm = ['hmac-sha256', 'md5']\nsignature = { from = 'header:x' }",
+            "unknown variant `md5`",
+        ),
+        (
+            "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', all = true }",
+            "signature.all: is for",
+        ),
+    ];
+
+    /// Lines that are added to a good scheme, each with a part of what is said of it.
+    const ADDED_MISTAKES: &[(&str, &str)] = &[
+        ("colour = 'red'", "colour: is not a key"),
+        ("content = '{timestamp}.{body}'", "time: is missing"),
+        ("content = '{id}.{body}'", "id: is missing"),
+        ("content = '{secret}{body}'", "content: {secret}"),
+        ("secret = ['base46']", "secret[0]: \"base46\" is no step"),
+        ("window = 3", "window: 3 has no unit"),
+        (
+            "encoding = 'plain'",
+            "encoding: \"plain\" and \"credentials\" are for tokens",
+        ),
+        ("key = 'header:a?'", "key: \"header:a?\""),
+        ("content = ['{body}', '{nothing}']", "content[1]: "),
+        ("content = []", "content: is an empty list"),
+        ("gzip = 'sometimes'", "gzip: unknown variant"),
+    ];
+
+    fn assert_mistake(toml: &str, expected: &str) {
+        let errors = errors_of(toml);
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{toml}\n{errors:?}"
+        );
+    }
+
     #[test]
     fn mistakes_are_reported_with_their_key() {
-        let base = "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x' }\n";
-        for (toml, expected) in [
-            (format!("{base}colour = 'red'"), "colour: is not a key"),
-            (
-                "algorithm = 'md5'\nsignature = { from = 'header:x' }".into(),
-                "algorithm: unknown variant `md5`",
-            ),
-            (
-                "algorithm = 'hmac-sha256'\nsignature = { from = 'x' }".into(),
-                "signature.from: \"x\" names no place",
-            ),
-            (
-                "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', spilt = ',' }".into(),
-                "signature.spilt: is not a key",
-            ),
-            (
-                format!("{base}content = '{{timestamp}}.{{body}}'"),
-                "time: is missing",
-            ),
-            (
-                format!("{base}content = '{{id}}.{{body}}'"),
-                "id: is missing",
-            ),
-            (
-                format!("{base}content = '{{secret}}{{body}}'"),
-                "content: {secret}",
-            ),
-            (
-                format!("{base}secret = ['base46']"),
-                "secret[0]: \"base46\" is no step",
-            ),
-            (format!("{base}window = 3"), "window: 3 has no unit"),
-            (
-                format!("{base}encoding = 'plain'"),
-                "encoding: \"plain\" and \"credentials\" are for tokens",
-            ),
-            (format!("{base}key = 'header:a?'"), "key: \"header:a?\""),
-            (
-                format!(
-                    "{base}key = '{}'",
-                    (0..70)
-                        .map(|i| format!("header:h{i}"))
-                        .collect::<Vec<_>>()
-                        .join("|")
-                ),
-                "names more than 64 headers",
-            ),
-            (
-                "algorithm = 'hmac-sha256'".into(),
-                "missing field `signature`",
-            ),
-            (
-                "algorithm = 'hmac-sha256'\nsignature = { from = 'signature:t' }".into(),
-                "signature.from: a signature can't be",
-            ),
-            (
-                "algorithm = 'hmac-sha256'\ncontent = '{url}'\nsignature = { from = 'query:s' }"
-                    .into(),
-                "signature.from: a signature can't be",
-            ),
-            (
-                "algorithm = ['hmac-sha256', 'sha1']\nsignature = { from = 'header:x' }".into(),
-                "algorithm: mixes",
-            ),
-            (
-                "algorithm = []\nsignature = { from = 'header:x' }".into(),
-                "algorithm: is an empty list",
-            ),
-            (
-                "algorithm = ['hmac-sha256', 'md5']\nsignature = { from = 'header:x' }".into(),
-                "unknown variant `md5`",
-            ),
-            (
-                format!("{base}content = ['{{body}}', '{{nothing}}']"),
-                "content[1]: ",
-            ),
-            (format!("{base}content = []"), "content: is an empty list"),
-            (format!("{base}gzip = 'sometimes'"), "gzip: unknown variant"),
-            (
-                "algorithm = 'hmac-sha256'\nsignature = { from = 'header:x', all = true }".into(),
-                "signature.all: is for",
-            ),
-        ] {
-            let errors = errors_of(&toml);
-            assert!(
-                errors.iter().any(|error| error.contains(expected)),
-                "{toml}\n{errors:?}"
-            );
+        for (toml, expected) in OWN_MISTAKES {
+            assert_mistake(toml, expected);
         }
-        assert!(errors_of(base).is_empty());
+        for (added, expected) in ADDED_MISTAKES {
+            assert_mistake(&format!("{BASE}{added}"), expected);
+        }
+        let headers: Vec<String> = (0..70).map(|i| format!("header:h{i}")).collect();
+        assert_mistake(
+            &format!("{BASE}key = '{}'", headers.join("|")),
+            "names more than 64 headers",
+        );
+        assert!(errors_of(BASE).is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Handshakes: which requests are one, and what they are answered. Compiled from `[[challenge]]`;
-//! records nothing and checks no signature.
+//! Handshakes: which requests are handshakes, and how they are answered. Compiled from
+//! `[[challenge]]`. Records nothing and checks no signature.
 
 use std::collections::BTreeMap;
 
@@ -26,21 +26,21 @@ pub struct ChallengeAnswer {
     pub status: u16,
     /// By lower-case name.
     pub headers: Vec<(String, String)>,
-    /// Of the body; also where that is empty.
+    /// The content type of the body, even if that is empty.
     pub content_type: &'static str,
     /// At most 4096 bytes.
     pub body: Bytes,
 }
 
 const CHALLENGE_BYTES_MAX: usize = 4096;
-/// What an unsigned handshake may have signed is no longer than this.
+/// The longest text, in bytes, that an unsigned handshake may have signed.
 const WORD_BYTES_MAX: usize = 256;
 const HEX_BYTES_MAX: usize = 32;
 
-/// A handshake: what marks it, and what it is answered.
+/// A handshake: how it is known, and how it is answered.
 pub(crate) struct Challenge {
     method: String,
-    /// Those that need no look into the body come first.
+    /// Marks that need no look into the body come first.
     when: Vec<(Selector, Mark)>,
     pub(crate) unsigned: bool,
     pub(crate) token: Option<Selector>,
@@ -263,7 +263,8 @@ impl Answer {
     }
 }
 
-/// Whether its digests are made with the secret: not by a sender alone, and not the secret itself.
+/// Whether its digests are made with the secret. Public-key digests are the sender's alone, and a
+/// token is the secret itself.
 fn makes_digests(algorithm: Algorithm) -> bool {
     !algorithm.is_public() && algorithm != Algorithm::Token
 }
@@ -278,9 +279,9 @@ impl Challenge {
         &self.method
     }
 
-    /// Whether a digest of this content is given to whoever asks. It is made with the key that
-    /// signs events, so only such texts get one as can be no event, and such content is never taken
-    /// for an event.
+    /// Whether a digest of this content is given to anybody who asks. It is made with the key that
+    /// signs events. So only texts that can be no event get one, and such a text is never taken for
+    /// an event.
     pub(crate) fn gives_away(&self, content: &[Chunk<'_>]) -> bool {
         if !self.unsigned || self.mac.is_none() {
             return false;
@@ -301,7 +302,7 @@ impl Challenge {
         })
     }
 
-    /// What was found in the body, where the request is this handshake.
+    /// What was found in the body, if the request is this handshake.
     pub(crate) fn meets<'a>(
         &self,
         request: &'a Request<'a>,
@@ -340,8 +341,8 @@ impl Challenge {
         Ok(Some(found))
     }
 
-    /// The answer; none where what it is made of is not there, or is too long or too dirty to be
-    /// one.
+    /// The answer. None if something that it is made of is missing, too long, or has characters
+    /// that no answer may have.
     pub(crate) fn answer(
         &self,
         inputs: &Inputs<'_>,

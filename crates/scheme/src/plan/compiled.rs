@@ -28,7 +28,7 @@ use crate::{
     spec::{Algorithm, Gzip, IdentitySpec, SchemeSpec},
 };
 
-/// One bit each while a request's headers are counted.
+/// The most headers that are counted in a request: each is one bit.
 const HEADERS_MAX: usize = u64::BITS as usize;
 
 /// A compiled scheme.
@@ -38,10 +38,10 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) grammar: Grammar,
     pub(crate) signature: Selector,
-    /// Each alternative counts, not the first alone.
+    /// Every alternative counts, not only the first.
     pub(crate) every: bool,
     pub(crate) repeated: bool,
-    /// Each item must match.
+    /// Every item must match.
     pub(crate) all: bool,
     pub(crate) groups: Option<String>,
     /// What is signed.
@@ -58,24 +58,25 @@ pub(crate) struct Plan {
     pub(crate) key_id: Option<Selector>,
     pub(crate) gzip: Option<Gzip>,
     pub(crate) identity: Identity,
-    /// The same body always has the same key, and is one event.
+    /// The same body always has the same key and is one event.
     pub(crate) key_is_of_body: bool,
-    /// A key of a list's values, or one whose author does not say that it names an event: under it
-    /// another body is another event.
+    /// The key comes from a list's values, or its author does not say that it names an event. Under
+    /// such a key another body is another event.
     pub(crate) key_is_doubtful: bool,
     pub(crate) event_type: Option<Selector>,
     pub(crate) items: Option<Items>,
     pub(crate) challenges: Vec<Challenge>,
     /// The key or the type is a part of the signature's own text.
     pub(crate) reads_signature: bool,
-    /// Headers that a request may have once: whoever reads the other one would see another request.
+    /// Headers that a request may have only once, because whoever reads the other copy would see
+    /// another request.
     pub(crate) once: Vec<String>,
     /// Places in the body that verifying needs, and those read once it is done.
     pub(crate) before: Pointers,
     pub(crate) after: Pointers,
 }
 
-/// The parts of a scheme, each compiled by itself. None where one is wrong.
+/// The parts of a scheme, each compiled by itself. None if it is wrong.
 struct Parts {
     grammar: Option<Grammar>,
     signature: Option<Selector>,
@@ -96,7 +97,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// In an order that users know: mistakes are told in it.
+    /// Compiles the parts in an order that users know, because mistakes are told in it.
     fn compile(compiler: &mut Compiler, spec: &SchemeSpec) -> Self {
         let (mut before, mut after) = (Pointers::default(), Pointers::default());
         let algorithms = spec.algorithm.as_slice();
@@ -153,7 +154,7 @@ impl Parts {
         }
     }
 
-    /// The headers that a request may have once, as one place at least is read of each.
+    /// The headers that a request may have only once: those of which at least one place is read.
     fn once(&self, signature_repeats: bool) -> Vec<String> {
         let read = [
             self.time.as_ref().map(|time| &time.from),
@@ -213,7 +214,7 @@ impl Plan {
         }
     }
 
-    /// Puts together what was compiled, with what follows from several parts.
+    /// Puts together what was compiled, and adds what follows from several parts.
     fn of(
         spec: &SchemeSpec,
         grammar: Grammar,
@@ -301,7 +302,7 @@ impl Plan {
         document(self.document.as_ref(), request, signature)
     }
 
-    /// The texts of the signature, one at least, as they stand in the request.
+    /// The texts of the signature as they are in the request, at least one.
     pub(crate) fn signatures<'a>(
         &self,
         inputs: &Inputs<'a>,
@@ -337,8 +338,8 @@ fn is_numbered(selector: &Selector) -> bool {
         .any(|place| matches!(place, Place::Headers(_) | Place::Queries))
 }
 
-/// Whether the key is known to name an event; so is one of which the scheme says nothing, as its
-/// author chose it.
+/// Whether the key is known to name an event. A key of which the scheme says nothing counts as
+/// known, because its author chose it.
 fn is_established(spec: &SchemeSpec) -> bool {
     spec.identity
         .as_ref()
@@ -349,7 +350,7 @@ fn millis(period: Period) -> i64 {
     i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Whether it is the body that says it, which the signature covers.
+/// Whether the value is in the body, which the signature covers.
 fn in_body(selector: &Selector) -> bool {
     selector
         .places()

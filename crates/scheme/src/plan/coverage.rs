@@ -15,7 +15,7 @@ use crate::{
 
 /// What is signed.
 pub(crate) struct Coverage {
-    /// Of several, the first whose places are all there. Empty for tokens.
+    /// The first of these counts whose places are all there. Empty for tokens.
     pub(crate) contents: Vec<Template>,
     /// What `{id}` stands for.
     pub(crate) id: Option<Selector>,
@@ -26,7 +26,7 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    /// `binds_body`: what is signed has a hash of the body, and that must agree.
+    /// `binds_body` says that a hash of the body is signed and must agree with it.
     pub(crate) fn new(
         contents: Vec<Template>,
         id: Option<Selector>,
@@ -43,8 +43,8 @@ impl Coverage {
         }
     }
 
-    /// What the signature covers of this request: of several contents, the first whose places are
-    /// all there.
+    /// What the signature covers of this request. Of several contents, the first counts whose
+    /// places are all there.
     pub(crate) fn content<'a>(&'a self, values: &Values<'a>) -> Result<Vec<Chunk<'a>>, Rejection> {
         let Some((last, others)) = self.contents.split_last() else {
             return Ok(Vec::new());
@@ -58,7 +58,7 @@ impl Coverage {
         Ok(last.resolve(values)?)
     }
 
-    /// The id that is signed, where it is in a header.
+    /// The id that is signed, if it is in a header.
     pub(crate) fn signed_id<'a>(&self, request: &'a Request<'a>) -> Option<Cow<'a, [u8]>> {
         let selector = self
             .id
@@ -75,7 +75,7 @@ impl Coverage {
             .map(|(_, value)| value)
     }
 
-    /// Whether what stands at this place is signed in every request.
+    /// Whether the value at this place is signed in every request.
     pub(crate) fn covers(&self, place: &Place) -> bool {
         let signed_id = self
             .id
@@ -85,8 +85,8 @@ impl Coverage {
             || self.signs(place, b"", None)
     }
 
-    /// Whether a part of the event key is covered. A token signs nothing; its body counts as what
-    /// the sender meant.
+    /// Whether a part of the event key is covered. A token signs nothing, so its body counts as
+    /// what the sender meant.
     pub(crate) fn signs(&self, place: &Place, value: &[u8], id: Option<&[u8]>) -> bool {
         if self.contents.is_empty() {
             let claim = self.signs_claims && matches!(place, Place::Signature(_));

@@ -1,6 +1,6 @@
 //! What looks wrong with a secret: the slips of the hand that make every signature fail. They are
-//! told, never mended: a secret is used just as it is written. Nothing that is said here contains
-//! any of it.
+//! told but never mended, because a secret is used just as it is written. No text here contains any
+//! of the secret.
 
 use crate::plan::catalog::Scheme;
 
@@ -31,7 +31,7 @@ const OTHER_KINDS: [(&str, &str); 20] = [
     ("Bearer ", "a whole Authorization header"),
 ];
 
-/// Names that are pasted with their value, or in its place.
+/// Names that are pasted with their value or instead of it.
 const NAMES: [&str; 7] = [
     "app_secret",
     "client_secret",
@@ -42,7 +42,7 @@ const NAMES: [&str; 7] = [
     "password",
 ];
 
-/// What stands in examples where the secret belongs.
+/// Texts that are in examples in the secret's place.
 const STAND_INS: [&str; 7] = [
     "changeme",
     "change-me",
@@ -53,8 +53,8 @@ const STAND_INS: [&str; 7] = [
     "…",
 ];
 
-/// What looks wrong with this secret of this scheme; each doubt as a sentence's end: "looks wrong:
-/// it …". None says any of the secret.
+/// What looks wrong with this secret of this scheme. Each doubt is the end of a sentence, "looks
+/// wrong: it …". None contains any of the secret.
 pub fn doubts(scheme: &Scheme, secret: &str) -> Vec<String> {
     let mut found = Vec::new();
     let bare = secret.trim();
@@ -107,7 +107,7 @@ pub fn doubts(scheme: &Scheme, secret: &str) -> Vec<String> {
     found
 }
 
-/// Whether the provider's own secrets begin so.
+/// Whether the provider's own secrets begin like this.
 fn is_own(scheme: &Scheme, start: &str) -> bool {
     let spec = &scheme.spec;
     let stripped = spec
@@ -118,7 +118,7 @@ fn is_own(scheme: &Scheme, start: &str) -> bool {
             let fixed = prefix.split('*').next().unwrap_or_default();
             !fixed.is_empty() && (fixed.starts_with(start) || start.starts_with(fixed))
         });
-    // The generic schemes take whatever somebody signs with; some providers sign with an API key.
+    // The generic schemes take any secret, and some providers sign with an API key.
     let api_key = spec.secret_is_api_key && !matches!(start, "whsec_" | "Bearer ");
     stripped
         || api_key

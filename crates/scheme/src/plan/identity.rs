@@ -1,6 +1,6 @@
-//! What makes two requests one event: the event key, made of one or several parts, and the digest
-//! of the body that repeats are compared by. In doubt two requests are two events: a part that is
-//! missing, or a body that names nothing, makes no key.
+//! What makes two requests one event: the event key, which has one or several parts, and the digest
+//! of the body by which repeats are compared. In doubt two requests are two events: without a
+//! needed part, or with a body that names nothing, there is no key.
 
 use std::borrow::Cow;
 
@@ -20,19 +20,19 @@ use crate::{
     spec::{Dedup, OneOrMany, SchemeSpec},
 };
 
-/// By what two requests of one event key are compared.
+/// How two requests with one event key are compared.
 #[derive(Clone, Copy)]
 pub(crate) enum Compared {
-    /// By the whole body, which is digested anyway. Most repeats are the same to the byte.
+    /// By the whole body, which is digested anyway. Most repeats are identical.
     AsSent,
     /// Without the places that change when the provider sends again.
     WithoutIgnored,
 }
 
-/// A digest of the body that is made where it is asked for.
+/// A digest of the body that is only made when it is asked for.
 type Digest<'d> = &'d dyn Fn() -> BodyDigest;
 
-/// The parts of an event key. Two requests have the same key only where each part is the same.
+/// The parts of an event key. Two requests have the same key only if each part is the same.
 pub(crate) struct EventKey {
     parts: Vec<Selector>,
 }
@@ -45,8 +45,8 @@ pub(crate) struct FoundKey {
 }
 
 impl EventKey {
-    /// Reads the parts. One part at least must not be optional: else every request could have the
-    /// same key.
+    /// Reads the parts. At least one must not be optional, or every request could have the same
+    /// key.
     pub(crate) fn parse(spec: &OneOrMany<String>, pointers: &mut Pointers) -> Result<Self, String> {
         let texts = spec.as_slice();
         let mut parts = Vec::with_capacity(texts.len());
@@ -68,7 +68,7 @@ impl EventKey {
         Ok(Self { parts })
     }
 
-    /// The digest of the body, with the event type where that stands in a header.
+    /// The digest of the body, and the event type if it is in a header.
     fn of_body(event_type: Option<&Selector>) -> Self {
         let whole = Part {
             place: Place::Whole,
@@ -93,8 +93,8 @@ impl EventKey {
         &self.parts
     }
 
-    /// What a sender puts where: the id into the first part, and into the others, where nothing
-    /// else stands there, "1".
+    /// The values that a sender puts in these places: the id in the first part, and "1" in any
+    /// other part that is still empty.
     pub(crate) fn values<'a>(
         &'a self,
         id: &'a str,
@@ -118,7 +118,7 @@ impl EventKey {
             .all(|place| matches!(place, Place::Body(_) | Place::Member(_) | Place::Whole))
     }
 
-    /// None where a part is missing that must be there.
+    /// The key. None if a part that must be there is missing.
     fn find(
         &self,
         coverage: &Coverage,
@@ -167,7 +167,7 @@ impl EventKey {
         signed: &mut bool,
     ) -> Result<Option<Cow<'a, [u8]>>, Rejection> {
         let many = selector.alternatives.iter().any(|places| places.len() > 1);
-        // Most keys are the first of a few places.
+        // Most keys are the first of a few places, so nothing has to be joined.
         if !many {
             for place in selector.alternatives.iter().flatten() {
                 let mut is_signed = true;
@@ -197,7 +197,7 @@ impl EventKey {
     }
 }
 
-/// Those parts of an event type that stand in headers, each of which may be missing.
+/// Those parts of an event type that are in headers. Each of them may be missing.
 fn in_headers(event_type: Option<&Selector>) -> Option<Selector> {
     let of_alternative = |places: &Vec<Part>| -> Vec<Part> {
         let headers = places
@@ -227,7 +227,7 @@ fn is_optional(selector: &Selector) -> bool {
         .all(|place| place.optional)
 }
 
-/// What stands at one place; nothing where it is blank.
+/// The value at one place. A blank one counts as missing.
 fn value<'a>(
     coverage: &Coverage,
     inputs: &Inputs<'a>,
@@ -259,8 +259,8 @@ fn value<'a>(
     Ok(Some(found))
 }
 
-/// Joins with dots. No two lists of as many texts are joined to the same: a dot or backslash inside
-/// a text is escaped. What is missing at the end leaves nothing.
+/// Joins with dots. A dot or backslash inside a text is escaped, so two lists of as many texts
+/// never give the same. Missing texts at the end leave nothing.
 fn joined(texts: &[Cow<'_, [u8]>]) -> Vec<u8> {
     let texts = &texts[..texts
         .iter()
@@ -283,26 +283,26 @@ fn joined(texts: &[Cow<'_, [u8]>]) -> Vec<u8> {
 
 /// How a scheme tells events apart.
 pub(crate) struct Identity {
-    /// None where nothing makes two requests the same.
+    /// None if nothing makes two requests the same.
     pub(crate) key: Option<EventKey>,
-    /// What the key is: `key` or `body`; `none` where there is none.
+    /// What the key is: `key` or `body`, or `none` if there is none.
     pub(crate) dedup: Dedup,
     /// The digest of the body, for a request without the key.
     without_key: Option<EventKey>,
     pub(crate) ignored: Ignored,
-    /// The event type where it stands in a header, which the signature does not cover either: under
-    /// one unsigned key another type is another event.
+    /// The event type, if it is in a header, which the signature does not cover either. Under one
+    /// unsigned key, another type is another event.
     kind: Option<Selector>,
-    /// A signed body that comes again under a new key is looked at: the signature covers neither
-    /// the key nor a time.
+    /// A signed body under a new key is looked at, because the signature covers neither the key nor
+    /// a time.
     pub(crate) guarded: bool,
-    /// What the key was made of before; none for the body's digest.
+    /// What the key was made of by earlier versions. None for the body's digest.
     before: Option<Selector>,
 }
 
 /// What tells one request from another.
 pub(crate) struct Told {
-    /// None where the request names nothing.
+    /// None if the request names nothing.
     pub(crate) key: Option<String>,
     pub(crate) dedup: Dedup,
     /// Whether the signature covers the key.
@@ -323,7 +323,7 @@ pub(crate) struct IdentityParts<'s> {
 }
 
 impl Compiler {
-    /// `places` are those that are read when the signature is right.
+    /// `places` are those that are read once the signature is right.
     pub(crate) fn identity(
         &mut self,
         spec: &SchemeSpec,
@@ -350,7 +350,7 @@ impl Compiler {
             "must be \"body\" or \"none\"",
         );
         let of_body = || EventKey::of_body(parts.event_type);
-        // Without a word about it the parts were the same, and joined without escapes.
+        // If the scheme does not say, earlier versions had the same parts, joined without escapes.
         let same = parts.key.map(|key| key.as_slice().join("+"));
         let before = match parts.key_before {
             Some("body:") => None,
@@ -391,7 +391,7 @@ impl Identity {
             .is_some_and(|key| key.places().any(Place::is_of_signature))
     }
 
-    /// Whether a key of a list's values is all that there is: other items may hide in it.
+    /// Whether the only key is one of a list's values, in which other items may hide.
     pub(crate) fn is_of_list(&self, places: &Pointers) -> bool {
         let of_list =
             |place: &Place| matches!(place, Place::Body(index) if places.is_of_list(*index));
@@ -400,7 +400,8 @@ impl Identity {
             .is_some_and(|key| key.places().any(of_list))
     }
 
-    /// Of the body, or of the document that `in_body` finds in it, without what is ignored.
+    /// The digest of the body, or of the document that `in_body` finds in it, without what is
+    /// ignored.
     pub(crate) fn digest(
         &self,
         in_body: Option<&Selector>,
@@ -414,7 +415,7 @@ impl Identity {
             .digest(&document(in_body, inputs.request, inputs.signature))
     }
 
-    /// `digest`: of the body without what is ignored.
+    /// `digest` is that of the body without what is ignored.
     pub(crate) fn tell(
         &self,
         coverage: &Coverage,
@@ -453,8 +454,8 @@ impl Identity {
         })
     }
 
-    /// The key as earlier versions made it: parts that are there, joined with dots, else the digest
-    /// of the body.
+    /// The key as earlier versions made it: the parts that are there, joined with dots, else the
+    /// digest of the body.
     pub(crate) fn key_before(
         &self,
         inputs: &Inputs<'_>,

@@ -1,5 +1,5 @@
-//! Places that change when a provider sends an event again, left out of the digest that two bodies
-//! are compared by.
+//! Places that change when a provider sends an event again. They are left out of the digest by
+//! which two bodies are compared.
 
 use crate::{
     compiler::Compiler, digest::BodyDigest, locate::json::Pointers, request::is_form,

@@ -1,6 +1,6 @@
 //! Requests that carry several events: where the list is, and what each item's key and type are. A
-//! request is split once it is verified; one that can't be stays one event, so that nothing is
-//! lost.
+//! request is split once it is verified. One that can't be split stays one event, so that nothing
+//! is lost.
 
 use crate::{
     compiler::Compiler,
@@ -13,14 +13,14 @@ use crate::{
     spec::{ItemsSpec, SchemeSpec},
 };
 
-/// A request of more items stays whole, unless the scheme says otherwise.
+/// A request with more items stays whole, unless the scheme says otherwise.
 const COUNT_MAX: usize = 1000;
-/// What a scheme may allow: all items of a request are written in one statement.
+/// The most that a scheme may allow, because all items of a request are written in one statement.
 const COUNT_MAX_MAX: usize = 10_000;
 
 /// Where the events of one request are, and how they are told apart.
 pub(crate) struct Items {
-    /// The list, as it stands, and its path; none where it is the whole document.
+    /// The list as it is written, and its path. None if it is the whole document.
     list: Option<List>,
     pub(crate) identity: Identity,
     pub(crate) event_type: Option<Selector>,
@@ -30,7 +30,7 @@ pub(crate) struct Items {
 }
 
 impl Compiler {
-    /// None where the scheme does not split, or only where a source asks for it.
+    /// None if the scheme does not split, or only for a source that asks for it.
     pub(crate) fn items(&mut self, spec: &SchemeSpec) -> Option<Items> {
         let written = spec.items.as_ref()?;
         let table = matches!(written, ItemsSpec::Table(_));
@@ -44,7 +44,7 @@ impl Compiler {
         let items = written.table();
         let list = self.keep(&at("from"), list(&items.from));
         let mut inside = Pointers::default();
-        // Without a key or a type of their own, the scheme's are those of an item.
+        // Without a key or a type of its own, an item has the scheme's.
         let (key, key_at) = if items.key.is_some() {
             (&items.key, at("key"))
         } else {
@@ -94,7 +94,7 @@ impl Compiler {
     }
 }
 
-/// Whether the key, where there is one, has a part that is an item's own.
+/// Whether the key, if there is one, has a part that is an item's own.
 fn is_in_item(identity: &Identity) -> bool {
     let inside =
         |part: &Part| matches!(part.place, Place::Body(_) | Place::Member(_) | Place::Whole);
@@ -116,7 +116,7 @@ struct List {
     index: usize,
 }
 
-/// Those of the ignored places that are in each item, as seen from there.
+/// The ignored places that are in each item, as paths from the item.
 fn in_items(ignore: &[String], from: &str) -> Vec<String> {
     ignore
         .iter()
@@ -147,13 +147,13 @@ fn list(from: &str) -> Result<Option<List>, String> {
 }
 
 impl Items {
-    /// The same, where the signature covers neither the key nor a time (`guarded`).
+    /// Says whether the signature covers neither the key nor a time (`guarded`).
     pub(crate) fn guarded(mut self, guarded: bool) -> Self {
         self.identity.guarded = guarded;
         self
     }
 
-    /// Where a place of an item is in a request of one item.
+    /// Where a place of an item is in a request that has one item.
     pub(crate) fn outside(&self, part: &Part) -> Part {
         let path = self.list.as_ref().map_or("", |list| &list.path);
         Part {
@@ -162,8 +162,8 @@ impl Items {
         }
     }
 
-    /// The texts of the items in this document; none where there is no list, an empty one, or one
-    /// that is too long.
+    /// The texts of the items in this document. Empty if there is no list, or if it is empty or too
+    /// long.
     pub(crate) fn of<'d>(&self, document: &'d [u8]) -> Vec<&'d str> {
         let found = match &self.list {
             None => std::str::from_utf8(document)

@@ -1,5 +1,5 @@
-//! A scheme, compiled: every string of it read once, every mistake told with its key. It knows what
-//! must hold for a request and how that is found; whether a signature is right is not asked here.
+//! A scheme, compiled: every string of it is read once, and every mistake is told with its key. It
+//! knows what must hold for a request and how that is found, but not whether a signature is right.
 
 pub(crate) mod bind;
 pub(crate) mod catalog;

@@ -1,4 +1,4 @@
-//! A source's scheme: its provider's, with the fields in it that the source sets itself.
+//! A source's scheme: its provider's, with the fields that the source sets itself.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) fn scheme_of(
         spec.items =
             split_at(split, &spec).map_err(|message| vec![SchemeError::new("items", message)])?;
     }
-    // The source speaks of the events that it wants.
+    // A source's key is that of its events, which are the items if the scheme always splits.
     match &mut spec.items {
         Some(ItemsSpec::Table(items)) if !items.optional => {
             own(source, &mut items.key, &mut items.dedup)
@@ -47,7 +47,7 @@ pub(crate) fn scheme_of(
         _ => own(source, &mut spec.key, &mut spec.dedup),
     }
     if own_key {
-        // What it names, and what it was before, only the source's author knows.
+        // Only the source's author knows what its own key names, and what the key was before.
         (spec.identity, spec.key_before) = (None, None);
     }
     let known = spec.ignore.len();
@@ -84,7 +84,7 @@ fn own(source: &SourceSpec, key: &mut Option<OneOrMany<String>>, dedup: &mut Opt
     *dedup = source.dedup.or(*dedup);
 }
 
-/// The source's own name of a place that it ignores; the scheme's come first.
+/// The source's own name of a place that it ignores. The scheme's places come first.
 fn own_place(key: &str, known: usize) -> Option<String> {
     let index: usize = key
         .strip_prefix("ignore[")?
@@ -115,8 +115,8 @@ fn split_at(split: &SplitAt, spec: &SchemeSpec) -> Result<Option<ItemsSpec>, &'s
     })))
 }
 
-/// `header` and `prefix` are short for the two keys of `signature` that the generic schemes are
-/// mostly told.
+/// `header` and `prefix` are short forms of the two keys of `signature` that the generic schemes
+/// need most.
 fn without_shorthand(mut fields: Map<String, Value>) -> Map<String, Value> {
     let mut signature = Map::new();
     if let Some(header) = fields.remove("header") {

@@ -1,4 +1,5 @@
-//! Compiles what is signed and where signatures are. What they are compared with is made elsewhere.
+//! Compiles what is signed and where signatures are. The digests that they are compared with are
+//! made elsewhere.
 
 use crate::{
     compiler::Compiler,
@@ -79,7 +80,7 @@ impl Compiler {
             .collect()
     }
 
-    /// What one part alone can't know.
+    /// Checks what no part can know alone.
     pub(crate) fn cross_check(&mut self, spec: &SchemeSpec, contents: &[Template]) {
         let algorithms = spec.algorithm.as_slice();
         self.demand(!algorithms.is_empty(), "algorithm", "is an empty list");

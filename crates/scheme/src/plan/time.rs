@@ -39,7 +39,7 @@ impl Compiler {
     }
 }
 
-/// The time's text as it was signed, once it is known to be near enough.
+/// The time's text as it was signed, if it is near enough to now.
 pub(crate) fn timestamp<'a>(
     time: &Time,
     inputs: &Inputs<'a>,
@@ -98,7 +98,7 @@ pub(crate) fn timestamp<'a>(
     Ok(Some(text))
 }
 
-/// A time in unix milliseconds. None for what is not written in this unit.
+/// A time in unix milliseconds. None for a text that is not written in this unit.
 pub(crate) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
     if unit == TimeUnit::HttpDate {
         let since = httpdate::parse_http_date(text)

@@ -1,5 +1,5 @@
-//! Signs as providers do, from the data that verifies: for senders' tools and for tests. And as the
-//! relay does, by Standard Webhooks.
+//! Signs as providers do, from the data that verifies, for senders' tools and for tests. Also signs
+//! as the relay does, by Standard Webhooks.
 
 pub(crate) mod draft;
 mod put;

@@ -1,4 +1,4 @@
-//! Puts a value where a selector would find it: what a sender does. Used to sign and to make
+//! Puts a value where a selector would find it, as a sender does. It is used to sign and to make
 //! samples, never to verify.
 
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Puts the value at this place, unless there is one. False where the place can't be made.
+    /// Puts the value at this place, unless there is one. False if the place can't be made.
     pub(super) fn put(&mut self, part: &Part, value: &str) -> bool {
         match &part.place {
             Place::Header(name) => self.put_header(name, value),
@@ -84,8 +84,8 @@ impl Outgoing {
         true
     }
 
-    /// Puts a value into the headers that the selector's first alternative in headers names. Where
-    /// parts are joined, its dotted pieces go to them in turn.
+    /// Puts a value into the headers that are named by the selector's first alternative in headers.
+    /// If parts are joined there, its dotted pieces go to them in turn.
     pub(super) fn put_in_headers(&mut self, selector: &Selector, value: &str) {
         let in_header = |part: &Part| matches!(part.place, Place::Header(_)) && part.only.is_none();
         let Some(parts) = selector
@@ -107,8 +107,8 @@ fn is_json(body: &[u8]) -> bool {
     matches!(body.first(), Some(b'{' | b'['))
 }
 
-/// The parts of a join, each with its piece of a joined value. Where there are too few pieces the
-/// rest is "1", or is left out.
+/// The parts of a join, each with its piece of a joined value. If there are too few pieces, the
+/// rest is "1" or is left out.
 pub(super) fn pieces<'a>(parts: &'a [Part], value: &'a str) -> Vec<(&'a Part, &'a str)> {
     let mut pieces = value.splitn(parts.len(), '.');
     let piece_of = |part: &'a Part| match pieces.next() {
@@ -127,8 +127,8 @@ fn appended(form: &[u8], name: &str, value: &str) -> Vec<u8> {
     [form, separator, pair.as_bytes()].concat()
 }
 
-/// Puts a value into a document unless there is one; `[]` is each element, and one where there is
-/// none. Whether anything changed.
+/// Puts a value into a document, unless there is one. `[]` is each element, and makes one if there
+/// is none. Says whether anything changed.
 pub(super) fn put_json(document: &mut Value, path: &str, value: &str) -> bool {
     let path = match path.strip_prefix('/') {
         Some(pointer) => pointer.replace("/0", "/[0]").replace('/', "."),
@@ -141,7 +141,8 @@ pub(super) fn put_json(document: &mut Value, path: &str, value: &str) -> bool {
 fn put_at(at: &mut Value, steps: &[&str], value: &str) -> bool {
     match steps.split_first() {
         None if at.is_null() => {
-            // What looks like a number is one: so times and ids stand in most bodies.
+            // A value that looks like a number becomes one, because times and ids are numbers in
+            // most bodies.
             *at = value
                 .parse::<u64>()
                 .map_or_else(|_| Value::from(value), Value::from);

@@ -57,8 +57,8 @@ pub fn sample_body(scheme: &Scheme, event_type: &str, id: &str) -> Result<Vec<u8
         }
         .into_bytes();
     }
-    // A name that is looked for by its place has to come last, which an object of ours does not
-    // promise.
+    // A name that is looked for by its index has to come last. The order of an object's members
+    // here does not promise that.
     for name in last {
         let member = Value::Object(Map::from_iter([(name.to_owned(), json!({}))])).to_string();
         outgoing.body.pop();

@@ -13,7 +13,7 @@ use crate::{
     spec::Algorithm,
 };
 
-/// Keys that are fetched are the provider's alone.
+/// Refuses a scheme whose keys are fetched, because those are the provider's alone.
 pub(super) fn own_keys(plan: &Plan) -> Result<(), SchemeError> {
     if plan.keys.is_none() {
         return Ok(());
@@ -61,7 +61,8 @@ pub fn generate_secret(
         Some(Step::Base64) => base64::engine::general_purpose::STANDARD.encode(bytes),
         _ => hex::encode(bytes),
     };
-    // What is taken off first stands first.
+    // The prefix that is removed first comes first, so the steps are undone from the last to the
+    // first.
     for step in plan.steps.iter().rev() {
         if let Step::Strip(prefix) = step {
             text.insert_str(0, &prefix.replace('*', "dev"));

@@ -89,7 +89,7 @@ pub fn sign(
     })
 }
 
-/// The request with all that stands in it but for the signature.
+/// The request with everything in it except the signature.
 fn unsigned(scheme: &Scheme, plan: &Plan, draft: &Draft<'_>, timestamp: Option<&str>) -> Outgoing {
     let content_type = scheme
         .spec
@@ -129,7 +129,7 @@ fn unsigned(scheme: &Scheme, plan: &Plan, draft: &Draft<'_>, timestamp: Option<&
     outgoing
 }
 
-/// Whether the signature stands in the JSON text, which is put into its form last.
+/// Whether the signature is in the JSON text, which is put into its form last.
 fn in_document(plan: &Plan) -> bool {
     matches!(plan.signature.alternatives[0][0].place, Place::Body(_))
 }
@@ -138,8 +138,8 @@ fn time_part(plan: &Plan) -> Option<&Part> {
     plan.time.as_ref().map(|time| &time.from.alternatives[0][0])
 }
 
-/// Fills in what the content names and the draft has not: nonces, tokens, further headers. Of
-/// several contents it is the last, which is the plain one.
+/// Fills in what the content names and the draft lacks: nonces, tokens, further headers. Of several
+/// contents the last one is used, which is the plain one.
 fn complete(plan: &Plan, draft: &Draft<'_>, outgoing: &mut Outgoing) {
     let selectors = plan
         .coverage
@@ -172,7 +172,7 @@ fn complete(plan: &Plan, draft: &Draft<'_>, outgoing: &mut Outgoing) {
     }
 }
 
-/// What stands in the signature's text beside the digest: the time, a nonce.
+/// What is in the signature's text beside the digest: the time, a nonce.
 fn leading<'a>(
     plan: &'a Plan,
     draft: &Draft<'a>,

@@ -11,7 +11,7 @@ use crate::{
 
 struct Case<'a> {
     scheme: &'a Scheme,
-    /// Has another secret first.
+    /// This one has another secret first.
     rotating: Verifier,
     stranger: Verifier,
     secret: SecretString,
@@ -34,7 +34,7 @@ impl Case<'_> {
         &self.scheme.plan().unwrap().signature.alternatives[0][0]
     }
 
-    /// Of several contents, it signs with the last.
+    /// Of several contents, the last is signed.
     fn covers_body(&self) -> bool {
         let plan = self.scheme.plan().unwrap();
         plan.coverage
@@ -54,7 +54,7 @@ fn each(check: impl Fn(&Case<'_>, &str)) {
     let catalog = catalog();
     let mut rng = StdRng::seed_from_u64(7);
     let mut count = 0;
-    // Keys that are fetched have tests of their own: only the provider can sign with them.
+    // Fetched keys have tests of their own, because only the provider can sign with them.
     for scheme in catalog.iter().filter(|scheme| scheme.spec.keys.is_none()) {
         let [secret, other] = two_secrets(scheme, &mut rng);
         let with = |secrets: &[SecretString]| {
@@ -93,8 +93,8 @@ fn each_scheme_is_here_or_has_tests_of_its_own() {
         .filter(|scheme| scheme.spec.keys.is_some())
         .map(|scheme| scheme.name.as_str())
         .collect();
-    // In `keys`: genuine, altered, another secret's and key's, stale. Write them for a new one,
-    // then name it.
+    // `keys` has these cases: genuine, altered, another secret's and key's, stale. A new scheme
+    // needs them before it is named here.
     assert_eq!(
         fetched,
         [
@@ -341,8 +341,7 @@ fn times_that_are_missing_or_no_times_are_refused() {
             return;
         };
         let sent = case.sent(NOW);
-        // Without its optional time the request is one of another content, and this one is not
-        // signed so.
+        // Without its optional time the request has another content, and this one is not signed so.
         let missing = if time.optional {
             "no_match"
         } else {

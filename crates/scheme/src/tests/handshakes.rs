@@ -111,8 +111,8 @@ fn a_computed_answer_shows_that_the_secret_is_known() {
         json!({ "response_token": expected })
     );
 
-    // The digest is given to whoever asks, and made with the key that signs events: of what may be
-    // an event, none is made …
+    // The digest is given to anybody who asks, and is made with the key that signs events. So none
+    // is made of a text that may be an event …
     for text in [
         "%7B%22for_user_id%22:1%7D",
         "%5B%5D",
@@ -147,7 +147,7 @@ fn a_computed_answer_shows_that_the_secret_is_known() {
         );
     }
 
-    // Signed with the second secret, so that the second answers.
+    // The second secret signs, so the second answers.
     let zoom = built_in("zoom", &["other", "s"]);
     let body = r#"{"payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},"event_ts":1654503849680,"event":"endpoint.url_validation"}"#;
     let sent = Sent::signed(&zoom, &"s".into(), "", NOW, body);

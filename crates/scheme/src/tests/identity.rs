@@ -34,7 +34,7 @@ fn seen(verifier: &Verifier, headers: &[(&str, &str)], body: &str) -> VerifiedRe
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    // What the signer adds where nothing stands is no part of these requests.
+    // What the signer adds in empty places is no part of these requests.
     let headers: Vec<_> = headers
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -44,7 +44,7 @@ fn seen(verifier: &Verifier, headers: &[(&str, &str)], body: &str) -> VerifiedRe
         .unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-/// As it is read of what was kept.
+/// The request as it is read when it was stored.
 fn kept(verifier: &Verifier, body: &str) -> VerifiedRequest {
     verifier
         .told_of_stored("[]", body.to_owned().into(), false)

@@ -137,7 +137,7 @@ fn what_cannot_be_split_is_one_event() {
             .len(),
         2
     );
-    // The last of repeated members counts, as it does for all that is read of a body.
+    // The last of repeated members counts, as in everything that is read of a body.
     assert_eq!(
         items(&split(&verifier, r#"{"events":[1],"events":[{"id":"b"}]}"#))[0].0,
         "b"

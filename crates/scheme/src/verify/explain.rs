@@ -19,9 +19,9 @@ use crate::{
 pub struct Finding {
     /// `headers`, `signature`, `form`, `time` or `digest`.
     pub check: &'static str,
-    /// None where an earlier check failed, or where there is nothing to check.
+    /// None if an earlier check failed, or if there is nothing to check.
     pub passed: Option<bool>,
-    /// What was found there, as a sentence; empty where nothing was looked at.
+    /// What was found there, as a sentence; empty if nothing was looked at.
     pub found: String,
 }
 
@@ -129,7 +129,7 @@ impl Verifier {
         }
     }
 
-    /// Which of the provider's own keys there were to try.
+    /// Which of the provider's own keys could be tried.
     fn fetched(&self, request: &Request<'_>, now_unix_ms: i64) -> Option<String> {
         let keys = self.plan().keys.as_ref()?;
         self.with_signatures(request, |plan, inputs, texts| {
@@ -164,8 +164,8 @@ impl Verifier {
         })
     }
 
-    /// When the request says that it was signed (unix milliseconds); None where the scheme has no
-    /// time, or it can't be read.
+    /// When the request says that it was signed (unix milliseconds). None if the scheme has no
+    /// time, or if it can't be read.
     pub fn signed_at(&self, request: &Request<'_>) -> Option<i64> {
         self.with_signatures(request, |plan, inputs, texts| {
             let time = plan.time.as_ref()?;
@@ -205,7 +205,7 @@ impl Verifier {
         read(plan, &inputs, &texts)
     }
 
-    /// The headers that the scheme's signature is in, lower-case.
+    /// The headers that have the scheme's signature, lower-case.
     pub fn signature_headers(&self) -> impl Iterator<Item = &str> {
         self.plan().signature.places().filter_map(|place| {
             if let Place::Header(name) = place {

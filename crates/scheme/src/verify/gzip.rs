@@ -1,19 +1,19 @@
-//! Unpacks a body, up to a bound: a small one can hold a huge one.
+//! Unpacks a body up to a bound, because a small body can hold a huge one.
 
 use std::io::Read as _;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
-/// What a webhook's body unpacks to at most. It is unpacked before anything is known of its sender.
+/// The most bytes that a body unpacks to. It is unpacked before anything is known of its sender.
 const UNPACKED_BYTES_MAX: u64 = 4 << 20;
-/// RFC 1952, section 2.3.1. No JSON and no form begins so.
+/// How a gzip file begins (RFC 1952, section 2.3.1). No JSON and no form begins so.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// The unpacked body; None where it is not packed.
+/// The unpacked body. None if it is not packed.
 pub(super) fn unpacked(body: &[u8]) -> Result<Option<Bytes>, Broken> {
     if !body.starts_with(&MAGIC) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Handshakes: requests that are answered and recorded nowhere. Some come signed, some not.
+//! Handshakes: requests that are answered and not recorded. Some are signed, some not.
 
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Verifier {
-    /// The handshake that this request is, of those that come without a signature.
+    /// The handshake that this request is, of those that are not signed.
     pub(super) fn unsigned_handshake(
         &self,
         request: &Request<'_>,
@@ -43,7 +43,7 @@ impl Verifier {
         Ok(None)
     }
 
-    /// The handshake that this request is, of those that are signed; `view` has the body as it is
+    /// The handshake that this request is, of those that are signed. `view` has the body as it is
     /// read.
     pub(super) fn signed_handshake(
         &self,
@@ -68,7 +68,7 @@ impl Verifier {
         Ok(None)
     }
 
-    /// The handshake that this request is, with its answer. `secret` is the place of the secret
+    /// The handshake that this request is, with its answer. `secret` is the index of the secret
     /// that answers.
     fn handshake(
         &self,
@@ -117,8 +117,8 @@ impl Verifier {
         }))
     }
 
-    /// The secret that comes in a handshake, where the source has none yet. None for a handshake
-    /// that brings none.
+    /// The secret that comes in a handshake, if the source has none yet. None for a handshake that
+    /// brings none.
     fn learnt(
         &self,
         selector: &Selector,
@@ -127,7 +127,7 @@ impl Verifier {
         let Some((_, value)) = selector.resolve(inputs)? else {
             return Ok(None);
         };
-        // A secret is learnt once; later, only who knows it is answered.
+        // A secret is learnt once. Later, only a request that knows it is answered.
         if !self.is_open() && !is_one_of(&value, &self.held) {
             return Err(Rejection::new(
                 Reason::NoMatch,
@@ -137,7 +137,7 @@ impl Verifier {
         Ok(name(&value).map(|text| self.is_open().then(|| SecretString::from(text))))
     }
 
-    /// The URL that is called before the handshake is answered.
+    /// The URL that must be called before the handshake is answered.
     fn visited(
         &self,
         challenge: &Challenge,
@@ -158,7 +158,7 @@ impl Verifier {
         Ok(Some(url.ok_or_else(strange)?.into()))
     }
 
-    /// The digest that goes into the answer; none where it is not given away.
+    /// The digest that goes into the answer. None if it must not be given away.
     fn mac(
         &self,
         challenge: &Challenge,

@@ -1,5 +1,5 @@
-//! Verifies requests: `phases` has the order, each file beside it a phase. Only what comes out of
-//! it is a [`VerifiedRequest`](verified::VerifiedRequest).
+//! Verifies requests. `phases` has the order, and each file beside it is a phase. Only this makes a
+//! [`VerifiedRequest`](verified::VerifiedRequest).
 
 pub(crate) mod explain;
 mod gzip;

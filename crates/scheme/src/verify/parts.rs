@@ -1,4 +1,4 @@
-//! The parts of a verification by themselves, for micro-benchmarks: what of its time goes where.
+//! The parts of a verification by themselves, for micro-benchmarks that show where its time goes.
 
 use crate::{
     locate::{piece::Values, selector::Inputs},
@@ -7,7 +7,7 @@ use crate::{
     verify::verifier::Verifier,
 };
 
-/// The event's key and type, found in one pass over the body; None where it has no key.
+/// The event's key and type, found in one pass over the body. None if it has no key.
 pub fn key_and_type(
     verifier: &Verifier,
     request: &Request<'_>,
@@ -31,7 +31,7 @@ pub fn key_and_type(
     Some((read.told.key?, read.event_type))
 }
 
-/// How many pieces the signed content has, made from the scheme's template; None where it can't be
+/// How many pieces the signed content has, made from the scheme's template. None if it can't be
 /// made.
 pub fn content_pieces(
     verifier: &Verifier,

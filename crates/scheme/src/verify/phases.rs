@@ -1,6 +1,6 @@
-//! The order in which a request is verified. The cheap comes first: repeated headers, handshakes
+//! The order in which a request is verified. Cheap checks come first: repeated headers, handshakes
 //! without a signature, the body as it is read, the signature (its form, the time, the digest),
-//! handshakes with one, and only then the event's key and type.
+//! handshakes with one. Only then come the event's key and type.
 
 use std::convert::Infallible;
 
@@ -34,8 +34,8 @@ impl Verifier {
         }
     }
 
-    /// Like [`verify`](Self::verify), but stops once the signature is right where the event key is
-    /// of the body alone and `known` has this body.
+    /// Like [`verify`](Self::verify), but stops after the signature check if the event key depends
+    /// on the body alone and `known` has this body.
     ///
     /// # Errors
     ///

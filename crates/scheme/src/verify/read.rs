@@ -1,5 +1,5 @@
 //! What is read of a request once its signature is right: what tells it from others, its type, its
-//! items. The same of one that was kept.
+//! items. A request that was stored is read in the same way.
 
 use bytes::Bytes;
 
@@ -26,17 +26,18 @@ use crate::{
 };
 
 impl Verifier {
-    /// Whether keys of earlier versions are told as well: see [`looking_back`](Self::looking_back).
+    /// Whether the keys of earlier versions are told as well; see
+    /// [`looking_back`](Self::looking_back).
     pub fn looks_back(&self) -> bool {
         self.looks_back
     }
 
-    /// Whether places are left out when bodies are compared.
+    /// Whether some places are left out when bodies are compared.
     pub fn ignores(&self) -> bool {
         !self.scheme().spec.ignore.is_empty()
     }
 
-    /// What is read of a request whose signature is right, with the body as it is to be read.
+    /// Reads a request whose signature is right. `view` has the body as it is to be read.
     pub(super) fn read(&self, view: &Request<'_>, compared: Compared) -> Result<Read, Rejection> {
         let plan = self.plan();
         let read = Inputs {
@@ -44,7 +45,8 @@ impl Verifier {
             found: None,
             signature: None,
         };
-        // The text that signs is read like the body: a token's claims, a time beside the digest.
+        // The signature's own text is read like the body: a token's claims, or a time beside the
+        // digest.
         let text = if plan.reads_signature {
             plan.signatures(&read)?
         } else {
@@ -118,9 +120,9 @@ impl Verifier {
         })
     }
 
-    /// What a request that is kept would be told by now, compared without what is ignored: its
-    /// headers are a JSON array of [name, value] pairs. None where it can't be read any more; its
-    /// URL is not kept.
+    /// What a stored request would be told by now, compared without what is ignored. Its headers
+    /// are a JSON array of [name, value] pairs; its URL is not stored. None if it can't be read any
+    /// more.
     pub fn told_of_stored(
         &self,
         headers: &str,
@@ -176,8 +178,7 @@ impl Verifier {
         self.plan().items.is_some()
     }
 
-    /// The events in a request whose signature is right. `document` is the JSON text that is looked
-    /// into.
+    /// The events in a request whose signature is right. `document` is the JSON text to look into.
     pub(super) fn items(
         &self,
         document: &[u8],
@@ -188,13 +189,13 @@ impl Verifier {
             return Ok(Vec::new());
         };
         let elsewhere = !is_within(document, view.body);
-        // What is no text has no items: they would be other bytes.
+        // A body that is no text has no items, because they would not be its own bytes.
         if std::str::from_utf8(view.body).is_err() {
             return Ok(Vec::new());
         }
         let read = |text: &str| {
             let found = items.inside.find(text.as_bytes());
-            // A part of the body shares its memory.
+            // An item that is a part of the body shares its memory.
             let body = if elsewhere {
                 Bytes::copy_from_slice(text.as_bytes())
             } else {
@@ -224,7 +225,7 @@ impl Verifier {
         items.of(document).into_iter().map(read).collect()
     }
 
-    /// What tells an item from others that is a request's body by itself.
+    /// What tells an item from others if the item is a request's whole body.
     fn told_of_item(
         &self,
         items: &Items,

@@ -1,5 +1,5 @@
-//! Whether the signature is right: first its form, then the time, then the digest, and what must
-//! hold besides. Every secret is tried in constant time.
+//! Whether the signature is right: first its form, then the time, then the digest, then what else
+//! must hold. Every secret is tried in constant time.
 
 use std::borrow::Cow;
 
@@ -25,12 +25,12 @@ use crate::{
     verify::verifier::Verifier,
 };
 
-/// Signatures in one header, each with its own time.
+/// The most signatures in one header that have a time each.
 const GROUPS_MAX: usize = 8;
 
 impl Verifier {
-    /// Who verifies this request: the other form, where it has that one's signature and not this
-    /// one's.
+    /// The verifier of this request: that of the other form, if the request has that form's
+    /// signature and not this one's.
     pub(super) fn for_request(&self, request: &Request<'_>) -> &Self {
         let Some(also) = &self.also else { return self };
         if self.has_signature(request) || !also.has_signature(request) {
@@ -52,8 +52,8 @@ impl Verifier {
             .is_ok()
     }
 
-    /// Checks the signature, and where senders of a scheme differ, with the body and the URL in
-    /// their other forms; gives the place of the secret that made it.
+    /// Checks the signature. If the senders of a scheme differ, the body and the URL are also tried
+    /// in their other forms. Gives the index of the secret that made it.
     pub(super) fn check_signature(
         &self,
         request: &Request<'_>,
@@ -124,7 +124,7 @@ impl Verifier {
             .flat_map(|text| text.split(separator.as_str()))
             .filter(|group| !group.is_empty());
         let groups: Vec<&str> = groups.take(GROUPS_MAX + 1).collect();
-        // Before any is checked: each costs a digest of the body.
+        // The number is checked before any signature, because each costs a digest of the body.
         if groups.len() > GROUPS_MAX {
             return Err(Rejection::new(
                 Reason::MalformedSignature,
@@ -135,7 +135,7 @@ impl Verifier {
         for group in groups {
             match self.check_one(inputs, &[Cow::Borrowed(group.as_bytes())], now_unix_ms) {
                 Ok(secret) => return Ok(secret),
-                // The one that came furthest is told.
+                // The failure that came furthest is told.
                 Err(found)
                     if refused
                         .as_ref()
@@ -204,7 +204,7 @@ impl Verifier {
         Ok(secret)
     }
 
-    /// The place of the secret that makes one of the signatures. `candidates` are those of the
+    /// The index of the secret that makes one of the signatures. `candidates` are those of the
     /// scheme's first algorithm, or what signs the token.
     fn matched(
         &self,
@@ -234,7 +234,7 @@ impl Verifier {
                 any_match(keys, signed, &candidates)
             };
             matched = matched.or(found);
-            // Not every sender of such a scheme undoes the escapes, and both are the same URL.
+            // Some senders of such a scheme do not undo the escapes, and both are the same URL.
             if matched.is_none() && is_escaped {
                 let as_sent = event_content(
                     &self.plan,
@@ -302,7 +302,7 @@ impl Verifier {
                 "the provider's certificate is out of date",
             ));
         }
-        // The provider may have new keys since.
+        // The provider may have published new keys since.
         let detail = "no key of the provider's is the one that signed";
         Err(Rejection {
             reason: Reason::NoMatch,
@@ -311,7 +311,8 @@ impl Verifier {
         })
     }
 
-    /// The token that the signature is: one of the scheme's algorithms, and at this time valid.
+    /// The token that is the signature. It has one of the scheme's algorithms and is valid at this
+    /// time.
     fn token<'a>(&self, inputs: &Inputs<'a>, now_unix_ms: i64) -> Result<Token<'a>, Rejection> {
         let malformed = |detail: &'static str| Rejection::new(Reason::MalformedSignature, detail);
         let text = inputs
@@ -362,7 +363,7 @@ fn any_match(keys: &[Key], content: &[Chunk<'_>], candidates: &Candidates) -> Op
     })
 }
 
-/// Whether each candidate, of which there is one at least, is one of these tokens.
+/// Whether every candidate, of which there is at least one, is one of these tokens.
 fn all_match(keys: &[Key], candidates: &Candidates) -> Option<usize> {
     let mut each = candidates.each();
     let is_known = |token: &[u8]| {

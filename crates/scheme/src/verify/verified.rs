@@ -1,4 +1,4 @@
-//! Proof that a request was verified: only `Verifier::verify` makes one, and the store takes
+//! Proof that a request was verified. Only `Verifier::verify` makes one, and the store takes
 //! nothing else.
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub struct VerifiedRequest {
     content_type: Option<&'static str>,
 }
 
-/// What verifying came to, where a body may be known already.
+/// The result of verifying a request whose body may be known already.
 #[expect(
     clippy::large_enum_variant,
     reason = "it is taken apart at once, never kept"
@@ -55,35 +55,34 @@ pub(super) struct Handshake {
 }
 
 impl VerifiedRequest {
-    /// The exact bytes that came; of an item those that it stands in.
+    /// The exact bytes that came. For an item, the bytes that it is written in.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Of the body as it is read: unpacked, where it came packed.
+    /// The digest of the body as it is read: unpacked, if it came packed.
     pub fn digest(&self) -> &BodyDigest {
         &self.digest
     }
 
-    /// What repeats are compared by: the digest, with what else tells two events apart. Of a
-    /// request that was read anew, without the places that the scheme ignores.
+    /// What repeats are compared by: the digest, with what else tells two events apart. If the
+    /// request was read anew, the places that the scheme ignores are left out.
     pub fn compared(&self) -> &BodyDigest {
         &self.compared
     }
 
-    /// What the request says of itself, never empty; where it is longer than 255 bytes or has
-    /// control characters, the hex SHA-256 of itself. None where it says nothing.
+    /// What the request says of itself, never empty. If that is longer than 255 bytes or has
+    /// control characters, its hex SHA-256. None if the request says nothing.
     pub fn event_key(&self) -> Option<&str> {
         self.event_key.as_deref()
     }
 
-    /// The event key as earlier versions made it, where that was another and the verifier looks
-    /// back.
+    /// The event key as earlier versions made it, if that was another and the verifier looks back.
     pub fn key_before(&self) -> Option<&str> {
         self.key_before.as_deref()
     }
 
-    /// The event type in a header, where that is what tells events of one unsigned key apart.
+    /// The event type in a header, if that tells events of one unsigned key apart.
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
     }
@@ -94,13 +93,13 @@ impl VerifiedRequest {
     }
 
     /// What happened, as the provider calls it: a text of at most 255 bytes without control
-    /// characters. None where the request does not say.
+    /// characters. None if the request does not say.
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()
     }
 
-    /// Why the type that the request says is left out, where it is: it is no text of at most 255
-    /// bytes without control characters.
+    /// Why the type that the request says is left out: it is no text of at most 255 bytes without
+    /// control characters. None if it is not left out.
     pub fn type_dropped(&self) -> Option<&'static str> {
         self.type_dropped
     }
@@ -110,8 +109,8 @@ impl VerifiedRequest {
         self.key_is_signed
     }
 
-    /// Whether the same body under another key is looked at: the signature covers the body, and
-    /// neither the key nor a time.
+    /// Whether the same body under another key is looked at, because the signature covers the body
+    /// but neither the key nor a time.
     pub fn is_guarded(&self) -> bool {
         self.is_guarded
     }
@@ -121,31 +120,30 @@ impl VerifiedRequest {
         self.key_is_of_body
     }
 
-    /// Set where this is a handshake: answer this, record nothing.
+    /// The answer, if this is a handshake: answer this and record nothing.
     pub fn challenge(&self) -> Option<&ChallengeAnswer> {
         self.handshake.as_ref().map(|handshake| &handshake.answer)
     }
 
-    /// The secret of the source, where this handshake brought one to a source without: to be kept
-    /// before it is answered.
+    /// The secret that this handshake brought to a source without one. It must be kept before the
+    /// handshake is answered.
     pub fn learnt_secret(&self) -> Option<&SecretString> {
         self.handshake.as_ref()?.learnt.as_ref()
     }
 
-    /// What is to be called (GET) before this handshake is answered; it is on one of the provider's
-    /// hosts.
+    /// The URL that must be called (GET) before this handshake is answered. It is on one of the
+    /// provider's hosts.
     pub fn visit(&self) -> Option<&str> {
         self.handshake.as_ref()?.visit.as_deref()
     }
 
-    /// The events that the request was split into; none where it is one event itself. They were
-    /// verified with it.
+    /// The events that the request was split into, which were verified with it. Empty if it is one
+    /// event itself.
     pub fn items(&self) -> &[VerifiedRequest] {
         &self.items
     }
 
-    /// What an item is, where it is not of the request's own content type: JSON out of a form or a
-    /// token.
+    /// The content type of an item, if it is not the request's own: JSON out of a form or a token.
     pub fn content_type(&self) -> Option<&'static str> {
         self.content_type
     }
@@ -153,7 +151,7 @@ impl VerifiedRequest {
 
 /// What was read of a request.
 pub(super) struct Read {
-    /// Of the body, and what repeats are compared by.
+    /// The digest of the body, and what repeats are compared by.
     pub(crate) digests: (BodyDigest, BodyDigest),
     pub(crate) told: Told,
     pub(crate) key_before: Option<String>,
@@ -165,7 +163,7 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Of a handshake nothing is read but what it is answered.
+    /// Of a handshake only its answer is read.
     pub(super) fn handshake(handshake: Handshake, body: &[u8]) -> Self {
         let digest = BodyDigest::of(body);
         let told = Told {

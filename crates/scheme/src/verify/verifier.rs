@@ -1,5 +1,5 @@
-//! A source's scheme with its secrets prepared. Building one reads every secret once; what is asked
-//! of a request stands in the files beside this one, a phase each.
+//! A source's scheme with its secrets prepared. Building one reads every secret once. The files
+//! beside this one ask about a request, one phase each.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::{
 pub struct Verifier {
     scheme: Arc<Scheme>,
     pub(super) plan: Arc<Plan>,
-    /// By algorithm, one for each secret.
+    /// One key for each secret, by algorithm.
     pub(super) keys: Vec<(Algorithm, Vec<Key>)>,
-    /// What a handshake's token may be, and the secrets as they are written; hashed. Empty where no
-    /// handshake of the scheme asks.
+    /// What a handshake's token may be, and the secrets as they are written, both hashed. Empty if
+    /// no handshake of the scheme asks.
     pub(super) tokens: Vec<[u8; 32]>,
     pub(super) held: Vec<[u8; 32]>,
     /// What the secrets have before the part that is the key.
@@ -40,7 +40,7 @@ pub struct Verifier {
     /// written.
     pub(super) known: Arc<KnownKeys>,
     pub(super) secrets: Vec<SecretString>,
-    /// Keys are read as earlier versions made them, too.
+    /// The keys of earlier versions are read too.
     pub(super) looks_back: bool,
     /// For requests without this scheme's signature: another form of the provider's.
     pub(super) also: Option<Box<Verifier>>,
@@ -82,11 +82,12 @@ impl Verifier {
         }
     }
 
-    /// The same, leaving out secrets that can't be used: with none left nothing matches.
+    /// Like [`new`](Self::new), but leaves out secrets that can't be used. With none left, nothing
+    /// matches.
     ///
     /// # Errors
     ///
-    /// All mistakes of the source but for those in its secrets.
+    /// All mistakes of the source except those in its secrets.
     pub fn with_usable(
         catalog: &Catalog,
         source: &SourceSpec,
@@ -101,7 +102,7 @@ impl Verifier {
         secrets: &[SecretString],
     ) -> Result<(Self, Vec<SchemeError>), Vec<SchemeError>> {
         let scheme = scheme_of(catalog, source)?;
-        // A built-in scheme is sound; one that has no plan needs an algorithm that is not built.
+        // A built-in scheme is sound, so one without a plan needs an algorithm that is not built.
         let unbuilt = |errors: Vec<SchemeError>| {
             errors
                 .iter()
@@ -137,7 +138,7 @@ impl Verifier {
         let also = Self::also(catalog, source, &scheme, written_as)?;
         let mut errors = errors;
         if also.as_ref().is_some_and(|also| also.keys_len() > 0) && !errors.is_empty() {
-            // A secret of the other form is right where it fits that one.
+            // A secret of the other form is right if it fits that form.
             errors.retain(|error| {
                 !also
                     .as_ref()
@@ -162,7 +163,7 @@ impl Verifier {
         ))
     }
 
-    /// The verifier of the scheme's other form, with the source's own fields but for those of the
+    /// The verifier of the scheme's other form. It has the source's own fields except those of the
     /// scheme.
     fn also(
         catalog: &Catalog,
@@ -202,8 +203,8 @@ impl Verifier {
             .is_some_and(|secret| made(&self.plan, std::slice::from_ref(secret)).1.is_empty())
     }
 
-    /// The same, telling the keys of earlier versions as well: for as long as there may be events
-    /// that were recorded under them.
+    /// The same verifier, which also tells the keys of earlier versions. It is needed for as long
+    /// as events may exist that were recorded under them.
     #[must_use]
     pub fn looking_back(mut self, looks_back: bool) -> Self {
         self.looks_back = looks_back;
@@ -213,7 +214,8 @@ impl Verifier {
         self
     }
 
-    /// With the token that handshakes are asked for. Without one, it is any of the secrets.
+    /// The same verifier with the token that handshakes are asked for. Without one, the token is
+    /// any of the secrets.
     #[must_use]
     pub fn with_verify_token(mut self, token: Option<&SecretString>) -> Self {
         if let Some(token) = token
@@ -225,7 +227,8 @@ impl Verifier {
         self
     }
 
-    /// With this secret, where it has none; None where it has one, or this one is not usable.
+    /// The same verifier with this secret, if it has none. None if it has one, or if this one is
+    /// not usable.
     pub fn with_secret(&self, secret: &SecretString) -> Option<Self> {
         let (keys, errors) = made(&self.plan, std::slice::from_ref(secret));
         let held = vec![<[u8; 32]>::from(Sha256::digest(secret.expose_secret()))];
@@ -290,7 +293,7 @@ impl Verifier {
         own.chain(others)
     }
 
-    /// Where keys that were fetched for it are to be put.
+    /// Where fetched keys for it are to be put.
     pub fn known_keys(&self) -> &KnownKeys {
         &self.known
     }
@@ -300,7 +303,7 @@ impl Verifier {
         &self.plan
     }
 
-    /// Secrets that are tried.
+    /// The number of secrets that are tried.
     pub(super) fn keys_len(&self) -> usize {
         if self.plan.keys.is_some() {
             return self.secrets.len();
@@ -318,7 +321,7 @@ impl Verifier {
         self.plan.key_is_doubtful
     }
 
-    /// Whether requests by this method can be anything but refused.
+    /// Whether a request by this method can be accepted.
     pub fn takes_method(&self, method: &str) -> bool {
         method == "POST"
             || self
@@ -328,14 +331,14 @@ impl Verifier {
                 .any(|challenge| challenge.method() == method)
     }
 
-    /// Whether a secret can be learnt in a handshake, and none is there yet.
+    /// Whether a secret can be learnt in a handshake and there is none yet.
     pub(crate) fn is_open(&self) -> bool {
         self.learns && self.keys.iter().all(|(_, keys)| keys.is_empty())
     }
 }
 
-/// By algorithm, one key for each secret; and which secrets can't be used. None of it where keys
-/// are fetched.
+/// One key for each secret, by algorithm; and the secrets that can't be used. Both are empty if
+/// keys are fetched.
 fn made(plan: &Plan, secrets: &[SecretString]) -> (Vec<(Algorithm, Vec<Key>)>, Vec<SchemeError>) {
     if plan.keys.is_some() {
         return (Vec::new(), Vec::new());

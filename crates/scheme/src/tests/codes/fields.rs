@@ -62,7 +62,7 @@ fn twilio_signs_forms_or_the_hash_of_the_body() {
         "no_match"
     );
     assert_eq!(signed(&hashed, &hashed, "a=1").reason(&twilio), "no_match");
-    // A signature of an empty form, with a hash that the sender did not sign.
+    // A signature of an empty form comes with a hash that the sender did not sign.
     let planted = signed(URL, URL, json);
     assert_eq!(planted.clone().url(&hashed).reason(&twilio), "no_match");
     let headers: Vec<(&str, &[u8])> = planted

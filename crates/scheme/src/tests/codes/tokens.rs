@@ -86,7 +86,7 @@ fn a_token_chooses_no_algorithm() {
     );
     assert_eq!(reason(&hmac, &none), "malformed_signature");
 
-    // The public key, known to all, as the secret of an HMAC.
+    // The attack: the public key, which everybody knows, is the secret of an HMAC.
     let private = include_str!("../../../../../tests/keys/rsa-1.pem");
     let rsa = SourceSpec {
         scheme: json!({ "algorithm": "rsa-sha256", "secret": ["base64"] })

@@ -121,7 +121,7 @@ fn another_topics_message_and_another_hosts_certificate_are_refused_before_anyth
         "https://sns.us-west-2.amazonaws.com\\@evil.example/SimpleNotificationService-1.pem",
         "https://s3.us-west-2.amazonaws.com/SimpleNotificationService-1.pem",
         "https://sns..amazonaws.com/SimpleNotificationService-1.pem",
-        // Buckets, which anybody may own.
+        // These are buckets, which anybody may own.
         "https://sns.s3.amazonaws.com/SimpleNotificationService-1.pem",
         "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-1.pem",
         "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-1.pem",

@@ -1,4 +1,4 @@
-//! The traps of single providers, each on its own: what is nearly right, and what looks wrong and
+//! The traps of single providers, each on its own: what is nearly right, and what looks wrong but
 //! is right.
 
 mod bodies;

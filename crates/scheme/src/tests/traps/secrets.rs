@@ -1,4 +1,4 @@
-//! What the key is of a secret as it is shown, and secrets that are sent themselves.
+//! Which key a secret as it is shown stands for, and secrets that are sent themselves.
 
 use super::*;
 
@@ -127,7 +127,7 @@ fn plain_hashes_have_the_secret_where_their_provider_puts_it() {
 #[test]
 fn keccak_is_the_one_from_before_sha_3() {
     let moralis = built_in("moralis", &["secret"]);
-    // Of another implementation.
+    // This signature is by another implementation.
     let right = "0xdbfe4067a06b2e91e86f52679d6bcd2f9b52b143853b2c1b2565ba0520bc2c10";
     let sent = |signature: &str| Sent::new(&[("x-signature", signature)], r#"{"id":"1"}"#);
     assert_eq!(sent(right).reason(&moralis), "accepted");
