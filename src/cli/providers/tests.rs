@@ -1,3 +1,5 @@
+//! What `providers` says, and that the document says the same.
+
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use bytes::Bytes;

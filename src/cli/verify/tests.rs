@@ -1,3 +1,5 @@
+//! Requests of every provider, right and spoilt, through `verify`.
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
