@@ -22,6 +22,15 @@ pub(crate) enum Chunk<'a> {
     Secret,
 }
 
+/// The bytes of the chunks, one after the other, without the places of keys.
+pub(crate) fn bytes_of(chunks: &[Chunk<'_>]) -> Vec<u8> {
+    let bytes = chunks.iter().filter_map(|chunk| match chunk {
+        Chunk::Bytes(bytes) => Some(&**bytes),
+        Chunk::Secret => None,
+    });
+    bytes.collect::<Vec<_>>().concat()
+}
+
 impl Template {
     /// Reads a template of what is signed. It must name something of the request.
     pub(crate) fn parse(text: &str, pointers: &mut Pointers) -> Result<Self, String> {

@@ -9,7 +9,7 @@ use crate::{
         json::Pointers,
         piece::{Absent, Values},
         selector::{Inputs, Place, Selector},
-        template::{Chunk, Template},
+        template::{Template, bytes_of},
     },
     rejection::{Reason, Rejection},
 };
@@ -117,17 +117,7 @@ impl Bind {
             Err(Absent::Url | Absent::Piece(_)) if self.optional => return Ok(()),
             chunks => chunks?,
         };
-        let expected: Vec<u8> = chunks
-            .iter()
-            .flat_map(|chunk| {
-                if let Chunk::Bytes(bytes) = chunk {
-                    &bytes[..]
-                } else {
-                    &[]
-                }
-            })
-            .copied()
-            .collect();
+        let expected = bytes_of(&chunks);
         // Padding says nothing, so it is left off.
         let unpadded = |bytes: &[u8]| {
             bytes

@@ -14,6 +14,14 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Its headers as a request has them.
+    pub(super) fn header_bytes(&self) -> Vec<(&str, &[u8])> {
+        let headers = self.headers.iter();
+        headers
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect()
+    }
+
     /// Puts the value at this place, unless there is one. False if the place can't be made.
     pub(super) fn put(&mut self, part: &Part, value: &str) -> bool {
         match &part.place {

@@ -215,11 +215,7 @@ fn digest(
     let key = key_bytes(&plan.steps, secret.expose_secret())
         .map_err(|message| SchemeError::new("secret", &message))?;
     let body = Bytes::copy_from_slice(&outgoing.body);
-    let headers: Vec<(&str, &[u8])> = outgoing
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
+    let headers = outgoing.header_bytes();
     let request = Request {
         method: draft.method,
         url: outgoing.url.as_deref(),

@@ -12,7 +12,7 @@ use crate::{
         jws,
         piece::Values,
         selector::{Inputs, Part, Place},
-        template::Chunk,
+        template::{Chunk, bytes_of},
     },
     plan::{bind::Must, compiled::Plan},
     request::Request,
@@ -49,11 +49,7 @@ pub(super) fn token(
 fn claims(plan: &Plan, draft: &Draft<'_>, outgoing: &Outgoing) -> Map<String, Value> {
     let mut claims = Map::new();
     let body = Bytes::copy_from_slice(&outgoing.body);
-    let headers: Vec<(&str, &[u8])> = outgoing
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
+    let headers = outgoing.header_bytes();
     let request = Request {
         method: draft.method,
         url: outgoing.url.as_deref(),
@@ -73,17 +69,7 @@ fn claims(plan: &Plan, draft: &Draft<'_>, outgoing: &Outgoing) -> Map<String, Va
         let Ok(chunks) = template.resolve(&Values::none(&inputs)) else {
             continue;
         };
-        let text: Vec<u8> = chunks
-            .iter()
-            .flat_map(|chunk| {
-                if let Chunk::Bytes(bytes) = chunk {
-                    &bytes[..]
-                } else {
-                    &[]
-                }
-            })
-            .copied()
-            .collect();
+        let text = bytes_of(&chunks);
         claims.insert(name.into(), String::from_utf8_lossy(&text).into());
     }
     let keys = plan
