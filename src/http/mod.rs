@@ -7,6 +7,7 @@ pub mod auth;
 pub mod error;
 pub mod health;
 pub mod ledger;
+mod metrics;
 mod object;
 mod openapi;
 pub mod public;
@@ -18,11 +19,12 @@ pub mod tokens;
 
 use actix_web::web;
 
-/// The admin port: the API, the ledger and health.
+/// The admin port: the API, the ledger, metrics and health.
 pub fn admin_port(config: &mut web::ServiceConfig, ledger_call_bytes_max: usize) {
     config
         .configure(admin::configure)
         .configure(|config| ledger::configure(config, ledger_call_bytes_max))
+        .configure(metrics::configure)
         .configure(health::configure);
 }
 

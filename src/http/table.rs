@@ -128,7 +128,7 @@ impl Face {
 }
 
 /// The route behind the scopes that reading and changing need.
-fn guarded(route: Route, (reading, changing): (Need, Need), own_host: bool) -> Route {
+pub fn guarded(route: Route, (reading, changing): (Need, Need), own_host: bool) -> Route {
     route.wrap(from_fn(
         move |request: ServiceRequest, next: Next<BoxBody>| {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -50,6 +50,26 @@ async fn a_clock_that_is_off_is_said_by_readiness_and_stops_nothing() {
     let app = spawn_with(&config(&[]), database().await, Clock::Fixed(now.clone())).await;
     let said = until_skewed_is(&app, true).await;
     assert!((HOUR_MS - 60_000..=HOUR_MS).contains(&said), "{said}");
+    let metrics = |token| {
+        app.http
+            .get(format!("{}/metrics", app.admin))
+            .bearer_auth(token)
+            .send()
+    };
+    assert_eq!(metrics("wrong").await.expect("an answer").status(), 401);
+    let scraped = metrics(TOKEN)
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("a text");
+    let measured: f64 = scraped
+        .lines()
+        .find_map(|line| line.strip_prefix("hookonce_clock_skew_seconds "))
+        .expect("a sample")
+        .parse()
+        .expect("a number");
+    assert!((3540.0..=3600.0).contains(&measured), "{scraped}");
     assert_eq!(app.github("d-1", "{}").await.word(), "accepted");
     // More than the test may take is allowed.
     let allowed = config(&[]) + "[database]\nclock_skew_max = \"2h\"\n";
