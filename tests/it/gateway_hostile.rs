@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     app::*,
     gateway::{Shop, raw, said, spawn},
+    ingress::stalled,
     process::{Place, free_port},
     upstream::*,
 };
@@ -93,6 +94,33 @@ async fn an_answer_that_can_be_read_in_two_ways_is_given_in_one() {
         assert_eq!((said.status, said.text.as_str()), (200, "abcdefg"));
     }
     assert_eq!(api.count(), 2);
+    app.app.stop().await;
+}
+
+/// Bodies that stop take all the room there is for bodies; small ones still get through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_stop_before_their_end_shut_no_caller_out() {
+    let api = FakeApi::start(Vec::new()).await;
+    let (app, shop) = spawn(&api, "body_max = \"1MiB\"\nbuffered_max = \"2MiB\"").await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(stalled(&shop.base, "POST /charges", 1 << 20, (1 << 20) - 4096).await);
+    }
+    for _ in 0..200 {
+        held.push(stalled(&shop.base, "POST /charges", 4096, 100).await);
+    }
+    for round in 0..5 {
+        let keys: Vec<String> = (0..20).map(|n| format!("{round}-{n}")).collect();
+        let said = futures_util::future::join_all(keys.iter().map(|key| shop.charge(key))).await;
+        assert!(said.iter().all(|said| said.status == 201), "{said:?}");
+    }
+    // A large one that comes whole, too.
+    let whole = shop
+        .request(Method::POST, "/charges")
+        .header("idempotency-key", "large");
+    assert_eq!(said(whole.body(vec![b'x'; 900_000])).await.status, 201);
+    assert_eq!(api.count(), 101);
+    drop(held);
     app.app.stop().await;
 }
 

@@ -1035,14 +1035,19 @@ async fn a_type_that_is_none_is_left_out_and_that_is_told() {
     app.app.stop().await;
 }
 
-/// Sends a head that announces so many bytes, and so many of them; the connection, left open.
-async fn stalled(app: &TestApp, announced: usize, sent: usize) -> tokio::net::TcpStream {
+/// Sends this head with a length of so many bytes, and so many of them; the connection, left open.
+pub async fn stalled(
+    base: &str,
+    head: &str,
+    announced: usize,
+    sent: usize,
+) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt as _;
-    let mut stream = tokio::net::TcpStream::connect(app.url.trim_start_matches("http://"))
+    let mut stream = tokio::net::TcpStream::connect(base.trim_start_matches("http://"))
         .await
         .expect("a connection");
     let head = format!(
-        "POST /hooks/github HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {announced}\r\n\r\n"
+        "{head} HTTP/1.1\r\nhost: x\r\nidempotency-key: k-{announced}\r\ncontent-type: application/json\r\ncontent-length: {announced}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.expect("the head");
     stream.write_all(&vec![b'x'; sent]).await.expect("the body");
@@ -1059,11 +1064,11 @@ async fn bodies_that_stop_before_their_end_shut_nobody_out() {
     // Unsigned, and together all that there is room for.
     let mut large = Vec::new();
     for _ in 0..3 {
-        large.push(stalled(&app, 1 << 20, (1 << 20) - 4096).await);
+        large.push(stalled(&app.url, "POST /hooks/github", 1 << 20, (1 << 20) - 4096).await);
     }
     let mut slow = Vec::new();
     for _ in 0..200 {
-        slow.push(stalled(&app, 4096, 100).await);
+        slow.push(stalled(&app.url, "POST /hooks/github", 4096, 100).await);
     }
     let body = |number: usize| format!(r#"{{"n":{number},"text":"{}"}}"#, "y".repeat(2000));
     for round in 0..10 {
