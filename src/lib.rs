@@ -27,5 +27,3 @@ pub mod shutdown;
 pub mod store;
 pub mod tail;
 pub mod telemetry;
-
-pub use hookonce_scheme as provider;

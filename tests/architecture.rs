@@ -32,7 +32,7 @@ const LAYERS: [&[&str]; 10] = [
         "problem",
         "readiness",
     ],
-    &["provider", "routing", "ids", "backoff", "port", "handoff"],
+    &["routing", "ids", "backoff", "port", "handoff"],
     &["store"],
     // Written with the store's connections.
     &["group_commit"],

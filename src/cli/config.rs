@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use hookonce_scheme::{Catalog, doubts};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::{
     cli::{Exit, Format, Globals, output},
     intake::sources::{Sources, secret_key},
-    provider::{Catalog, doubts},
     settings::{self, Inputs, Loaded, Problem, Problems},
 };
 

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, fmt::Write as _, net::TcpListener};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, dev::ServerHandle, web};
 use anyhow::Context as _;
+use hookonce_scheme::Catalog;
 use secrecy::ExposeSecret as _;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     cli::{Globals, serve},
     node::data_dir::DataDir,
-    provider::{self, Catalog},
     settings::{SecretRef, load::Inputs},
     tail::{Tail, TailLine},
     telemetry,
@@ -102,7 +102,7 @@ fn secrets(data_dir: &DataDir) -> anyhow::Result<BTreeMap<String, String>> {
         if !secrets.contains_key(name) {
             secrets.insert(
                 name.to_owned(),
-                provider::generate_secret(scheme, &mut rand::rng())?
+                hookonce_scheme::generate_secret(scheme, &mut rand::rng())?
                     .expose_secret()
                     .to_owned(),
             );

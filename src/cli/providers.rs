@@ -15,7 +15,7 @@ use super::{
     Exit, Failure, Globals, config,
     output::{self, Column, columns},
 };
-use crate::provider::Scheme;
+use hookonce_scheme::Scheme;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

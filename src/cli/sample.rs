@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::provider::{Scheme, SchemeError, sample_body};
+use hookonce_scheme::{Scheme, SchemeError, sample_body};
 
 /// A type and a body for it; `id` goes where the provider has its event's id. The default type is
 /// the first that is known of the provider.
@@ -216,11 +216,9 @@ mod tests {
     use secrecy::SecretString;
 
     use super::*;
-    use crate::{
-        provider::{
-            Catalog, Draft, Rejection, Request, VerifiedRequest, Verifier, generate_secret, sign,
-        },
-        settings::{Dedup, scheme::SourceSpec},
+    use crate::settings::{Dedup, scheme::SourceSpec};
+    use hookonce_scheme::{
+        Catalog, Draft, Rejection, Request, VerifiedRequest, Verifier, generate_secret, sign,
     };
 
     /// The sample as its provider would send it, and as the verifier takes it.

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use hookonce_scheme::{Draft, Scheme, sign};
 use indicatif::ProgressBar;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -24,7 +25,6 @@ use crate::{
     },
     clock::Clock,
     node::data_dir::DataDir,
-    provider::{Draft, Scheme, sign},
 };
 
 #[derive(Debug, Args)]
@@ -265,7 +265,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::provider::Catalog;
+    use hookonce_scheme::Catalog;
 
     #[test]
     fn samples_of_two_ids_differ() {

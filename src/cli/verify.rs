@@ -9,16 +9,15 @@ use std::{
 use anyhow::Context as _;
 use base64::Engine as _;
 use bytes::Bytes;
+use hookonce_scheme::{
+    BASE64, Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest, Verifier,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
     clock::Clock,
-    provider::{
-        BASE64, Catalog, ChallengeAnswer, KeySet, Reason, Rejection, Request, VerifiedRequest,
-        Verifier,
-    },
     settings::{Dedup, OneOrMany, scheme::SourceSpec},
 };
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use hookonce_scheme::standard::Signer;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
         retry::Schedule,
     },
     outbound::guard::NamedBy,
-    provider::standard::Signer,
     settings::{Destination, Relay, SecretRef},
 };
 

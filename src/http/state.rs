@@ -4,12 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use arc_swap::ArcSwap;
+use hookonce_scheme::Catalog;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, provider::Catalog,
-    settings::Settings, store::link::Db, tail::Tail,
+    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, settings::Settings,
+    store::link::Db, tail::Tail,
 };
 
 pub struct AdminState {

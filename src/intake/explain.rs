@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hookonce_scheme::{Catalog, Finding, Request, Verifier, doubts};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +17,6 @@ use crate::{
         rewritten::{Rewriting, rewritings},
         sources::{Source, Sources, secret_key},
     },
-    provider::{Catalog, Finding, Request, Verifier, doubts},
     settings::{self, Settings},
 };
 

@@ -1,6 +1,6 @@
 //! Fetches the public keys that providers publish, for requests that need them. Number, bytes and
 //! time are bounded, one key has one fetch at a time, and a failure is not repeated for a while.
-//! `provider::keys` decides before which URLs are a provider's own. Redirects are not followed.
+//! `hookonce_scheme::keys` decides before which URLs are a provider's own. Redirects are not followed.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,11 @@ use std::{
 
 use futures_util::{StreamExt as _, future::BoxFuture};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use hookonce_scheme::{KeySet, KnownKeys, Need};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{
-    outbound::Proxy,
-    provider::{KeySet, KnownKeys, Need},
-};
+use crate::outbound::Proxy;
 
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 256 << 10;

@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
+use hookonce_scheme::VerifiedRequest;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     event::{BodyDigest, Key, Mark, another_key_of},
     intake::{recent::Recent, sources::Source},
-    provider::VerifiedRequest,
     settings::OnConflict,
     store::{
         Error, conflict,

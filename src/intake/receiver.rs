@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use hookonce_scheme::{Reason, Rejection, Request, Verified, VerifiedRequest};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -21,7 +22,6 @@ use crate::{
     clock::Clock,
     contract::EventId,
     group_commit::CommitError,
-    provider::{Reason, Rejection, Request, Verified, VerifiedRequest},
     tail::{RequestStatus, Tail, TailLine},
 };
 

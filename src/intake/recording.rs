@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use hookonce_scheme::VerifiedRequest;
+
 use crate::{
     event::{Key, body_key_of, key_of, lone_key_of},
     group_commit::CommitError,
@@ -12,7 +14,6 @@ use crate::{
         recorder::{Incoming, Recorder},
         sources::Source,
     },
-    provider::VerifiedRequest,
     settings::{ReplayGuard, scheme::Dedup},
     store::inbox::{Guard, NewEvent, Original},
 };

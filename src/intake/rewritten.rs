@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::provider::push_escaped;
+use hookonce_scheme::push_escaped;
 
 /// One guess at the original body.
 pub struct Rewriting {

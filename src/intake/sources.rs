@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use hookonce_scheme::{Catalog, SchemeError, Verifier};
 use secrecy::SecretString;
 
 use crate::{
     event::{Key, key_of, ruled_key_of},
     intake::dropped_types::DroppedTypes,
-    provider::{Catalog, SchemeError, Verifier},
     routing::Routes,
     settings::{self, Dedup, OnConflict, ReplayGuard, SecretRef, Settings},
     store::learnt::LearntSecret,

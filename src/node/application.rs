@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use hookonce_scheme::Catalog;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -24,7 +25,6 @@ use crate::{
         shared::{Roles, Shared},
     },
     outbound::{Egress, Proxy, guard::Rules},
-    provider::Catalog,
     readiness::Readiness,
     settings::{Network, Settings},
     store::{

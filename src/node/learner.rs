@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use hookonce_scheme::Catalog;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     intake::{receiver::Intake, sources::Sources},
-    provider::Catalog,
     settings::Settings,
     store::{
         learnt::{LearntSecret, learnt_all},

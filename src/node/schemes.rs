@@ -1,12 +1,9 @@
 //! Builds schemes and sources from the settings, with all that is wrong with them as one error. It
 //! verifies nothing.
 
-use crate::{
-    intake::sources::Sources,
-    provider::{Catalog, SchemeError},
-    settings::Settings,
-    store::learnt::LearntSecret,
-};
+use hookonce_scheme::{Catalog, SchemeError};
+
+use crate::{intake::sources::Sources, settings::Settings, store::learnt::LearntSecret};
 
 /// All that is wrong with sources or providers, as one text.
 pub fn scheme_errors(errors: &[(String, SchemeError)]) -> String {

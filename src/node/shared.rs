@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use hookonce_scheme::Catalog;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,7 +29,6 @@ use crate::{
         schemes::sources_of,
     },
     outbound::Egress,
-    provider::Catalog,
     readiness::Readiness,
     settings::Settings,
     store::{

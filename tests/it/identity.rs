@@ -6,11 +6,8 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use hookonce::{
-    clock::Clock,
-    provider::{Catalog, Draft, Scheme, generate_secret, sign},
-    settings::scheme::Dedup,
-};
+use hookonce::{clock::Clock, settings::scheme::Dedup};
+use hookonce_scheme::{Catalog, Draft, Scheme, generate_secret, sign};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 

@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use hookonce::{
-    clock::Clock,
-    provider::{Catalog, Draft, generate_secret, sign},
-};
+use hookonce::clock::Clock;
+use hookonce_scheme::{Catalog, Draft, generate_secret, sign};
 use secrecy::ExposeSecret as _;
 
 use crate::app::*;

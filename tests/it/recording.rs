@@ -5,10 +5,10 @@ use std::cell::{Cell, RefCell};
 
 use hookonce::{
     event::BodyDigest,
-    provider::{Catalog, Request, VerifiedRequest, Verifier},
     settings::Source,
     store::inbox::{self, Guard, Lessee, NewDelivery, NewEvent, NewRow},
 };
+use hookonce_scheme::{Catalog, Request, VerifiedRequest, Verifier};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use sqlx::{Connection as _, PgConnection};
 use tokio::runtime::Handle;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hookonce::provider::{Catalog, Draft, sign};
+use hookonce_scheme::{Catalog, Draft, sign};
 use reqwest::Method;
 use serde_json::Value;
 

@@ -1,11 +1,10 @@
 //! What is known of a provider, as comments above its scheme.
 
+use hookonce_scheme::Scheme;
+
 use super::words::{algorithms, dedup_of, established, key_in_short, named, spelt};
-use crate::{
-    provider::Scheme,
-    settings::scheme::{
-        Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, SchemeSpec, Stability,
-    },
+use crate::settings::scheme::{
+    Algorithm, Dedup, ItemsTable, KeysSpec, Named, OneOrMany, SchemeSpec, Stability,
 };
 
 /// What is known, each fact a line. The lines are comments before the scheme itself, so that the

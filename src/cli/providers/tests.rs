@@ -3,16 +3,13 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use bytes::Bytes;
+use hookonce_scheme::{
+    Catalog, Draft, KeySet, Rejection, Request, VerifiedRequest, Verifier, generate_secret, sign,
+};
 use secrecy::SecretString;
 
 use super::{words::dedup_of, *};
-use crate::{
-    provider::{
-        Catalog, Draft, KeySet, Rejection, Request, VerifiedRequest, Verifier, generate_secret,
-        sign,
-    },
-    settings::scheme::{Dedup, Named, SchemeSpec, SourceSpec, Stability},
-};
+use crate::settings::scheme::{Dedup, Named, SchemeSpec, SourceSpec, Stability};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
 const START: &str =

@@ -1,9 +1,8 @@
 //! What single facts of a scheme are called: in the cells of the table and in the full text alike.
 
-use crate::{
-    provider::Scheme,
-    settings::scheme::{Dedup, OneOrMany, SchemeSpec, Stability},
-};
+use hookonce_scheme::Scheme;
+
+use crate::settings::scheme::{Dedup, OneOrMany, SchemeSpec, Stability};
 
 pub(super) fn algorithms(scheme: &Scheme) -> String {
     let names = scheme.spec.algorithm.as_slice().iter().map(named);

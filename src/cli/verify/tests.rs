@@ -7,7 +7,7 @@ use serde_json::json;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
-use crate::provider::{Draft, Scheme, generate_secret, sample_body, sign};
+use hookonce_scheme::{Draft, Scheme, generate_secret, sample_body, sign};
 
 fn catalog() -> Catalog {
     Catalog::new(&BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors:?}"))

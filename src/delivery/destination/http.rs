@@ -6,6 +6,7 @@ use std::{borrow::Cow, error::Error, io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use hookonce_scheme::standard::Signer;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, USER_AGENT},
@@ -22,7 +23,6 @@ use crate::{
     delivery::outcome::{Failure, HandlerAnswer, retry_after},
     handoff::{Leased, RelayEvent},
     outbound::{self, Egress, chain, guard::NamedBy},
-    provider::standard::Signer,
     settings::{Auth, SecretRef},
 };
 

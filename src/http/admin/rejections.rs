@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::web;
+use hookonce_scheme::Finding;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -21,7 +22,6 @@ use crate::{
         explain::Explainer,
         rejections::{Filter, Rejected},
     },
-    provider::Finding,
 };
 
 /// How many characters of a signature are shown: enough to tell two apart.

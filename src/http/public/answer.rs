@@ -8,11 +8,11 @@ use actix_web::{
         header::{self, CONTENT_TYPE, HeaderName, HeaderValue},
     },
 };
+use hookonce_scheme::{VerifiedRequest, is_form};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
     intake::{Recorded, sources::Source},
-    provider::{VerifiedRequest, is_form},
     tail::RequestStatus,
 };
 

@@ -8,6 +8,7 @@ use std::{
 use actix_http::{HttpMessage as _, Payload, Request as HttpRequest};
 use actix_web::{HttpResponse, http::header, web::Bytes};
 use futures_util::StreamExt as _;
+use hookonce_scheme::{Reason, Rejection};
 
 use super::{answer, refusal::Refusal};
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         body::{Limits, announced, read_body},
         reading::{Reading, Share},
     },
-    provider::{Reason, Rejection},
 };
 
 /// The prefix of every source's path.

@@ -8,13 +8,13 @@ use actix_web::{
         header::{self, HeaderValue},
     },
 };
+use hookonce_scheme::{Reason, Rejection};
 
 use super::answer::STATUS;
 use crate::{
     group_commit::CommitError,
     intake::{receiver::NotTaken, sources::Source},
     port::body::BodyError,
-    provider::{Reason, Rejection},
 };
 
 /// Why a request gets no 200.

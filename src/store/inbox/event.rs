@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hookonce_scheme::VerifiedRequest;
 use uuid::Uuid;
 
-use crate::{
-    event::{BodyDigest, Key, Mark},
-    provider::VerifiedRequest,
-};
+use crate::event::{BodyDigest, Key, Mark};
 
 /// A verified request on its way into the inbox.
 #[derive(Clone, Debug)]
