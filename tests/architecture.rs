@@ -27,6 +27,8 @@ const LAYERS: [&[&str]; 10] = [
         "telemetry",
         "postgres",
         "tail",
+        "meters",
+        "notices",
         "outbound",
         "event",
         "problem",

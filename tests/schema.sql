@@ -57,6 +57,12 @@ table event_key: key uuid not null
 table event_key: event_id uuid not null
 table event_key: body_digest bytea not null
 table event_key: expires_at timestamp with time zone not null
+table hour_count: subject text not null
+table hour_count: name text not null
+table hour_count: word text not null
+table hour_count: hour timestamp with time zone not null
+table hour_count: minutes integer[] not null
+table hour_count: total bigint not null
 table keys_before: until timestamp with time zone not null
 table learnt_secret: source text not null
 table learnt_secret: secret text not null
@@ -133,6 +139,11 @@ constraint event_pkey on event: PRIMARY KEY (id, key)
 constraint event_source_check on event: CHECK ((source <> ''::text))
 constraint event_key_body_digest_check on event_key: CHECK ((octet_length(body_digest) = 32))
 constraint event_key_pkey on event_key: PRIMARY KEY (key)
+constraint hour_count_minutes_check on hour_count: CHECK ((cardinality(minutes) = 60))
+constraint hour_count_name_check on hour_count: CHECK ((name <> ''::text))
+constraint hour_count_pkey on hour_count: PRIMARY KEY (subject, hour, name, word)
+constraint hour_count_subject_check on hour_count: CHECK ((subject = ANY (ARRAY['source'::text, 'destination'::text])))
+constraint hour_count_word_check on hour_count: CHECK ((word <> ''::text))
 constraint learnt_secret_pkey on learnt_secret: PRIMARY KEY (source)
 constraint learnt_secret_secret_check on learnt_secret: CHECK ((secret <> ''::text))
 constraint learnt_secret_source_check on learnt_secret: CHECK ((source <> ''::text))
@@ -180,6 +191,7 @@ CREATE UNIQUE INDEX destination_pause_pkey ON public.destination_pause USING btr
 CREATE UNIQUE INDEX event_pkey ON ONLY public.event USING btree (id, key)
 CREATE INDEX event_key_expires_at ON public.event_key USING brin (expires_at)
 CREATE UNIQUE INDEX event_key_pkey ON public.event_key USING btree (key)
+CREATE UNIQUE INDEX hour_count_pkey ON public.hour_count USING btree (subject, hour, name, word)
 CREATE UNIQUE INDEX learnt_secret_pkey ON public.learnt_secret USING btree (source)
 CREATE UNIQUE INDEX original_pkey ON ONLY public.original USING btree (id, key)
 CREATE INDEX outbox_due ON public.outbox USING btree (destination, due_at) WHERE (state = 'pending'::text)

@@ -162,7 +162,34 @@ pub fn warnings(loaded: &Loaded) -> Vec<Problem> {
             );
         }
     }
+    warnings.extend(without_a_route(loaded));
     warnings
+}
+
+/// Sources whose events go nowhere, and destinations that get none.
+fn without_a_route(loaded: &Loaded) -> Vec<Problem> {
+    let settings = &loaded.settings;
+    let is_source = |name: &str| settings.routes.iter().any(|route| route.source == name);
+    let is_destination = |name: &str| {
+        let routes = &mut settings.routes.iter();
+        routes.any(|route| route.destination == name)
+    };
+    let sources = settings.sources.keys().filter(|name| !is_source(name));
+    let sources = sources.map(|name| {
+        let message =
+            "has no route: its events are recorded and go nowhere. Add [[routes]] with this source";
+        loaded.problem(format!("sources.{name}"), message)
+    });
+    let destinations = settings
+        .destinations
+        .keys()
+        .filter(|name| !is_destination(name));
+    let destinations = destinations.map(|name| {
+        let message =
+            "has no route: it gets events by replay alone. Add [[routes]] with this destination";
+        loaded.problem(format!("destinations.{name}"), message)
+    });
+    sources.chain(destinations).collect()
 }
 
 /// The providers: built in, and those of the settings where these can be read.

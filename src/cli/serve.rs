@@ -16,6 +16,7 @@ use crate::{
     settings::{
         LogFormat, Settings,
         load::{self, Inputs, Loaded},
+        without_password,
     },
     shutdown::Shutdown,
     tail::Tail,
@@ -36,9 +37,7 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
         telemetry::Format::Text
     };
     telemetry::init(&log.filter, format, None)?;
-    for warning in crate::cli::config::warnings(&loaded) {
-        tracing::warn!(key = warning.key, "{}", warning.message);
-    }
+    say(&loaded);
     let data_dir = DataDir::new(globals.data_dir.clone());
     let node = Node::start(loaded.settings, data_dir, Tail::new(1024), false).await?;
     tracing::info!(public = %node.application.public, admin = %node.application.admin, "ready");
@@ -46,6 +45,35 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
         tracing::info!(gateway, %address, "ready");
     }
     node.run_until_stopped(Some(inputs)).await
+}
+
+/// Says which files were read, who sends and where it goes, and what looks wrong.
+fn say(loaded: &Loaded) {
+    match &loaded.file {
+        Some(file) => tracing::info!(file = %file.display(), "the configuration was read"),
+        None => tracing::info!("there is no configuration file: the defaults are in force"),
+    }
+    let settings = &loaded.settings;
+    for (name, source) in &settings.sources {
+        let routes: Vec<String> = settings
+            .routes
+            .iter()
+            .filter(|route| route.source == *name)
+            .map(|route| match &route.types[..] {
+                [] => route.destination.clone(),
+                types => format!("{} ({})", route.destination, types.join(", ")),
+            })
+            .collect();
+        let (provider, routes) = (&source.provider, routes.join(", "));
+        tracing::info!(source = name, provider, routes, "source");
+    }
+    for (name, destination) in &settings.destinations {
+        let url = without_password(&destination.url);
+        tracing::info!(destination = name, %url, "destination");
+    }
+    for warning in crate::cli::config::warnings(loaded) {
+        tracing::warn!(key = warning.key, "{}", warning.message);
+    }
 }
 
 /// The settings with everything in them checked, including providers and schemes.
@@ -162,7 +190,9 @@ async fn stop_server(server: Option<Server>) {
 
 fn reload(application: &Application, inputs: Option<&Inputs>) {
     let Some(inputs) = inputs else { return };
-    match read(inputs).and_then(|loaded| application.reload(loaded.settings)) {
+    let reloaded = read(inputs).and_then(|loaded| application.reload(loaded.settings));
+    application.meters.reloaded(reloaded.is_ok());
+    match reloaded {
         Ok(()) => tracing::info!("the configuration was read again and is in force"),
         Err(error) => tracing::error!(
             "the configuration was read again and is refused, the old one stays in force: {error:#}"

@@ -20,7 +20,7 @@ pub enum Command {
     Forget { name: String },
 }
 
-const COLUMNS: [Column<Source>; 9] = columns!(
+const COLUMNS: [Column<Source>; 11] = columns!(
     Source;
     "SOURCE" => name,
     "PROVIDER" => provider,
@@ -28,6 +28,8 @@ const COLUMNS: [Column<Source>; 9] = columns!(
     "SECRET" => secret,
     "DESTINATIONS" => destinations,
     "EVENTS 24H" => events_24h,
+    "DUPLICATES 24H" => last_day.duplicate,
+    "REFUSED 24H" => last_day.rejected,
     "MARKED 24H" => marked_24h,
     "CONFLICTS" => conflicts,
     "LAST EVENT" => last_event_at,

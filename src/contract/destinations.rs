@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named::named;
+
 /// One of the settings, or one that deliveries alone name: a replay's URL, or one that was
 /// configured once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,4 +27,14 @@ pub struct Paused {
     pub paused: bool,
     /// False where it was so before.
     pub changed: bool,
+}
+
+named! {
+    /// Whether a breaker lets attempts through.
+    pub enum BreakerState {
+        Closed = "closed",
+        /// One attempt at a time, to see whether the destination is well again.
+        Probing = "probing",
+        Open = "open",
+    }
 }

@@ -30,7 +30,7 @@ pub use self::{
     },
     dedup::{DedupDone, Done, MarkStatus, Marked},
     deliveries::{Attempt, AttemptOutcome, Delivery, DeliveryState, WholeDelivery},
-    destinations::{Destination, Paused},
+    destinations::{BreakerState, Destination, Paused},
     events::{Event, Mark, Original, RequestStatus, WholeEvent},
     ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
     node::{Database, Pruned, Status},
@@ -39,7 +39,7 @@ pub use self::{
         Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections,
     },
     replays::{Advanced, DryDestination, DryRun, Replay},
-    sources::{Forgotten, LearntSecret, SecretState, Source},
+    sources::{Forgotten, LearntSecret, SecretState, Source, SourceCounts},
     steps::{EndedStep, Extended, Granted, OnLost, Settled, Step, StepEnd, StepState, WholeStep},
     tokens::{NewToken, Scope, Token},
 };

@@ -44,4 +44,7 @@ pub struct Pruned {
     pub steps: u64,
     #[serde(default)]
     pub dedup_keys: u64,
+    /// Hours of counts.
+    #[serde(default)]
+    pub counts: u64,
 }

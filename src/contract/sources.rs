@@ -34,6 +34,43 @@ pub struct Source {
     pub conflicts: i64,
     /// Of the last day.
     pub last_event_at: Option<Time>,
+    /// What came within the last sixty minutes.
+    pub last_hour: SourceCounts,
+    /// What came within the last 24 hours.
+    pub last_day: SourceCounts,
+    /// How many were accepted in the same sixty minutes of the seven days before, on average over
+    /// the days that had any.
+    pub usual_hour: f64,
+}
+
+/// Requests, and parts of batched ones, by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceCounts {
+    pub accepted: i64,
+    pub duplicate: i64,
+    pub conflict: i64,
+    pub handshake: i64,
+    pub rejected: i64,
+    /// Refused for want of room.
+    pub busy: i64,
+    /// Refused because the database, or the provider's key, was not to be had.
+    pub unavailable: i64,
+}
+
+impl SourceCounts {
+    /// The count of a word; None if there is no such word.
+    pub fn of(&mut self, word: &str) -> Option<&mut i64> {
+        Some(match word {
+            "accepted" => &mut self.accepted,
+            "duplicate" => &mut self.duplicate,
+            "conflict" => &mut self.conflict,
+            "handshake" => &mut self.handshake,
+            "rejected" => &mut self.rejected,
+            "busy" => &mut self.busy,
+            "unavailable" => &mut self.unavailable,
+            _ => return None,
+        })
+    }
 }
 
 /// The secret that a source has learnt.

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use crate::{
     group_commit::{GroupCommit, Options, Statement},
     handoff::LaneSlot,
+    meters::Meters,
     store::{
         Error,
         delivery::{self, Finished},
@@ -29,8 +30,16 @@ pub struct Finisher(GroupCommit<Endings>);
 
 impl Finisher {
     /// `rows_max`: endings in one statement. `linger`: how long an ending waits for others.
-    pub fn new(dialer: Dialer, rows_max: usize, linger: Duration, write_timeout: Duration) -> Self {
+    pub fn new(
+        meters: Meters,
+        dialer: Dialer,
+        rows_max: usize,
+        linger: Duration,
+        write_timeout: Duration,
+    ) -> Self {
         let options = Options {
+            name: "endings",
+            meters,
             // The places bound the queue: no more entries wait than lanes have rows.
             rows_max: usize::MAX,
             bytes_max: usize::MAX,

@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backoff::jittered,
+    contract::BreakerState,
     delivery::{
         pace::Pace,
         target::{Target, is_url},
@@ -130,6 +131,23 @@ impl Relays {
         ) {
             old.retired.cancel();
         }
+    }
+
+    /// The state of each configured destination's breaker on this node.
+    pub fn breakers(&self) -> Vec<(Arc<str>, BreakerState)> {
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = |running: &Running| {
+            let target = &running.target;
+            (target.name.clone(), target.breaker.state())
+        };
+        running
+            .values()
+            .filter(|running| !is_url(&running.target.name))
+            .map(state)
+            .collect()
     }
 
     /// Polls for due deliveries until the node stops.

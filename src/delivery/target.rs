@@ -15,10 +15,12 @@ use hookonce_scheme::standard::Signer;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
+    contract::BreakerState,
     delivery::{
         destination::http::{Address, HttpDestination, credential},
         retry::Schedule,
     },
+    meters::URL,
     outbound::guard::NamedBy,
     settings::{Destination, Relay, SecretRef},
 };
@@ -31,6 +33,8 @@ const HELD_SECONDS: f64 = 0.5;
 /// One destination with its current settings.
 pub struct Target {
     pub name: Arc<str>,
+    /// The name that its attempts are counted under. URLs that replays gave count as one.
+    pub counted_as: Arc<str>,
     pub http: HttpDestination,
     pub schedule: Schedule,
     pub lease: Duration,
@@ -51,6 +55,13 @@ pub struct Breaker {
     probing: AtomicBool,
 }
 
+/// What an attempt did to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerChange {
+    Opened,
+    Closed,
+}
+
 /// An attempt that the breaker has let through. If it is the probe, no other attempt is let through
 /// until this is dropped.
 pub struct Admitted<'a> {
@@ -66,6 +77,14 @@ impl Drop for Admitted<'_> {
 }
 
 impl Breaker {
+    pub fn state(&self) -> BreakerState {
+        match self.allowed(2) {
+            0 => BreakerState::Open,
+            1 => BreakerState::Probing,
+            _ => BreakerState::Closed,
+        }
+    }
+
     /// How many deliveries may be held now: `most`, 1 for a probe, or 0.
     pub fn allowed(&self, most: usize) -> usize {
         match *self
@@ -92,19 +111,23 @@ impl Breaker {
         }
     }
 
-    pub fn record(&self, failed: bool) {
+    /// Notes how an attempt ended, and returns whether the breaker opened or closed by it.
+    pub fn record(&self, failed: bool) -> Option<BreakerChange> {
         let mut opened_at = self
             .opened_at
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !failed {
             self.failures.store(0, Ordering::Relaxed);
-            *opened_at = None;
-        } else if self.failures_max > 0
+            return opened_at.take().map(|_| BreakerChange::Closed);
+        }
+        if self.failures_max > 0
             && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.failures_max
         {
-            *opened_at = Some(Instant::now());
+            let before = opened_at.replace(Instant::now());
+            return before.is_none().then_some(BreakerChange::Opened);
         }
+        None
     }
 }
 
@@ -118,14 +141,15 @@ impl Target {
             .collect::<Result<_, _>>()
             .map_err(|error| error.to_string())?;
         let credential = destination.auth.as_ref().map(credential).transpose()?;
-        let named_by = if is_url(name) {
-            NamedBy::Caller
+        let (named_by, counted_as) = if is_url(name) {
+            (NamedBy::Caller, URL.into())
         } else {
-            NamedBy::Settings
+            (NamedBy::Settings, name.clone())
         };
         let timeout = destination.timeout.unwrap_or(relay.timeout).0;
         Ok(Self {
             name: name.clone(),
+            counted_as,
             http: HttpDestination {
                 address,
                 named_by,

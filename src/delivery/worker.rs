@@ -21,10 +21,12 @@ use crate::{
         finisher::{Entry, Finisher},
         outcome::{Failure, HandlerAnswer, Verdict},
         retry::Next,
-        target::Target,
+        target::{BreakerChange, Target},
     },
     handoff::{Handed, Handoff, Lane, Leased},
     ids,
+    meters::Meters,
+    notices::{Notice, Notices},
     settings::LEASE_MARGIN,
     store::{
         delivery::{Attempt, Finish, Finished},
@@ -42,6 +44,8 @@ pub struct Context {
     pub handoff: Arc<Handoff>,
     pub clock: Clock,
     pub tail: Tail,
+    pub meters: Meters,
+    pub notices: Notices,
     pub clients: http::Clients,
     pub finisher: Finisher,
     /// The paused destinations, as the database had them at the last poll or this process was told
@@ -189,7 +193,7 @@ impl Worker {
             answer.status,
             Ok(0..=499) | Err(Failure::EventGone | Failure::Blocked)
         );
-        self.target.breaker.record(failed_to_answer);
+        let change = self.target.breaker.record(failed_to_answer);
         let attempt = Attempt {
             id: ids::new(),
             started_at,
@@ -220,7 +224,12 @@ impl Worker {
                 Finish::Retry(attempt, delay.as_secs_f64()),
             ),
         };
+        let arrival = (leased.attempts == 0).then_some(age);
+        self.context
+            .meters
+            .attempt(&self.target.counted_as, outcome, latency, arrival);
         self.report(&leased, answer, outcome, latency);
+        self.tell(&leased, answer, outcome, change);
         let finished = Finished {
             id: leased.id,
             key: leased.key,
@@ -252,5 +261,49 @@ impl Worker {
             error: answer.error().map(str::to_owned),
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
         });
+    }
+
+    /// Tells a person of a failed attempt, and of a breaker that opened or closed.
+    fn tell(
+        &self,
+        leased: &Leased,
+        answer: &HandlerAnswer,
+        outcome: AttemptOutcome,
+        change: Option<BreakerChange>,
+    ) {
+        let (context, target) = (&self.context, &self.target);
+        let error = answer.error().unwrap_or_default();
+        let notice = match outcome {
+            AttemptOutcome::Delivered => None,
+            AttemptOutcome::Retry => Some(Notice::Failing),
+            AttemptOutcome::Dead => Some(Notice::Died),
+        };
+        if let Some(notice) = notice {
+            let notices = &context.notices;
+            notices.note(notice, &target.counted_as, error, &leased.id);
+        }
+        let destination: &str = &target.name;
+        match change {
+            Some(BreakerChange::Opened) => {
+                let (status, detail) = (answer.status.ok(), answer.detail.as_deref());
+                let open_for = target.breaker.open_for;
+                tracing::warn!(
+                    destination,
+                    error,
+                    status,
+                    detail,
+                    held = self.lane.rows(),
+                    ?open_for,
+                    "the breaker opened: attempts failed in a row, and one at a time is tried now"
+                );
+            }
+            Some(BreakerChange::Closed) => {
+                tracing::info!(
+                    destination,
+                    "the breaker closed: the destination answers again"
+                );
+            }
+            None => {}
+        }
     }
 }

@@ -10,7 +10,7 @@ mod writer;
 
 use std::{
     sync::{Arc, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{runtime::Handle, sync::oneshot};
@@ -116,6 +116,7 @@ impl<S: Statement> GroupCommit<S> {
         queue.push(Waiting {
             item,
             answer,
+            since: Instant::now(),
             rounds: 0,
             _share: share,
         })?;

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 
 use super::statement::{CommitError, Statement};
+use crate::meters::Meters;
 
 /// Items wait for a batch that is on its way, but no longer than this: then another may begin.
 pub(super) const SOON: Duration = Duration::from_millis(100);
@@ -22,9 +23,12 @@ pub(super) const SOON: Duration = Duration::from_millis(100);
 /// measurements.
 const BESIDE_DIVISOR: usize = 4;
 
-/// The bounds of a group commit.
-#[derive(Clone, Debug)]
+/// A group commit's name, bounds and meters.
+#[derive(Clone)]
 pub struct Options {
+    /// The name that its batches are counted under.
+    pub name: &'static str,
+    pub meters: Meters,
     /// Rows that may wait.
     pub rows_max: usize,
     /// Bytes that may wait.
@@ -47,6 +51,7 @@ pub struct Options {
 pub(super) struct Waiting<S: Statement> {
     pub item: S::Item,
     pub answer: Option<oneshot::Sender<Result<S::Answer, CommitError>>>,
+    pub since: Instant,
     /// How many statements have left it undecided.
     pub rounds: u32,
     pub _share: Share,

@@ -2,7 +2,10 @@
 //! again on another connection. A batch that the database refuses is halved until the item at fault
 //! stands alone, so that the others are written.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgConnection;
 
@@ -76,9 +79,11 @@ impl<S: Statement> Writer<S> {
             if part.is_empty() {
                 continue;
             }
+            let began = Instant::now();
             match within(self.shared.options.write_timeout, self.statement(&part)).await {
                 Ok(answers) => {
                     self.shared.note_success();
+                    self.count(&part, began);
                     parts.push(answer(part, answers));
                     backoff.reset();
                     failures = 0;
@@ -126,6 +131,18 @@ impl<S: Statement> Writer<S> {
         };
         let items: Vec<&S::Item> = part.iter().map(|waiting| &waiting.item).collect();
         self.shared.statement.run(connection, &items).await
+    }
+
+    /// Counts a statement that wrote this part of a batch.
+    fn count(&self, part: &[Waiting<S>], began: Instant) {
+        let rows = part.iter().map(|waiting| S::rows(&waiting.item)).sum();
+        let waited = part
+            .first()
+            .map_or(Duration::ZERO, |first| began.duration_since(first.since));
+        let options = &self.shared.options;
+        options
+            .meters
+            .batch(options.name, rows, waited, began.elapsed());
     }
 
     fn disconnect(&mut self) {

@@ -14,9 +14,17 @@ use actix_web::{
     web,
 };
 
+use secrecy::ExposeSecret as _;
+use subtle::ConstantTimeEq as _;
+
 use crate::{
-    http::{error::ApiError, state::AdminState, tokens::Need},
+    http::{
+        error::ApiError,
+        state::AdminState,
+        tokens::{Need, digest},
+    },
     port::ambiguous,
+    settings::Metrics,
 };
 
 /// This machine's own name in lower case, if it has one.
@@ -74,7 +82,11 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
             "the header {name} comes twice: send it once"
         )));
     }
-    let token = text(header::AUTHORIZATION)
+    let authorization = text(header::AUTHORIZATION);
+    if need == Need::Metrics && may_scrape(&state.settings.load().metrics, authorization) {
+        return Ok(());
+    }
+    let token = authorization
         .and_then(bearer)
         .ok_or(ApiError::Unauthorized)?;
     let address = request.peer_addr().map(|peer| peer.ip());
@@ -88,6 +100,18 @@ async fn check(request: &ServiceRequest, need: Need, own_host: bool) -> Result<(
     }
     request.extensions_mut().insert(grant);
     Ok(())
+}
+
+/// Whether the settings let this caller read the metrics.
+fn may_scrape(metrics: &Metrics, authorization: Option<&str>) -> bool {
+    let is_the_token = || {
+        let (given, token) = (authorization.and_then(bearer)?, metrics.token.as_ref()?);
+        let token = token.read().ok()?;
+        Some(bool::from(
+            digest(given).ct_eq(&digest(token.expose_secret())),
+        ))
+    };
+    metrics.open || is_the_token().unwrap_or(false)
 }
 
 /// The token of an Authorization header. The scheme's case does not matter (RFC 9110, 11.1).

@@ -241,7 +241,7 @@ impl ResponseError for ApiError {
 
 pub(super) fn scopes(need: Need) -> &'static str {
     match need {
-        Need::Read => "read, operate or admin",
+        Need::Metrics | Need::Read => "read, operate or admin",
         Need::Operate => "operate or admin",
         Need::Admin => "admin",
         Need::LedgerRead => "ledger, read, operate or admin",

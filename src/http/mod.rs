@@ -1,19 +1,19 @@
 //! The faces of the ports: they read requests and write answers. The decisions are made below, in
 //! `intake`, `ledger` and `store`.
 
-pub mod admin;
+pub(crate) mod admin;
 mod answer;
-pub mod auth;
-pub mod error;
-pub mod health;
-pub mod ledger;
-mod metrics;
+pub(crate) mod auth;
+pub(crate) mod error;
+pub(crate) mod health;
+pub(crate) mod ledger;
+pub(crate) mod metrics;
 mod object;
 mod openapi;
-pub mod public;
+pub(crate) mod public;
 mod route;
 mod sketch;
-pub mod state;
+pub(crate) mod state;
 mod table;
 pub mod tokens;
 

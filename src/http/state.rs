@@ -5,12 +5,17 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use hookonce_scheme::Catalog;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock, http::tokens::Tokens, intake::receiver::Intake, settings::Settings,
-    store::link::Db, tail::Tail,
+    clock::Clock,
+    delivery::relays::Relays,
+    http::{metrics::Gauged, tokens::Tokens},
+    intake::receiver::Intake,
+    settings::Settings,
+    store::link::Db,
+    tail::Tail,
 };
 
 pub struct AdminState {
@@ -26,6 +31,10 @@ pub struct AdminState {
     /// The sources in force, and the rejections.
     pub intake: Arc<Intake>,
     pub tail: Tail,
+    pub relays: Arc<Relays>,
+    /// How many claims wait for a step that another executes.
+    pub claims_waiting: watch::Receiver<usize>,
+    pub gauged: Gauged,
     /// Destinations that are paused, as far as this process knows. The database decides.
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,
     /// Tells this process's relay that deliveries may be due.

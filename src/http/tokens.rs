@@ -51,6 +51,8 @@ pub fn generate() -> String {
 /// The right that a route asks of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// To read the metrics, for which there is a token of its own.
+    Metrics,
     Read,
     Operate,
     Admin,
@@ -102,7 +104,7 @@ impl Grant {
 
     pub fn allows(&self, need: Need) -> bool {
         match need {
-            Need::Read => self.read,
+            Need::Metrics | Need::Read => self.read,
             Need::Operate => self.operate,
             Need::Admin => self.admin,
             Need::LedgerRead => self.read || self.ledger,

@@ -2,17 +2,16 @@
 //! new. It knows no HTTP server: `http::public` hands it requests and turns its results into
 //! answers.
 
-pub mod dropped_types;
-pub mod explain;
+pub(crate) mod explain;
 pub mod keyring;
-pub mod learning;
+pub(crate) mod learning;
 mod outcomes;
-pub mod receiver;
+pub(crate) mod receiver;
 mod recent;
-pub mod recorder;
+pub(crate) mod recorder;
 mod recording;
-pub mod rejections;
+pub(crate) mod rejections;
 mod rewritten;
-pub mod sources;
+pub(crate) mod sources;
 
 pub use self::outcomes::Recorded;

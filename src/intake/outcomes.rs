@@ -391,6 +391,6 @@ pub async fn answer(
         }
         OnConflict::Drop => {}
     }
-    tracing::warn!(source = %event.source, event_key = event.event_key(), first = %first.recent.event, "a key came again with another body");
+    tracing::debug!(source = %event.source, event_key = event.event_key(), first = %first.recent.event, "a key came again with another body");
     Ok(Recorded::Conflict(first.recent.event))
 }

@@ -22,6 +22,8 @@ use crate::{
     clock::Clock,
     contract::EventId,
     group_commit::CommitError,
+    meters::Meters,
+    notices::{Notice, Notices},
     tail::{RequestStatus, Tail, TailLine},
 };
 
@@ -38,6 +40,8 @@ pub struct Intake {
     pub keyring: Keyring,
     pub clock: Clock,
     pub tail: Tail,
+    pub meters: Meters,
+    pub notices: Notices,
     pub public_url: Option<String>,
     pub rejections: Arc<Rejections>,
     /// Sources that a reload replaced, the latest first. They serve only to explain rejections.
@@ -97,7 +101,10 @@ impl Intake {
     ) -> Result<Received, NotTaken> {
         let verified = match self.verify_with_keys(arrived, source, body).await? {
             Verified::New(verified) => verified,
-            Verified::Known(event) => return Ok(Received::Known(event)),
+            Verified::Known(event) => {
+                self.count(arrived, source, RequestStatus::Duplicate);
+                return Ok(Received::Known(event));
+            }
         };
         if verified.challenge().is_some() {
             if let Some(secret) = verified.learnt_secret() {
@@ -117,6 +124,14 @@ impl Intake {
         let recorded = recorded.map_err(NotTaken::Record)?;
         for (part, recorded) in parts.iter().zip(&recorded) {
             let (event, status) = recorded.told();
+            if let Some(why) = part.type_dropped() {
+                self.notices
+                    .note(Notice::TypeDropped, &source.name, why, &event);
+            }
+            if status == RequestStatus::Conflict {
+                self.notices
+                    .note(Notice::Conflict, &source.name, "", &event);
+            }
             self.report(arrived, source, part, status, Some(event));
         }
         Ok(Received::Recorded(recorded, verified))
@@ -131,7 +146,7 @@ impl Intake {
         body: Option<&Bytes>,
         kept: bool,
     ) {
-        if kept {
+        let id = if kept {
             self.rejections.write(Refused {
                 at_unix_ms: self.clock.unix_ms(),
                 source: source.map(|source| &source.name),
@@ -141,7 +156,15 @@ impl Intake {
                 target: arrived.target,
                 headers: &mut arrived.headers.iter().copied(),
                 body,
-            });
+            })
+        } else {
+            None
+        };
+        if let Some(source) = source {
+            self.meters.rejection(&source.name, reason);
+            let example = id.map_or_else(|| "none kept".to_owned(), |id| id.to_string());
+            self.notices
+                .note(Notice::Refused, &source.name, reason, &example);
         }
         let name: &str = source.map_or("", |source| &source.name);
         tracing::debug!(source = name, reason, detail, "refused");
@@ -244,6 +267,7 @@ impl Intake {
         status: RequestStatus,
         event: Option<Uuid>,
     ) {
+        self.count(arrived, source, status);
         self.tail.write(|| TailLine::Request {
             at: self.clock.utc(),
             source: source.name.to_string(),
@@ -254,6 +278,11 @@ impl Intake {
             ack_ms: ms_since(arrived.at),
             event: event.map(EventId),
         });
+    }
+
+    fn count(&self, arrived: &Arrived<'_>, source: &Source, status: RequestStatus) {
+        self.meters
+            .request(&source.name, status, arrived.at.elapsed());
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
     group_commit::{CommitError, GroupCommit, Options, Statement},
     handoff::{Handoff, Leased, RelayEvent, Reserved},
     ids,
+    meters::Meters,
     store::{
         Error,
         inbox::{self, Lessee, NewDelivery, NewEvent},
@@ -42,8 +43,9 @@ pub struct Incoming {
     pub rows: Vec<Row>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RecorderOptions {
+    pub meters: Meters,
     pub node: Uuid,
     pub lease_seconds: f64,
     pub rows_max: usize,
@@ -69,6 +71,8 @@ impl Recorder {
             lease_seconds: options.lease_seconds,
         };
         let options = Options {
+            name: "events",
+            meters: options.meters,
             rows_max: options.rows_max,
             bytes_max: options.bytes_max,
             batch_rows_max: options.batch_rows_max,

@@ -88,9 +88,6 @@ fn row(
     original: Option<&Arc<Original>>,
 ) -> Row {
     let id = ids::new();
-    if let Some(why) = part.type_dropped() {
-        source.dropped_types.note(&source.name, why);
-    }
     let key = part.event_key().filter(|_| part.dedup() != Dedup::None);
     let window_seconds = source.window.as_secs_f64();
     let event = NewEvent {

@@ -121,12 +121,14 @@ impl Rejections {
         }
     }
 
-    /// Counts a refusal, and keeps it unless many of its kind came lately.
-    pub fn write(&self, refused: Refused<'_>) {
+    /// Counts a refusal, and keeps it unless many of its kind came lately. Returns the id of a
+    /// refusal that was kept.
+    pub fn write(&self, refused: Refused<'_>) -> Option<Uuid> {
         if !self.count((refused.source.cloned(), refused.reason)) {
-            return;
+            return None;
         }
         let rejected = Arc::new(kept(refused, self.settings.body_prefix_max.bytes()));
+        let id = rejected.id;
         let mut log = self.lock();
         log.bytes += rejected.size();
         log.kept.push_back(rejected);
@@ -134,6 +136,7 @@ impl Rejections {
         {
             forget_oldest(&mut log);
         }
+        Some(id)
     }
 
     /// Counts a refusal, and says whether it belongs to the sample.

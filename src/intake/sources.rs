@@ -8,7 +8,6 @@ use secrecy::SecretString;
 
 use crate::{
     event::{Key, key_of, ruled_key_of},
-    intake::dropped_types::DroppedTypes,
     routing::Routes,
     settings::{self, Dedup, OnConflict, ReplayGuard, SecretRef, Settings},
     store::learnt::LearntSecret,
@@ -33,7 +32,6 @@ pub struct Source {
     pub takes_gzip: bool,
     /// Whether answers have no body.
     pub bare_answers: bool,
-    pub dropped_types: Arc<DroppedTypes>,
     /// What event keys are made of, if the settings say so. Under another rule the same text may
     /// name another event.
     rule: Option<String>,
@@ -143,7 +141,6 @@ impl Sources {
                         url: source.url.as_deref().map(str::to_owned),
                         takes_gzip: verifier.scheme().spec.gzip.is_some(),
                         bare_answers: verifier.scheme().spec.bare_answers,
-                        dropped_types: Arc::default(),
                         rule: rule(settings, source, &verifier),
                         verifier: Arc::new(verifier),
                     };

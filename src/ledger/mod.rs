@@ -9,7 +9,11 @@ pub mod waiters;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -19,6 +23,7 @@ use self::{
 use crate::{
     event::{GATEWAY_TENANT, TypeGlob},
     group_commit::{CommitError, GroupCommit, Options},
+    meters::Meters,
     settings::Settings,
     store::{
         dedup::{Mark, NewMark},
@@ -49,12 +54,15 @@ impl Ledger {
         dialer: &Dialer,
         pool: Db,
         settings: &Arc<ArcSwap<Settings>>,
+        meters: Meters,
         hint: Arc<Notify>,
         stopping: CancellationToken,
     ) -> Self {
         let loaded = settings.load();
         let own = &loaded.ledger;
-        let options = Options {
+        let options = |name| Options {
+            name,
+            meters: meters.clone(),
             rows_max: own.queue_rows_max,
             bytes_max: own.queue_bytes_max.bytes(),
             batch_rows_max: own.batch_rows_max,
@@ -71,15 +79,15 @@ impl Ledger {
                 Claims,
                 dialer.clone(),
                 Some(runtime.clone()),
-                options.clone(),
+                options("claims"),
             ),
             completions: GroupCommit::new(
                 Completions,
                 dialer.clone(),
                 Some(runtime.clone()),
-                options.clone(),
+                options("completions"),
             ),
-            marks: GroupCommit::new(Marks, dialer.clone(), Some(runtime), options),
+            marks: GroupCommit::new(Marks, dialer.clone(), Some(runtime), options("marks")),
             timeout,
             pool,
             settings: settings.clone(),
@@ -137,6 +145,11 @@ impl Ledger {
                 () = self.stopping.cancelled() => return Ok(decided),
             }
         }
+    }
+
+    /// How many claims wait for a step that another executes.
+    pub fn waiting(&self) -> watch::Receiver<usize> {
+        self.waiters.waiting()
     }
 
     /// The longest time that a call may wait for a step.

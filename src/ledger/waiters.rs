@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,14 +27,12 @@ struct Room {
     waiting: usize,
 }
 
-#[derive(Default)]
-struct Rooms {
-    by_place: HashMap<StepAddress, Room>,
-    waiting: usize,
-}
+type Rooms = HashMap<StepAddress, Room>;
 
 pub struct Waiters {
     rooms: Mutex<Rooms>,
+    /// How many wait in all rooms. It changes only while `rooms` is held.
+    waiting: watch::Sender<usize>,
     waiting_max: usize,
 }
 
@@ -55,13 +53,13 @@ impl Seat<'_> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut rooms = self.waiters.rooms();
-        rooms.waiting -= 1;
-        if let Some(room) = rooms.by_place.get_mut(&self.place) {
+        if let Some(room) = rooms.get_mut(&self.place) {
             room.waiting -= 1;
             if room.waiting == 0 {
-                rooms.by_place.remove(&self.place);
+                rooms.remove(&self.place);
             }
         }
+        self.waiters.waiting.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -69,8 +67,14 @@ impl Waiters {
     pub fn new(waiting_max: usize) -> Self {
         Self {
             rooms: Mutex::default(),
+            waiting: watch::Sender::default(),
             waiting_max,
         }
+    }
+
+    /// How many calls wait.
+    pub fn waiting(&self) -> watch::Receiver<usize> {
+        self.waiting.subscribe()
     }
 
     fn rooms(&self) -> std::sync::MutexGuard<'_, Rooms> {
@@ -80,11 +84,11 @@ impl Waiters {
     /// Takes a seat, or None if too many wait already.
     pub fn enter(&self, place: &StepAddress) -> Option<Seat<'_>> {
         let mut rooms = self.rooms();
-        if rooms.waiting >= self.waiting_max {
+        if *self.waiting.borrow() >= self.waiting_max {
             return None;
         }
-        rooms.waiting += 1;
-        let room = rooms.by_place.entry(place.clone()).or_insert_with(|| Room {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let room = rooms.entry(place.clone()).or_insert_with(|| Room {
             notify: Arc::default(),
             waiting: 0,
         });
@@ -97,13 +101,13 @@ impl Waiters {
     }
 
     pub fn wake(&self, place: &StepAddress) {
-        if let Some(room) = self.rooms().by_place.get(place) {
+        if let Some(room) = self.rooms().get(place) {
             room.notify.notify_waiters();
         }
     }
 
     fn places(&self) -> Vec<StepAddress> {
-        self.rooms().by_place.keys().cloned().collect()
+        self.rooms().keys().cloned().collect()
     }
 
     /// Asks the database for all steps that are waited for, once each interval. A waiter that

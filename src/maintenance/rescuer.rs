@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::jittered,
+    meters::Meters,
     store::{delivery, link::Db},
 };
 
@@ -16,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// beginning passes all of them.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(60);
 
-pub async fn run(pool: Db, stopping: CancellationToken) {
+pub async fn run(pool: Db, meters: Meters, stopping: CancellationToken) {
     let mut since = None;
     let mut whole_at = Instant::now();
     while !stopping.is_cancelled() {
@@ -25,6 +26,7 @@ pub async fn run(pool: Db, stopping: CancellationToken) {
         }
         match delivery::rescue(&pool, since).await {
             Ok((rows, now)) => {
+                meters.rescued(rows);
                 if rows > 0 {
                     tracing::warn!(rows, "leases were over and the deliveries are due again");
                 }

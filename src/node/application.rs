@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use hookonce_scheme::Catalog;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
 use crate::{
     clock::Clock,
@@ -19,6 +19,7 @@ use crate::{
         recorder::{Recorder, RecorderOptions},
     },
     ledger::Ledger,
+    meters::Meters,
     node::{
         schemes::{catalog_of, sources_of},
         server::{Servers, Serving, stop_gateways},
@@ -61,6 +62,7 @@ pub struct Application {
     pub gateways: BTreeMap<String, SocketAddr>,
     pub pool: Db,
     pub relays: Arc<Relays>,
+    pub meters: Meters,
     settings: Arc<ArcSwap<Settings>>,
     catalog: Arc<ArcSwap<Catalog>>,
     intake: Arc<Intake>,
@@ -85,7 +87,7 @@ impl Application {
         let handoff = handoff(&settings);
         let relays = shared.relays(&reached.options, &handoff, &egress, &settings)?;
         let writing = schema::for_few_statements(&reached.options);
-        let recorder = recorder(&writing, handoff, &settings, shared.node);
+        let recorder = recorder(&writing, handoff, &settings, &shared);
         let intake = shared
             .intake(
                 &settings,
@@ -100,8 +102,9 @@ impl Application {
             .await;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-        let state = shared.admin_state(&parts.token, &settings, &catalog, &intake);
         let ledger_calls = shared.ledger(&writing, &settings);
+        let engines = (&relays, &*ledger_calls);
+        let state = shared.admin_state(&parts.token, &settings, &catalog, &intake, engines);
         let servers = Serving {
             settings: &settings.load(),
             intake: &intake,
@@ -133,6 +136,7 @@ impl Application {
             gateways: servers.gateway_addresses(),
             pool: shared.pool,
             relays,
+            meters: shared.meters,
             settings,
             catalog,
             intake,
@@ -163,6 +167,11 @@ impl Application {
         self.settings.store(Arc::new(settings));
         self.intake.learning.changed.notify_one();
         Ok(())
+    }
+
+    /// How many claims of the ledger wait for a step that another executes.
+    pub fn claims_waiting(&self) -> watch::Receiver<usize> {
+        self.ledger_calls.waiting()
     }
 
     /// Stops in this order: not ready, accept nothing, flush and answer, stop claiming, drain or
@@ -252,10 +261,11 @@ fn recorder(
     dialer: &Dialer,
     handoff: Arc<Handoff>,
     settings: &Settings,
-    node: Uuid,
+    shared: &Shared,
 ) -> Arc<Recorder> {
     let options = RecorderOptions {
-        node,
+        meters: shared.meters.clone(),
+        node: shared.node,
         lease_seconds: settings.relay.lease.as_secs_f64(),
         rows_max: settings.ingress.queue_rows_max,
         bytes_max: settings.ingress.queue_bytes_max.bytes(),

@@ -2,12 +2,12 @@
 //! ports, data folder, database.
 
 pub mod application;
-pub mod data_dir;
-pub mod database;
+pub(crate) mod data_dir;
+pub(crate) mod database;
 mod learner;
 mod listener;
 mod probe;
-pub mod schemes;
+pub(crate) mod schemes;
 mod server;
 mod shared;
 mod skew;

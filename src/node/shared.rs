@@ -15,19 +15,21 @@ use crate::{
     clock::Clock,
     delivery::{destination::http, finisher::Finisher, relays::Relays, worker::Context},
     handoff::Handoff,
-    http::{auth, state::AdminState, tokens::Tokens},
+    http::{auth, metrics::Gauged, state::AdminState, tokens::Tokens},
     ids,
     intake::{
         keyring::Keyring, learning::Learning, receiver::Intake, recorder::Recorder,
         rejections::Rejections,
     },
     ledger::Ledger,
-    maintenance::{pruner, rescuer},
+    maintenance::{counting, pruner, rescuer},
+    meters::Meters,
     node::{
         learner::{self, Learner},
         probe::Probe,
         schemes::sources_of,
     },
+    notices::Notices,
     outbound::Egress,
     readiness::Readiness,
     settings::Settings,
@@ -46,6 +48,8 @@ pub struct Shared {
     pub pool: Db,
     pub clock: Clock,
     pub tail: Tail,
+    pub meters: Meters,
+    pub notices: Notices,
     pub hint: Arc<Notify>,
     pub paused: Arc<ArcSwap<BTreeSet<String>>>,
     pub stopping: CancellationToken,
@@ -60,6 +64,8 @@ impl Shared {
             pool,
             clock,
             tail,
+            meters: Meters::default(),
+            notices: Notices::default(),
             hint: Arc::default(),
             paused: Arc::default(),
             stopping,
@@ -81,8 +87,11 @@ impl Shared {
             handoff: handoff.clone(),
             clock: self.clock.clone(),
             tail: self.tail.clone(),
+            meters: self.meters.clone(),
+            notices: self.notices.clone(),
             clients: http::Clients::new(egress)?,
             finisher: Finisher::new(
+                self.meters.clone(),
                 schema::for_finishing(options),
                 settings.relay.finish_rows_max,
                 settings.relay.finish_linger.0,
@@ -124,6 +133,8 @@ impl Shared {
             keyring,
             clock: self.clock.clone(),
             tail: self.tail.clone(),
+            meters: self.meters.clone(),
+            notices: self.notices.clone(),
             public_url: settings.ingress.public_url.as_deref().map(str::to_owned),
             rejections: Arc::new(Rejections::new(settings.rejections.clone())),
             retired: ArcSwap::default(),
@@ -153,7 +164,8 @@ impl Shared {
 
     pub fn ledger(&self, dialer: &Dialer, settings: &Arc<ArcSwap<Settings>>) -> Arc<Ledger> {
         let (pool, hint, stopping) = (self.pool.clone(), self.hint.clone(), self.stopping.clone());
-        Arc::new(Ledger::new(dialer, pool, settings, hint, stopping))
+        let meters = self.meters.clone();
+        Arc::new(Ledger::new(dialer, pool, settings, meters, hint, stopping))
     }
 
     pub fn learner(
@@ -177,6 +189,7 @@ impl Shared {
         settings: &Arc<ArcSwap<Settings>>,
         catalog: &Arc<ArcSwap<Catalog>>,
         intake: &Arc<Intake>,
+        (relays, ledger): (&Arc<Relays>, &Ledger),
     ) -> Arc<AdminState> {
         Arc::new(AdminState {
             pool: self.pool.clone(),
@@ -185,6 +198,9 @@ impl Shared {
             catalog: catalog.clone(),
             intake: intake.clone(),
             tail: self.tail.clone(),
+            relays: relays.clone(),
+            claims_waiting: ledger.waiting(),
+            gauged: Gauged::default(),
             paused: self.paused.clone(),
             hint: self.hint.clone(),
             clock: self.clock.clone(),
@@ -210,12 +226,28 @@ impl Roles<'_> {
         probing: impl Future<Output = ()> + Send + 'static,
         learner: Learner,
     ) {
-        let Shared { pool, stopping, .. } = self.shared;
+        let Shared {
+            pool,
+            meters,
+            stopping,
+            ..
+        } = self.shared;
         let current = self.settings.clone();
         tracker.spawn(probing);
         tracker.spawn(self.relays.clone().claim_until_stopped());
         tracker.spawn(tell_malformed(stopping.clone()));
-        tracker.spawn(rescuer::run(pool.clone(), stopping.clone()));
+        tracker.spawn(
+            self.shared
+                .notices
+                .clone()
+                .tell_until_stopped(stopping.clone()),
+        );
+        tracker.spawn(rescuer::run(pool.clone(), meters.clone(), stopping.clone()));
+        tracker.spawn(counting::run(
+            pool.clone(),
+            meters.clone(),
+            stopping.clone(),
+        ));
         tracker.spawn(pruner::run(
             pool.clone(),
             move || current.load_full(),

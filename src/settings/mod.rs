@@ -21,8 +21,8 @@ pub use load::{Inputs, Loaded, Problem, Problems, load};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec, SplitAt};
 pub use sections::{
     Admin, Auth, Breaker, Database, Destination, Egress, Ingress, LEDGER_SOURCE, Ledger,
-    LedgerScope, Log, LogFormat, OnConflict, Rejections, Relay, ReplayGuard, Retention, Retry,
-    RetryOverride, Route, Settings, Source,
+    LedgerScope, Log, LogFormat, Metrics, OnConflict, Rejections, Relay, ReplayGuard, Retention,
+    Retry, RetryOverride, Route, Settings, Source,
 };
 pub use show::{schema, shown};
 pub use value::{ByteSize, Network, Period, SecretRef, UrlText, without_password};

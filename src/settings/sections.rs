@@ -22,6 +22,7 @@ pub struct Settings {
     pub ledger: Ledger,
     pub retention: Retention,
     pub rejections: Rejections,
+    pub metrics: Metrics,
     pub log: Log,
     #[serde(default)]
     pub sources: BTreeMap<String, Source>,
@@ -172,6 +173,8 @@ pub struct Retention {
     pub deliveries: Period,
     pub keys: Period,
     pub conflicts: Period,
+    /// Counts by minute.
+    pub counts: Period,
     pub interval: Period,
     pub delete_rows_max: i64,
 }
@@ -187,6 +190,16 @@ pub struct Rejections {
     pub body_prefix_max: ByteSize,
     /// Of each source and reason, so many a minute are kept and the rest counted.
     pub kept_per_minute: u32,
+}
+
+/// Who may read `/metrics` on the admin port, besides the holder of a token that may read.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Metrics {
+    /// A bearer token that may read the metrics and nothing else.
+    pub token: Option<SecretRef>,
+    /// Whether anybody who reaches the admin port may read them.
+    pub open: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

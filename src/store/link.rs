@@ -159,6 +159,11 @@ pub struct Db {
 }
 
 impl Db {
+    /// How many connections are open.
+    pub fn size(&self) -> u32 {
+        self.pool.size()
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -2,22 +2,24 @@
 //! Who calls a function, and how often, is not decided here.
 
 mod batches;
-pub mod conflict;
-pub mod dedup;
+pub(crate) mod conflict;
+pub(crate) mod counts;
+pub(crate) mod dedup;
 pub mod delivery;
-pub mod destination;
+pub(crate) mod destination;
 mod error;
+pub(crate) mod gauges;
 pub mod inbox;
-pub mod learnt;
+pub(crate) mod learnt;
 pub mod ledger;
 pub mod link;
-pub mod replay;
+pub(crate) mod replay;
 pub mod retention;
 pub mod schema;
-pub mod search;
-pub mod step;
+pub(crate) mod search;
+pub(crate) mod step;
 pub mod tls;
-pub mod token;
+pub(crate) mod token;
 mod words;
 
 pub use error::Error;

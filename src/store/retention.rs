@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use time::{Date, OffsetDateTime, macros::format_description};
 use uuid::Uuid;
 
-use super::{batches::in_batches, dedup, delivery, link::Db, step};
+use super::{batches::in_batches, counts, dedup, delivery, link::Db, step};
 use crate::{contract::Pruned, event::id_floor, settings::Settings};
 
 /// Partitions are kept ready for this many days ahead, and for the day before today.
@@ -90,6 +90,8 @@ pub async fn prune(pool: &Db, settings: &Settings) -> Result<Pruned, sqlx::Error
     .execute(pool)
     .await?
     .rows_affected();
+    let before = ago(pool, retention.counts.as_secs_f64()).await?;
+    pruned.counts = counts::prune(pool, before).await?;
     let scopes = settings.ledger.scopes.iter().map(|scope| scope.keep);
     let shortest = scopes
         .chain(settings.gateways.values().map(|gateway| gateway.keep))

@@ -329,7 +329,7 @@ async fn a_secret_that_looks_wrong_is_a_warning_and_a_name_that_is_a_slip_is_tol
         "{said}"
     );
     let rows = place.json(&["config", "check"]).await;
-    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
+    assert_eq!(rows.as_array().map(Vec::len), Some(3), "{rows}");
     assert!(
         rows.as_array()
             .into_iter()

@@ -10,6 +10,7 @@ use std::{
 
 use hookonce::{
     group_commit::{GroupCommit, Options, Statement},
+    meters::Meters,
     store::{Error, link, schema},
 };
 use sqlx::PgConnection;
@@ -54,6 +55,8 @@ impl Statement for Script {
 async fn rows_that_changed_meanwhile_cost_no_connection() {
     let dialer = schema::for_few_statements(&link::options(&database().await).expect("a URL"));
     let options = Options {
+        name: "script",
+        meters: Meters::default(),
         rows_max: 8,
         bytes_max: 8,
         batch_rows_max: 8,

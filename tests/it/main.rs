@@ -33,6 +33,7 @@ mod ledger_batches;
 mod ledger_limits;
 mod ledger_process;
 mod ledger_storm;
+mod metrics;
 mod nodes;
 mod openapi;
 mod plans;

@@ -4,7 +4,9 @@ use actix_web::web;
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    contract::{Database, Forgotten, LearntSecret, Page, Pruned, SecretState, Source, Status},
+    contract::{
+        Database, Forgotten, LearntSecret, Page, Pruned, SecretState, Source, SourceCounts, Status,
+    },
     http::{
         admin::parameters::id_at,
         answer::{Answer, Exact},
@@ -15,6 +17,7 @@ use crate::{
     settings::{Settings, without_password},
     store::{
         conflict::{self, ConflictCount},
+        counts::{self, Lately, Subject},
         learnt::{LearntSecret as LearntRow, learnt_all, learnt_forget},
         retention,
         search::{self, SourceCount},
@@ -25,6 +28,7 @@ pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Source>>, 
     let since = id_at("since", "24h", ids::unix_ms())?;
     let counts = search::source_counts(&state.pool, since).await?;
     let conflicts = conflict::counts(&state.pool).await?;
+    let lately = counts::lately(&state.pool, Subject::Source).await?;
     let settings = state.settings.load_full();
     let learnt = if settings.sources.values().any(|source| source.learn_secret) {
         learnt_all(&state.pool).await?
@@ -35,6 +39,7 @@ pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Source>>, 
         .sources
         .keys()
         .map(|name| source_of(&settings, name, &counts, &conflicts, &learnt))
+        .map(|source| with_rates(source, &lately))
         .collect();
     Ok(Answer(Page { items, next: None }))
 }
@@ -75,7 +80,26 @@ fn source_of(
             .find(|count| count.source == name)
             .map_or(0, |count| count.conflicts),
         last_event_at: count.map(|count| count.last_at.into()),
+        last_hour: SourceCounts::default(),
+        last_day: SourceCounts::default(),
+        usual_hour: 0.0,
     }
+}
+
+/// The source with what came of it lately.
+fn with_rates(mut source: Source, lately: &[Lately]) -> Source {
+    for count in lately.iter().filter(|count| count.name == source.name) {
+        if let Some(last_hour) = source.last_hour.of(&count.word) {
+            *last_hour = count.last_hour;
+        }
+        if let Some(last_day) = source.last_day.of(&count.word) {
+            *last_day = count.last_day;
+        }
+        if count.word == "accepted" {
+            source.usual_hour = count.usual_hour;
+        }
+    }
+    source
 }
 
 /// Where the source's secret comes from. An open source takes the first that a handshake brings.

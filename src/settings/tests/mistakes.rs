@@ -37,7 +37,7 @@ fn every_problem_of_a_file_is_reported_at_once() {
     assert_eq!(
         found,
         [
-            "file: colour: unknown key: here are known admin, database, destinations, egress, gateways, ingress, ledger, log, providers, rejections, relay, retention, routes, sources",
+            "file: colour: unknown key: here are known admin, database, destinations, egress, gateways, ingress, ledger, log, metrics, providers, rejections, relay, retention, routes, sources",
             "file: destinations.billing.retry.attempts_max: is -1, expected a whole number, zero or above",
             "file: destinations.billing.url: must start with http:// or https://",
             "file: egress.proxy: is no proxy: write \"http://HOST:PORT\"",
