@@ -2,31 +2,31 @@
 //! it, and the dispatch.
 
 mod client;
-pub mod completions;
-pub mod config;
+pub(crate) mod completions;
+pub(crate) mod config;
 mod conflicts;
-pub mod db;
-pub mod deliveries;
-pub mod destinations;
-pub mod dev;
-pub mod events;
+pub(crate) mod db;
+pub(crate) mod deliveries;
+pub(crate) mod destinations;
+pub(crate) mod dev;
+pub(crate) mod events;
 mod exit;
 mod globals;
-pub mod ledger;
-pub mod man;
+pub(crate) mod ledger;
+pub(crate) mod man;
 mod output;
-pub mod providers;
-pub mod ready;
-pub mod rejections;
-pub mod replay;
-pub mod sample;
-pub mod send;
-pub mod serve;
-pub mod sources;
-pub mod tokens;
+pub(crate) mod providers;
+pub(crate) mod ready;
+pub(crate) mod rejections;
+pub(crate) mod replay;
+pub(crate) mod sample;
+pub(crate) mod send;
+pub(crate) mod serve;
+pub(crate) mod sources;
+pub(crate) mod tokens;
 mod values;
 pub mod verify;
-pub mod verify_files;
+pub(crate) mod verify_files;
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -338,6 +338,50 @@ mod tests {
             let arguments = std::iter::once("hookonce").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_ok(), "{line}");
         }
+    }
+
+    /// Each `hookonce …` in a block of commands, as its words. Two spaces part commands of one line.
+    fn commands_of(document: &str) -> Vec<Vec<String>> {
+        let blocks = document
+            .split("```")
+            .skip(1)
+            .step_by(2)
+            .filter_map(|block| block.strip_prefix("sh\n"));
+        let commands = blocks.flat_map(|block| block.lines()).flat_map(|line| {
+            let uncommented = line.split(" #").next().unwrap_or_default();
+            uncommented.split("  ").map(str::trim)
+        });
+        commands
+            .filter(|command| command.starts_with("hookonce "))
+            .map(|command| command.split(" | ").next().unwrap_or_default())
+            .map(|command| {
+                shlex::split(command).unwrap_or_else(|| panic!("no end of a quote: {command}"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_documents_parse() {
+        let id = "01890000-0000-7000-8000-000000000000";
+        let mut found = 0;
+        let documents = std::fs::read_dir("docs").unwrap();
+        let documents = documents.map(|entry| entry.unwrap().path());
+        for path in documents.chain(["README.md".into(), "clients/README.md".into()]) {
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
+            for words in commands_of(&text.replace("\\\n", " ")) {
+                let words = words.iter().map(|word| match word.as_str() {
+                    "ID" => id,
+                    word => word,
+                });
+                let parsed = Cli::try_parse_from(words.clone());
+                let line: Vec<&str> = words.collect();
+                assert!(parsed.is_ok(), "{}: {line:?}", path.display());
+                found += 1;
+            }
+        }
+        assert!(found > 30, "{found} commands");
     }
 
     #[test]
