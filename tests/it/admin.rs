@@ -62,7 +62,7 @@ async fn the_api_takes_its_token_alone_and_no_strangers_page() {
         .await,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,7 +113,7 @@ async fn the_public_port_has_hooks_and_health_alone() {
         (405, "POST".into())
     );
     assert_eq!(answer(Method::POST, "/hooks/stripe?a=b").await.0, 401);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +156,7 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
             .status,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -237,7 +237,7 @@ async fn a_dead_delivery_is_retried_and_an_open_one_cancelled() {
             .status,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,7 +295,7 @@ async fn a_delivery_that_is_being_tried_is_not_retried_and_a_cancelled_ones_answ
         .status,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -382,7 +382,7 @@ async fn a_replay_keeps_the_events_id_counts_first_and_goes_on_where_it_stood() 
     app.api(Method::POST, &advance, Some(json!({ "limit": 10 })))
         .await;
     assert_eq!(other.received(2).await.len(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -433,7 +433,7 @@ async fn pruning_drops_old_days_and_forgotten_keys_but_not_what_is_open() {
         (&json!(["event_20240101"]), &json!(["event_20240102"]))
     );
     assert_eq!(pruned["keys"], 1);
-    app.app.stop().await;
+    app.stop_with_open(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -531,7 +531,7 @@ async fn bad_input_is_the_callers_error_and_nothing_comes_of_it() {
         app.api(Method::POST, &advance, None).await.json()["done"],
         true
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -557,7 +557,7 @@ async fn answers_are_neither_kept_nor_taken_for_another_type() {
             "{headers:?}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// The status that a port answers `/readyz` with, asked from a thread that may wait.
@@ -579,7 +579,7 @@ async fn a_node_is_ready_only_once_its_admin_address_is_told() {
     let app = spawn_announced(&config(&[]), database().await, Clock::System, announce).await;
     assert_eq!(*said.lock().expect("the answer"), "503", "while it is told");
     assert_eq!(readyz(app.app.admin), "200");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

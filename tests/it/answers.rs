@@ -116,7 +116,7 @@ async fn events() {
         record.get(&app, &format!("/api/v1/events?{query}")).await;
     }
     record.get(&app, "/api/v1/events/17").await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -189,7 +189,7 @@ async fn conflicts() {
         ],
     )
     .await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -332,7 +332,7 @@ async fn deliveries() {
     )
     .await;
     hung.release();
-    app.app.stop().await;
+    app.stop_with_open(2).await;
     record.finish();
 }
 
@@ -367,7 +367,7 @@ async fn destinations() {
         )
         .await;
     hung.release();
-    app.app.stop().await;
+    app.stop_with_open(3).await;
     record.finish();
 }
 
@@ -436,6 +436,6 @@ async fn rejections() {
     for path in [gone.as_str()].into_iter().chain(wrong) {
         record.get(&app, path).await;
     }
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }

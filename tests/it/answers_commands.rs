@@ -201,7 +201,7 @@ async fn of_events() {
             "json",
         )
         .await;
-    app.app.stop().await;
+    app.stop_with_open(1).await;
     terminal.record.finish();
 }
 
@@ -258,7 +258,7 @@ async fn of_operators() {
     terminal
         .both(&["tokens", "revoke", made["id"].as_str().expect("an id")])
         .await;
-    app.app.stop().await;
+    app.stop_with_open(1).await;
     terminal.record.finish();
 }
 
@@ -313,6 +313,6 @@ async fn of_the_ledger() {
     terminal
         .run(&[&resolve[..], &["not-executed"]].concat(), "table")
         .await;
-    app.app.stop().await;
+    app.stop().await;
     terminal.record.finish();
 }

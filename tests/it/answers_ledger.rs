@@ -135,7 +135,7 @@ async fn steps() {
     for step in ["unknown", "lost"] {
         record.get(&app, &format!("{STEPS}/{step}")).await;
     }
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -210,7 +210,7 @@ async fn what_the_ledger_refuses_and_tenants() {
     for query in ["?status=maybe", "?limit=0", "?since=yesterday"] {
         record.get(&app, &format!("/api/v1/steps{query}")).await;
     }
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -244,6 +244,6 @@ async fn dedup() {
         record.post(&app, "/v1/dedup/s/done", Some(body)).await;
     }
     record.post(&app, "/v1/dedup/s", Some(leased("z"))).await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }

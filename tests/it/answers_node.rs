@@ -86,7 +86,7 @@ async fn replays() {
             .await;
     }
     record.get(&app, &format!("{url}/{NOBODY}")).await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -132,7 +132,7 @@ async fn sources_and_the_node() {
             .send(app.http.get(format!("{}{path}", app.url)))
             .await;
     }
-    app.app.stop().await;
+    app.stop_with_open(2).await;
     record.finish();
 }
 
@@ -177,7 +177,7 @@ async fn tokens() {
         .post(&app, &format!("{url}/{NOBODY}/revoke"), None)
         .await;
     record.get(&app, &format!("{url}?limit=0")).await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -239,7 +239,7 @@ async fn problems_that_any_call_may_get() {
     };
     while wrong().send().await.expect("an answer").status() != 429 {}
     record.send(wrong()).await;
-    app.app.stop().await;
+    app.stop().await;
     record.finish();
 }
 
@@ -323,7 +323,7 @@ async fn the_stream() {
         &lines(&mut stream, 2).await[1..].join("\n"),
     );
     drop(stream);
-    app.app.stop().await;
+    app.stop_with_open(1).await;
     record.finish();
 }
 
@@ -343,5 +343,5 @@ async fn the_description_is_the_reviewed_one() {
         text == reviewed,
         "the API is described otherwise: dump it anew, then look at the difference"
     );
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -338,7 +338,8 @@ async fn handle(
     }
 }
 
-/// The service under test.
+/// The service under test. A test ends it with `stop`, or with `stop_with_open` where deliveries
+/// stay behind.
 pub struct TestApp {
     pub app: Application,
     pub url: String,
@@ -346,6 +347,20 @@ pub struct TestApp {
     pub database_url: String,
     pub pool: PgPool,
     pub http: reqwest::Client,
+    tail: Tail,
+    running: Running,
+}
+
+/// Fails the test that drops its service without a stop: what such a service does afterwards is
+/// seen by nobody.
+struct Running(bool);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0 && !std::thread::panicking() {
+            panic!("a test dropped its service without a stop");
+        }
+    }
 }
 
 const SOURCES: &str = r#"
@@ -411,25 +426,19 @@ pub async fn spawn_announced(
     clock: Clock,
     announce: Box<dyn FnOnce(SocketAddr) + Send>,
 ) -> TestApp {
+    let tail = Tail::new(1024);
     let parts = Parts {
         settings: settings(config),
         database_url: database_url.clone(),
         token: TOKEN.into(),
         clock,
-        tail: Tail::new(1024),
+        tail: tail.clone(),
         fetch: None,
         announce,
         background: true,
     };
     let app = Application::start(parts).await.expect("the service");
-    TestApp {
-        url: format!("http://{}", app.public),
-        admin: format!("http://{}", app.admin),
-        pool: PgPool::connect_lazy(&database_url).expect("a URL"),
-        app,
-        database_url,
-        http: client(),
-    }
+    TestApp::of(app, database_url, tail)
 }
 
 /// What the service said.
@@ -490,6 +499,20 @@ pub fn stripe_headers(secret: &str, unix: i64, body: &[u8]) -> Vec<(String, Stri
 }
 
 impl TestApp {
+    /// A service that runs already, with its database and the tail that it was started with.
+    pub fn of(app: Application, database_url: String, tail: Tail) -> Self {
+        Self {
+            url: format!("http://{}", app.public),
+            admin: format!("http://{}", app.admin),
+            pool: PgPool::connect_lazy(&database_url).expect("a URL"),
+            app,
+            database_url,
+            http: client(),
+            tail,
+            running: Running(true),
+        }
+    }
+
     pub async fn post(
         &self,
         path: &str,
@@ -557,15 +580,40 @@ impl TestApp {
             .expect("a count")
     }
 
-    /// Asks the database until it gives this count.
+    /// Waits until the database gives this count. It asks again whenever the service tells its tail
+    /// that something happened; what the tail does not tell is found by asking every 20 ms.
     pub async fn until(&self, sql: &'static str, count: i64) {
-        let poll = async {
-            while self.count(sql).await != count {
-                tokio::task::yield_now().await;
-            }
-        };
-        if tokio::time::timeout(LONG, poll).await.is_err() {
+        if !self.becomes(sql, count).await {
             panic!("{sql} is {} and not {count}", self.count(sql).await);
         }
+    }
+
+    async fn becomes(&self, sql: &'static str, count: i64) -> bool {
+        let mut lines = self.tail.read();
+        let asked = async {
+            while self.count(sql).await != count {
+                let _ = tokio::time::timeout(Duration::from_millis(20), lines.recv()).await;
+            }
+        };
+        tokio::time::timeout(LONG, asked).await.is_ok()
+    }
+
+    /// Ends the service, after all deliveries have ended.
+    pub async fn stop(self) {
+        self.stop_with_open(0).await;
+    }
+
+    /// Ends the service where so many deliveries are to stay open.
+    pub async fn stop_with_open(self, open: i64) {
+        let as_expected = self.becomes("select count(*) from outbox", open).await;
+        let found = self.count("select count(*) from outbox").await;
+        self.end().await;
+        assert!(as_expected, "{found} deliveries are open, not {open}");
+    }
+
+    /// Ends the service whatever is open: its database may be gone.
+    pub async fn end(mut self) {
+        self.running.0 = false;
+        self.app.stop().await;
     }
 }

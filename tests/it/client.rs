@@ -543,7 +543,7 @@ async fn the_cases_of_all_clients_hold() {
             player.play(operation.clone()).await;
         }
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -588,5 +588,5 @@ async fn what_is_relayed_is_verified_and_handled_once() {
         received.header("webhook-id").expect("an id")
     ));
     assert_eq!(run.resume().await.expect("the run").len(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -85,8 +85,8 @@ async fn a_clock_that_is_off_is_said_by_readiness_and_stops_nothing() {
     );
     now.store(Clock::System.unix_ms() + 1000, Ordering::Relaxed);
     until_skewed_is(&app, false).await;
-    app.app.stop().await;
-    other.app.stop().await;
+    app.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,6 +118,6 @@ async fn events_of_a_clock_that_has_leapt_stand_where_the_database_received_them
             "the newest first, and an hour ago is the database's"
         );
     }
-    leapt.app.stop().await;
-    right.app.stop().await;
+    leapt.stop().await;
+    right.stop().await;
 }

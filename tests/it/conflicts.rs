@@ -107,7 +107,7 @@ async fn a_conflict_is_seen_explained_and_can_be_relayed_once() {
         .status,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +149,7 @@ async fn what_the_guard_holds_is_relayed_with_the_body_of_the_first() {
         (br#"{"n":1}"#.as_slice(), Some("same-body"))
     );
     assert_eq!(received[1].header("x-github-delivery"), Some("d-2"));
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,5 +193,5 @@ on_conflict = "keep""#;
         "duplicate"
     );
     assert_eq!(handler.received(1).await.len(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -109,7 +109,7 @@ async fn a_request_without_an_end_is_answered_and_closed() {
     });
     futures_util::future::join_all(tries).await;
     assert_eq!(api.count(), 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A small body that comes whole costs a connection nothing, whatever it is answered.
@@ -126,7 +126,7 @@ async fn a_refused_request_that_has_come_whole_keeps_its_connection() {
         answers.starts_with("HTTP/1.1 404") && answers.contains("HTTP/1.1 200"),
         "{answers}"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// The time of a head counts for each, not only for a connection's first.
@@ -146,7 +146,7 @@ async fn half_a_head_is_given_up_also_after_a_whole_one() {
             "{port}: {answers}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Empty lines are no begin of a request: the time between requests runs on.
@@ -173,7 +173,7 @@ async fn empty_lines_after_a_request_hold_no_connection() {
     let answer =
         until_closed(&mut send(app.app.public, &format!("\r\n{request}\r\n{request}")).await).await;
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Who asks and takes no answers is not read any further.
@@ -206,7 +206,7 @@ async fn answers_that_nobody_takes_do_not_pile_up() {
         .await
         .expect("all answers");
     assert_eq!(app.github("d-1", "{}").await.word(), "accepted");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// An answer that goes on is an answer: its connection makes no room.
@@ -244,7 +244,7 @@ async fn a_stream_is_not_cut_off_for_others() {
         }
     };
     tokio::time::timeout(LONG, again).await.expect("room");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,7 +322,7 @@ async fn what_a_proxy_may_read_otherwise_is_400_and_the_end() {
         ),
         (0, 0)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,7 +352,7 @@ async fn a_head_of_too_many_lines_or_bytes_is_refused() {
     }
     assert_eq!(api.count(), 0);
     assert_eq!(app.github("d-1", "{}").await.word(), "accepted");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A sender names a header as its connection's own: it is not the handler's.
@@ -378,7 +378,7 @@ async fn what_a_connection_names_stays_on_it() {
         (received.header("x-hop"), received.header("x-end")),
         (None, Some("2"))
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// 101 is no answer to what was asked, and what follows it is no HTTP.
@@ -398,7 +398,7 @@ async fn an_upstream_that_switches_protocols_has_not_answered() {
         shop.charge("k").await.is_problem(409, "outcome-unknown");
     }
     assert_eq!(api.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Whether the other side has closed: then there is nothing to be read, and that at once.
@@ -457,7 +457,7 @@ async fn where_no_room_is_left_those_go_that_have_waited_longest() {
     }
     settled(app.app.public, &mut idle, 10).await;
     assert_eq!(closed_of(&mut incomplete).await, [false; 10]);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -480,7 +480,7 @@ async fn no_address_has_more_than_its_part() {
         settled(address, &mut streams, 2).await;
         assert!(!is_closed(&mut streams[0]).await, "{port}");
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -502,5 +502,5 @@ async fn an_address_that_sends_too_many_is_told_to_wait() {
     );
     let listed = app.api(Method::GET, "/rejections?reason=rate", None).await;
     assert!(listed.text.contains("\"rate\""), "{listed:?}");
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -260,11 +260,7 @@ async fn nothing_is_lost(app: Arc<TestApp>, handler: &Handler, answers: BTreeMap
             .iter()
             .any(|request| request.header("hookonce-event-key") == Some(id))
     }));
-    Arc::into_inner(app)
-        .expect("the last of it")
-        .app
-        .stop()
-        .await;
+    Arc::into_inner(app).expect("the last of it").stop().await;
 }
 
 async fn ready(app: &TestApp, is_ready: bool) {
@@ -368,5 +364,5 @@ async fn a_pool_used_up_by_sleeping_statements_stops_no_request_and_is_said_to_o
     )
     .await;
     assert_eq!(handler.count(), 20);
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -40,7 +40,7 @@ async fn an_open_breaker_hurts_no_other_destination() {
             .await,
         3
     );
-    app.app.stop().await;
+    app.stop_with_open(20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +75,7 @@ async fn an_open_breaker_lets_one_probe_through_at_a_time() {
             .await,
         25
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +127,7 @@ async fn while_a_probe_is_on_its_way_nothing_else_is() {
         count as i64 + 1,
     )
     .await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +154,7 @@ async fn what_found_no_room_is_claimed_as_soon_as_there_is_some() {
         EVENTS as i64,
     )
     .await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +192,7 @@ async fn a_rate_is_held_from_the_first_second_and_starves_nothing() {
         300,
     )
     .await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Replays all events to this URL; the delivery that it makes, when it has ended.
@@ -262,12 +262,10 @@ async fn a_url_that_a_caller_names_is_called_where_it_is_public_or_allowed() {
         );
     }
     assert_eq!((named.count(), handler.count()), (0, 1));
-    app.app.stop().await;
-    let app = spawn_on(
-        &(own + "[egress]\nallow = [\"127.0.0.0/8\"]\n"),
-        app.database_url.clone(),
-    )
-    .await;
+    let database_url = app.database_url.clone();
+    app.stop().await;
+    let allowed = own + "[egress]\nallow = [\"127.0.0.0/8\"]\n";
+    let app = spawn_on(&allowed, database_url).await;
     let delivery = replayed(&app, &named.url(), 5).await;
     assert_eq!(
         (&delivery["state"], named.count()),
@@ -302,5 +300,5 @@ async fn a_url_that_a_caller_names_is_called_where_it_is_public_or_allowed() {
             "{said}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }

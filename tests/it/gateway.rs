@@ -134,7 +134,7 @@ async fn the_first_is_executed_and_its_repeats_get_the_same_answer() {
         (seen[0].body.as_slice(), seen[0].header("idempotency-key")),
         (&br#"{"amount":5}"#[..], None)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A repeat is one read: not a byte of WAL is written for it.
@@ -159,7 +159,7 @@ async fn a_repeat_writes_nothing() {
     }
     assert_eq!(app.count(lsn).await, before);
     assert_eq!(api.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +229,7 @@ async fn final_errors_are_given_again_and_those_that_mean_not_yet_are_not() {
         assert_eq!((again.status, again.replayed()), (201, "false"));
     }
     assert_eq!(api.count(), finals.len() + 2 * passing.len());
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,8 +270,8 @@ async fn callers_at_once_on_two_nodes_get_the_bytes_of_one_execution() {
         );
     }
     assert_eq!(api.count(), 1);
-    one.app.stop().await;
-    two.app.stop().await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -307,8 +307,8 @@ async fn many_first_uses_at_once_on_two_nodes_are_one_execution_each() {
         );
     }
     assert_eq!(api.count(), 25);
-    one.app.stop().await;
-    two.app.stop().await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -368,7 +368,7 @@ async fn another_request_under_a_key_and_no_good_key_are_refused() {
     .await;
     assert_eq!(keyed.replayed(), "false");
     assert_eq!(api.count(), 3);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -406,7 +406,7 @@ async fn an_expired_key_is_refused_until_it_is_forgotten() {
     );
     assert_eq!(shop.charge("k").await.replayed(), "false");
     assert_eq!(api.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -427,13 +427,13 @@ async fn a_call_whose_caller_went_away_ends_and_is_kept() {
     let (gone, _) = tokio::join!(gone, api.seen(2));
     assert!(gone.is_err());
     let database_url = app.database_url.clone();
-    let stopping = tokio::spawn(app.app.stop());
+    let stopping = tokio::spawn(app.end());
     api.let_go(1);
     stopping.await.expect("the stop");
     let app = spawn_on(&(config(&[]) + &api.gateway("")), database_url).await;
     assert_eq!(Shop::of(&app).charge("l").await.replayed(), "true");
     assert_eq!(api.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 async fn unknown(app: &TestApp) -> Value {
@@ -495,7 +495,7 @@ async fn a_hung_upstream_leaves_the_outcome_unknown_until_somebody_says() {
         (executed.status, executed.replayed(), api.count()),
         (201, "false", 2)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -544,7 +544,7 @@ async fn a_connection_that_breaks_off_leaves_the_outcome_unknown() {
         (201, "{\"id\":7}", "true")
     );
     assert_eq!(replayed.headers["x-found"], "by hand");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -565,7 +565,7 @@ async fn what_was_never_sent_leaves_its_key_free() {
         (first.status, first.replayed(), api.count()),
         (201, "false", 1)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -625,7 +625,7 @@ async fn a_streamed_answer_is_passed_on_as_it_comes_and_ends_when_it_is_recorded
         ("onetwothree", "true", &first.headers()["content-type"])
     );
     assert_eq!(api.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -657,7 +657,7 @@ async fn an_answer_too_large_to_keep_is_passed_on_and_never_replayed_as_nothing(
         .await
         .is_problem(413, "too-large");
     assert_eq!(api.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Says these bytes and returns all that comes back until the connection closes.
@@ -767,7 +767,7 @@ async fn the_idempotent_methods_pass_through_untouched() {
     );
     assert_eq!(seen[4].body.len(), big.len());
     assert_eq!(app.count("select count(*) from step").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -823,7 +823,7 @@ async fn raw_requests_are_proxied_by_the_rules() {
             .contains("method-not-allowed")
     );
     assert_eq!(api.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -870,7 +870,7 @@ async fn callers_that_send_no_header_have_keys_by_the_paths_rule() {
         ("false", "false", "true")
     );
     assert_eq!(api.count(), 7);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -908,7 +908,7 @@ async fn an_upstream_that_knows_the_key_gets_it_and_is_asked_again() {
             .all(|seen| seen.header("idempotency-key") == Some("l"))
     );
     assert_eq!(api.count(), 8);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -930,7 +930,7 @@ async fn an_answer_that_comes_after_the_lease_still_counts() {
     assert_eq!(first.await.expect("the first").status, 201);
     assert_eq!(shop.charge("k").await.replayed(), "true");
     assert_eq!(api.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -953,7 +953,7 @@ async fn a_long_call_keeps_its_lease() {
         .is_problem(409, "in-progress");
     api.let_go(1);
     assert_eq!(first.await.expect("the first").status, 201);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -995,7 +995,7 @@ async fn what_the_gateway_keeps_is_no_tenants() {
             expected
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// The settings, calls and resolution of docs/idempotency.md.
@@ -1046,5 +1046,5 @@ async fn the_documents_gateway_works() {
         200
     );
     assert_eq!(shop.charge("lost").await.json(), json!({ "id": "ch_1" }));
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -76,7 +76,7 @@ async fn what_can_be_read_in_two_ways_goes_nowhere() {
             (expected, Some(api.address.to_string().as_str()))
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// An answer with a length and chunks is one of the chunks: the length must not go on.
@@ -94,7 +94,7 @@ async fn an_answer_that_can_be_read_in_two_ways_is_given_in_one() {
         assert_eq!((said.status, said.text.as_str()), (200, "abcdefg"));
     }
     assert_eq!(api.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Bodies that stop take all the room there is for bodies; small ones still get through.
@@ -121,7 +121,7 @@ async fn bodies_that_stop_before_their_end_shut_no_caller_out() {
     assert_eq!(said(whole.body(vec![b'x'; 900_000])).await.status, 201);
     assert_eq!(api.count(), 101);
     drop(held);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Of two large answers at once one has no room: it is passed on whole, and never replayed as less.
@@ -180,7 +180,7 @@ async fn answers_that_are_kept_have_a_bound_together() {
         ),
         ("false", "true")
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,7 +224,7 @@ async fn a_caller_that_is_slow_or_gone_within_its_request_begins_nothing() {
             .await,
         0
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A caller that takes nothing neither holds the record up nor has the answer pile up for it.
@@ -252,7 +252,7 @@ async fn a_caller_that_takes_nothing_does_not_hold_up_the_record() {
         ("true", large.len(), 1)
     );
     drop(stream);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,7 +289,7 @@ async fn gateways_and_callers_have_keys_of_their_own() {
     assert_eq!(again.headers()["idempotent-replayed"], "true");
     assert_eq!(to_mail.charge("k").await.replayed(), "false");
     assert_eq!((pay.count(), mail.count()), (2, 1));
-    app.app.stop().await;
+    app.stop().await;
 }
 
 struct Authority {
@@ -374,14 +374,14 @@ async fn an_upstream_over_tls_is_verified_before_anything_is_sent() {
         api.seen(1).await[0].header("host"),
         Some(format!("localhost:{}", front.port()).as_str())
     );
-    app.app.stop().await;
+    app.stop().await;
     // One that nobody knows, and one of another name: nothing is sent, and the key is free.
     for (host, more) in [("localhost", String::new()), ("127.0.0.1", ca)] {
         let app = spawn_app(&gateway(host, &more)).await;
         let refused = Shop::of(&app).charge("k").await;
         refused.is_problem(503, "upstream-unreachable");
         assert!(refused.text.contains("certificate"), "{refused:?}");
-        app.app.stop().await;
+        app.stop().await;
     }
     assert_eq!(api.count(), 1);
 }

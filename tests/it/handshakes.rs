@@ -135,7 +135,7 @@ async fn a_secret_is_learnt_once_kept_over_a_restart_and_forgotten_on_demand() {
         format!("{}{SOURCES}", config(&[])),
         app.database_url.clone(),
     );
-    app.app.stop().await;
+    app.stop().await;
     let app = spawn_on(&config, database).await;
     assert_eq!(
         asana_event(&app, "first", r#"{"events":[1]}"#).await.word(),
@@ -165,7 +165,7 @@ async fn a_secret_is_learnt_once_kept_over_a_restart_and_forgotten_on_demand() {
         asana_event(&app, "third", r#"{"events":[2]}"#).await.word(),
         "accepted"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,8 +192,8 @@ async fn of_two_secrets_at_once_on_two_nodes_one_is_kept() {
     tokio::time::timeout(LONG, followed)
         .await
         .expect("the other node looks at the database");
-    one.app.stop().await;
-    two.app.stop().await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +243,7 @@ async fn handshakes_come_by_the_methods_that_their_providers_use() {
         (200, &b"emitter.example"[..])
     );
     assert_eq!(app.count("select count(*) from event").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,5 +327,5 @@ async fn what_providers_insist_on_is_kept() {
         )
         .await;
     assert_eq!(said.word(), "accepted");
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -253,7 +253,7 @@ async fn genuine_events_are_all_relayed_and_retries_are_not() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(handler.count(), expected);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[test]

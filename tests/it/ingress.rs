@@ -32,7 +32,7 @@ async fn the_first_is_new_the_second_a_duplicate_another_body_a_conflict() {
             .await,
         1
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +88,7 @@ async fn a_signed_body_under_a_new_unsigned_id_is_an_event_with_a_mark() {
         (&2.into(), &1.into(), &0.into())
     );
     assert_eq!(app.count("select count(*) from conflict").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// GitHub's source with these settings of its own, as `own`.
@@ -131,7 +131,7 @@ async fn the_guard_holds_or_is_off_where_a_source_says_so() {
             .await,
         1
     );
-    app.app.stop().await;
+    app.stop().await;
 
     let app = spawn_app(&own_github("replay_guard = \"off\"")).await;
     assert_eq!(
@@ -151,7 +151,7 @@ async fn the_guard_holds_or_is_off_where_a_source_says_so() {
         2,
         "and nothing is written for it"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Signed bodies that are alike and come at once, under ids of their own: one batch, which must not
@@ -206,7 +206,7 @@ async fn bodies_that_are_alike_may_come_in_one_batch() {
                 "{guard} {id}"
             );
         }
-        app.app.stop().await;
+        app.stop().await;
     }
 }
 
@@ -265,7 +265,7 @@ async fn an_unsigned_id_that_was_taken_in_advance_costs_no_event() {
             "conflict",
             "{guard}"
         );
-        app.app.stop().await;
+        app.stop().await;
     }
 }
 
@@ -302,7 +302,7 @@ async fn what_was_to_be_held_when_its_node_was_killed_is_held_when_it_comes_agai
             .await,
         1
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// What a reload changes counts at once, for what is in memory as for what is stored.
@@ -343,7 +343,7 @@ async fn other_rules_make_other_events_of_the_same_requests() {
             "accepted",
             "{before}, {after}"
         );
-        app.app.stop().await;
+        app.stop().await;
     }
 }
 
@@ -374,7 +374,7 @@ async fn a_window_of_seconds_ends_when_it_says() {
         0,
         "the guard forgets as well"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -405,7 +405,7 @@ async fn a_key_that_has_expired_is_taken_by_one_of_many_nodes() {
         0
     );
     for app in nodes.into_iter().chain([before]) {
-        app.app.stop().await;
+        app.stop().await;
     }
 }
 
@@ -467,7 +467,7 @@ async fn a_source_says_what_makes_two_requests_one_event() {
             expected,
             "{settings}"
         );
-        app.app.stop().await;
+        app.stop().await;
     }
 }
 
@@ -505,7 +505,7 @@ async fn another_body_that_is_relayed_is_an_event_once() {
         2
     );
     assert_eq!(app.count("select count(*) from conflict").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -528,8 +528,8 @@ async fn places_that_are_ignored_later_are_ignored_in_what_was_recorded_before()
         own(&now, "d-1", r#"{"id":2,"try":2}"#).await.word(),
         "conflict"
     );
-    before.app.stop().await;
-    now.app.stop().await;
+    before.stop().await;
+    now.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -554,7 +554,7 @@ async fn a_key_is_remembered_for_its_sources_window_and_no_shorter_than_the_prov
         hours, "2 72",
         "the source's own; the three days that GitHub and Stripe go on sending"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -577,7 +577,7 @@ async fn five_hundred_at_once_are_one_event_and_one_delivery() {
     assert_eq!(app.count("select count(*) from event").await, 1);
     assert_eq!(app.count("select count(*) from delivery").await, 1);
     assert_eq!(handler.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -602,8 +602,8 @@ async fn two_nodes_on_one_database_agree_on_what_is_new() {
     )
     .await;
     assert_eq!(handler.count(), 50);
-    one.app.stop().await;
-    two.app.stop().await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -668,7 +668,7 @@ async fn what_is_refused_is_not_recorded_and_says_no_reason() {
     zipped.push(("content-encoding".into(), "gzip".into()));
     assert_eq!(app.post("/hooks/stripe", &zipped, body).await.status, 415);
     assert_eq!(app.count("select count(*) from event_key").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -695,7 +695,7 @@ async fn a_body_over_the_limit_is_413_also_where_no_length_is_announced() {
             .status,
         413
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -709,7 +709,7 @@ async fn without_an_id_the_body_is_the_key() {
         (first.word(), second.word()),
         ("accepted".into(), "duplicate".into())
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -729,7 +729,7 @@ async fn json_a_hundred_thousand_deep_is_stored_as_it_is() {
             .await,
         1
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -747,7 +747,7 @@ async fn the_same_id_at_two_sources_is_two_events() {
         app.post("/hooks/other", &headers, body).await.word(),
         "accepted"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -756,14 +756,14 @@ async fn a_duplicate_of_a_restarted_node_is_found_in_the_database() {
     let app = spawn_app(&config).await;
     let first = app.stripe("evt_1", "x").await;
     let database = app.database_url.clone();
-    app.app.stop().await;
+    app.stop().await;
     let app = spawn_on(&config, database).await;
     let second = app.stripe("evt_1", "x").await;
     assert_eq!(
         (second.word(), second.event()),
         ("duplicate".into(), first.event())
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -780,7 +780,7 @@ async fn among_many_repeats_what_is_new_or_another_body_is_told_apart() {
     )
     .await;
     let database = app.database_url.clone();
-    app.app.stop().await;
+    app.stop().await;
     // This node was never told; after the first rounds it asks before it writes.
     let app = spawn_on(&config, database).await;
     for round in 0..10 {
@@ -809,7 +809,7 @@ async fn among_many_repeats_what_is_new_or_another_body_is_told_apart() {
     assert_eq!(app.count("select count(*) from event").await, 40);
     assert_eq!(app.count("select count(*) from conflict").await, 10);
     assert_eq!(handler.count(), 40);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Holds the writers of a database up until it is dropped.
@@ -847,7 +847,7 @@ async fn a_full_queue_is_503_with_retry_after_and_loses_nothing() {
     assert_eq!(tries.next().await.expect("an answer").1.word(), "accepted");
     drop(tries);
     assert_eq!(app.stripe(refused, "x").await.word(), "accepted");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Who sent it no longer waits: it is recorded with the others all the same, and nothing stays
@@ -866,7 +866,7 @@ async fn a_sender_that_goes_away_leaves_a_whole_batch() {
     app.until("select count(*) from event", 2).await;
     let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
     app.until(open, 0).await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -889,7 +889,7 @@ async fn a_database_that_does_not_answer_is_503_after_the_sources_budget() {
     }
     assert!(["accepted", "duplicate"].contains(&said.word().as_str()));
     assert_eq!(app.count("select count(*) from event").await, 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -914,7 +914,7 @@ async fn a_batch_that_does_not_come_back_holds_no_other_up() {
     });
     assert_eq!(held.word(), "accepted");
     assert_eq!(app.count("select count(*) from event").await, 4);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -937,7 +937,7 @@ async fn repeats_within_one_batch_get_an_answer_each() {
     assert_eq!(words.iter().filter(|word| *word == "accepted").count(), 20);
     assert_eq!(words.iter().filter(|word| *word == "duplicate").count(), 20);
     assert_eq!(app.count("select count(*) from event").await, 20);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -956,7 +956,7 @@ async fn terminated_connections_heal() {
         );
     }
     assert_eq!(app.count("select count(*) from event").await, 5);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -976,7 +976,7 @@ async fn control_characters_in_ids_and_types_are_harmless() {
     let received = handler.received(1).await.remove(0);
     assert_eq!(received.header("x-evil"), None);
     assert_eq!(received.body, body.as_bytes());
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1032,7 +1032,7 @@ async fn a_type_that_is_none_is_left_out_and_that_is_told() {
         1,
         "what names types does not get an event without one"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Sends this head with a length of so many bytes, and so many of them; the connection, left open.
@@ -1091,5 +1091,5 @@ async fn bodies_that_stop_before_their_end_shut_nobody_out() {
         .await;
     assert_eq!(said.word(), "accepted");
     drop((large, slow));
-    app.app.stop().await;
+    app.stop().await;
 }

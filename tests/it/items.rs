@@ -144,7 +144,7 @@ async fn each_item_is_relayed_once_and_the_original_can_be_had() {
             .json()["original"]
             .is_null()
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,7 +211,7 @@ async fn repeats_mixes_and_twins_are_told_apart() {
         4,
         "only of requests that brought something new"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,7 +232,7 @@ async fn fifty_at_once_of_one_batch_make_each_item_once() {
     )
     .await;
     assert_eq!(handler.count(), 100);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,7 +262,7 @@ async fn a_connection_lost_in_the_middle_leaves_all_or_nothing() {
     });
     assert_eq!((said.word(), counts(&said)), ("accepted".into(), [4, 1, 0]));
     assert_eq!(app.count("select count(*) from event").await, 6);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A request that is one event, as its list is empty or too long, has ids of its own: one like an
@@ -292,5 +292,5 @@ async fn a_whole_request_is_no_repeat_of_an_item() {
         "accepted",
         "nor the other way round"
     );
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -76,32 +76,19 @@ async fn spawn_with_host(config: &str, answer: &str, open: usize) -> (TestApp, A
         waiting: AtomicUsize::new(0),
     });
     let database_url = database().await;
+    let tail = Tail::new(16);
     let parts = Parts {
         settings: settings(config),
         database_url: database_url.clone(),
         token: TOKEN.into(),
         clock: Clock::Fixed(Arc::new(AtomicI64::new(NOW * 1000))),
-        tail: Tail::new(16),
+        tail: tail.clone(),
         fetch: Some(Arc::new(ToHost(host.clone()))),
         announce: Box::new(drop),
         background: false,
     };
     let app = Application::start(parts).await.expect("the service");
-    let (url, admin) = (
-        format!("http://{}", app.public),
-        format!("http://{}", app.admin),
-    );
-    (
-        TestApp {
-            url,
-            admin,
-            pool: sqlx::PgPool::connect_lazy(&database_url).expect("a URL"),
-            app,
-            database_url,
-            http: client(),
-        },
-        host,
-    )
+    (TestApp::of(app, database_url, tail), host)
 }
 
 async fn post(app: &TestApp, body: &str) -> Said {
@@ -142,7 +129,7 @@ async fn many_at_once_fetch_a_certificate_once() {
         "a forged one asks for nothing that was asked for just now"
     );
     assert_eq!(app.count("select count(*) from event").await, 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +169,7 @@ async fn what_could_not_be_fetched_is_neither_trusted_nor_lost() {
         "{refused:?}"
     );
     assert_eq!(app.count("select count(*) from event_key").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// The newest rejection: its reason, what its last check found, its diagnoses.
@@ -261,7 +248,7 @@ async fn a_refusal_is_explained_with_the_keys_that_were_tried() {
         ["other_source"],
         "the topic of another source"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -354,6 +341,6 @@ async fn the_same_words_of_plaids_at_another_time_are_another_event() {
             .iter()
             .all(|request| request.body == body.as_bytes())
     );
-    app.app.stop().await;
+    app.stop().await;
     assert_eq!(handler.count(), 2);
 }

@@ -195,7 +195,7 @@ async fn a_step_is_claimed_completed_and_then_only_read() {
         .call("unheard", "complete", json!({ "fence": 1 }))
         .await
         .refused(404, "not-found");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,7 +257,7 @@ async fn a_result_is_kept_byte_for_byte_and_an_error_is_one_too() {
         ledger.call("n", "claim", claim("b")).await.json()["result"],
         Value::Null
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -354,7 +354,7 @@ async fn a_lost_step_is_retried_with_its_effect_key_or_held_until_somebody_knows
         .call("live", "resolve", resolve(1, "done", json!("x")))
         .await
         .refused(409, "stale-fence");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -435,7 +435,7 @@ async fn a_released_step_was_not_attempted_and_a_run_is_read_in_one_call() {
     ] {
         ledger.call("bad", "claim", body).await.refused(400, kind);
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Everybody claims every step, at two nodes; each step is executed once.
@@ -481,8 +481,8 @@ async fn of_24_claimers_one_executes_each_of_200_steps() {
             .await,
         200
     );
-    second.app.stop().await;
-    app.app.stop().await;
+    second.stop().await;
+    app.stop().await;
 }
 
 /// Leases that are always over: holders are overtaken all the time, and only the last one's
@@ -559,7 +559,7 @@ async fn a_holder_that_was_overtaken_completes_nothing() {
             .values()
             .all(|keys| keys.len() == 1)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -620,7 +620,7 @@ async fn who_waits_gets_the_result_also_from_another_node_and_holds_no_connectio
     here.call("t", "claim", json!({ "claim_id": "y", "wait_ms": 5 }))
         .await
         .refused(409, "step-running");
-    tokio::time::timeout(Duration::from_secs(20), app.app.stop())
+    tokio::time::timeout(Duration::from_secs(20), app.end())
         .await
         .expect("a stop");
     if let Ok(said) = tokio::time::timeout(LONG, waiting)
@@ -630,7 +630,7 @@ async fn who_waits_gets_the_result_also_from_another_node_and_holds_no_connectio
     {
         assert!(matches!(said.status().as_u16(), 409 | 503), "{said:?}");
     }
-    second.app.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -702,7 +702,7 @@ async fn emitted_events_are_recorded_with_the_result_and_relayed_as_received_one
             .await,
         0
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// The other is not visible to the statement that meets it. Who waits for a step and closes its
@@ -725,9 +725,9 @@ async fn a_worker_that_goes_while_it_waits_is_granted_nothing() {
         format!("POST /v1/runs/r/steps/s/claim HTTP/1.1\r\nhost: localhost\r\n{head}\r\n{body}");
     gone.write_all(text.as_bytes()).await.expect("written");
     // It has asked once, and waits.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let mut waiting = app.app.claims_waiting();
+    waiting.wait_for(|waiting| *waiting == 1).await.expect("it");
     gone.shutdown().await.expect("closed");
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     assert_eq!(
         ledger
             .call("s", "release", json!({ "fence": 1 }))
@@ -735,14 +735,15 @@ async fn a_worker_that_goes_while_it_waits_is_granted_nothing() {
             .status,
         200
     );
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // It has been woken, and has left.
+    waiting.wait_for(|waiting| *waiting == 0).await.expect("it");
     let next = ledger.call("s", "claim", claim("c")).await;
     assert_eq!(
         (next.status, next.json()["fence"].as_i64()),
         (201, Some(2)),
         "{next:?}"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// One key twice in one call, and in calls that are decided in one statement: the first is the
@@ -786,7 +787,7 @@ async fn one_key_may_be_emitted_twice_in_one_statement() {
         ),
         (2, 1)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -830,7 +831,7 @@ async fn of_two_that_emit_one_key_at_once_the_second_is_a_conflict() {
         ),
         (2, 0)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -924,7 +925,7 @@ async fn dedup_tells_the_first_and_under_a_lease_survives_a_crash() {
             .await
             .refused(400, "invalid-parameter");
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -986,7 +987,7 @@ async fn what_has_ended_expires_by_its_scope_and_what_runs_never() {
             .map(Vec::len),
         Some(4)
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1026,7 +1027,7 @@ async fn a_replay_of_a_finished_step_writes_nothing() {
         );
     }
     assert_eq!(versions().await, before, "no row was written or locked");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1074,7 +1075,7 @@ async fn the_ledgers_own_port_has_the_ledger_alone() {
         .get("/runs/r/steps")
         .await
         .refused(401, "unauthorized");
-    tokio::time::timeout(Duration::from_secs(20), app.app.stop())
+    tokio::time::timeout(Duration::from_secs(20), app.end())
         .await
         .expect("a stop");
 }
@@ -1107,5 +1108,5 @@ async fn the_documents_examples_work() {
         called += 1;
     }
     assert_eq!(called, 5);
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -127,5 +127,5 @@ async fn two_batches_with_the_same_steps_never_deadlock() {
             connections.push(connection);
         }
     }
-    app.app.stop().await;
+    app.stop().await;
 }

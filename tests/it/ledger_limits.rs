@@ -75,7 +75,6 @@ async fn two_thousand_wait_without_a_connection_each() {
     assert!(connections <= 40, "{connections} connections");
     std::sync::Arc::into_inner(app)
         .expect("no one else")
-        .app
         .stop()
         .await;
 }
@@ -123,5 +122,5 @@ async fn a_result_may_have_the_limit_and_not_a_byte_more() {
     );
     let read = post(&app, "s", "claim", &json!({ "claim_id": "b" })).await;
     assert_eq!((read.status, &read.json()["result"]), (200, &result(1024)));
-    app.app.stop().await;
+    app.stop().await;
 }

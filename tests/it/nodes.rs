@@ -62,8 +62,8 @@ async fn two_nodes_share_a_backlog_and_do_each_delivery_once() {
     assert_eq!(by_one.len() + by_two.len(), 400);
     assert_eq!(ids(&[by_one, by_two].concat()).len(), 400);
     assert_eq!(one.count("select count(*) from attempt").await, 400);
-    one.app.stop().await;
-    two.app.stop().await;
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +97,7 @@ async fn a_thousand_duplicates_at_three_nodes_are_one_event_and_one_delivery() {
     }
     assert_eq!(handler.count(), 1);
     for node in [one, two, three] {
-        node.app.stop().await;
+        node.stop().await;
     }
 }
 

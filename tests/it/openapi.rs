@@ -286,7 +286,7 @@ async fn the_api_is_as_it_is_described() {
         .clone();
     let revoke = format!("/api/v1/tokens/{}/revoke", token.as_str().expect("an id"));
     ask("post", "/api/v1/tokens/{id}/revoke", &revoke, None).await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -427,5 +427,5 @@ async fn the_ledger_is_as_it_is_described() {
     };
     assert_eq!(done(json!({ "key": "b", "fence": 1 })).await, 200);
     assert_eq!(done(json!({ "key": "b", "fence": 9 })).await, 409);
-    app.app.stop().await;
+    app.stop().await;
 }

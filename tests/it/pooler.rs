@@ -173,7 +173,7 @@ async fn a_role_that_may_create_nothing_serves_where_the_schema_is_current() {
     let app = spawn_on(&config(&[("h", &handler.url(), "")]), as_role(&url)).await;
     assert_eq!(app.stripe("evt_1", "x").await.word(), "accepted");
     handler.received(1).await;
-    app.app.stop().await;
+    app.stop().await;
     let pool = schema::pool(&link::options(&as_role(&empty)).expect("options"), 2);
     let refused = schema::migrate(&pool).await;
     pool.close().await;
@@ -203,6 +203,6 @@ async fn nodes_that_start_at_once_on_an_empty_database_all_come_up() {
     }
     assert_eq!(nodes[0].count("select count(*) from event").await, 5);
     for node in nodes {
-        node.app.stop().await;
+        node.stop_with_open(5).await;
     }
 }

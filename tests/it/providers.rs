@@ -259,7 +259,7 @@ async fn every_provider_is_accepted_and_what_is_nearly_right_is_refused_alike() 
         CASES.len() as i64
     );
     assert_eq!(app.count("select count(*) from conflict").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// What providers publish: the source, its secret, the time, the headers, the body, the event key
@@ -379,7 +379,7 @@ async fn what_providers_publish_is_accepted_at_its_time() {
             "{name}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,7 +408,7 @@ async fn slacks_handshake_has_to_be_signed_and_is_recorded_nowhere() {
         assert!(!said.text.contains("3eZbrw"));
     }
     assert_eq!(app.count("select count(*) from event_key").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -520,5 +520,5 @@ async fn each_is_answered_as_it_wants_to_be_also_when_it_repeats() {
             }
         }
     }
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -111,7 +111,7 @@ async fn a_refusal_is_listed_and_explained_and_shows_no_secret() {
         .status,
         404
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +190,7 @@ async fn known_mistakes_are_named() {
             "what was not reached found nothing: {explained}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// As the provider would send it, for this URL.
@@ -348,7 +348,7 @@ async fn mistakes_are_named_for_schemes_of_every_kind() {
             "{text}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 fn is_signature(name: &str) -> bool {
@@ -371,7 +371,7 @@ async fn a_secret_that_a_reload_took_away_is_named() {
     assert_eq!(app.stripe("evt_1", "charge.succeeded").await.status, 401);
     let explained = latest(&app).await;
     assert_eq!(diagnoses(&explained), ["retired_secret"], "{explained}");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -412,7 +412,7 @@ async fn a_flood_is_sampled_and_never_reaches_the_database() {
         (vec!["body_not_kept"], Some("a body t"))
     );
     held.rollback().await.expect("the lock's end");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -463,5 +463,5 @@ async fn secrets_of_the_wrong_kind_are_named() {
             "{secret}: {explained}"
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -73,7 +73,7 @@ async fn a_handler_gets_the_exact_bytes_the_providers_headers_and_ours() {
         received.header("webhook-signature"),
         Some(expected.as_str())
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +101,7 @@ async fn routes_fan_out_by_type() {
     app.until("select count(*) from delivery where state = 'delivered'", 3)
         .await;
     assert_eq!(invoices.count(), 1);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,7 +131,7 @@ async fn a_failed_attempt_is_tried_again_with_the_same_id_and_a_higher_fence() {
             .all(|id| *id == column("webhook-id")[0])
     );
     assert_eq!(app.count("select count(*) from attempt where outcome = 'retry' and error in ('status', 'redirect')").await, 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +170,7 @@ async fn dead_after_its_budget_at_410_and_where_the_handler_says_no() {
             .await,
         0
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +188,7 @@ async fn a_hung_destination_delays_no_other() {
     quick.received(100).await;
     assert_eq!(hung.count(), 2);
     hung.release();
-    app.app.stop().await;
+    app.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,7 +239,7 @@ async fn a_stale_completion_changes_nothing() {
     handler.release();
     app.until("select count(*) from delivery where state = 'delivered'", 1)
         .await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,7 +255,7 @@ async fn a_node_that_stops_finishes_its_attempts_and_loses_nothing() {
     }
     handler.received(1).await;
     let database = app.database_url.clone();
-    let stopped = tokio::spawn(app.app.stop());
+    let stopped = tokio::spawn(app.end());
     handler.release();
     tokio::time::timeout(LONG, stopped)
         .await
@@ -269,7 +269,7 @@ async fn a_node_that_stops_finishes_its_attempts_and_loses_nothing() {
     .await;
     assert_eq!(app.count("select count(*) from outbox").await, 0);
     assert_eq!(handler.count(), 20);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,7 +281,7 @@ async fn an_attempt_cut_by_the_stop_is_not_counted() {
     app.stripe("evt_1", "x").await;
     handler.received(1).await;
     let database = app.database_url.clone();
-    tokio::time::timeout(Duration::from_secs(20), app.app.stop())
+    tokio::time::timeout(Duration::from_secs(20), app.end())
         .await
         .expect("a stop in time");
     let app = spawn_on(&config, database).await;
@@ -292,7 +292,7 @@ async fn an_attempt_cut_by_the_stop_is_not_counted() {
         1,
     )
     .await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,7 +346,7 @@ async fn a_changed_destination_is_used_after_a_reload_and_a_broken_reload_change
     app.stripe("evt_3", "x").await;
     new.received(1).await;
     assert_eq!(old.count(), 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// A handler that says yes and then has no end: what is kept is bounded. One whose answer only
@@ -384,6 +384,6 @@ async fn an_answer_without_an_end_is_cut_off() {
     app.stripe("evt_2", "x").await;
     app.until("select count(*) from attempt where error = 'timeout'", 1)
         .await;
-    app.app.stop().await;
+    app.stop_with_open(1).await;
     handler.abort();
 }

@@ -179,7 +179,7 @@ async fn connections_that_go_silent_are_given_up_and_made_anew() {
         200
     );
     assert!(relay.address.port() != 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,7 +226,7 @@ async fn readiness_is_what_the_writers_meet() {
         .expect("SQL");
     read_only("off", &mut operator).await;
     until_ready_is(&app, true).await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Ends a server that a failed test left running.
@@ -373,7 +373,7 @@ async fn what_a_failover_lost_is_recorded_when_it_is_sent_again() {
         "the provider's resend heals what was lost"
     );
     assert_eq!(handler.received(3).await.len(), 3);
-    app.app.stop().await;
+    app.stop().await;
     drop(on_standby);
     standby.stop().await.expect("a stop");
 }

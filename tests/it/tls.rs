@@ -110,7 +110,7 @@ async fn a_certificate_of_version_1_serves_where_none_is_checked() {
             "accepted"
         );
         handler.received(place + 1).await;
-        app.app.stop().await;
+        app.end().await;
     }
     // As psql: `require` checks who signed it, where it is given that.
     for root in ["x509-v1-root.pem", "x509-v1.pem"] {
@@ -120,7 +120,7 @@ async fn a_certificate_of_version_1_serves_where_none_is_checked() {
         );
         let app = spawn_on(&config(&[]), with(&url, &format!("sslmode=require&{root}"))).await;
         assert_eq!(app.stripe(&root, "x").await.word(), "accepted");
-        app.app.stop().await;
+        app.end().await;
         assert!(
             refusal(&url, &format!("sslmode=verify-ca&{root}"))
                 .await
@@ -163,7 +163,7 @@ async fn a_certificate_of_version_1_serves_where_none_is_checked() {
             .text,
         body
     );
-    app.app.stop().await;
+    app.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,7 +240,7 @@ async fn what_is_wrong_with_a_certificate_is_said_with_the_cure() {
     for mode in ["verify-full", "verify-ca", "require"] {
         let app = spawn_on(&config(&[]), with(&good, &format!("sslmode={mode}&{root}"))).await;
         assert_eq!(app.stripe(mode, "x").await.word(), "accepted");
-        app.app.stop().await;
+        app.stop().await;
     }
     let unknown = refusal(&good, "sslmode=verify-full").await;
     assert!(
@@ -299,7 +299,7 @@ async fn an_authoritys_own_certificate_serves_unchecked_and_is_else_refused_with
     ] {
         let app = spawn_on(&config(&[]), with(&url, &query)).await;
         assert_eq!(app.stripe(&query, "x").await.word(), "accepted");
-        app.app.stop().await;
+        app.stop().await;
     }
     let stranger = Authority::new();
     let strange = format!("sslmode=require&sslrootcert={}", stranger.file().display());

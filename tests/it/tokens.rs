@@ -82,7 +82,7 @@ async fn each_scope_opens_its_routes_and_no_others() {
             400
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +204,7 @@ async fn a_tenants_token_reaches_its_own_steps_and_speaks_for_no_source() {
             .await,
         2
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,8 +258,8 @@ async fn a_revoked_token_stops_at_once_here_and_soon_elsewhere() {
         .status,
         404
     );
-    second.app.stop().await;
-    app.app.stop().await;
+    second.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,8 +293,8 @@ async fn a_revoked_tokens_stream_ends_also_on_another_node() {
     let mut allowed = allowed;
     let line = allowed.chunk().await.expect("a chunk").expect("a line");
     assert!(String::from_utf8_lossy(&line).contains("evt"), "{line:?}");
-    second.app.stop().await;
-    app.app.stop().await;
+    second.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -334,5 +334,5 @@ async fn ever_new_wrong_tokens_are_not_looked_up_for_ever() {
             200
         );
     }
-    app.app.stop().await;
+    app.stop().await;
 }

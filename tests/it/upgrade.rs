@@ -185,12 +185,12 @@ async fn keys_of_the_version_before_lose_nothing_and_double_nothing() {
         ("duplicate".into(), stripe),
         "a key that is as it was"
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_database_has_no_older_keys_to_look_for() {
     let app = spawn_app(&config(&[])).await;
     assert_eq!(app.count("select count(*) from keys_before").await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
