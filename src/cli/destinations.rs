@@ -20,13 +20,18 @@ pub enum Command {
     Resume { name: String },
 }
 
-const COLUMNS: [Column<Destination>; 7] = columns!(
+const COLUMNS: [Column<Destination>; 12] = columns!(
     Destination;
     "DESTINATION" => name,
+    "STATE" => state,
     "URL" => url,
-    "PAUSED" => paused,
     "PENDING" => pending,
     "LEASED" => leased,
+    "OLDEST OPEN" => oldest_open_at,
+    "LAST ERROR" => last_error,
+    "STATUS" => last_status,
+    "FAILING SINCE" => failing_since,
+    "NEXT RETRY" => next_retry_at,
     "DELIVERED 24H" => delivered_24h,
     "DEAD 24H" => dead_24h,
 );

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Format, Globals};
 use crate::contract::{
-    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, EffectKey, EventId, Mark,
+    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, DestinationState, EffectKey, EventId, Mark,
     OnLost, RejectionId, ReplayId, Scope, SecretState, StepState, Time, TokenId,
 };
 
@@ -63,6 +63,7 @@ shown_as_written!(
     AttemptOutcome,
     ConflictKind,
     DeliveryState,
+    DestinationState,
     Mark,
     OnLost,
     Scope,

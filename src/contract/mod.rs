@@ -30,7 +30,7 @@ pub use self::{
     },
     dedup::{DedupDone, Done, MarkStatus, Marked},
     deliveries::{Attempt, AttemptOutcome, Delivery, DeliveryState, WholeDelivery},
-    destinations::{BreakerState, Destination, Paused},
+    destinations::{AttemptCounts, BreakerState, Destination, DestinationState, Paused},
     events::{Event, Mark, Original, RequestStatus, WholeEvent},
     ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
     node::{Database, Pruned, Status},

@@ -45,6 +45,14 @@ struct Running {
     pace: Pace,
 }
 
+/// The breaker of a destination.
+pub struct Breaking {
+    pub destination: Arc<str>,
+    pub state: BreakerState,
+    /// How long it lets no attempt through yet.
+    pub open_left: Duration,
+}
+
 /// Targets that are built but not in use yet.
 pub struct NewTargets(Vec<Target>);
 
@@ -134,14 +142,18 @@ impl Relays {
     }
 
     /// The state of each configured destination's breaker on this node.
-    pub fn breakers(&self) -> Vec<(Arc<str>, BreakerState)> {
+    pub fn breakers(&self) -> Vec<Breaking> {
         let running = self
             .running
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let state = |running: &Running| {
             let target = &running.target;
-            (target.name.clone(), target.breaker.state())
+            Breaking {
+                destination: target.name.clone(),
+                state: target.breaker.state(),
+                open_left: target.breaker.open_left(),
+            }
         };
         running
             .values()

@@ -85,6 +85,17 @@ impl Breaker {
         }
     }
 
+    /// How long no attempt is let through yet; zero unless it is open.
+    pub fn open_left(&self) -> Duration {
+        let opened_at = *self
+            .opened_at
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        opened_at.map_or(Duration::ZERO, |at| {
+            self.open_for.saturating_sub(at.elapsed())
+        })
+    }
+
     /// How many deliveries may be held now: `most`, 1 for a probe, or 0.
     pub fn allowed(&self, most: usize) -> usize {
         match *self

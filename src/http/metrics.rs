@@ -87,13 +87,15 @@ fn of_the_node(state: &AdminState, readiness: &Readiness) -> Registry {
         registry.register_with_unit("clock_skew", help, Unit::Seconds, skew);
     }
     let breakers = Family::<OfBreaker, Gauge>::default();
-    for (destination, now) in state.relays.breakers() {
+    for breaking in state.relays.breakers() {
         for each in BreakerState::ALL.iter().copied() {
             let of = OfBreaker {
-                destination: destination.to_string(),
+                destination: breaking.destination.to_string(),
                 state: each.as_str(),
             };
-            breakers.get_or_create(&of).set((each == now).into());
+            breakers
+                .get_or_create(&of)
+                .set((each == breaking.state).into());
         }
     }
     let help = "The state of a destination's breaker: 1 for the one it is in";

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use sqlx::PgExecutor;
+use time::OffsetDateTime;
 
 pub async fn paused(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar!("select destination from destination_pause")
@@ -26,6 +27,27 @@ pub async fn due_urls(
     .map(|destination| (destination, ()))
     .collect();
     Ok(rows.into_keys().collect())
+}
+
+/// How the open deliveries of a destination stand.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    pub destination: String,
+    pub oldest_open_at: Option<OffsetDateTime>,
+    /// When the oldest delivery was recorded that has failed and is still open.
+    pub failing_since: Option<OffsetDateTime>,
+    /// When the next of those is tried again.
+    pub next_retry_at: Option<OffsetDateTime>,
+    /// The class of error, and the HTTP status, of one's last attempt.
+    pub error: Option<String>,
+    pub status: Option<i16>,
+}
+
+/// Reads all open deliveries, so ask seldom.
+pub async fn standings(executor: impl PgExecutor<'_>) -> Result<Vec<Standing>, sqlx::Error> {
+    sqlx::query_file_as!(Standing, "src/store/standings.sql")
+        .fetch_all(executor)
+        .await
 }
 
 /// True if it was not paused before.

@@ -271,7 +271,7 @@ fn token_end(text: &str) -> usize {
 pub fn masked(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let (mut out, mut at) = (String::new(), 0);
-    let kinds: [(&str, &str); 6] = [
+    let kinds: [(&str, &str); 8] = [
         ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "<uuid>"),
         ("9999-99-99T99:99:99.*Z", "<time>"),
         ("127.0.0.1:*", "127.0.0.1:<port>"),
@@ -279,6 +279,8 @@ pub fn masked(text: &str) -> String {
         ("hko_x*", "<token>"),
         // A node adds up what came every few seconds.
         ("\"accepted\": *", "\"accepted\": <count>"),
+        ("\"delivered\": *", "\"delivered\": <count>"),
+        ("\"retry\": *", "\"retry\": <count>"),
     ];
     while at < chars.len() {
         let found = kinds

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use actix_web::web;
 
 use crate::{
-    contract::{Destination, Page, Paused},
+    contract::{BreakerState, Destination, DestinationState, Page, Paused},
+    delivery::relays::Breaking,
     http::{admin::parameters::id_at, answer::Answer, error::ApiError, state::AdminState},
     ids,
     settings::Settings,
     store::{
-        destination,
+        counts::{self, Lately, Subject},
+        destination::{self, Standing},
         search::{self, DestinationCounts},
     },
 };
@@ -21,10 +23,16 @@ const COUNTED: &str = "24h";
 pub async fn list(state: web::Data<AdminState>) -> Result<Answer<Page<Destination>>, ApiError> {
     let since = id_at("since", COUNTED, ids::unix_ms())?;
     let counts = search::destination_counts(&state.pool, since).await?;
-    Ok(Answer(Page {
-        items: joined(&state.settings.load(), counts),
-        next: None,
-    }))
+    let standings = destination::standings(&state.pool).await?;
+    let lately = counts::lately(&state.pool, Subject::Destination).await?;
+    let breakers = state.relays.breakers();
+    let items = joined(&state.settings.load(), counts)
+        .into_iter()
+        .map(|item| with_standing(item, &standings))
+        .map(|item| with_breaker(item, &breakers, state.clock.utc()))
+        .map(|item| with_rates(item, &lately))
+        .collect();
+    Ok(Answer(Page { items, next: None }))
 }
 
 /// All destinations: those of the settings, with or without deliveries, and those that only
@@ -59,9 +67,54 @@ fn joined(settings: &Settings, counts: Vec<DestinationCounts>) -> Vec<Destinatio
                 delivered_24h: count.delivered,
                 dead_24h: count.dead,
                 name: count.destination,
+                ..Destination::default()
             }
         })
         .collect()
+}
+
+fn with_standing(mut item: Destination, standings: &[Standing]) -> Destination {
+    if let Some(standing) = standings.iter().find(|one| one.destination == item.name) {
+        item.oldest_open_at = standing.oldest_open_at.map(Into::into);
+        item.failing_since = standing.failing_since.map(Into::into);
+        item.next_retry_at = standing.next_retry_at.map(Into::into);
+        item.last_error = standing.error.clone();
+        item.last_status = standing.status;
+    }
+    item
+}
+
+/// The state, of which a pause counts most and then the breaker of this node.
+fn with_breaker(
+    mut item: Destination,
+    breakers: &[Breaking],
+    now: time::OffsetDateTime,
+) -> Destination {
+    let breaker = breakers.iter().find(|one| *one.destination == *item.name);
+    let open = breaker.filter(|breaker| breaker.state != BreakerState::Closed);
+    item.open_until = open.map(|breaker| (now + breaker.open_left).into());
+    item.state = match (item.paused, open, item.failing_since) {
+        (true, ..) => DestinationState::Paused,
+        (_, Some(_), _) => DestinationState::Open,
+        (.., Some(_)) => DestinationState::Failing,
+        _ => DestinationState::Ok,
+    };
+    item
+}
+
+fn with_rates(mut item: Destination, lately: &[Lately]) -> Destination {
+    for count in lately.iter().filter(|count| count.name == item.name) {
+        if let Some(last_hour) = item.last_hour.of(&count.word) {
+            *last_hour = count.last_hour;
+        }
+        if let Some(last_day) = item.last_day.of(&count.word) {
+            *last_day = count.last_day;
+        }
+        if count.word == "delivered" {
+            item.usual_hour = count.usual_hour;
+        }
+    }
+    item
 }
 
 pub async fn pause(
