@@ -23,6 +23,7 @@ pub(crate) mod sample;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod sources;
+pub(crate) mod status;
 pub(crate) mod tokens;
 mod values;
 pub mod verify;
@@ -177,6 +178,8 @@ enum Command {
     /// The database
     #[command(subcommand)]
     Db(db::Command),
+    /// The whole service in one screen; exit code 1 where something needs a person
+    Status,
     /// Whether the service takes requests
     Ready {
         /// Wait so long for it: "30s"
@@ -270,6 +273,7 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
         Command::Providers(command) => providers::run(&globals, command),
         Command::Config(command) => config::run(&globals, command),
         Command::Db(command) => db::run(&globals, command).await,
+        Command::Status => status::run(&globals).await,
         Command::Ready { wait } => ready::run(&globals, wait).await,
         Command::Completions { shell } => completions::run(shell, &mut Cli::command()),
         Command::Man => man::run(Cli::command()),
@@ -331,6 +335,7 @@ mod tests {
             "db migrate",
             "db status",
             "db prune",
+            "status --output json",
             "ready --wait 30s --server http://127.0.0.1:8081",
             "completions bash",
             "man",

@@ -10,8 +10,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Format, Globals};
 use crate::contract::{
-    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, DestinationState, EffectKey, EventId, Mark,
-    OnLost, RejectionId, ReplayId, Scope, SecretState, StepState, Time, TokenId,
+    AttemptOutcome, ConflictId, ConflictKind, DeliveryId, DeliveryState, DestinationState,
+    EffectKey, EventId, Mark, OnLost, RejectionId, ReplayId, Scope, SecretState, StepState, Time,
+    TokenId,
 };
 
 /// A column of a table, or a field: its title, and what stands there; None where there is nothing.
@@ -70,6 +71,13 @@ shown_as_written!(
     SecretState,
     StepState
 );
+
+/// An average: whole numbers say enough.
+impl Shown for f64 {
+    fn shown(&self) -> Option<String> {
+        Some(format!("{self:.0}"))
+    }
+}
 
 impl Shown for bool {
     fn shown(&self) -> Option<String> {

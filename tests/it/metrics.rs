@@ -148,3 +148,35 @@ async fn counts_by_minute_outlive_the_node_and_add_up_over_nodes() {
     assert_eq!(app.count(by_minute).await, 2);
     app.stop().await;
 }
+
+/// The exit code of `hookonce status` and what it prints.
+async fn status(app: &TestApp) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hookonce"));
+    command.args(["status", "--server", &app.admin]);
+    command.env("HOOKONCE_TOKEN", TOKEN).kill_on_drop(true);
+    let output = command.output().await.expect("the command");
+    let said = String::from_utf8(output.stdout).expect("text");
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_one_screen_and_fails_where_a_person_is_needed() {
+    let handler = Handler::start(vec![Reply::Status(200), Reply::Status(500)]).await;
+    let more = "retry.base = \"1h\"";
+    let app = spawn_app(&config(&[("shop", &handler.url(), more)])).await;
+    app.stripe("evt_1", "charge.succeeded").await;
+    app.until("select count(*) from delivery_ended", 1).await;
+    let (code, said) = status(&app).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Nothing needs a person."), "{said}");
+    assert!(said.lines().all(|line| line.len() <= 110), "{said}");
+    app.stripe("evt_2", "charge.succeeded").await;
+    app.until("select count(*) from attempt", 2).await;
+    let (code, said) = status(&app).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("destination shop: attempts fail with status, 1 open\n    hookonce deliveries list --destination shop --state pending"),
+        "{said}"
+    );
+    app.stop_with_open(1).await;
+}
