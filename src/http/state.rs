@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     delivery::relays::Relays,
-    http::{metrics::Gauged, tokens::Tokens},
+    http::{gauged::Gauged, tokens::Tokens},
     intake::receiver::Intake,
     settings::Settings,
     store::link::Db,

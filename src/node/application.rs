@@ -88,13 +88,9 @@ impl Application {
         let relays = shared.relays(&reached.options, &handoff, &egress, &settings)?;
         let writing = schema::for_few_statements(&reached.options);
         let recorder = recorder(&writing, handoff, &settings, &shared);
+        let keyring = keyring(parts.fetch, &egress)?;
         let intake = shared
-            .intake(
-                &settings,
-                &catalog,
-                recorder,
-                keyring(parts.fetch, &egress)?,
-            )
+            .intake(&settings, &catalog, recorder, keyring)
             .await?;
         let readiness = Readiness::default();
         let (probe, is_well) = shared

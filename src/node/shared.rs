@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     delivery::{destination::http, finisher::Finisher, relays::Relays, worker::Context},
     handoff::Handoff,
-    http::{auth, metrics::Gauged, state::AdminState, tokens::Tokens},
+    http::{auth, gauged::Gauged, state::AdminState, tokens::Tokens},
     ids,
     intake::{
         keyring::Keyring, learning::Learning, receiver::Intake, recorder::Recorder,
