@@ -2,6 +2,7 @@
 
 pub use hookonce_scheme::BodyDigest;
 use hookonce_scheme::glob;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -36,6 +37,24 @@ pub fn emitted_key_of(source: &str, tenant: &str, event_key: &str) -> Key {
         key_of(source, event_key)
     } else {
         domain_key(b"key", &format!("{source}\0{tenant}"), event_key.as_bytes())
+    }
+}
+
+/// Characters that are escaped in a part of an emitted event's key, so that two different paths
+/// never give the same key.
+const PART: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
+
+/// A part of an emitted event's key.
+pub fn key_part(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, PART)
+}
+
+/// The event key of what a tenant's step emits, which begins with the tenant's name.
+pub fn tenants_event_key(tenant: &str, key: String) -> String {
+    if tenant.is_empty() {
+        key
+    } else {
+        format!("{}/{key}", key_part(tenant))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::{chance, clock::Clock};
@@ -41,6 +42,13 @@ pub fn unix_ms() -> i64 {
 pub fn of_time(unix_ms: i64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(unix_ms).unwrap_or(0), &chance::bytes())
         .into_uuid()
+}
+
+/// The time that an id was made for. None if it is no UUIDv7.
+pub fn time_of(id: Uuid) -> Option<OffsetDateTime> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    let at = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
+    at.replace_nanosecond(nanoseconds).ok()
 }
 
 /// Takes over the database's time as it was at that moment, known to within `uncertainty`.

@@ -1,6 +1,6 @@
 //! The claim protocol of the ledger as a model, every order of events tried: workers that pause,
 //! crash and start again, leases that end at any moment, answers that are lost, calls that arrive
-//! late or twice, somebody who resolves. Broken variants show that the model can see.
+//! late or twice, holders who abandon, sweeps, somebody who resolves. Broken variants show that the model can see.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,12 @@ enum Fault {
     HoldIsRetried,
     /// The next holder is given an effect key of its own.
     NewEffectKey,
+    /// Who has abandoned a step may still complete it: it is free for the next under the old fence.
+    AbandonKeepsHolder,
+    /// The sweep makes a step unknown whose lease has not ended.
+    SweepIsEarly,
+    /// The sweep tells of a step once more that it has told of.
+    ToldAgain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +37,8 @@ enum Call {
     Claim,
     Complete(u8),
     Release(u8),
+    /// The holder stops and does not know the outcome.
+    Abandon(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,9 +52,16 @@ enum Answer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    Running { live: bool },
-    Unknown,
+    Running {
+        live: bool,
+    },
+    /// Whether the event that says so is written.
+    Unknown {
+        told: bool,
+    },
     Released,
+    /// Free for the next; its holder may have executed it.
+    Abandoned,
     Done,
 }
 
@@ -80,7 +95,11 @@ struct World {
     accepted: BTreeSet<u8>,
     /// Fence, who holds it, and with which effect key: everything that was ever granted.
     grants: BTreeSet<(u8, Life, Life)>,
+    /// Fences of which an event has said that their outcome is unknown.
+    told: Vec<u8>,
     fence_fell: bool,
+    /// The sweep took a step from a holder whose lease had not ended.
+    taken_early: bool,
     /// A completion was accepted from a fence that another had overtaken.
     stale_accepted: bool,
     stale_refused: bool,
@@ -90,11 +109,18 @@ struct World {
 enum Action {
     Begin(usize, Call),
     Work(usize),
-    Arrive { worker: usize, answer_lost: bool },
+    Arrive {
+        worker: usize,
+        answer_lost: bool,
+    },
     ArriveLate(Life, Call),
     Crash(usize),
     LeaseEnds,
-    Resolve { executed: bool },
+    /// A sweep of any node: what is lost becomes unknown, with its event, in one statement.
+    Sweep,
+    Resolve {
+        executed: bool,
+    },
 }
 
 struct Protocol {
@@ -126,6 +152,7 @@ impl World {
                 }
                 _ => Answer::Stale,
             },
+            Call::Abandon(fence) => self.abandon(protocol, fence),
         };
         self.fence_fell |= self.step.as_ref().map_or(0, |step| step.fence) < before;
         self.stale_refused |= answer == Answer::Stale;
@@ -148,7 +175,7 @@ impl World {
         };
         match step.state {
             State::Done => return Answer::Ended,
-            State::Unknown => return Answer::Busy,
+            State::Unknown { .. } => return Answer::Busy,
             State::Running { live: true } if step.holder == from => {
                 return Answer::Granted(step.fence);
             }
@@ -156,10 +183,10 @@ impl World {
             State::Running { live: false }
                 if protocol.hold && protocol.fault != Fault::HoldIsRetried =>
             {
-                step.state = State::Unknown;
+                step.state = State::Unknown { told: false };
                 return Answer::Busy;
             }
-            State::Running { live: false } | State::Released => {}
+            State::Running { live: false } | State::Released | State::Abandoned => {}
         }
         step.state = State::Running { live: true };
         step.holder = from;
@@ -178,6 +205,11 @@ impl World {
         };
         let is_mine = step.fence == fence || protocol.fault == Fault::FenceUnchecked;
         match step.state {
+            State::Abandoned if is_mine && protocol.fault == Fault::AbandonKeepsHolder => {
+                step.state = State::Done;
+                self.stale_accepted = true;
+                Answer::Accepted
+            }
             State::Running { .. } if is_mine => {
                 step.state = State::Done;
                 self.stale_accepted |= step.fence != fence;
@@ -187,6 +219,48 @@ impl World {
             // The repeat of the completion that counted.
             State::Done if self.accepted.contains(&fence) => Answer::Accepted,
             _ => Answer::Stale,
+        }
+    }
+
+    fn abandon(&mut self, protocol: &Protocol, fence: u8) -> Answer {
+        match &mut self.step {
+            Some(step) if step.fence == fence && matches!(step.state, State::Running { .. }) => {
+                step.state = if protocol.hold {
+                    State::Unknown { told: false }
+                } else {
+                    State::Abandoned
+                };
+                Answer::Accepted
+            }
+            // The repeat of the call.
+            Some(step)
+                if step.fence == fence
+                    && matches!(step.state, State::Unknown { .. } | State::Abandoned) =>
+            {
+                Answer::Accepted
+            }
+            _ => Answer::Stale,
+        }
+    }
+
+    /// Whether a sweep has something to do.
+    fn is_lost(&self, protocol: &Protocol) -> bool {
+        self.step.as_ref().is_some_and(|step| match step.state {
+            State::Unknown { told } => !told || protocol.fault == Fault::ToldAgain,
+            State::Running { live } => {
+                protocol.hold && (!live || protocol.fault == Fault::SweepIsEarly)
+            }
+            _ => false,
+        })
+    }
+
+    fn sweep(&mut self) {
+        let step = self.step.as_mut().expect("lost");
+        self.taken_early |= step.state == (State::Running { live: true });
+        step.state = State::Unknown { told: true };
+        // More than two of a fence tell no more than two do.
+        if self.told.iter().filter(|told| **told == step.fence).count() < 2 {
+            self.told.push(step.fence);
         }
     }
 
@@ -249,7 +323,9 @@ impl Model for Protocol {
             effects: 0,
             accepted: BTreeSet::new(),
             grants: BTreeSet::new(),
+            told: Vec::new(),
             fence_fell: false,
+            taken_early: false,
             stale_accepted: false,
             stale_refused: false,
         }]
@@ -268,8 +344,12 @@ impl Model for Protocol {
                 Phase::Holding(fence) => actions.extend([
                     Action::Work(worker),
                     Action::Begin(worker, Call::Release(*fence)),
+                    Action::Begin(worker, Call::Abandon(*fence)),
                 ]),
-                Phase::Worked(fence) => actions.push(Action::Begin(worker, Call::Complete(*fence))),
+                Phase::Worked(fence) => actions.extend([
+                    Action::Begin(worker, Call::Complete(*fence)),
+                    Action::Begin(worker, Call::Abandon(*fence)),
+                ]),
                 Phase::Finished => {}
             }
             if life + 1 < self.lives && !matches!(phase, Phase::Idle | Phase::Finished) {
@@ -286,7 +366,13 @@ impl Model for Protocol {
         if step.state == (State::Running { live: true }) {
             actions.push(Action::LeaseEnds);
         }
-        if matches!(step.state, State::Unknown | State::Running { live: false }) {
+        if world.is_lost(self) {
+            actions.push(Action::Sweep);
+        }
+        if matches!(
+            step.state,
+            State::Unknown { .. } | State::Running { live: false }
+        ) {
             // Who resolves knows: the effect happened, or it did not and no holder is left who
             // could still cause it.
             if world.effects > 0 {
@@ -330,6 +416,7 @@ impl Model for Protocol {
                 world.workers[worker] = (world.workers[worker].0 + 1, Phase::Idle);
             }
             Action::LeaseEnds => world.step.as_mut()?.state = State::Running { live: false },
+            Action::Sweep => world.sweep(),
             Action::Resolve { executed } => world.resolve(executed),
         }
         (world != *before).then_some(world)
@@ -363,6 +450,17 @@ impl Model for Protocol {
                     .len()
                     <= 1
             }),
+            Property::always("a lease that has not ended counts", |_, world: &World| {
+                !world.taken_early
+            }),
+            Property::always("an unknown outcome is told once", |_, world: &World| {
+                let told: BTreeSet<&u8> = world.told.iter().collect();
+                told.len() == world.told.len()
+            }),
+            Property::sometimes(
+                "an unknown outcome is told",
+                |model: &Self, world: &World| !model.hold || !world.told.is_empty(),
+            ),
             Property::sometimes("a step is done", |_, world: &World| {
                 !world.accepted.is_empty()
             }),
@@ -435,6 +533,17 @@ fn the_model_sees_what_is_broken() {
         ),
         (true, Fault::HoldIsRetried, "at most one effect under hold"),
         (false, Fault::NewEffectKey, "the effect key stays"),
+        (
+            false,
+            Fault::AbandonKeepsHolder,
+            "a stale completion never counts",
+        ),
+        (
+            true,
+            Fault::SweepIsEarly,
+            "a lease that has not ended counts",
+        ),
+        (true, Fault::ToldAgain, "an unknown outcome is told once"),
     ] {
         assert!(is_caught(hold, fault, property), "{fault:?}");
     }

@@ -112,6 +112,13 @@ table step: result text
 table step: end_digest bytea
 table step: evidence text
 table step: expires_at timestamp with time zone
+table step: error text
+table step: result_not_kept text
+table step: about text
+table step: listed text
+table step_walk: name text not null
+table step_walk: after uuid not null
+table step_walk: begun_at timestamp with time zone not null default now()
 table token: id uuid not null
 table token: digest bytea not null
 table token: scopes text[] not null
@@ -166,11 +173,14 @@ constraint step_check2 on step: CHECK (((state = ANY (ARRAY['done'::text, 'faile
 constraint step_check3 on step: CHECK (((state = ANY (ARRAY['running'::text, 'unknown'::text])) = (expires_at IS NULL)))
 constraint step_end_digest_check on step: CHECK ((octet_length(end_digest) = 32))
 constraint step_fence_check on step: CHECK ((fence > 0))
+constraint step_listed_check on step: CHECK ((listed = ANY (ARRAY['running'::text, 'lost'::text, 'unknown'::text, 'released'::text, 'failed'::text]))) NOT VALID
 constraint step_on_lost_check on step: CHECK ((on_lost = ANY (ARRAY['hold'::text, 'retry'::text])))
 constraint step_pkey on step: PRIMARY KEY (key, step)
 constraint step_run_check on step: CHECK ((run <> ''::text))
 constraint step_state_check on step: CHECK ((state = ANY (ARRAY['running'::text, 'unknown'::text, 'released'::text, 'done'::text, 'failed'::text])))
 constraint step_step_check on step: CHECK ((step <> ''::text))
+constraint step_walk_name_check on step_walk: CHECK ((name = ANY (ARRAY['new'::text, 'late'::text, 'all'::text])))
+constraint step_walk_pkey on step_walk: PRIMARY KEY (name)
 constraint token_check on token: CHECK (((tenant IS NULL) OR (scopes = ARRAY['ledger'::text])))
 constraint token_digest_check on token: CHECK ((octet_length(digest) = 32))
 constraint token_digest_key on token: UNIQUE (digest)
@@ -201,7 +211,10 @@ CREATE UNIQUE INDEX outbox_pkey ON public.outbox USING btree (id, key)
 CREATE INDEX outbox_url ON public.outbox USING btree (due_at) WHERE ((state = 'pending'::text) AND (destination ~~ 'http%://%'::text))
 CREATE UNIQUE INDEX replay_pkey ON public.replay USING btree (id)
 CREATE INDEX step_id ON public.step USING btree (id)
+CREATE INDEX step_listed ON public.step USING btree (listed, id) WHERE (listed IS NOT NULL)
+CREATE INDEX step_of_run ON public.step USING btree (tenant COLLATE "C", run COLLATE "C", id)
 CREATE UNIQUE INDEX step_pkey ON public.step USING btree (key, step)
+CREATE UNIQUE INDEX step_walk_pkey ON public.step_walk USING btree (name)
 CREATE UNIQUE INDEX token_digest_key ON public.token USING btree (digest)
 CREATE UNIQUE INDEX token_pkey ON public.token USING btree (id)
 

@@ -6,12 +6,12 @@ use std::{fs, net::IpAddr, time::Duration};
 use anyhow::Context as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;
 
 use super::{Exit, Failure, Globals};
-use crate::contract::{Page, Problem};
+use crate::contract::Problem;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dry run of a large replay counts for a while before it answers.
@@ -135,17 +135,24 @@ impl Client {
                 .into_iter()
                 .filter_map(|(name, value)| value.map(|value| (name, value)));
             let parameters: Vec<(&str, &str)> = given.chain(paging).collect();
-            let page: Page<T> = self
+            let page: Listed<T> = self
                 .json(self.request(Method::GET, path)?.query(&parameters))
                 .await?;
             rows.extend(page.items);
             match page.next {
-                Some(next) => cursor = Some(next.to_string()),
+                Some(next) => cursor = Some(next),
                 None => break,
             }
         }
         Ok(rows)
     }
+}
+
+/// A page of any list. Its cursor goes back as it came.
+#[derive(Deserialize)]
+struct Listed<T> {
+    items: Vec<T>,
+    next: Option<String>,
 }
 
 /// The response, or an error made of the problem that it carries.

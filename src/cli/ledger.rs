@@ -1,4 +1,4 @@
-//! `ledger`: list, show, resolve.
+//! `ledger`: list, runs, show, resolve.
 
 use clap::{Subcommand, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{
     Exit, Failure, Format, Globals,
     client::Client,
-    output::{self, Column, columns},
+    output::{self, Column, Shown as _, columns},
 };
-use crate::contract::{Settled, Step, StepState, WholeStep};
+use crate::contract::{Run, Settled, Step, StepState, WholeStep};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -24,6 +24,15 @@ pub enum Command {
         /// RFC 3339, a date, or how long ago: "2h"
         #[arg(long, value_name = "T")]
         since: Option<String>,
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Runs by name, with how many of their steps are in each state
+    Runs {
+        /// What their names begin with
+        prefix: Option<String>,
+        #[arg(long)]
+        tenant: Option<String>,
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
     },
@@ -71,6 +80,18 @@ const COLUMNS: [Column<Step>; 8] = columns!(
     "ATTEMPT" => attempt,
     "OWNER" => owner,
     "CLAIMED" => claimed_at,
+    "TENANT" => tenant,
+);
+const RUN_COLUMNS: [Column<Run>; 9] = columns!(
+    Run;
+    "RUN" => run,
+    "RUNNING" => steps.running,
+    "UNKNOWN" => steps.unknown,
+    "RELEASED" => steps.released,
+    "DONE" => steps.done,
+    "FAILED" => steps.failed,
+    "FIRST" => first_at,
+    "LAST" => last_at,
     "TENANT" => tenant,
 );
 const FIELDS: [Column<WholeStep>; 13] = columns!(
@@ -127,6 +148,15 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let steps: Vec<Step> = client.list("/api/v1/steps", &query, limit).await?;
             output::list(globals, &steps, &COLUMNS)?;
         }
+        Command::Runs {
+            prefix,
+            tenant,
+            limit,
+        } => {
+            let query = [("prefix", prefix), ("tenant", tenant)];
+            let runs: Vec<Run> = client.list("/v1/runs", &query, limit).await?;
+            output::list(globals, &runs, &RUN_COLUMNS)?;
+        }
         Command::Show {
             run,
             step: None,
@@ -149,30 +179,62 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             fence,
             tenant,
         } => {
-            let result = result
-                .map(|result| serde_json::from_str::<Value>(&result))
-                .transpose();
-            let result =
-                result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
-            let tenant = tenant.as_deref();
-            let fence = match fence {
-                Some(fence) => fence,
-                None => whole_step(&client, &run, &step, tenant).await?.step.fence,
+            let told = Told {
+                outcome,
+                result,
+                evidence,
+                fence,
             };
-            let mut body =
-                json!({ "expected_fence": fence, "outcome": name(outcome), "evidence": evidence });
-            if let Some(result) = result {
-                body["result"] = result;
-            }
-            let path = path(&run, Some(&step), "/resolve", tenant);
-            let answer: Settled = client.post(&path, Some(&body)).await?;
-            output::one(globals, &answer, |answer| match answer.status {
-                StepState::Released => format!("{run} {step} may be claimed again"),
-                status => format!("{run} {step} is {status}"),
-            })?;
+            told.say(globals, &client, (&run, &step), tenant.as_deref())
+                .await?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// What somebody found out about a step.
+struct Told {
+    outcome: Outcome,
+    result: Option<String>,
+    evidence: String,
+    fence: Option<i64>,
+}
+
+impl Told {
+    async fn say(
+        self,
+        globals: &Globals,
+        client: &Client,
+        (run, step): (&str, &str),
+        tenant: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let result = self
+            .result
+            .map(|result| serde_json::from_str::<Value>(&result))
+            .transpose();
+        let result =
+            result.map_err(|error| Failure::usage(format!("--result is no JSON: {error}")))?;
+        let fence = match self.fence {
+            Some(fence) => fence,
+            None => whole_step(client, run, step, tenant).await?.step.fence,
+        };
+        let mut body = json!({
+            "expected_fence": fence,
+            "outcome": name(self.outcome),
+            "evidence": self.evidence,
+        });
+        if let Some(result) = result {
+            body["result"] = result;
+        }
+        let path = path(run, Some(step), "/resolve", tenant);
+        let answer: Settled = client.post(&path, Some(&body)).await?;
+        Ok(output::one(globals, &answer, |answer| {
+            match answer.status {
+                StepState::Released => format!("{run} {step} may be claimed again"),
+                status => format!("{run} {step} is {status}"),
+            }
+        })?)
+    }
 }
 
 async fn whole_step(
@@ -210,7 +272,21 @@ async fn show_run(
 
 fn text(step: &WholeStep) -> String {
     let mut text = output::fields(step, &FIELDS);
-    for (key, json) in [("result", &step.result), ("evidence", &step.evidence)] {
+    if let Some(request) = &step.step.request {
+        let caller = request.caller.as_deref().unwrap_or("-");
+        let sent_at = request.sent_at.shown().unwrap_or_default();
+        let line = format!(
+            "{} {} of {caller}, sent {sent_at}",
+            request.method, request.path
+        );
+        text.push_str(&format!("{:<11} {}\n", "request", output::printable(&line)));
+    }
+    for (key, json) in [
+        ("result", &step.result),
+        ("not kept", &step.result_not_kept),
+        ("error", &step.error),
+        ("evidence", &step.evidence),
+    ] {
         // It is shown as other JSON is: compact, with its members sorted by name.
         let value = json
             .as_ref()

@@ -319,6 +319,7 @@ mod tests {
             "destinations resume billing",
             "sources list",
             "ledger list --run r --status unknown --tenant t --since 2h --limit 5",
+            "ledger runs order- --tenant t --limit 5",
             "ledger show run",
             "ledger show run step --tenant t",
             "ledger resolve run step --outcome not-executed --evidence x --fence 3",

@@ -28,7 +28,7 @@ pub use self::{
         BodyDifference, Conflict, ConflictCount, ConflictKind, Conflicts, Differences,
         HeaderDifference, RelayedConflict, WholeConflict,
     },
-    dedup::{DedupDone, Done, MarkStatus, Marked},
+    dedup::{HeldKey, KeyStatus, MarkStatus, Marked},
     deliveries::{Attempt, AttemptOutcome, Delivery, DeliveryState, WholeDelivery},
     destinations::{AttemptCounts, BreakerState, Destination, DestinationState, Paused},
     events::{Event, Mark, Original, RequestStatus, WholeEvent},
@@ -40,7 +40,10 @@ pub use self::{
     },
     replays::{Advanced, DryDestination, DryRun, Replay},
     sources::{Forgotten, LearntSecret, SecretState, Source, SourceCounts},
-    steps::{EndedStep, Extended, Granted, OnLost, Settled, Step, StepEnd, StepState, WholeStep},
+    steps::{
+        EndedStep, Extended, GatewayRequest, Granted, NotKeptReason, OnLost, ResultNotKept, Run,
+        Runs, Settled, Step, StepCounts, StepEnd, StepState, WholeStep,
+    },
     tokens::{NewToken, Scope, Token},
 };
 

@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::StepState;
+use super::{EffectKey, StepState, Time};
 
 /// What `type` begins with; a code that does not change follows.
 pub const URN: &str = "urn:hookonce:problem:";
@@ -11,19 +12,59 @@ pub const URN: &str = "urn:hookonce:problem:";
 /// A refusal of the admin API or the ledger. Members that it has no use for are left out.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
+    /// As the call of the ledger had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub claim_id: Option<String>,
+    /// Of outcome-unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Time")]
+    pub claimed_at: Option<Time>,
     /// For people: it may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub detail: Option<String>,
+    /// Of outcome-unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EffectKey")]
+    pub effect_key: Option<EffectKey>,
+    /// Of outcome-unknown: what the holder said that did not know the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Value")]
+    pub error: Option<Box<RawValue>>,
     /// Of step-running, outcome-unknown and stale-fence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub fence: Option<i64>,
-    /// Of step-running.
+    /// Of a call of dedup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub key: Option<String>,
+    /// Of too-large: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub limit: Option<usize>,
+    /// Of step-running and outcome-unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub owner: Option<Option<String>>,
+    /// Of a call about a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub run: Option<String>,
+    /// Of a call of dedup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub scope: Option<String>,
+    /// Of too-large, where it is known: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub size: Option<usize>,
     pub status: u16,
+    /// Of a call about a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub step: Option<String>,
     /// Of stale-fence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "StepState")]

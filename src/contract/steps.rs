@@ -48,11 +48,42 @@ impl From<StepEnd> for StepState {
     }
 }
 
+named! {
+    /// Why the result of a step that was executed is not kept.
+    pub enum NotKeptReason {
+        TooLarge = "too-large",
+        NotEncodable = "not-encodable",
+    }
+}
+
+/// The step was executed, and its result could not be kept.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResultNotKept {
+    pub reason: NotKeptReason,
+    /// At most 1,000 characters.
+    pub detail: Option<String>,
+}
+
+/// What the caller of a gateway asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayRequest {
+    /// Who the caller is, where the header that tells callers apart is no credential.
+    pub caller: Option<String>,
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// The step was claimed then, which is just before the first byte was sent.
+    pub sent_at: Time,
+}
+
 /// A step without its result.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Executions that were begun and not given back.
     pub attempt: i32,
+    /// The holder's; null for a step that nobody claimed.
+    pub claim_id: Option<String>,
     pub claimed_at: Time,
     pub effect_key: EffectKey,
     pub ended_at: Option<Time>,
@@ -61,19 +92,30 @@ pub struct Step {
     pub lease_until: Option<Time>,
     pub on_lost: OnLost,
     pub owner: Option<String>,
+    /// Of a gateway's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "GatewayRequest")]
+    pub request: Option<GatewayRequest>,
     pub run: String,
     pub status: StepState,
     pub step: String,
     pub tenant: Option<String>,
 }
 
-/// A step with its result, and the evidence of who resolved it, as they were sent.
+/// A step with its result, what its last holder said who did not know the outcome, and the evidence
+/// of who resolved it, as they were sent.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WholeStep {
     #[serde(flatten)]
     pub step: Step,
     #[schemars(with = "serde_json::Value")]
     pub result: Option<Box<RawValue>>,
+    /// Of a step whose result could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResultNotKept")]
+    pub result_not_kept: Option<Box<RawValue>>,
+    #[schemars(with = "serde_json::Value")]
+    pub error: Option<Box<RawValue>>,
     #[schemars(with = "serde_json::Value")]
     pub evidence: Option<Box<RawValue>>,
 }
@@ -82,9 +124,13 @@ pub struct WholeStep {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Granted {
     pub attempt: i32,
+    /// As the call had it.
+    pub claim_id: String,
     pub effect_key: EffectKey,
     pub fence: i64,
     pub lease_until: Option<Time>,
+    pub run: String,
+    pub step: String,
 }
 
 /// The step has ended before, with this result.
@@ -94,16 +140,72 @@ pub struct EndedStep {
     /// As it was sent, byte for byte.
     #[schemars(with = "serde_json::Value")]
     pub result: Box<RawValue>,
+    /// Of a step whose result could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResultNotKept")]
+    pub result_not_kept: Option<Box<RawValue>>,
+    /// As the call had it.
+    pub claim_id: Option<String>,
+    pub effect_key: EffectKey,
+    /// When it was done.
+    pub ended_at: Option<Time>,
+    pub fence: i64,
+    /// By whom.
+    pub owner: Option<String>,
+    /// When this answer was given, by the database's clock.
+    pub replayed_at: Time,
+    pub run: String,
+    pub step: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Extended {
+    pub claim_id: Option<String>,
     pub fence: i64,
     pub lease_until: Time,
+    pub run: String,
+    pub step: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Settled {
+    pub claim_id: Option<String>,
+    /// Of a step that was resolved: what its lost holder said, if it said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Value")]
+    pub error: Option<Box<RawValue>>,
     pub fence: i64,
+    pub run: String,
     pub status: StepState,
+    pub step: String,
+}
+
+/// How many steps of a run are in each state.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StepCounts {
+    pub running: i64,
+    pub unknown: i64,
+    pub released: i64,
+    pub done: i64,
+    pub failed: i64,
+}
+
+/// A run with what its steps add up to.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    pub run: String,
+    pub tenant: Option<String>,
+    pub steps: StepCounts,
+    /// When its first step was first claimed.
+    pub first_at: Time,
+    /// When a step of it was last claimed or ended.
+    pub last_at: Time,
+}
+
+/// A page of runs, by name.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Runs {
+    pub items: Vec<Run>,
+    /// The `cursor` of the next page: a run's name; null where this is the last.
+    pub next: Option<String>,
 }

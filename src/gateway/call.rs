@@ -30,6 +30,9 @@ use crate::{
     store::ledger::{Claim, Claimed, NewClaim, StepAddress},
 };
 
+/// How much of a path is kept with its claim.
+const PATH_CHARS_MAX: usize = 500;
+
 /// A request with what makes it one operation: its key and fingerprint.
 pub struct Keyed {
     pub key: String,
@@ -75,6 +78,17 @@ fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
+/// What is kept with the claim for who looks into a call whose outcome is unknown: JSON, without the
+/// query and without credentials.
+fn about(request: &HttpRequest, caller: &str) -> String {
+    serde_json::json!({
+        "caller": key::caller_name(request.headers(), caller),
+        "method": request.method().as_str(),
+        "path": request.path().chars().take(PATH_CHARS_MAX).collect::<String>(),
+    })
+    .to_string()
+}
+
 pub async fn start(
     gateway: &Arc<Gateway>,
     request: &HttpRequest,
@@ -99,6 +113,7 @@ pub async fn start(
         caller,
         rule,
         fingerprint,
+        about: about(request, &gateway.settings.caller),
         wait,
         _room: room,
     };
@@ -128,6 +143,7 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
             OnLost::Hold
         },
         input_hash: Some(format!("sha256:{}", hex::encode(call.fingerprint))),
+        about: Some(call.about.clone()),
     };
     let said = match gateway
         .ledger
@@ -141,7 +157,7 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
         }
         Ok(Claim::Ended(row)) => replay(&gateway, &row),
         Ok(Claim::InputChanged(row)) => Err(expired(&gateway, &row).unwrap_or(Refusal::KeyReused)),
-        Ok(Claim::Running(row)) => Err(Refusal::InProgress {
+        Ok(Claim::Running(row) | Claim::ClaimIdReused(row)) => Err(Refusal::InProgress {
             lease_left_seconds: row.lease_left.unwrap_or_default(),
         }),
         Ok(Claim::Unknown(row)) => Err(Refusal::OutcomeUnknown {
@@ -173,7 +189,7 @@ async fn free(gateway: &Gateway, claim: &NewClaim) {
 }
 
 fn expired(gateway: &Gateway, row: &Claimed) -> Option<Refusal> {
-    row.ended_age
+    row.ended_age()
         .is_some_and(|age| age > gateway.settings.keep.as_secs_f64())
         .then_some(Refusal::KeyExpired)
 }
@@ -199,7 +215,7 @@ fn replay(gateway: &Gateway, row: &Claimed) -> Reply {
         gateway.clock.utc(),
         true,
         Some(gateway.settings.keep.saturating_sub(
-            Duration::try_from_secs_f64(row.ended_age.unwrap_or_default()).unwrap_or_default(),
+            Duration::try_from_secs_f64(row.ended_age().unwrap_or_default()).unwrap_or_default(),
         )),
     );
     Ok(Answer {

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     backoff::{Backoff, jittered},
     contract::{StepEnd, StepState},
+    event::digest_of,
     gateway::{
         Gateway,
         answer::{Answer, AnswerBody, Pieces},
@@ -26,7 +27,7 @@ use crate::{
         upstream::{self, Failure},
     },
     ledger::kept::KeptAnswer,
-    store::ledger::{self, Completion, Fenced, Resolution, StepAddress},
+    store::ledger::{self, Abandonment, Completion, Fenced, Resolution, StepAddress},
 };
 
 /// An answer of at most this size is passed on whole.
@@ -273,6 +274,7 @@ impl Execution {
             },
             digest: Sha256::digest(&result).into(),
             result,
+            result_not_kept: None,
             keep_seconds: self.gateway.settings.keep.as_secs_f64()
                 + self.gateway.settings.expired_keep.as_secs_f64(),
             emit: Vec::new(),
@@ -304,13 +306,23 @@ impl Execution {
     /// Tells the ledger that the outcome is not known, so that nobody has to wait for the lease to
     /// end. The end of the lease would have the same result.
     async fn give_up(&self, failure: &Failure) {
-        let evidence = serde_json::json!({ "gateway": failure.to_string() }).to_string();
-        if let Err(error) =
-            ledger::give_up(&self.gateway.pool, &self.place, self.fence, &evidence).await
-        {
-            tracing::warn!(%error, step = %self.place.step, "a lost call will be known as unknown when its lease ends");
+        let error = serde_json::json!({ "gateway": failure.to_string() }).to_string();
+        let settings = &self.gateway.settings;
+        let abandonment = Abandonment {
+            fence: self.fence,
+            digest: digest_of(["abandon", &error]),
+            error,
+            keep_seconds: settings.keep.as_secs_f64() + settings.expired_keep.as_secs_f64(),
+        };
+        match ledger::abandon(&self.gateway.pool, &self.place, &abandonment).await {
+            Ok(Fenced::Done(abandoned)) => {
+                self.gateway.ledger.abandoned(&self.place, abandoned.state);
+            }
+            Ok(_) => self.gateway.ledger.waiters.wake(&self.place),
+            Err(error) => {
+                tracing::warn!(%error, step = %self.place.step, "a lost call will be known as unknown when its lease ends");
+            }
         }
-        self.gateway.ledger.waiters.wake(&self.place);
     }
 }
 
@@ -327,7 +339,7 @@ fn is_final(head: &response::Parts) -> bool {
 /// Tries to record once. Returns whether there is nothing left to do.
 async fn record_once(gateway: &Gateway, completion: &Completion) -> bool {
     match gateway.ledger.complete(completion.clone()).await {
-        Ok(Fenced::Done(())) => true,
+        Ok(Fenced::Done(_)) => true,
         // The lease was over and somebody asked meanwhile, so the step is unknown; here is its
         // outcome.
         Ok(Fenced::Stale(fence, state))

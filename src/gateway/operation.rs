@@ -38,6 +38,8 @@ pub struct Call {
     pub rule: Rule,
     /// Equal in a repeat; see `key::fingerprint`.
     pub fingerprint: [u8; 32],
+    /// JSON: method, path and caller, kept with the claim.
+    pub about: String,
     /// How long the call may wait for the first one with its key.
     pub wait: Duration,
     /// Its place among the calls, and its body's among the bodies. Both are given back when it is

@@ -1,16 +1,20 @@
 //! The only place that turns errors of the API and the ledger into statuses: RFC 9457 problem
 //! details, each with a stable `type`.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
+use serde_json::value::RawValue;
 
 use crate::{
     contract::{Problem, StepState, URN},
     group_commit::CommitError,
     http::tokens::{Need, TokenError},
     problem::{self, retry_after_seconds},
+    store::ledger::Claimed,
 };
 
 /// Why a request is refused. `detail` is for people and may change; `type` is for programs and
@@ -40,8 +44,13 @@ pub enum ApiError {
     Conflict { kind: &'static str, detail: String },
     #[error("{0}")]
     Gone(String),
-    #[error("the body is too large")]
-    TooLarge,
+    #[error("{what} is too large: {}at most {limit} bytes", size.map(|size| format!("{size} bytes, ")).unwrap_or_default())]
+    TooLarge {
+        what: &'static str,
+        limit: usize,
+        /// None if it was not read to its end.
+        size: Option<usize>,
+    },
     #[error("another is executing the step: wait, or ask again later")]
     StepRunning {
         fence: i64,
@@ -49,9 +58,12 @@ pub enum ApiError {
         lease_left_seconds: f64,
     },
     #[error(
-        "who executed the step was lost, and what came of it is not known: find out, then resolve it with fence {0} and the evidence"
+        "who executed the step was lost, and what came of it is not known: find out, then resolve it with fence {} and the evidence",
+        .0.fence
     )]
-    OutcomeUnknown(i64),
+    OutcomeUnknown(Arc<Claimed>),
+    #[error("another owner holds the step under this claim_id: each claim has an id of its own")]
+    ClaimIdReused(Arc<Claimed>),
     #[error("the step was claimed before with another input_hash: a step is one piece of work")]
     InputChanged,
     #[error("fence {given} no longer has the step: it is {state} under fence {fence}")]
@@ -64,14 +76,29 @@ pub enum ApiError {
     StaleKeyFence(i64),
     #[error("another is handling the key: neither handle it nor take it as done")]
     KeyLeased { lease_left_seconds: f64 },
-    #[error("there is no source {0:?} to emit from: leave it out, or configure it")]
-    UnknownSource(String),
+    #[error("{what}: there is no source {name:?}: leave it out, or configure it")]
+    UnknownSource { what: String, name: String },
     #[error("{0}")]
     Undecided(#[from] CommitError),
     #[error("the database did not answer in time")]
     Unavailable(#[source] sqlx::Error),
     #[error("the database refused the query; the log has the reason")]
     Database(#[source] sqlx::Error),
+    /// A refusal that names what the call was about.
+    #[error("{error}")]
+    About {
+        about: About,
+        claim_id: Option<String>,
+        error: Box<Self>,
+    },
+}
+
+/// What a call of the ledger is about. Its answer names it, so that the caller can tell that it is
+/// the answer to this call.
+#[derive(Clone, Debug)]
+pub enum About {
+    Step { run: String, step: String },
+    Key { scope: String, key: String },
 }
 
 impl From<TokenError> for ApiError {
@@ -106,6 +133,15 @@ fn has_bad_text(error: &sqlx::Error) -> bool {
 }
 
 impl ApiError {
+    /// The refusal of a call about this, with its claim id.
+    pub fn about(self, about: About, claim_id: Option<String>) -> Self {
+        Self::About {
+            about,
+            claim_id,
+            error: Box::new(self),
+        }
+    }
+
     /// The code at the end of `type`, and the title.
     fn kind(&self) -> (&'static str, &'static str) {
         match self {
@@ -119,16 +155,17 @@ impl ApiError {
             Self::MethodNotAllowed => ("method-not-allowed", "The method is not allowed"),
             Self::Conflict { kind, .. } => (kind, "The state does not allow it"),
             Self::Gone(_) => ("event-expired", "The event is no longer kept"),
-            Self::TooLarge => ("too-large", "The body is too large"),
+            Self::TooLarge { .. } => ("too-large", "It is too large"),
             Self::TooManyTokens => ("too-many-tokens", "Too many wrong tokens"),
             Self::StepRunning { .. } => ("step-running", "The step is being executed"),
             Self::OutcomeUnknown(_) => ("outcome-unknown", "The outcome is not known"),
+            Self::ClaimIdReused(_) => ("claim-id-reused", "The claim_id is another owner's"),
             Self::InputChanged => ("input-changed", "The input has changed"),
             Self::StaleFence { .. } | Self::StaleKeyFence(_) => {
                 ("stale-fence", "The lease was lost")
             }
             Self::KeyLeased { .. } => ("key-leased", "The key is being handled"),
-            Self::UnknownSource(_) => ("unknown-source", "There is no such source"),
+            Self::UnknownSource { .. } => ("unknown-source", "There is no such source"),
             Self::Undecided(CommitError::Busy) => ("busy", "Too many calls are waiting"),
             Self::Undecided(CommitError::Unavailable) => {
                 ("unavailable", "The database is not available")
@@ -136,6 +173,7 @@ impl ApiError {
             Self::Undecided(CommitError::Refused) => ("malformed-body", "The body can't be stored"),
             Self::Unavailable(_) => ("unavailable", "The database is not available"),
             Self::Database(_) => ("internal", "Something went wrong here"),
+            Self::About { error, .. } => error.kind(),
         }
     }
 
@@ -155,10 +193,49 @@ impl ApiError {
                 owner: Some(owner.clone()),
                 ..problem
             },
-            Self::OutcomeUnknown(fence) => Problem {
-                fence: Some(*fence),
+            Self::OutcomeUnknown(row) => Problem {
+                claimed_at: Some(row.claimed_at.into()),
+                effect_key: Some(row.id),
+                error: row
+                    .error
+                    .clone()
+                    .and_then(|error| RawValue::from_string(error).ok()),
+                fence: Some(row.fence),
+                owner: Some(row.owner.clone()),
                 ..problem
             },
+            Self::ClaimIdReused(row) => Problem {
+                fence: Some(row.fence),
+                owner: Some(row.owner.clone()),
+                ..problem
+            },
+            Self::TooLarge { limit, size, .. } => Problem {
+                limit: Some(*limit),
+                size: *size,
+                ..problem
+            },
+            Self::About {
+                about,
+                claim_id,
+                error,
+            } => {
+                let problem = Problem {
+                    claim_id: claim_id.clone(),
+                    ..error.problem()
+                };
+                match about.clone() {
+                    About::Step { run, step } => Problem {
+                        run: Some(run),
+                        step: Some(step),
+                        ..problem
+                    },
+                    About::Key { scope, key } => Problem {
+                        scope: Some(scope),
+                        key: Some(key),
+                        ..problem
+                    },
+                }
+            }
             Self::StaleFence { fence, state, .. } => Problem {
                 fence: Some(*fence),
                 step_status: Some(*state),
@@ -168,8 +245,16 @@ impl ApiError {
         }
     }
 
+    /// The refusal without what it is about.
+    fn bare(&self) -> &Self {
+        match self {
+            Self::About { error, .. } => error.bare(),
+            other => other,
+        }
+    }
+
     fn log(&self) {
-        if let Self::Unavailable(error) | Self::Database(error) = self {
+        if let Self::Unavailable(error) | Self::Database(error) = self.bare() {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 "an admin request failed"
@@ -191,17 +276,19 @@ impl ResponseError for ApiError {
             Self::Conflict { .. }
             | Self::StepRunning { .. }
             | Self::OutcomeUnknown(_)
+            | Self::ClaimIdReused(_)
             | Self::StaleFence { .. }
             | Self::StaleKeyFence(_)
             | Self::KeyLeased { .. } => StatusCode::CONFLICT,
-            Self::InputChanged | Self::UnknownSource(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InputChanged | Self::UnknownSource { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Undecided(CommitError::Refused) => StatusCode::BAD_REQUEST,
             Self::Undecided(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Gone(_) => StatusCode::GONE,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyTokens => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::About { error, .. } => error.status_code(),
         }
     }
 
@@ -213,7 +300,7 @@ impl ResponseError for ApiError {
                 response.headers_mut().insert(name, value);
             }
         };
-        match self {
+        match self.bare() {
             Self::Unauthorized => set(header::WWW_AUTHENTICATE, "Bearer realm=\"hookonce\""),
             Self::InsufficientScope(_) => set(
                 header::WWW_AUTHENTICATE,

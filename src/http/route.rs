@@ -46,9 +46,8 @@ pub async fn no_such_path(request: HttpRequest) -> Result<&'static str, ApiError
 
 fn body_error(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
     match error {
-        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
-            ApiError::TooLarge.into()
-        }
+        JsonPayloadError::Overflow { limit } => too_large(limit, None),
+        JsonPayloadError::OverflowKnownLength { length, limit } => too_large(limit, Some(length)),
         JsonPayloadError::Deserialize(error) => {
             ApiError::MalformedBody(format!("the body is not what is asked for: {error}")).into()
         }
@@ -57,6 +56,11 @@ fn body_error(error: JsonPayloadError, _: &HttpRequest) -> actix_web::Error {
         }
         error => ApiError::MalformedBody(format!("the body can't be read: {error}")).into(),
     }
+}
+
+fn too_large(limit: usize, size: Option<usize>) -> actix_web::Error {
+    let what = "the body of the call";
+    ApiError::TooLarge { what, limit, size }.into()
 }
 
 fn query_error(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {

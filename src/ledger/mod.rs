@@ -4,7 +4,10 @@
 
 pub mod kept;
 mod statements;
+mod sweep;
 pub mod waiters;
+
+pub use sweep::request_of;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +47,8 @@ pub struct Ledger {
     pub waiters: Arc<Waiters>,
     /// Tells this process's relay that deliveries may be due.
     pub hint: Arc<Notify>,
+    /// Wakes the sweep: a step was abandoned here.
+    lost: Notify,
     /// Cancelled when the node stops, and then nobody waits for a step any longer.
     stopping: CancellationToken,
 }
@@ -93,6 +98,7 @@ impl Ledger {
             settings: settings.clone(),
             waiters,
             hint,
+            lost: Notify::new(),
             stopping,
         }
     }
@@ -157,8 +163,8 @@ impl Ledger {
         self.settings.load().ledger.wait_max.0
     }
 
-    /// Records a result and wakes those who wait for it.
-    pub async fn complete(&self, completion: Completion) -> Result<Fenced<()>, CommitError> {
+    /// Records a result, wakes those who wait for it, and returns the holder's claim id.
+    pub async fn complete(&self, completion: Completion) -> Result<Fenced<String>, CommitError> {
         let place = completion.place.clone();
         let fenced = self.completions.decide(completion, self.timeout).await?;
         self.waiters.wake(&place);

@@ -35,7 +35,7 @@ pub struct Completions;
 
 impl Statement for Completions {
     type Item = Completion;
-    type Answer = Fenced<()>;
+    type Answer = Fenced<String>;
 
     fn bytes(completion: &Completion) -> usize {
         completion.result.len()
@@ -50,7 +50,7 @@ impl Statement for Completions {
         &self,
         connection: &mut PgConnection,
         completions: &[&Completion],
-    ) -> Result<Vec<Option<Fenced<()>>>, Error> {
+    ) -> Result<Vec<Option<Fenced<String>>>, Error> {
         Ok(ledger::complete(connection, completions).await?)
     }
 }

@@ -259,6 +259,7 @@ impl Roles<'_> {
             poll_interval,
             stopping.clone(),
         ));
+        tracker.spawn(self.ledger.clone().sweep_until_stopped());
         tracker.spawn(learner.run());
     }
 }

@@ -107,26 +107,100 @@ pub async fn mark(
         .collect())
 }
 
-/// Says that a leased key is handled. True also for a repeat of the call; false if the fence has
-/// moved or the key is not known.
+/// A key as its holder left it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    pub claim_id: String,
+    pub lease_until: Option<OffsetDateTime>,
+}
+
+/// Makes the lease of a key end this many seconds from now, and its window not before that. A lease
+/// that is over is extended too, unless another has taken the key. None if the fence has moved or
+/// the key is not leased.
+pub async fn heartbeat(
+    executor: impl PgExecutor<'_>,
+    key: Key,
+    fence: i64,
+    lease_seconds: f64,
+) -> Result<Option<Held>, sqlx::Error> {
+    sqlx::query_as!(
+        Held,
+        r#"
+        update dedup_key set lease_until = now() + $3 * interval '1 second',
+               expires_at = greatest(expires_at, now() + $3 * interval '1 second')
+         where key = $1 and fence = $2 and lease_until > to_timestamp(0)
+        returning claim_id, lease_until
+        "#,
+        key.0,
+        fence,
+        lease_seconds,
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// Frees a leased key at once. Its fence is raised, so that the holder can change nothing more. A
+/// repeat of the call changes nothing. None if the fence has moved or the key is not leased.
+pub async fn release(
+    executor: impl PgExecutor<'_> + Copy,
+    key: Key,
+    fence: i64,
+) -> Result<Option<Held>, sqlx::Error> {
+    // No lease ends in 1970: such a key was released, under the fence before.
+    let released = sqlx::query_as!(
+        Held,
+        r#"
+        update dedup_key set lease_until = to_timestamp(0), fence = fence + 1
+         where key = $1 and fence = $2 and lease_until > to_timestamp(0)
+        returning claim_id, lease_until
+        "#,
+        key.0,
+        fence,
+    )
+    .fetch_optional(executor)
+    .await?;
+    if released.is_some() {
+        return Ok(released);
+    }
+    sqlx::query_as!(
+        Held,
+        "select claim_id, lease_until from dedup_key where key = $1 and fence = $2 and lease_until = to_timestamp(0)",
+        key.0,
+        fence.saturating_add(1),
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// Says that a leased key is handled, also by a repeat of the call. None if the fence has moved or
+/// the key is not known.
 pub async fn done(
     executor: impl PgExecutor<'_> + Copy,
     key: Key,
     fence: i64,
-) -> Result<bool, sqlx::Error> {
-    let changed =
-        sqlx::query!("update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until is not null", key.0, fence)
-            .execute(executor)
-            .await?;
-    if changed.rows_affected() > 0 {
-        return Ok(true);
-    }
-    let known = sqlx::query_scalar!(
-        r#"select exists(select from dedup_key where key = $1 and fence = $2 and lease_until is null) as "known!""#,
+) -> Result<Option<Held>, sqlx::Error> {
+    let done = sqlx::query_as!(
+        Held,
+        r#"
+        update dedup_key set lease_until = null where key = $1 and fence = $2 and lease_until > to_timestamp(0)
+        returning claim_id, lease_until
+        "#,
         key.0,
-        fence
-    );
-    known.fetch_one(executor).await
+        fence,
+    )
+    .fetch_optional(executor)
+    .await?;
+    if done.is_some() {
+        return Ok(done);
+    }
+    sqlx::query_as!(
+        Held,
+        "select claim_id, lease_until from dedup_key where key = $1 and fence = $2 and lease_until is null",
+        key.0,
+        fence,
+    )
+    .fetch_optional(executor)
+    .await
 }
 
 /// Forgets keys whose window is over, in batches.

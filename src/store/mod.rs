@@ -10,6 +10,7 @@ pub(crate) mod destination;
 mod error;
 pub(crate) mod gauges;
 pub mod inbox;
+pub(crate) mod indexes;
 pub(crate) mod learnt;
 pub mod ledger;
 pub mod link;

@@ -33,6 +33,7 @@ fn claim(round: usize, step: usize) -> NewClaim {
         lease_seconds: 60.0,
         on_lost: OnLost::Hold,
         input_hash: None,
+        about: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn completion(round: usize, step: usize) -> Completion {
         fence: 1,
         end: StepEnd::Done,
         result: "1".into(),
+        result_not_kept: None,
         digest: [7; 32],
         keep_seconds: 60.0,
         emit: Vec::new(),
@@ -62,7 +64,7 @@ async fn complete(
             .expect("no deadlock");
         done += said
             .iter()
-            .filter(|said| **said == Some(Fenced::Done(())))
+            .filter(|said| matches!(said, Some(Fenced::Done(_))))
             .count();
         left = left
             .into_iter()

@@ -30,6 +30,7 @@ mod items;
 mod keys;
 mod ledger;
 mod ledger_batches;
+mod ledger_kept;
 mod ledger_limits;
 mod ledger_process;
 mod ledger_storm;

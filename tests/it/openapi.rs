@@ -337,6 +337,23 @@ async fn the_ledger_is_as_it_is_described() {
     assert_eq!(call("t", "claim", json!({ "claim_id": "a" })).await, 201);
     assert_eq!(call("t", "release", json!({ "fence": 1 })).await, 200);
     assert_eq!(call("u", "release", json!({ "fence": 1 })).await, 404);
+    assert_eq!(call("w", "claim", json!({ "claim_id": "a" })).await, 201);
+    let abandon = json!({ "fence": 1, "error": { "why": "cancelled" } });
+    assert_eq!(call("w", "abandon", abandon).await, 200);
+    assert_eq!(call("w", "claim", json!({ "claim_id": "b" })).await, 409);
+    assert_eq!(call("x", "claim", json!({ "claim_id": "a" })).await, 201);
+    let not_kept = json!({ "fence": 1, "result_not_kept": { "reason": "too-large" } });
+    assert_eq!(call("x", "complete", not_kept).await, 200);
+    assert_eq!(call("x", "claim", json!({ "claim_id": "b" })).await, 200);
+    let runs = held(
+        &app,
+        &document,
+        "get",
+        "/v1/runs",
+        "/v1/runs?prefix=r",
+        None,
+    );
+    assert_eq!(runs.await.status, 200);
     assert_eq!(
         call("v", "claim", json!({ "claim_id": "a", "lease_ms": 1 })).await,
         201
@@ -360,9 +377,16 @@ async fn the_ledger_is_as_it_is_described() {
         200
     );
     assert_eq!(
-        held(&app, &document, "get", one, "/v1/runs/r/steps/x", None)
-            .await
-            .status,
+        held(
+            &app,
+            &document,
+            "get",
+            one,
+            "/v1/runs/r/steps/nothing",
+            None
+        )
+        .await
+        .status,
         404
     );
     assert_eq!(

@@ -1,17 +1,17 @@
 //! Events that a step emits with its result: which source they come from, what makes two of them
 //! the same event, and where they go.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::place::name;
+use super::place::maybe_name;
 use crate::{
     contract::{DeliveryId, EventId},
-    event::{BodyDigest, digest_of, emitted_key_of},
+    event::{BodyDigest, digest_of, emitted_key_of, key_part, tenants_event_key},
     http::{
         error::ApiError,
+        object::Object,
         tokens::{Grant, Need},
     },
     ids,
@@ -20,9 +20,6 @@ use crate::{
     store::ledger::Emitted,
 };
 
-/// Characters that are escaped in a part of a key, so that two different paths never give the same
-/// key.
-const PART: &AsciiSet = &CONTROLS.add(b'/').add(b'%');
 const KEY_BYTES_MAX: usize = 1024;
 
 /// One event as it is sent: the body of its deliveries is `data`, byte for byte.
@@ -52,6 +49,15 @@ impl EmitBody {
             self.data.get(),
         ])
     }
+}
+
+/// The entries as they were sent. The error of one says which it is.
+pub fn read(emit: Vec<Box<RawValue>>) -> Result<Vec<EmitBody>, ApiError> {
+    let entry = |(index, raw): (usize, Box<RawValue>)| match serde_json::from_str(raw.get()) {
+        Ok(Object(body)) => Ok(body),
+        Err(error) => Err(ApiError::MalformedBody(format!("emit[{index}]: {error}"))),
+    };
+    emit.into_iter().enumerate().map(entry).collect()
 }
 
 /// The events, ready to be recorded.
@@ -92,13 +98,13 @@ fn event(
             return Err(ApiError::InsufficientScope(Need::Operate));
         }
         if configured.is_none() {
-            return Err(ApiError::UnknownSource(source.to_owned()));
+            return Err(ApiError::UnknownSource {
+                what: format!("emit[{}].source", at.2),
+                name: source.to_owned(),
+            });
         }
     }
-    body.event_type
-        .as_deref()
-        .map(|event_type| name("emit.type", event_type))
-        .transpose()?;
+    maybe_name(&format!("emit[{}].type", at.2), body.event_type.as_deref())?;
     let event_key = event_key(tenant, at, body.key.as_deref())?;
     let data: String = Box::<str>::from(body.data).into();
     let deliveries = Routes::of(settings, source)
@@ -129,23 +135,18 @@ fn event_key(
     (run, step, index): (&str, &str, usize),
     key: Option<&str>,
 ) -> Result<String, ApiError> {
-    let part = |text: &str| utf8_percent_encode(text, PART).to_string();
     let key = match key {
         Some(key)
             if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) =>
         {
             return Err(ApiError::InvalidParameter(format!(
-                "emit.key: 1 to {KEY_BYTES_MAX} bytes without control characters"
+                "emit[{index}].key: 1 to {KEY_BYTES_MAX} bytes without control characters"
             )));
         }
         Some(key) => key.to_owned(),
-        None => format!("{}/{}/{index}", part(run), part(step)),
+        None => format!("{}/{}/{index}", key_part(run), key_part(step)),
     };
-    Ok(if tenant.is_empty() {
-        key
-    } else {
-        format!("{}/{key}", part(tenant))
-    })
+    Ok(tenants_event_key(tenant, key))
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! `store::ledger` and `store::dedup`.
 
 mod calls;
+mod claim;
+mod complete;
 mod dedup;
 mod emit;
 mod place;
 mod read;
+mod resolve;
 
 use actix_web::web;
 
@@ -33,12 +36,22 @@ pub fn face() -> Face {
         prefix: "/v1",
         tag: "ledger",
         strangers: (LedgerRead, Ledger),
-        entries: entries(),
+        entries: [of_runs(), of_holders(), of_keys()]
+            .into_iter()
+            .flatten()
+            .collect(),
     }
 }
 
-fn entries() -> Vec<Entry> {
+/// The routes that read, and those with which anybody may ask or say something about a step.
+fn of_runs() -> Vec<Entry> {
     vec![
+        get(
+            "/runs",
+            LedgerRead,
+            read::runs,
+            "Runs by name, with how many of their steps are in each state",
+        ),
         get(
             "/runs/{run}/steps",
             LedgerRead,
@@ -55,10 +68,23 @@ fn entries() -> Vec<Entry> {
         post(
             "/runs/{run}/steps/{step}/claim",
             Ledger,
-            calls::claim,
+            claim::claim,
             "Asks to execute a step",
         )
         .or(&[409, 422]),
+        post(
+            "/runs/{run}/steps/{step}/resolve",
+            Ledger,
+            resolve::resolve,
+            "Says what came of a step whose holder was lost",
+        )
+        .or(&[404, 409, 413]),
+    ]
+}
+
+/// What the holder of a step says.
+fn of_holders() -> Vec<Entry> {
+    vec![
         post(
             "/runs/{run}/steps/{step}/heartbeat",
             Ledger,
@@ -69,7 +95,7 @@ fn entries() -> Vec<Entry> {
         post(
             "/runs/{run}/steps/{step}/complete",
             Ledger,
-            calls::complete,
+            complete::complete,
             "Records the result, and the events that it emits",
         )
         .or(&[404, 409, 413, 422]),
@@ -81,17 +107,37 @@ fn entries() -> Vec<Entry> {
         )
         .or(&[404, 409]),
         post(
-            "/runs/{run}/steps/{step}/resolve",
+            "/runs/{run}/steps/{step}/abandon",
             Ledger,
-            calls::resolve,
-            "Says what came of a step whose holder was lost",
+            calls::abandon,
+            "Says that the holder stops and does not know the outcome",
         )
         .or(&[404, 409, 413]),
+    ]
+}
+
+/// Dedup for consumers.
+fn of_keys() -> Vec<Entry> {
+    vec![
         post(
             "/dedup/{scope}",
             Ledger,
             dedup::mark,
             "Whether a key is new",
+        )
+        .or(&[409]),
+        post(
+            "/dedup/{scope}/heartbeat",
+            Ledger,
+            dedup::heartbeat,
+            "Extends the lease of a key",
+        )
+        .or(&[409]),
+        post(
+            "/dedup/{scope}/release",
+            Ledger,
+            dedup::release,
+            "Frees a leased key that was not handled",
         )
         .or(&[409]),
         post(

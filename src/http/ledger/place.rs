@@ -7,12 +7,16 @@ use serde::Deserialize;
 
 use crate::{
     event::run_key,
-    http::{error::ApiError, tokens::Grant},
+    http::{
+        error::{About, ApiError},
+        tokens::Grant,
+    },
     ledger::Ledger,
-    store::ledger::StepAddress,
+    store::ledger::{Fenced, StepAddress},
 };
 
 const NAME_BYTES_MAX: usize = 255;
+const LEASE_MS: u64 = 30_000;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,8 +60,54 @@ pub fn place_of(
     Ok((run, StepAddress { key, step }))
 }
 
+/// Runs a call about a step. A refusal names the step, and the claim id of the call.
+pub async fn of_step<T>(
+    (run, step): &(String, String),
+    claim_id: Option<&str>,
+    call: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let about = || About::Step {
+        run: run.clone(),
+        step: step.clone(),
+    };
+    call.await
+        .map_err(|error| error.about(about(), claim_id.map(str::to_owned)))
+}
+
+/// The claim id as answers have it: a step that nobody claimed has none.
+pub fn claim_id_of(claim_id: String) -> Option<String> {
+    Some(claim_id).filter(|claim_id| !claim_id.is_empty())
+}
+
+/// Checks a name that may be left out.
+pub fn maybe_name(what: &str, text: Option<&str>) -> Result<(), ApiError> {
+    text.map(|text| name(what, text)).transpose().map(drop)
+}
+
+/// The value, or the refusal if the fence was not in force.
+pub fn in_force<T>(
+    fenced: Fenced<T>,
+    given: i64,
+    (run, step): &(String, String),
+) -> Result<T, ApiError> {
+    match fenced {
+        Fenced::Done(value) => Ok(value),
+        Fenced::Stale(fence, state) => Err(ApiError::StaleFence {
+            given,
+            fence,
+            state,
+        }),
+        Fenced::Missing => Err(no_step(run, step)),
+    }
+}
+
+pub fn no_step(run: &str, step: &str) -> ApiError {
+    ApiError::NotFound(format!("run {run:?} has no step {step:?}"))
+}
+
 /// The lease in seconds, from the milliseconds that were asked for.
-pub fn lease_seconds(ledger: &Ledger, lease_ms: u64) -> Result<f64, ApiError> {
+pub fn lease_seconds(ledger: &Ledger, lease_ms: Option<u64>) -> Result<f64, ApiError> {
+    let lease_ms = lease_ms.unwrap_or(LEASE_MS);
     let max_ms = ledger.settings.load().ledger.lease_max.as_millis();
     if lease_ms == 0 || u128::from(lease_ms) > max_ms {
         return Err(ApiError::InvalidParameter(format!(

@@ -23,6 +23,8 @@ pub struct NewClaim {
     pub lease_seconds: f64,
     pub on_lost: OnLost,
     pub input_hash: Option<String>,
+    /// JSON: what the caller of a gateway asked for.
+    pub about: Option<String>,
 }
 
 /// A step as a claim left or found it.
@@ -35,12 +37,26 @@ pub struct Claimed {
     pub claim_id: String,
     pub owner: Option<String>,
     pub input_hash: Option<String>,
+    pub claimed_at: OffsetDateTime,
     pub lease_until: Option<OffsetDateTime>,
     /// Seconds left of the lease. Below zero if it is over.
     pub lease_left: Option<f64>,
-    /// Seconds since the step ended.
-    pub ended_age: Option<f64>,
+    pub ended_at: Option<OffsetDateTime>,
     pub result: Option<String>,
+    /// JSON: why there is no result, if the step was executed and its result could not be kept.
+    pub result_not_kept: Option<String>,
+    /// JSON: what the last holder said who stopped without knowing the outcome.
+    pub error: Option<String>,
+    /// When the claim was decided.
+    pub at: OffsetDateTime,
+}
+
+impl Claimed {
+    /// Seconds since the step ended.
+    pub fn ended_age(&self) -> Option<f64> {
+        self.ended_at
+            .map(|ended_at| (self.at - ended_at).as_seconds_f64())
+    }
 }
 
 /// The outcome of a claim.
@@ -52,6 +68,8 @@ pub enum Claim {
     Running(Arc<Claimed>),
     Unknown(Arc<Claimed>),
     InputChanged(Arc<Claimed>),
+    /// Another owner holds the step under this very claim id.
+    ClaimIdReused(Arc<Claimed>),
 }
 
 impl Claim {
@@ -67,7 +85,11 @@ impl Claim {
             StepState::Done | StepState::Failed => Some(Self::Ended(row.clone())),
             StepState::Unknown => Some(Self::Unknown(row.clone())),
             StepState::Running if is_held && row.claim_id == claim.claim_id => {
-                Some(Self::Granted(row.clone()))
+                Some(if row.owner == claim.owner {
+                    Self::Granted(row.clone())
+                } else {
+                    Self::ClaimIdReused(row.clone())
+                })
             }
             StepState::Running if is_held => Some(Self::Running(row.clone())),
             _ => None,
@@ -127,6 +149,7 @@ async fn claim_rows(
             .map(|claim| claim.lease_seconds)
             .collect::<Vec<_>>(),
         &maybe(|claim| claim.input_hash.as_deref()) as &[Option<&str>],
+        &maybe(|claim| claim.about.as_deref()) as &[Option<&str>],
     )
     .fetch_all(connection)
     .await?;
@@ -141,10 +164,14 @@ async fn claim_rows(
                 claim_id: r.claim_id,
                 owner: r.owner,
                 input_hash: r.input_hash,
+                claimed_at: r.claimed_at,
                 lease_until: r.lease_until,
                 lease_left: r.lease_left,
-                ended_age: r.ended_age,
+                ended_at: r.ended_at,
                 result: r.result,
+                result_not_kept: r.result_not_kept,
+                error: r.error,
+                at: r.at,
             };
             (
                 StepAddress {

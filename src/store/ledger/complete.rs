@@ -24,6 +24,8 @@ pub struct Completion {
     pub end: StepEnd,
     /// JSON, as it was sent.
     pub result: String,
+    /// JSON: why there is no result.
+    pub result_not_kept: Option<String>,
     /// The digest of the whole call: a repeat has the same.
     pub digest: [u8; 32],
     pub keep_seconds: f64,
@@ -31,8 +33,8 @@ pub struct Completion {
 }
 
 /// Records results in one statement with the events that they emit. An event whose (source, key) is
-/// known is not written again; one with another body is kept as a conflict. None means that the
-/// caller must ask again.
+/// known is not written again; one with another body is kept as a conflict. The answer to each is
+/// the holder's claim id. None means that the caller must ask again.
 ///
 /// Existing rows are changed by `on conflict`. An update would lock rows in whatever order its plan
 /// finds them, so two batches with the same steps could deadlock. `on conflict` locks them by (key,
@@ -40,7 +42,7 @@ pub struct Completion {
 pub async fn complete(
     connection: &mut PgConnection,
     completions: &[&Completion],
-) -> Result<Vec<Option<Fenced<()>>>, sqlx::Error> {
+) -> Result<Vec<Option<Fenced<String>>>, sqlx::Error> {
     let firsts = firsts(completions, |completion| &completion.place);
     let of_firsts: Vec<&Completion> = firsts.iter().map(|index| completions[*index]).collect();
     let events = EmittedColumns::of(
@@ -73,6 +75,7 @@ pub async fn complete(
             is_ended,
             state,
             fence,
+            claim_id,
             end_digest: digest,
             ..
         }) = rows.get(&completion.place)
@@ -80,14 +83,14 @@ pub async fn complete(
             return Some(Fenced::Missing);
         };
         if *is_ended && firsts.contains(&index) {
-            return Some(Fenced::Done(()));
+            return Some(Fenced::Done(claim_id.clone()));
         }
         let is_mine = *fence == completion.fence;
         match state {
             StepState::Done | StepState::Failed
                 if is_mine && digest.as_deref() == Some(&completion.digest[..]) =>
             {
-                Some(Fenced::Done(()))
+                Some(Fenced::Done(claim_id.clone()))
             }
             // The step was ended by an earlier completion of this batch, or was held when the
             // statement began.
@@ -104,6 +107,7 @@ struct CompletedRow {
     step: String,
     state: StepState,
     fence: i64,
+    claim_id: String,
     end_digest: Option<Vec<u8>>,
     /// Whether this statement ended the step.
     is_ended: bool,
@@ -119,6 +123,20 @@ async fn complete_rows(
     sqlx::query_file_as!(
         CompletedRow,
         "src/store/ledger/complete.sql",
+        &events.keys,
+        &events.steps as &[&str],
+        &events.column(|event| event.id.0),
+        &events.column(|event| event.key.0),
+        &events.column(|event| &*event.source) as &[&str],
+        &events.column(|event| &*event.event_key) as &[&str],
+        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
+        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
+        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
+        &events.column(|event| event.window_seconds),
+        EMITTED_HEADERS,
+        &events.deliveries.0,
+        &events.deliveries.1,
+        &events.deliveries.2 as &[&str],
         &completions
             .iter()
             .map(|completion| completion.place.key.0)
@@ -147,20 +165,10 @@ async fn complete_rows(
             .iter()
             .map(|completion| completion.keep_seconds)
             .collect::<Vec<_>>(),
-        &events.keys,
-        &events.steps as &[&str],
-        &events.column(|event| event.id.0),
-        &events.column(|event| event.key.0),
-        &events.column(|event| &*event.source) as &[&str],
-        &events.column(|event| &*event.event_key) as &[&str],
-        &events.column(|event| event.event_type.as_deref()) as &[Option<&str>],
-        &events.column(|event| event.body.as_bytes()) as &[&[u8]],
-        &events.column(|event| &event.digest.0[..]) as &[&[u8]],
-        &events.column(|event| event.window_seconds),
-        EMITTED_HEADERS,
-        &events.deliveries.0,
-        &events.deliveries.1,
-        &events.deliveries.2 as &[&str],
+        &completions
+            .iter()
+            .map(|completion| completion.result_not_kept.as_deref())
+            .collect::<Vec<_>>() as &[Option<&str>],
     )
     .fetch_all(connection)
     .await

@@ -20,21 +20,32 @@ pub struct Resolution {
     pub keep_seconds: f64,
 }
 
-/// Ends or releases a step that is unknown or whose lease is over. Returns the new fence, which is
-/// raised so that the lost holder can change nothing more.
+/// A step that was resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    pub fence: i64,
+    pub claim_id: String,
+    /// JSON: what the lost holder said, if it said anything.
+    pub error: Option<String>,
+}
+
+/// Ends or releases a step that is unknown or whose lease is over. Its fence is raised, so that the
+/// lost holder can change nothing more.
 pub async fn resolve(
     executor: impl PgExecutor<'_> + Copy,
     place: &StepAddress,
     resolution: &Resolution,
-) -> Result<Fenced<i64>, sqlx::Error> {
-    let fence = sqlx::query_scalar!(
+) -> Result<Fenced<Resolved>, sqlx::Error> {
+    let resolved = sqlx::query_as!(
+        Resolved,
         r#"
         update step
            set state = coalesce($4, 'released'), fence = fence + 1, result = $5, evidence = $6, end_digest = $7, lease_until = null,
+               listed = case coalesce($4, 'released') when 'done' then null else coalesce($4, 'released') end,
                ended_at = case when $4::text is not null then now() end,
                expires_at = now() + $8 * interval '1 second'
          where key = $1 and step = $2 and fence = $3 and (state = 'unknown' or state = 'running' and lease_until < now())
-        returning fence
+        returning fence, claim_id, error
         "#,
         place.key.0,
         &*place.step,
@@ -47,12 +58,13 @@ pub async fn resolve(
     )
     .fetch_optional(executor)
     .await?;
-    if let Some(fence) = fence {
-        return Ok(Fenced::Done(fence));
+    if let Some(resolved) = resolved {
+        return Ok(Fenced::Done(resolved));
     }
     let raised = resolution.expected_fence.saturating_add(1);
-    let repeated = sqlx::query_scalar!(
-        "select fence from step where key = $1 and step = $2 and fence = $3 and end_digest = $4",
+    let repeated = sqlx::query_as!(
+        Resolved,
+        "select fence, claim_id, error from step where key = $1 and step = $2 and fence = $3 and end_digest = $4",
         place.key.0,
         &*place.step,
         raised,
@@ -61,7 +73,7 @@ pub async fn resolve(
     .fetch_optional(executor)
     .await?;
     match repeated {
-        Some(fence) => Ok(Fenced::Done(fence)),
+        Some(resolved) => Ok(Fenced::Done(resolved)),
         None => stale(executor, place).await,
     }
 }
