@@ -414,6 +414,7 @@ impl Player {
 fn grant_of(context: &StepContext) -> Grant {
     Grant {
         step: context.step.clone(),
+        claim_id: context.claim_id.clone(),
         fence: context.fence,
         attempt: context.attempt,
         effect_key: context.effect_key.clone(),

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
+const DETAIL_CHARS_MAX: usize = 1000;
+
 /// What happens to a step whose holder was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,6 +29,8 @@ pub enum OnLost {
 pub struct Grant {
     /// The step's name.
     pub step: String,
+    /// What this attempt is called.
+    pub claim_id: String,
     /// The claim's fence: 1 for the first, and higher with each takeover.
     pub fence: i64,
     /// How many executions were begun, this one included. A step that was given back is not
@@ -39,13 +43,68 @@ pub struct Grant {
     pub claimed_at: Instant,
 }
 
+impl Grant {
+    /// What a call under this grant is about: run, step and claim.
+    pub(crate) fn of<'a>(&'a self, run: &'a str) -> (&'a str, &'a str, Option<&'a str>) {
+        (run, &self.step, Some(&self.claim_id))
+    }
+}
+
 /// A step that needs no execution.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Whether the step failed for good.
     pub is_failed: bool,
-    /// The result, byte for byte as it was recorded. If the step failed, its error.
+    /// The result, byte for byte as it was recorded; null if it was not kept. If the step failed,
+    /// its error.
     pub result: Box<RawValue>,
+    /// Why the result was not kept, if it was not.
+    pub not_kept: Option<NotKept>,
+    /// When the step ended, as RFC 3339 writes it, by the database's clock.
+    pub ended_at: Option<String>,
+    /// Who executed it.
+    pub owner: Option<String>,
+    /// When the service said so, by the database's clock.
+    pub replayed_at: Option<String>,
+}
+
+/// Why the result of a step that was done is not there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotKept {
+    /// `too-large` or `not-encodable`.
+    pub reason: String,
+    /// More about it, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl NotKept {
+    /// The detail is cut to what the service takes.
+    pub(crate) fn new(reason: &str, detail: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            detail: Some(detail.chars().take(DETAIL_CHARS_MAX).collect()),
+        }
+    }
+}
+
+impl Ended {
+    /// What to say of it, in words. `what` it was: "step" or "call".
+    pub(crate) fn message(&self, what: &str) -> String {
+        let at = self.ended_at.as_deref();
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let by = self.owner.as_deref();
+        let by = by.map_or_else(String::new, |owner| format!(" by {owner}"));
+        let done = format!("Not executed again: this same {what} was done{at}{by}");
+        match &self.not_kept {
+            None => format!("{done}; this is its result."),
+            Some(NotKept { reason, detail }) => {
+                let detail = detail.as_deref();
+                let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+                format!("{done}; its result was not kept ({reason}{detail}).")
+            }
+        }
+    }
 }
 
 /// What a claim brings.
@@ -153,6 +212,11 @@ pub struct StepState {
     pub effect_key: String,
     /// What the last holder calls itself.
     pub owner: Option<String>,
+    /// When the step ended, as RFC 3339 writes it.
+    pub ended_at: Option<String>,
+    /// Why the result was not kept, if it was not.
+    #[serde(rename = "result_not_kept", default)]
+    pub not_kept: Option<NotKept>,
     /// The input's hash, if the claim gave one; see [`input_hash`].
     pub input_hash: Option<String>,
 }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{claim::Grant, error::Error, run::Run};
 
+const NAME_BYTES_MAX: usize = 255;
+
 /// The claim that the work runs under. Clones are of the same claim.
 #[derive(Clone)]
 pub struct StepContext {
@@ -21,6 +23,8 @@ pub struct StepContext {
     pub run: Run,
     /// The step's name.
     pub step: String,
+    /// What this attempt is called.
+    pub claim_id: String,
     /// The claim's fence.
     pub fence: i64,
     /// How many executions were begun, this one included.
@@ -40,6 +44,7 @@ impl StepContext {
         Self {
             run,
             step: grant.step.clone(),
+            claim_id: grant.claim_id.clone(),
             fence: grant.fence,
             attempt: grant.attempt,
             effect_key: grant.effect_key.clone(),
@@ -75,12 +80,20 @@ impl StepContext {
     }
 
     /// An event that is recorded with the step's end, in one statement, and relayed like received
-    /// ones. Its key is `run/step/number` (`docs/idempotency.md`).
+    /// ones. Its key is `run/step/number` (`docs/idempotency.md`). What is wrong with it is said
+    /// here, while nothing is recorded yet.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] if the data can't be written as JSON.
+    /// [`Error::Json`] if the data can't be written as JSON, [`Error::Invalid`] for a type that the
+    /// service would not take.
     pub fn emit(&self, event_type: &str, data: &impl Serialize) -> Result<(), Error> {
+        let is_short = (1..=NAME_BYTES_MAX).contains(&event_type.len());
+        if !is_short || event_type.chars().any(char::is_control) {
+            return Err(Error::Invalid(format!(
+                "{event_type:?} can't be an event's type: 1 to {NAME_BYTES_MAX} bytes without control characters"
+            )));
+        }
         let event = json!({ "type": event_type, "data": serde_json::to_value(data)? });
         self.emitted
             .lock()

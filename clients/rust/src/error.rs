@@ -41,6 +41,39 @@ pub enum Error {
         step: String,
         /// The fence of the lost holder's claim.
         fence: i64,
+        /// What the lost holder called itself.
+        owner: Option<String>,
+        /// What the holder said when it stopped without knowing the outcome.
+        evidence: Option<Value>,
+    },
+    /// The step was done, earlier, and its result could not be kept. It is not executed again.
+    #[error("{message}")]
+    ResultNotKept {
+        /// Why: `too-large` or `not-encodable`.
+        reason: String,
+        /// When the step was done, as RFC 3339 writes it.
+        ended_at: Option<String>,
+        /// By whom.
+        owner: Option<String>,
+        /// All of it in words, for people and models.
+        message: String,
+    },
+    /// The same call was made before, and [`Repeat::Ask`](crate::Repeat::Ask) refuses a repeat.
+    /// Nothing was executed now.
+    #[error("{message}")]
+    RepeatRefused {
+        /// The tool's name.
+        tool: String,
+        /// What it was called with.
+        arguments: Value,
+        /// The first call's result; null if it was not kept.
+        result: Value,
+        /// When the first call was done, as RFC 3339 writes it.
+        ended_at: Option<String>,
+        /// By whom.
+        owner: Option<String>,
+        /// All of it in words, and what to do, for people and models.
+        message: String,
     },
     /// The step of this name was claimed before with another input: a step is one piece of work.
     #[error("step {0:?} was claimed before with another input")]

@@ -1,4 +1,5 @@
-//! Executing a step: claim, beat while the work runs, and tell how it ended.
+//! Executing a step: claim, beat while the work runs, and tell how it ended. What is told while
+//! nobody waits any longer is the matter of `holding`.
 
 use std::{
     future::Future,
@@ -7,23 +8,20 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claim::{Claim, Ended, Grant, LostStep, OnLost, Outcome, Terms, input_hash, new_claim_id},
+    claim::{
+        Claim, Ended, Grant, LostStep, NotKept, OnLost, Outcome, Terms, input_hash, new_claim_id,
+    },
     context::StepContext,
     error::{Error, WorkError},
+    holding::{Asking, End, Held, chain_of},
     run::Run,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
-/// With this lease a holder that gives up leaves the step: the next claim need not wait.
-const ABANDON_LEASE: Duration = Duration::from_millis(1);
-const ABANDON_GIVE_UP: Duration = Duration::from_secs(1);
 
 type Hook =
     Box<dyn Fn(LostStep) -> Pin<Box<dyn Future<Output = Option<Outcome>> + Send>> + Send + Sync>;
@@ -66,9 +64,28 @@ impl Run {
 #[must_use = "it does nothing until executed"]
 pub struct Step {
     run: Run,
-    name: String,
+    pub(crate) name: String,
     terms: Terms,
     hook: Option<Hook>,
+}
+
+/// How a step came to its result.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepOutcome<T> {
+    /// The result: what JSON makes of it, the first time as every time after.
+    pub result: T,
+    /// When the service gave this result out again, by the database's clock, as RFC 3339 writes it.
+    /// `None`: it was executed just now.
+    pub replayed_at: Option<String>,
+    /// When the step was done. `None`: just now.
+    pub ended_at: Option<String>,
+    /// Who did it. `None`: this call.
+    pub owner: Option<String>,
+    /// Why the result is not kept: whoever comes later gets [`Error::ResultNotKept`].
+    pub not_kept: Option<NotKept>,
+    /// Of a replay, what happened in words that a person or a model understands.
+    pub message: Option<String>,
 }
 
 impl Step {
@@ -117,13 +134,18 @@ impl Step {
     ///
     /// Work that loses its lease is dropped. An error of the work's own leaves open what happened:
     /// under [`OnLost::Hold`] the step is then unknown, under [`OnLost::Retry`] the next claim gets
-    /// it.
+    /// it. Dropping this future does the same at once, unless the result is on its way already: it
+    /// is recorded then. [`Step::execute_detached`] goes on instead.
+    ///
+    /// A result that can't be written as JSON, or is larger than the service keeps, is returned
+    /// here and not kept. The step is done all the same.
     ///
     /// # Errors
     ///
     /// - [`Error::StepFailed`]: the work failed for good, now or earlier.
     /// - [`Error::NotExecuted`]: the work did nothing, and the step was given back.
     /// - [`Error::Work`]: the work ended with an error of its own.
+    /// - [`Error::ResultNotKept`]: the step was done earlier, and its result is not there.
     /// - [`Error::LeaseLost`]: another claim has the step; nothing was recorded.
     /// - [`Error::StepRunning`]: another holder executes, and did not end within the wait.
     /// - [`Error::OutcomeUnknown`]: a holder was lost, and no hook said what came of it.
@@ -133,43 +155,120 @@ impl Step {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T, WorkError>>,
     {
-        let grant = match self.begin().await? {
-            Claim::Granted(grant) => grant,
-            Claim::Ended(Ended {
-                is_failed: true,
-                result,
-            }) => return Err(Error::StepFailed(serde_json::from_str(result.get())?)),
-            Claim::Ended(Ended { result, .. }) => return Ok(serde_json::from_str(result.get())?),
+        let known = self.run.known_end(&self.name, &self.terms)?;
+        let outcome = match known {
+            Some(ended) => replayed(ended, "step")?,
+            None => self.outcome(work).await?,
         };
+        Ok(outcome.result)
+    }
+
+    /// Like [`Step::execute`], in a task of its own: whoever drops this future ends nothing, and
+    /// the result is recorded.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Step::execute`].
+    pub async fn execute_detached<T, F, W>(self, work: W) -> Result<T, Error>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = Result<T, WorkError>> + Send + 'static,
+        W: FnOnce(StepContext) -> F + Send + 'static,
+    {
+        let ended = tokio::spawn(self.execute(work)).await;
+        ended.unwrap_or_else(|ended| Err(Error::Work(Box::new(ended))))
+    }
+
+    /// Like [`Step::execute`], and says whether the result is a replay, of when and by whom. It
+    /// always asks the service, also for a step that [`Run::resume`] has read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Step::execute`].
+    pub async fn outcome<T, F>(
+        &self,
+        work: impl FnOnce(StepContext) -> F,
+    ) -> Result<StepOutcome<T>, Error>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, WorkError>>,
+    {
+        match self.begin().await? {
+            Claim::Granted(grant) => self.perform(grant, work).await,
+            Claim::Ended(ended) => replayed(ended, "step"),
+        }
+    }
+
+    /// Does the work under this grant, and tells how it ended.
+    pub(crate) async fn perform<T, F>(
+        &self,
+        grant: Grant,
+        work: impl FnOnce(StepContext) -> F,
+    ) -> Result<StepOutcome<T>, Error>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, WorkError>>,
+    {
         let context = StepContext::new(self.run.clone(), &grant, self.terms.lease);
+        let held = Held::new(&self.run, &grant);
         let over = CancellationToken::new();
         // The beats end also when this future is dropped.
         let _stop = over.clone().drop_guard();
         let beats = tokio::spawn(beat(grant.clone(), context.clone(), over.clone()));
         let ended = tokio::select! {
-            ended = work(context.clone()) => ended.and_then(|result| Ok(to_raw_value(&result)?)),
-            () = context.lost.cancelled() => return Err(context.lost_error()),
+            ended = work(context.clone()) => ended,
+            () = context.lost.cancelled() => {
+                held.is_over();
+                return Err(context.lost_error());
+            }
         };
-        if !matches!(ended, Ok(_) | Err(WorkError::Failed(_))) {
+        let (end, told) = match ended {
+            Ok(result) => match to_raw_value(&result) {
+                Ok(json) => (End::Done(json), Ok(result)),
+                Err(error) => {
+                    let not_kept = NotKept::new("not-encodable", &chain_of(&error));
+                    (End::NotKept(not_kept), Ok(result))
+                }
+            },
+            Err(WorkError::Failed(error)) => {
+                (End::Failed(error.clone()), Err(Error::StepFailed(error)))
+            }
+            Err(WorkError::NotExecuted(why)) => (End::NotExecuted, Err(Error::NotExecuted(why))),
+            Err(WorkError::Unknown(error)) => {
+                (End::Unknown(chain_of(&*error)), Err(Error::Work(error)))
+            }
+        };
+        if matches!(end, End::NotExecuted | End::Unknown(_)) {
             // No beat may follow what is told now. The join fails only if the task has panicked,
             // and so ended.
             over.cancel();
             let _ = beats.await;
         }
-        let result = self.tell(&grant, ended, &context.emitted()).await?;
-        Ok(serde_json::from_str(result.get())?)
+        let kept = held.end(end, context.emitted()).await?;
+        let result = told?;
+        Ok(StepOutcome {
+            result: match &kept.json {
+                Some(json) => serde_json::from_str(json.get()).unwrap_or(result),
+                None => result,
+            },
+            replayed_at: None,
+            ended_at: None,
+            owner: None,
+            not_kept: kept.not_kept,
+            message: None,
+        })
     }
 
     /// Claims the step. If its outcome is unknown, asks the hook and records what it says.
-    async fn begin(&self) -> Result<Claim, Error> {
-        if let Some(ended) = self.run.known_end(&self.name, &self.terms)? {
-            return Ok(Claim::Ended(ended));
-        }
+    pub(crate) async fn begin(&self) -> Result<Claim, Error> {
         let (protocol, run) = (self.run.protocol(), self.run.name());
         loop {
+            let claim_id = new_claim_id();
+            let asking = Asking::new(&self.run, &self.name, &self.terms, &claim_id);
             let claimed = protocol
-                .claim(run, &self.name, &self.terms, &new_claim_id())
+                .claim(run, &self.name, &self.terms, &claim_id)
                 .await;
+            asking.is_answered();
             let (Err(Error::OutcomeUnknown { fence, .. }), Some(hook)) = (&claimed, &self.hook)
             else {
                 return claimed;
@@ -184,39 +283,33 @@ impl Step {
             }
         }
     }
+}
 
-    /// Tells the ledger how the work ended.
-    async fn tell(
-        &self,
-        grant: &Grant,
-        ended: Result<Box<RawValue>, WorkError>,
-        emit: &[Value],
-    ) -> Result<Box<RawValue>, Error> {
-        let (protocol, run) = (self.run.protocol(), self.run.name());
-        match ended {
-            Ok(result) => {
-                protocol.complete(run, grant, &result, emit).await?;
-                Ok(result)
-            }
-            Err(WorkError::Failed(error)) => {
-                protocol.fail(run, grant, &error, emit).await?;
-                Err(Error::StepFailed(error))
-            }
-            Err(WorkError::NotExecuted(why)) => {
-                // If the service does not hear this, the lease ends all the same.
-                let _ = protocol.release(run, grant).await;
-                Err(Error::NotExecuted(why))
-            }
-            Err(WorkError::Unknown(error)) => {
-                // This ends the lease, so the next claim need not wait; if it is not heard, it
-                // waits.
-                let _ = protocol
-                    .heartbeat(run, grant, ABANDON_LEASE, Some(ABANDON_GIVE_UP))
-                    .await;
-                Err(Error::Work(error))
-            }
-        }
+/// What a step that ended earlier comes to. `what` it was: "step" or "call".
+pub(crate) fn replayed<T: DeserializeOwned>(
+    ended: Ended,
+    what: &str,
+) -> Result<StepOutcome<T>, Error> {
+    if ended.is_failed {
+        return Err(Error::StepFailed(serde_json::from_str(ended.result.get())?));
     }
+    let message = ended.message(what);
+    if let Some(NotKept { reason, .. }) = ended.not_kept {
+        return Err(Error::ResultNotKept {
+            reason,
+            ended_at: ended.ended_at,
+            owner: ended.owner,
+            message,
+        });
+    }
+    Ok(StepOutcome {
+        result: serde_json::from_str(ended.result.get())?,
+        replayed_at: ended.replayed_at,
+        ended_at: ended.ended_at,
+        owner: ended.owner,
+        not_kept: None,
+        message: Some(message),
+    })
 }
 
 /// Beats at a third of the lease, until the work is over or the lease is lost.

@@ -181,6 +181,8 @@ mod tests {
             run: "r".into(),
             step: "s".into(),
             fence: 1,
+            owner: None,
+            evidence: None,
         };
         for (error, status, header) in [
             (Error::VerificationFailed("no_match"), 401, None),

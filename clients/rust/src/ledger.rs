@@ -1,4 +1,4 @@
-//! A ledger at a service, and dedup, which needs no run.
+//! A ledger at a service, and plain dedup, which needs no run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,8 +36,23 @@ impl Ledger {
         let transport = Transport::new(url, token, give_up)?;
         let owner = format!("process {}", std::process::id());
         Ok(Self {
-            protocol: Arc::new(Protocol { transport, owner }),
+            protocol: Arc::new(Protocol {
+                transport: Arc::new(transport),
+                owner,
+            }),
         })
+    }
+
+    /// What this worker calls itself, 1 to 255 bytes: whoever finds its steps is told. Default:
+    /// `process`, and the process's id.
+    #[must_use]
+    pub fn owner(&self, owner: &str) -> Self {
+        Self {
+            protocol: Arc::new(Protocol {
+                transport: self.protocol.transport.clone(),
+                owner: owner.to_owned(),
+            }),
+        }
     }
 
     /// Whether this key is new in the scope. The answer marks it for the window (a day, say).
@@ -55,61 +70,5 @@ impl Ledger {
             .mark(scope, key, window, None)
             .await?
             .is_some())
-    }
-
-    /// Like [`Ledger::dedup`], under a lease. Handle the key if it is the first, then call
-    /// [`DedupLease::done`]; if you don't, the key is free again after the lease.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::KeyLeased`] while another consumer handles the key, and those of [`Ledger::dedup`].
-    pub async fn dedup_leased(
-        &self,
-        scope: &str,
-        key: &str,
-        window: Duration,
-        lease: Duration,
-    ) -> Result<DedupLease, Error> {
-        let fence = self.protocol.mark(scope, key, window, Some(lease)).await?;
-        Ok(DedupLease {
-            ledger: self.clone(),
-            scope: scope.to_owned(),
-            key: key.to_owned(),
-            fence,
-        })
-    }
-}
-
-/// A key under a lease, or one that was handled before.
-pub struct DedupLease {
-    ledger: Ledger,
-    scope: String,
-    key: String,
-    /// `None` if the key was handled before.
-    fence: Option<i64>,
-}
-
-impl DedupLease {
-    /// Whether the key is the caller's to handle. If not, it was handled before.
-    pub fn is_first(&self) -> bool {
-        self.fence.is_some()
-    }
-
-    /// Says that the key is handled. Does nothing if it was handled before.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::LeaseLost`] if another consumer has the key now, [`Error::Unavailable`] and
-    /// [`Error::Refused`].
-    pub async fn done(&self) -> Result<(), Error> {
-        match self.fence {
-            Some(fence) => {
-                self.ledger
-                    .protocol
-                    .mark_done(&self.scope, &self.key, fence)
-                    .await
-            }
-            None => Ok(()),
-        }
     }
 }

@@ -27,6 +27,26 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Tool calls
+//!
+//! The step is the tool and its arguments: a call that a model plans twice is done once.
+//!
+//! ```no_run
+//! use hookonce_client::{Repeat, Run};
+//! # async fn send_mail(key: &str) -> Result<String, std::io::Error> { Ok(key.into()) }
+//!
+//! # async fn example(run: Run) -> Result<(), Box<dyn std::error::Error>> {
+//! let arguments = serde_json::json!({ "to": "ann@example.com", "subject": "Your order" });
+//! let sent = run
+//!     .call("send_mail", &arguments, Repeat::Once)?
+//!     .execute(|step| async move { Ok(send_mail(&step.effect_key).await?) })
+//!     .await?;
+//! if let Some(message) = &sent.message {
+//!     println!("{message}"); // "Not executed again: this same call was done at … by …; this is its result."
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # Dedup
 //!
 //! ```no_run
@@ -35,11 +55,13 @@
 //!
 //! # async fn example(ledger: Ledger) -> Result<(), Box<dyn std::error::Error>> {
 //! let (window, lease) = (Duration::from_secs(86_400), Duration::from_secs(30));
-//! let key = ledger.dedup_leased("orders", "order-1", window, lease).await?;
-//! if key.is_first() {
-//!     // handle the order here
-//! }
-//! key.done().await?; // then acknowledge the message
+//! let handled = ledger
+//!     .dedup_handle("orders", "order-1", window, lease, || async {
+//!         // handle the order here; heartbeats keep the key, an error gives it back at once
+//!         Ok::<_, std::io::Error>("shipped")
+//!     })
+//!     .await?; // None: it was handled before. Then acknowledge the message
+//! assert!(handled.is_none_or(|said| said == "shipped"));
 //! # Ok(()) }
 //! ```
 //!
@@ -78,24 +100,31 @@
 
 #![warn(missing_docs)]
 
+mod call;
 mod claim;
 mod context;
+mod dedup;
 mod error;
 mod execute;
 mod handler;
+mod holding;
 mod ledger;
 mod protocol;
 mod run;
 mod transport;
+mod wait;
 mod webhook;
 
-pub use claim::{Claim, Ended, Grant, LostStep, OnLost, Outcome, StepState, input_hash};
+pub use call::{Call, Repeat, step_of_call};
+pub use claim::{Claim, Ended, Grant, LostStep, NotKept, OnLost, Outcome, StepState, input_hash};
 pub use context::StepContext;
+pub use dedup::DedupLease;
 pub use error::{Error, WorkError};
-pub use execute::Step;
+pub use execute::{Step, StepOutcome};
 pub use handler::{Answer, Handler};
-pub use ledger::{DedupLease, Ledger};
+pub use ledger::Ledger;
 pub use run::Run;
+pub use wait::{Arrived, Awaited};
 pub use webhook::{RelayedEvent, Verifier};
 
 /// The README's example compiles.

@@ -3,23 +3,33 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::{
-    claim::{Claim, Ended, Grant, LostStep, Outcome, StepState, Terms, new_claim_id},
+    claim::{Claim, Ended, Grant, LostStep, NotKept, Outcome, StepState, Terms, new_claim_id},
     error::Error,
     transport::{Call, Transport, segment},
 };
 
 /// How long one claim waits at the service before it is sent again: proxies cut longer calls off.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long a holder that stops tries to say so. If it is not heard, its lease ends all the same.
+const ABANDON_GIVE_UP: Duration = Duration::from_secs(5);
 
 fn step_path(run: &str, step: &str) -> Result<String, Error> {
     Ok(format!("/runs/{}/steps/{}", segment(run)?, segment(step)?))
+}
+
+fn null() -> Result<Box<RawValue>, serde_json::Error> {
+    to_raw_value(&Value::Null)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -28,9 +38,16 @@ fn milliseconds(duration: Duration) -> u64 {
         .max(1)
 }
 
+/// The end of a wait for an event.
+#[derive(Deserialize)]
+pub(crate) struct Arrival {
+    pub(crate) status: String,
+    pub(crate) result: Value,
+}
+
 /// The calls, as one owner.
 pub(crate) struct Protocol {
-    pub(crate) transport: Transport,
+    pub(crate) transport: Arc<Transport>,
     /// What this process calls itself.
     pub(crate) owner: String,
 }
@@ -53,7 +70,11 @@ impl Protocol {
         #[derive(Deserialize)]
         struct Done {
             status: String,
-            result: Box<RawValue>,
+            result: Option<Box<RawValue>>,
+            result_not_kept: Option<NotKept>,
+            ended_at: Option<String>,
+            owner: Option<String>,
+            replayed_at: Option<String>,
         }
         let until = Instant::now() + terms.wait;
         loop {
@@ -69,6 +90,7 @@ impl Protocol {
                 } = serde_json::from_str(&reply.text)?;
                 return Ok(Claim::Granted(Grant {
                     step: step.to_owned(),
+                    claim_id: claim_id.to_owned(),
                     fence,
                     attempt,
                     effect_key,
@@ -76,10 +98,14 @@ impl Protocol {
                 }));
             }
             if reply.status == 200 {
-                let Done { status, result } = serde_json::from_str(&reply.text)?;
+                let done: Done = serde_json::from_str(&reply.text)?;
                 return Ok(Claim::Ended(Ended {
-                    is_failed: status == "failed",
-                    result,
+                    is_failed: done.status == "failed",
+                    result: done.result.map_or_else(null, Ok)?,
+                    not_kept: done.result_not_kept,
+                    ended_at: done.ended_at,
+                    owner: done.owner,
+                    replayed_at: done.replayed_at,
                 }));
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -114,20 +140,31 @@ impl Protocol {
         if let Some(hash) = &terms.input_hash {
             body["input_hash"] = hash.as_str().into();
         }
-        Ok(Call::post(format!("{}/claim", step_path(run, step)?), &body)?.waiting(wait))
+        let call = Call::post(format!("{}/claim", step_path(run, step)?), &body)?;
+        Ok(call
+            .waiting(wait)
+            .about("run", run)
+            .about("step", step)
+            .about("claim_id", claim_id))
     }
 
     /// One of the calls that change a step.
     async fn change(
         &self,
-        run: &str,
-        step: &str,
+        (run, step, claim_id): (&str, &str, Option<&str>),
         action: &str,
         body: &impl Serialize,
         give_up: Option<Duration>,
     ) -> Result<(), Error> {
-        let call = Call::post(format!("{}/{action}", step_path(run, step)?), body)?;
-        let reply = self.transport.ask(call.giving_up(give_up)).await?;
+        let path = format!("{}/{action}", step_path(run, step)?);
+        let mut call = Call::post(path, body)?
+            .giving_up(give_up)
+            .about("run", run)
+            .about("step", step);
+        if let Some(claim_id) = claim_id {
+            call = call.about("claim_id", claim_id);
+        }
+        let reply = self.transport.ask(call).await?;
         if reply.status == 200 {
             Ok(())
         } else {
@@ -142,36 +179,67 @@ impl Protocol {
         lease: Duration,
         give_up: Option<Duration>,
     ) -> Result<(), Error> {
-        let body = json!({ "fence": grant.fence, "lease_ms": milliseconds(lease) });
-        self.change(run, &grant.step, "heartbeat", &body, give_up)
+        let body = json!({
+            "fence": grant.fence,
+            "claim_id": grant.claim_id,
+            "lease_ms": milliseconds(lease),
+        });
+        self.change(grant.of(run), "heartbeat", &body, give_up)
             .await
     }
 
+    /// Records the result. One that the service finds too large is left away, for the work is done:
+    /// the answer says so.
     pub(crate) async fn complete(
         &self,
         run: &str,
         grant: &Grant,
         result: &RawValue,
         emit: &[Value],
-    ) -> Result<(), Error> {
+    ) -> Result<Option<NotKept>, Error> {
         #[derive(Serialize)]
         struct Complete<'a> {
             fence: i64,
+            claim_id: &'a str,
             result: &'a RawValue,
             emit: &'a [Value],
         }
-        self.change(
-            run,
-            &grant.step,
-            "complete",
-            &Complete {
-                fence: grant.fence,
-                result,
-                emit,
-            },
-            None,
-        )
-        .await
+        let body = Complete {
+            fence: grant.fence,
+            claim_id: &grant.claim_id,
+            result,
+            emit,
+        };
+        match self.change(grant.of(run), "complete", &body, None).await {
+            Ok(()) => Ok(None),
+            Err(Error::Refused {
+                status: 413,
+                detail,
+                ..
+            }) => {
+                let not_kept = NotKept::new("too-large", &detail);
+                self.complete_without(run, grant, &not_kept, emit).await?;
+                Ok(Some(not_kept))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records that the work is done, without its result.
+    pub(crate) async fn complete_without(
+        &self,
+        run: &str,
+        grant: &Grant,
+        not_kept: &NotKept,
+        emit: &[Value],
+    ) -> Result<(), Error> {
+        let body = json!({
+            "fence": grant.fence,
+            "claim_id": grant.claim_id,
+            "result_not_kept": not_kept,
+            "emit": emit,
+        });
+        self.change(grant.of(run), "complete", &body, None).await
     }
 
     pub(crate) async fn fail(
@@ -187,25 +255,30 @@ impl Protocol {
         } else {
             error.clone()
         };
-        self.change(
-            run,
-            &grant.step,
-            "complete",
-            &json!({ "fence": grant.fence, "error": error, "emit": emit }),
-            None,
-        )
-        .await
+        let body = json!({
+            "fence": grant.fence,
+            "claim_id": grant.claim_id,
+            "error": error,
+            "emit": emit,
+        });
+        self.change(grant.of(run), "complete", &body, None).await
     }
 
     pub(crate) async fn release(&self, run: &str, grant: &Grant) -> Result<(), Error> {
-        self.change(
-            run,
-            &grant.step,
-            "release",
-            &json!({ "fence": grant.fence }),
-            None,
-        )
-        .await
+        let body = json!({ "fence": grant.fence, "claim_id": grant.claim_id });
+        self.change(grant.of(run), "release", &body, None).await
+    }
+
+    /// Says that the holder stops without knowing the outcome, and why.
+    pub(crate) async fn abandon(
+        &self,
+        run: &str,
+        grant: &Grant,
+        error: &Value,
+    ) -> Result<(), Error> {
+        let body = json!({ "fence": grant.fence, "claim_id": grant.claim_id, "error": error });
+        self.change(grant.of(run), "abandon", &body, Some(ABANDON_GIVE_UP))
+            .await
     }
 
     pub(crate) async fn resolve(
@@ -215,8 +288,28 @@ impl Protocol {
         fence: i64,
         outcome: &Outcome,
     ) -> Result<(), Error> {
-        self.change(run, step, "resolve", &outcome.body(fence), None)
-            .await
+        let body = outcome.body(fence);
+        self.change((run, step, None), "resolve", &body, None).await
+    }
+
+    /// Asks once for an event. `None`: it has not come yet.
+    pub(crate) async fn wait(
+        &self,
+        run: &str,
+        step: &str,
+        body: &Value,
+        wait: Duration,
+    ) -> Result<Option<Arrival>, Error> {
+        let call = Call::post(format!("{}/wait", step_path(run, step)?), body)?
+            .waiting(wait)
+            .about("run", run)
+            .about("step", step);
+        let reply = self.transport.ask(call).await?;
+        match reply.status {
+            200 => Ok(Some(serde_json::from_str(&reply.text)?)),
+            _ if reply.kind() == "step-waiting" => Ok(None),
+            _ => Err(reply.problem(run, step)),
+        }
     }
 
     /// Reads a lost step. `fence` is the one that the caller was told of.
@@ -272,13 +365,19 @@ impl Protocol {
     ) -> Result<Option<i64>, Error> {
         // By the claim's id, the service knows the call again whose answer was lost: it is still
         // the first.
-        let mut body = json!({ "key": key, "window": format!("{}ms", milliseconds(window)), "claim_id": new_claim_id() });
+        let claim_id = new_claim_id();
+        let mut body = json!({
+            "key": key,
+            "window": format!("{}ms", milliseconds(window)),
+            "claim_id": claim_id,
+        });
         if let Some(lease) = lease {
             body["lease_ms"] = milliseconds(lease).into();
         }
+        let call = Call::post(format!("/dedup/{}", segment(scope)?), &body)?;
         let reply = self
             .transport
-            .ask(Call::post(format!("/dedup/{}", segment(scope)?), &body)?)
+            .ask(call.about("scope", scope).about("key", key))
             .await?;
         if reply.status != 200 {
             return Err(reply.problem(scope, key));
@@ -287,16 +386,52 @@ impl Protocol {
         Ok((json["status"] == "first").then(|| json["fence"].as_i64().unwrap_or_default()))
     }
 
-    pub(crate) async fn mark_done(&self, scope: &str, key: &str, fence: i64) -> Result<(), Error> {
-        let path = format!("/dedup/{}/done", segment(scope)?);
-        let reply = self
-            .transport
-            .ask(Call::post(path, &json!({ "key": key, "fence": fence }))?)
-            .await?;
+    /// One of the calls that change a key under a lease.
+    async fn change_mark(
+        &self,
+        (scope, key): (&str, &str),
+        action: &str,
+        body: &Value,
+        give_up: Option<Duration>,
+    ) -> Result<(), Error> {
+        let call = Call::post(format!("/dedup/{}/{action}", segment(scope)?), body)?
+            .giving_up(give_up)
+            .about("scope", scope)
+            .about("key", key);
+        let reply = self.transport.ask(call).await?;
         if reply.status == 200 {
             Ok(())
         } else {
             Err(reply.problem(scope, key))
         }
+    }
+
+    pub(crate) async fn mark_done(&self, scope: &str, key: &str, fence: i64) -> Result<(), Error> {
+        let body = json!({ "key": key, "fence": fence });
+        self.change_mark((scope, key), "done", &body, None).await
+    }
+
+    pub(crate) async fn mark_heartbeat(
+        &self,
+        scope: &str,
+        key: &str,
+        fence: i64,
+        lease: Duration,
+        give_up: Option<Duration>,
+    ) -> Result<(), Error> {
+        let body = json!({ "key": key, "fence": fence, "lease_ms": milliseconds(lease) });
+        self.change_mark((scope, key), "heartbeat", &body, give_up)
+            .await
+    }
+
+    pub(crate) async fn mark_release(
+        &self,
+        scope: &str,
+        key: &str,
+        fence: i64,
+    ) -> Result<(), Error> {
+        let body = json!({ "key": key, "fence": fence });
+        self.change_mark((scope, key), "release", &body, Some(ABANDON_GIVE_UP))
+            .await
     }
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, value::to_raw_value};
 
 use crate::{
-    claim::{Ended, Grant, Outcome, StepState, Terms},
+    call::Occurrences,
+    claim::{Ended, Grant, NotKept, Outcome, StepState, Terms},
     error::Error,
     ledger::Ledger,
     protocol::Protocol,
@@ -23,6 +24,7 @@ impl Ledger {
             ledger: self.clone(),
             name: name.into(),
             known: Arc::default(),
+            occurrences: Arc::default(),
         }
     }
 }
@@ -40,6 +42,8 @@ pub struct Run {
     name: Arc<str>,
     /// The steps that have ended.
     known: Arc<Mutex<BTreeMap<String, StepState>>>,
+    /// Which occurrences of each call were made through this run and its clones.
+    pub(crate) occurrences: Occurrences,
 }
 
 impl Run {
@@ -86,6 +90,10 @@ impl Run {
         Ok(Some(Ended {
             is_failed: state.status == "failed",
             result,
+            not_kept: state.not_kept.clone(),
+            ended_at: state.ended_at.clone(),
+            owner: state.owner.clone(),
+            replayed_at: None,
         }))
     }
 
@@ -100,13 +108,18 @@ impl Run {
             .await
     }
 
-    /// Records the result: the step is done.
+    /// Records the result: the step is done, also if the result is too large to be kept. Then the
+    /// answer says why.
     ///
     /// # Errors
     ///
     /// [`Error::LeaseLost`] if the step is no longer this grant's, [`Error::Json`] if the result
     /// can't be written as JSON, and those of all calls.
-    pub async fn complete(&self, grant: &Grant, result: &impl Serialize) -> Result<(), Error> {
+    pub async fn complete(
+        &self,
+        grant: &Grant,
+        result: &impl Serialize,
+    ) -> Result<Option<NotKept>, Error> {
         self.protocol()
             .complete(&self.name, grant, &to_raw_value(result)?, &[])
             .await
@@ -128,6 +141,17 @@ impl Run {
     /// [`Error::LeaseLost`] if the step is no longer this grant's, and those of all calls.
     pub async fn release(&self, grant: &Grant) -> Result<(), Error> {
         self.protocol().release(&self.name, grant).await
+    }
+
+    /// Says that the holder stops without knowing the outcome, and why: any JSON, up to 64 KiB. Under
+    /// [`OnLost::Hold`](crate::OnLost::Hold) the step is unknown from now on, and that is its
+    /// evidence; under [`OnLost::Retry`](crate::OnLost::Retry) the next claim gets it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] if the step is no longer this grant's, and those of all calls.
+    pub async fn abandon(&self, grant: &Grant, error: &Value) -> Result<(), Error> {
+        self.protocol().abandon(&self.name, grant, error).await
     }
 
     /// Says what became of a step whose outcome is unknown. `fence` is that of

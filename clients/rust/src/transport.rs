@@ -1,11 +1,14 @@
 //! How a call gets its answer: sent again, always the same, until there is one or the time is over.
 //! It knows nothing of steps and keys.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
@@ -33,6 +36,8 @@ pub(crate) struct Call {
     answer_timeout: Duration,
     /// How long the call is sent again, if not as long as usual.
     give_up: Option<Duration>,
+    /// Members that the answer has these values in, if it has them at all.
+    about: Vec<(&'static str, String)>,
 }
 
 impl Call {
@@ -43,6 +48,7 @@ impl Call {
             body: None,
             answer_timeout: ANSWER_TIMEOUT,
             give_up: None,
+            about: Vec::new(),
         }
     }
 
@@ -62,10 +68,45 @@ impl Call {
         }
     }
 
+    /// An answer that names another in this member is not the call's.
+    pub(crate) fn about(mut self, member: &'static str, value: &str) -> Self {
+        self.about.push((member, value.to_owned()));
+        self
+    }
+
+    /// Whether the answer names what the call is about, or nothing.
+    fn is_answered_by(&self, reply: &Reply) -> bool {
+        if self.about.is_empty() {
+            return true;
+        }
+        let named: Named = serde_json::from_str(&reply.text).unwrap_or_default();
+        self.about.iter().all(|(member, value)| {
+            let found = match *member {
+                "run" => &named.run,
+                "step" => &named.step,
+                "scope" => &named.scope,
+                "key" => &named.key,
+                _ => &named.claim_id,
+            };
+            found.as_str().is_none_or(|found| found == value)
+        })
+    }
+
     /// The call is sent again for this long, if not as long as usual.
     pub(crate) fn giving_up(self, give_up: Option<Duration>) -> Self {
         Self { give_up, ..self }
     }
+}
+
+/// What an answer says that it is about.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    run: Value,
+    step: Value,
+    scope: Value,
+    key: Value,
+    claim_id: Value,
 }
 
 /// An answer.
@@ -113,6 +154,8 @@ impl Reply {
                 run,
                 step,
                 fence: json["fence"].as_i64().unwrap_or_default(),
+                owner: text("owner"),
+                evidence: json.get("error").filter(|said| !said.is_null()).cloned(),
             },
             "key-leased" => Error::KeyLeased {
                 key: step,
@@ -142,7 +185,10 @@ pub(crate) fn segment(name: &str) -> Result<String, Error> {
 
 /// The calls' way to one service.
 pub(crate) struct Transport {
-    http: reqwest::Client,
+    /// For claims and whatever else may wait at the service.
+    waiting: Connections,
+    /// For heartbeats and ends: these never stand behind what waits.
+    direct: Connections,
     /// With `/v1`, without a slash at its end.
     base: String,
     token: String,
@@ -156,22 +202,9 @@ impl Transport {
         let parsed: Url = url
             .parse()
             .map_err(|error| Error::Invalid(format!("{url:?} is no URL: {error}")))?;
-        // Only the first installation can succeed, and any provider is as good as another.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT);
-        // A service on this machine is not asked for through a proxy.
-        let builder = if is_loopback(&parsed) {
-            builder.no_proxy()
-        } else {
-            builder
-        };
-        let http = builder
-            .build()
-            .map_err(|error| Error::Invalid(format!("can't set up the HTTP client: {error}")))?;
         Ok(Self {
-            http,
+            waiting: Connections::to(&parsed)?,
+            direct: Connections::to(&parsed)?,
             base: format!("{}/v1", url.trim_end_matches('/')),
             token: token.to_owned(),
             give_up,
@@ -185,6 +218,11 @@ impl Transport {
         let mut ceiling = BACKOFF_BASE;
         loop {
             let (wait, why) = match self.send(&call).await {
+                Ok(reply) if !call.is_answered_by(&reply) => {
+                    // What else comes on that connection would be wrong too.
+                    self.connections(&call).renew()?;
+                    (Duration::ZERO, "the answer was to another call".to_owned())
+                }
                 Ok(reply) if !matches!(reply.status, 429 | 502 | 503 | 504) => return Ok(reply),
                 Ok(reply) => (
                     Duration::from_secs(reply.retry_after_seconds.unwrap_or_default()),
@@ -201,10 +239,19 @@ impl Transport {
         }
     }
 
+    fn connections(&self, call: &Call) -> &Connections {
+        if call.answer_timeout > ANSWER_TIMEOUT {
+            &self.waiting
+        } else {
+            &self.direct
+        }
+    }
+
     async fn send(&self, call: &Call) -> Result<Reply, reqwest::Error> {
         let url = format!("{}{}", self.base, call.path);
         let mut request = self
-            .http
+            .connections(call)
+            .client()
             .request(call.method.clone(), url)
             .timeout(call.answer_timeout)
             .bearer_auth(&self.token);
@@ -225,6 +272,49 @@ impl Transport {
             text: response.text().await?,
         })
     }
+}
+
+/// Connections of their own to one service, as many as there are calls at once.
+struct Connections {
+    /// Whether the service is on this machine. It is not asked for through a proxy then.
+    is_near: bool,
+    client: Mutex<reqwest::Client>,
+}
+
+impl Connections {
+    fn to(url: &Url) -> Result<Self, Error> {
+        let is_near = is_loopback(url);
+        Ok(Self {
+            is_near,
+            client: Mutex::new(new_client(is_near)?),
+        })
+    }
+
+    fn client(&self) -> reqwest::Client {
+        self.client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Leaves all connections: calls on their way end, the next ones connect anew.
+    fn renew(&self) -> Result<(), Error> {
+        let client = new_client(self.is_near)?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+}
+
+fn new_client(is_near: bool) -> Result<reqwest::Client, Error> {
+    // Only the first installation can succeed, and any provider is as good as another.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT);
+    let builder = if is_near { builder.no_proxy() } else { builder };
+    builder
+        .build()
+        .map_err(|error| Error::Invalid(format!("can't set up the HTTP client: {error}")))
 }
 
 /// A number of at least 0 and less than 1, for jitter.
@@ -273,7 +363,7 @@ mod tests {
             Error::StepRunning { step, owner: Some(owner), retry_after_seconds: 7 } if step == "s" && owner == "o"
         ));
         assert!(
-            matches!(problem("outcome-unknown"), Error::OutcomeUnknown { run, step, fence: 3 } if run == "r" && step == "s")
+            matches!(problem("outcome-unknown"), Error::OutcomeUnknown { run, step, fence: 3, .. } if run == "r" && step == "s")
         );
         assert!(
             matches!(problem("key-leased"), Error::KeyLeased { key, retry_after_seconds: 7 } if key == "s")

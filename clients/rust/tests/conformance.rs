@@ -3,13 +3,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use hookonce_client::{Error, Verifier, input_hash};
+use hookonce_client::{Error, Verifier, input_hash, step_of_call};
 use serde_json::{Value, json};
 
-fn cases() -> Vec<Value> {
+fn all_of(kind: &str) -> Vec<Value> {
     let file: Value =
         serde_json::from_str(include_str!("../../conformance.json")).expect("the cases");
-    file["cases"].as_array().expect("cases").clone()
+    file[kind].as_array().expect("cases").clone()
+}
+
+fn cases() -> Vec<Value> {
+    all_of("cases")
 }
 
 fn operations(case: &Value) -> Vec<Value> {
@@ -71,5 +75,35 @@ fn inputs_are_hashed_as_in_all_clients() {
             json!({ "hash": input_hash(&operation["hash"]).expect("a hash") }),
             operation["expect"]
         );
+    }
+}
+
+#[test]
+fn calls_are_named_as_in_all_clients() {
+    let all = all_of("calls");
+    assert!(all.len() >= 12, "the calls were not read");
+    for call in all {
+        let occurrence = call["occurrence"].as_u64().unwrap_or(1);
+        let step = step_of_call(
+            call["tool"].as_str().expect("a tool"),
+            &call["arguments"],
+            u32::try_from(occurrence).expect("a number"),
+        );
+        assert_eq!(step.expect("a step"), call["step"], "{call}");
+    }
+}
+
+#[test]
+fn calls_without_a_name_are_refused_as_in_all_clients() {
+    let all = all_of("calls_refused");
+    assert!(!all.is_empty(), "the calls were not read");
+    for call in all {
+        let text = call["arguments_text"].as_str().expect("JSON");
+        let tool = call["tool"].as_str().expect("a tool");
+        // Half a character can't be text in Rust: reading it refuses it.
+        let named = serde_json::from_str::<Value>(text)
+            .map_err(Error::from)
+            .and_then(|arguments| step_of_call(tool, &arguments, 1));
+        assert!(named.is_err(), "{call}");
     }
 }
