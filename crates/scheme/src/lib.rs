@@ -40,6 +40,7 @@ pub use self::{
         catalog::{Catalog, Scheme},
         challenge::ChallengeAnswer,
         doubts::doubts,
+        ignored::Ignored,
     },
     rejection::{Need, Reason, Rejection},
     request::{Request, is_form},

@@ -8,7 +8,7 @@ pub(crate) mod compiled;
 pub(crate) mod coverage;
 pub(crate) mod doubts;
 pub(crate) mod identity;
-mod ignored;
+pub(crate) mod ignored;
 pub(crate) mod items;
 pub(crate) mod overrides;
 mod signing;
