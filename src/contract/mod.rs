@@ -34,7 +34,7 @@ pub use self::{
     events::{Event, Mark, Original, RequestStatus, WholeEvent},
     ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
     node::{Database, Pruned, Status},
-    problem::{GatewayProblem, Problem, URN},
+    problem::{GatewayProblem, Problem, StripeError, URN},
     rejections::{
         Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections,
     },

@@ -86,6 +86,7 @@ pub struct GatewayProblem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub detail: Option<String>,
+    pub error: StripeError,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub fence: Option<i64>,
@@ -93,6 +94,7 @@ pub struct GatewayProblem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub run: Option<String>,
+    /// To Stripe's own libraries 400 in place of 409, 410 and 422, but for in-progress.
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -104,4 +106,17 @@ pub struct GatewayProblem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u16")]
     pub upstream_status: Option<u16>,
+}
+
+/// A gateway's refusal once more, as Stripe's API would say it: its libraries take an answer for an
+/// error only if it has this.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct StripeError {
+    /// The end of the problem's type with `_` for `-`; of in-progress `idempotency_key_in_use`.
+    pub code: String,
+    /// For people: the problem's detail.
+    pub message: String,
+    /// `idempotency_error`, `invalid_request_error` or `api_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
 }

@@ -80,9 +80,9 @@ fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
 
 /// What is kept with the claim for who looks into a call whose outcome is unknown: JSON, without the
 /// query and without credentials.
-fn about(request: &HttpRequest, caller: &str) -> String {
+fn about(request: &HttpRequest, caller: Option<&String>) -> String {
     serde_json::json!({
-        "caller": key::caller_name(request.headers(), caller),
+        "caller": caller,
         "method": request.method().as_str(),
         "path": request.path().chars().take(PATH_CHARS_MAX).collect::<String>(),
     })
@@ -105,15 +105,19 @@ pub async fn start(
     let wait = preferred_wait(request)
         .unwrap_or(gateway.settings.wait.0)
         .min(gateway.ledger.wait_max());
-    let caller = key::caller(request.headers(), &gateway.settings.caller).into();
+    let caller = key::caller(request.headers(), &gateway.settings.caller);
+    let by_header = || key::caller_name(request.headers(), &gateway.settings.caller);
+    let caller_name = gateway.callers.get(&caller).cloned();
+    let shown = caller_name.clone().or_else(by_header);
     let call = Call {
         outgoing,
         body,
         key,
-        caller,
+        caller_name,
+        caller: caller.into(),
         rule,
         fingerprint,
-        about: about(request, &gateway.settings.caller),
+        about: about(request, shown.as_ref()),
         wait,
         _room: room,
     };
@@ -135,7 +139,7 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
         run: call.caller.clone(),
         id,
         claim_id: id.simple().to_string(),
-        owner: None,
+        owner: call.caller_name.clone(),
         lease_seconds: gateway.settings.lease.as_secs_f64(),
         on_lost: if call.rule.upstream_idempotent {
             OnLost::Retry

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, header::CONTENT_LENGTH, response};
+use http::{HeaderValue, Request, StatusCode, header::CONTENT_LENGTH, response};
 use hyper::body::{Body as _, Incoming};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
@@ -19,9 +19,9 @@ use crate::{
     gateway::{
         Gateway,
         answer::{Answer, AnswerBody, Pieces},
+        front::Fate,
         headers,
         kept::Kept,
-        key,
         operation::{self, Call, Reply},
         refusal::Refusal,
         upstream::{self, Failure},
@@ -55,11 +55,19 @@ enum Answered {
     Begun(response::Parts, Incoming),
 }
 
+impl Answered {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Whole(head, _) | Self::Begun(head, _) => head.status,
+        }
+    }
+}
+
 /// The part of an answer that is recorded with its body.
 struct Ending {
     status: u16,
     headers: http::HeaderMap,
-    is_kept: bool,
+    fate: Fate,
 }
 
 impl Execution {
@@ -91,16 +99,17 @@ impl Execution {
                 answered = self.attempt() => answered,
                 () = self.gateway.cut.cancelled() => Err(cut),
             };
+            let may_retry = self.call.rule.upstream_idempotent
+                && attempt < self.gateway.settings.attempts_max
+                && !self.gateway.cut.is_cancelled();
             match answered {
+                // An answer that says nothing is as good as none.
+                Ok(answered)
+                    if may_retry && self.gateway.fate(answered.status()) == Fate::Unknown => {}
                 Ok(Answered::Whole(head, body)) => return self.finish(head, body).await,
                 Ok(Answered::Begun(head, body)) => return self.pass_on(head, body).await,
-                Err(failure) => {
-                    let may_retry = self.call.rule.upstream_idempotent
-                        && attempt < self.gateway.settings.attempts_max;
-                    if !may_retry || self.gateway.cut.is_cancelled() {
-                        return self.fail(failure).await;
-                    }
-                }
+                Err(_) if may_retry => {}
+                Err(failure) => return self.fail(failure).await,
             }
             attempt += 1;
             tokio::time::sleep(jittered(backoff.pause(), 0.5)).await;
@@ -118,12 +127,13 @@ impl Execution {
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.uri.clone();
         *request.headers_mut() = outgoing.headers.clone();
+        let key_header = &self.gateway.key_header;
         if !rule.upstream_idempotent {
-            request.headers_mut().remove(key::HEADER);
+            request.headers_mut().remove(key_header);
         } else if let Ok(key) = HeaderValue::from_str(&self.call.key)
-            && !request.headers().contains_key(key::HEADER)
+            && !request.headers().contains_key(key_header)
         {
-            request.headers_mut().insert(key::HEADER, key);
+            request.headers_mut().insert(key_header, key);
         }
         let settings = &self.gateway.settings;
         let (head, mut body) = upstream::send(&self.gateway.client, request, settings.timeout.0)
@@ -146,20 +156,20 @@ impl Execution {
     }
 
     fn ending(&self, head: response::Parts) -> (Ending, http::HeaderMap) {
-        let is_kept = is_final(&head);
+        let fate = self.gateway.fate(head.status);
         let headers = headers::returned(head.headers);
         let mut marked = headers.clone();
         operation::mark(
             &mut marked,
             self.gateway.clock.utc(),
             false,
-            is_kept.then_some(self.gateway.settings.keep.0),
+            (fate == Fate::Kept).then_some(self.gateway.settings.keep.0),
         );
         (
             Ending {
                 status: head.status.as_u16(),
                 headers,
-                is_kept,
+                fate,
             },
             marked,
         )
@@ -252,9 +262,16 @@ impl Execution {
 
     /// Records the answer for all who ask later. Returns it if the database can't take it now.
     async fn record(&self, ending: &Ending, body: Option<&[u8]>, bytes: u64) -> Option<Completion> {
-        if !ending.is_kept {
-            operation::release(&self.gateway, &self.place, self.fence).await;
-            return None;
+        match ending.fate {
+            Fate::Kept => {}
+            Fate::Free => {
+                operation::release(&self.gateway, &self.place, self.fence).await;
+                return None;
+            }
+            Fate::Unknown => {
+                self.give_up(&Failure::Undecided(ending.status)).await;
+                return None;
+            }
         }
         let pairs = headers::to_pairs(&ending.headers);
         let kept = match body {
@@ -323,16 +340,6 @@ impl Execution {
                 tracing::warn!(%error, step = %self.place.step, "a lost call will be known as unknown when its lease ends");
             }
         }
-    }
-}
-
-/// Whether an answer is final. The others say that nothing was done, or not yet: the same request
-/// may be sent again.
-fn is_final(head: &response::Parts) -> bool {
-    match head.status.as_u16() {
-        401 | 403 | 408 | 409 | 423 | 425 | 429 => false,
-        503 => !head.headers.contains_key("retry-after"),
-        _ => true,
     }
 }
 

@@ -6,48 +6,44 @@ use actix_web::{
     http::header::{CONTENT_TYPE, HeaderMap},
 };
 
+use hookonce_scheme::Ignored;
+use sfv::{Item, Parser};
+
 use super::{pointer, refusal::Refusal};
 use crate::event::digest_of;
 use crate::settings::KeyFrom;
 
-pub const HEADER: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 255;
 
-/// The key of the header. `k` and `"k"` are the same key.
-pub fn of_header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let mut values = headers.get_all(HEADER);
+/// The key of this header. `k`, `"k"` and `"k";a=1` are the same key.
+pub fn of_header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(name);
     let Some(value) = values.next() else {
         return Ok(None);
     };
     if values.next().is_some() {
         return Err(Refusal::KeyMalformed(
-            "there is more than one header Idempotency-Key",
+            "there is more than one header with a key",
         ));
     }
     let text = value
         .to_str()
         .map_err(|_| Refusal::KeyMalformed("a key is visible ASCII"))?
         .trim_matches([' ', '\t']);
-    let key = match text.strip_prefix('"') {
-        Some(quoted) => unquoted(quoted).ok_or(Refusal::KeyMalformed(
-            "the quotes around the key do not fit",
-        ))?,
-        None => text.to_owned(),
+    let key = if text.starts_with('"') {
+        quoted(text).ok_or(Refusal::KeyMalformed(
+            "a key in quotes is a string of RFC 9651, which may have parameters",
+        ))?
+    } else {
+        text.to_owned()
     };
     valid(key).map(Some)
 }
 
-/// The rest of a string of RFC 9651 after its first quote, unescaped.
-fn unquoted(text: &str) -> Option<String> {
-    let mut key = String::new();
-    let mut chars = text.chars();
-    loop {
-        match chars.next()? {
-            '"' => return chars.next().is_none().then_some(key),
-            '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
-            c => key.push(c),
-        }
-    }
+/// The string of an Item. Its parameters mean nothing here.
+fn quoted(text: &str) -> Option<String> {
+    let item: Item = Parser::new(text).parse().ok()?;
+    Some(item.bare_item.as_string()?.as_str().to_owned())
 }
 
 fn valid(key: String) -> Result<String, Refusal> {
@@ -97,7 +93,12 @@ pub fn caller(headers: &HeaderMap, name: &str) -> String {
     if values.peek().is_none() {
         return "anonymous".into();
     }
-    digest_of(values.map(|value| value.as_bytes()))
+    caller_of(values.map(|value| value.as_bytes()))
+}
+
+/// The same of the header's values.
+pub fn caller_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> String {
+    digest_of(values)
         .iter()
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
@@ -125,8 +126,10 @@ pub fn caller_name(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(value.chars().take(CALLER_CHARS_MAX).collect())
 }
 
-/// The digest of what must be equal in a repeat: method, path, query, Content-Type and body.
-pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
+/// The digest of what must be equal in a repeat: method, path, query, Content-Type, and the body
+/// without the places that are ignored.
+pub fn fingerprint(request: &HttpRequest, body: &[u8], ignored: &Ignored) -> [u8; 32] {
+    let without = (!ignored.is_empty()).then(|| ignored.digest(body).0);
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)
@@ -138,7 +141,7 @@ pub fn fingerprint(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
         uri.path().as_bytes(),
         uri.query().unwrap_or_default().as_bytes(),
         content_type,
-        body,
+        without.as_ref().map_or(body, |digest| digest.as_slice()),
     ])
 }
 
@@ -171,9 +174,9 @@ mod tests {
     fn key(values: &[&str]) -> Result<Option<String>, Refusal> {
         let mut request = TestRequest::default();
         for value in values {
-            request = request.append_header((HEADER, *value));
+            request = request.append_header(("Idempotency-Key", *value));
         }
-        of_header(request.to_http_request().headers())
+        of_header(request.to_http_request().headers(), "idempotency-key")
     }
 
     #[test]
@@ -185,6 +188,11 @@ mod tests {
             ("\"a\\\"b\\\\c\"", "a\"b\\c"),
             ("a\"b", "a\"b"),
             ("8e03978e-40d5", "8e03978e-40d5"),
+            ("\"k\";a=1", "k"),
+            ("\"k\"; a; b=?0;c=\"d;e\" ", "k"),
+            ("\"k;a=1\"", "k;a=1"),
+            // Without quotes it is the caller's text, whatever is in it.
+            ("k;a=1", "k;a=1"),
         ] {
             assert_eq!(key(&[value]).unwrap().as_deref(), Some(expected), "{value}");
         }
@@ -198,7 +206,10 @@ mod tests {
             "",
             "\"\"",
             "\"k",
-            "\"k\";a=1",
+            "\"k\";",
+            "\"k\";A=1",
+            "\"k\"x",
+            "\"k\", \"l\"",
             "a b",
             "\"a b\"",
             "\"a\\nb\"",
@@ -245,6 +256,29 @@ mod tests {
                 .unwrap(),
             format!("sha256:{}", "ab".repeat(32))
         );
+    }
+
+    #[test]
+    fn what_is_ignored_may_differ() {
+        let of = |body: &str, places: &[&str]| {
+            let places: Vec<String> = places.iter().map(|place| (*place).to_owned()).collect();
+            let request = TestRequest::with_uri("/x").to_http_request();
+            fingerprint(&request, body.as_bytes(), &Ignored::new(&places).unwrap())
+        };
+        let (one, two) = (r#"{"a":1,"t":{"at":1}}"#, r#"{"a":1,"t":{"at":2}}"#);
+        assert_ne!(of(one, &[]), of(two, &[]));
+        for place in ["body:/t", "body:/t/at", "body:t.at"] {
+            assert_eq!(of(one, &[place]), of(two, &[place]), "{place}");
+            assert_ne!(
+                of(one, &[place]),
+                of(r#"{"a":2,"t":{"at":1}}"#, &[place]),
+                "{place}"
+            );
+        }
+        assert_ne!(of(one, &["body:/a"]), of(two, &["body:/a"]));
+        assert_eq!(of("a=1&t=2", &["form:t"]), of("a=1&t=3", &["form:t"]));
+        // What is no JSON has no places.
+        assert_ne!(of("t 1", &["body:/t"]), of("t 2", &["body:/t"]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod cors;
 mod execution;
 mod front;
 mod headers;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, http::Method, web};
 
 pub use front::Gateway;
-use refusal::Refusal;
+use refusal::{Listener, Refusal};
 
 use crate::settings::{KeyFrom, KeyRule};
 
@@ -36,9 +37,18 @@ async fn receive(
     gateway: web::Data<Gateway>,
 ) -> HttpResponse {
     let is_head = request.method() == Method::HEAD;
-    match handle(&request, payload, &gateway.into_inner()).await {
-        Ok(answer) => answer.into_response(is_head),
-        Err(refusal) => refusal.into_response(),
+    let gateway = gateway.into_inner();
+    match handle(&request, payload, &gateway).await {
+        Ok(answer) => {
+            gateway.cors.learn(&request, &answer.headers);
+            answer.into_response(is_head)
+        }
+        Err(refusal) => {
+            let listener = Listener::of(&request);
+            let mut response = refusal.into_response(listener, &gateway.described_by);
+            gateway.cors.allow(&request, response.headers_mut());
+            response
+        }
     }
 }
 
@@ -59,17 +69,18 @@ async fn handle(
         return pass::pass(gateway, outgoing, payload, permit).await;
     }
     let rule = gateway.rule(request.path());
-    let key = key::of_header(request.headers())?;
+    let key = key::of_header(request.headers(), gateway.key_header.as_str())?;
     if key.is_none() && rule.key_from == KeyFrom::Header {
         return match rule.key {
-            KeyRule::Required => Err(Refusal::KeyMissing(
-                "send a header Idempotency-Key with a name of this operation",
-            )),
+            KeyRule::Required => Err(Refusal::KeyMissing(format!(
+                "send a header {} with a name of this operation",
+                gateway.key_header
+            ))),
             KeyRule::Optional => pass::pass(gateway, outgoing, payload, permit).await,
         };
     }
     let (body, share) = call::read_body(gateway, request, payload).await?;
-    let fingerprint = key::fingerprint(request, &body);
+    let fingerprint = key::fingerprint(request, &body, &rule.ignored);
     let key = match key {
         Some(key) => Some(key),
         None => key::derived(&rule.key_from, &fingerprint, &body)?,
@@ -91,8 +102,9 @@ async fn handle(
             .await
         }
         (None, KeyRule::Optional) => pass::pass_body(gateway, outgoing, body, permit).await,
-        (None, KeyRule::Required) => Err(Refusal::KeyMissing(
-            "the body has no key where this path's rule looks for it: send it, or a header Idempotency-Key",
-        )),
+        (None, KeyRule::Required) => Err(Refusal::KeyMissing(format!(
+            "the body has no key where this path's rule looks for it: send it, or a header {}",
+            gateway.key_header
+        ))),
     }
 }

@@ -35,6 +35,8 @@ pub struct Call {
     pub body: Bytes,
     pub key: String,
     pub caller: Arc<str>,
+    /// The caller's name in the settings.
+    pub caller_name: Option<String>,
     pub rule: Rule,
     /// Equal in a repeat; see `key::fingerprint`.
     pub fingerprint: [u8; 32],

@@ -84,7 +84,9 @@ async fn exchange(
         .map_err(|failure| match failure {
             Failure::NeverSent(_) => Refusal::UpstreamUnreachable(failure.to_string()),
             Failure::Late(_) => Refusal::UpstreamLate(failure.to_string()),
-            Failure::Broken(_) => Refusal::UpstreamFailed(failure.to_string()),
+            Failure::Broken(_) | Failure::Undecided(_) => {
+                Refusal::UpstreamFailed(failure.to_string())
+            }
         })?;
     let (head, body) = response.into_parts();
     let idle_timeout = gateway.settings.idle_timeout.0;

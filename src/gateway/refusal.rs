@@ -1,13 +1,15 @@
-//! What a gateway says in its own name: problem details (RFC 9457), each with a stable `type`. When
-//! it refuses is not decided here.
+//! What a gateway says in its own name: problem details (RFC 9457), each with a stable `type`, and
+//! the same as an error of Stripe's API. When it refuses is not decided here.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::{StatusCode, header},
 };
+use http::HeaderValue;
+use url::Url;
 
 use crate::{
-    contract::{GatewayProblem, URN},
+    contract::{GatewayProblem, StripeError, URN},
     port::body::BodyError,
     problem::{self, retry_after_seconds},
 };
@@ -15,7 +17,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("{0}")]
-    KeyMissing(&'static str),
+    KeyMissing(String),
     #[error("{0}")]
     KeyMalformed(&'static str),
     #[error("the key was sent before with another request: a key is one operation")]
@@ -85,6 +87,32 @@ impl From<BodyError> for Refusal {
             BodyError::Busy => Self::Busy,
         }
     }
+}
+
+/// Who is told. Stripe's libraries name themselves by a header; see
+/// <https://docs.stripe.com/api/errors> for what they expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    Any,
+    StripeLibrary,
+}
+
+impl Listener {
+    pub fn of(request: &HttpRequest) -> Self {
+        if request.headers().contains_key("x-stripe-client-user-agent") {
+            Self::StripeLibrary
+        } else {
+            Self::Any
+        }
+    }
+}
+
+/// The value of `Link` that names a page as the description (draft-ietf-httpapi-idempotency-key-
+/// header-07, 2.7). None if it is no URL.
+pub fn described_by(url: &str) -> Option<HeaderValue> {
+    // Written anew, a URL is ASCII and has no angle bracket.
+    let url = Url::parse(url).ok()?;
+    HeaderValue::from_str(&format!("<{url}>; rel=\"describedby\"")).ok()
 }
 
 /// What all refusals of one kind have in common.
@@ -165,13 +193,55 @@ impl Refusal {
         }
     }
 
-    fn problem(&self) -> GatewayProblem {
+    /// The status, which the libraries of Stripe take for an idempotency error only if it is 400.
+    fn status(&self, listener: Listener) -> StatusCode {
+        match self {
+            Self::KeyReused
+            | Self::OutcomeUnknown { .. }
+            | Self::BodyNotRetained { .. }
+            | Self::KeyExpired
+                if listener == Listener::StripeLibrary =>
+            {
+                StatusCode::BAD_REQUEST
+            }
+            _ => self.kind().status,
+        }
+    }
+
+    /// Whether it is the key, or what the key stands for, that is refused.
+    fn is_of_the_key(&self) -> bool {
+        matches!(
+            self,
+            Self::InProgress { .. } | Self::OutcomeUnknown { .. } | Self::BodyNotRetained { .. }
+        ) || self.kind().name.starts_with("key-")
+    }
+
+    fn error(&self) -> StripeError {
+        let kind = self.kind();
+        StripeError {
+            code: match self {
+                // Stripe's own word for it.
+                Self::InProgress { .. } => "idempotency_key_in_use".to_owned(),
+                _ => kind.name.replace('-', "_"),
+            },
+            message: self.to_string(),
+            kind: match kind.status {
+                _ if self.is_of_the_key() => "idempotency_error",
+                status if status.is_server_error() => "api_error",
+                _ => "invalid_request_error",
+            }
+            .to_owned(),
+        }
+    }
+
+    fn problem(&self, status: StatusCode) -> GatewayProblem {
         let kind = self.kind();
         let problem = GatewayProblem {
             kind: format!("{URN}{}", kind.name),
             title: kind.title.to_owned(),
-            status: kind.status.as_u16(),
+            status: status.as_u16(),
             detail: Some(self.to_string()),
+            error: self.error(),
             ..GatewayProblem::default()
         };
         match self {
@@ -190,20 +260,39 @@ impl Refusal {
         }
     }
 
-    pub fn into_response(self) -> HttpResponse {
-        let Kind { status, .. } = self.kind();
-        let mut response = problem::response(status, &self.problem());
-        let retry_after = match &self {
+    /// After how many seconds the same request may have another answer; None if never by itself.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
             Self::InProgress { lease_left_seconds } => {
                 Some(retry_after_seconds(*lease_left_seconds))
             }
-            _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ if self.kind().status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
-        };
+        }
+    }
+
+    /// `described_by`: the value of `Link`.
+    pub fn into_response(self, listener: Listener, described_by: &HeaderValue) -> HttpResponse {
+        let status = self.status(listener);
+        let mut response = problem::response(status, &self.problem(status));
+        let headers = response.headers_mut();
+        if let Ok(link) = header::HeaderValue::from_bytes(described_by.as_bytes()) {
+            headers.insert(header::LINK, link);
+        }
+        let retry_after = self.retry_after();
         if let Some(seconds) = retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.into());
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        // Without it, Stripe's libraries send again whatever is 409 or above 499, and nothing else.
+        let should = match retry_after {
+            Some(_) => Some("true"),
+            None => self.is_of_the_key().then_some("false"),
+        };
+        if let (Listener::StripeLibrary, Some(should)) = (listener, should) {
+            headers.insert(
+                header::HeaderName::from_static("stripe-should-retry"),
+                header::HeaderValue::from_static(should),
+            );
         }
         response
     }
@@ -224,5 +313,83 @@ mod tests {
             .collect();
         let described: BTreeSet<(u16, &str)> = GATEWAY_PROBLEMS.iter().copied().collect();
         assert_eq!(own, described);
+    }
+
+    fn said(refusal: Refusal, listener: Listener) -> (u16, Option<String>, StripeError) {
+        let link = described_by("https://shop.test/a b#<c>").unwrap();
+        assert_eq!(
+            link,
+            r#"<https://shop.test/a%20b#%3Cc%3E>; rel="describedby""#
+        );
+        let problem = refusal.problem(refusal.status(listener));
+        let response = refusal.into_response(listener, &link);
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(header("link").as_deref(), link.to_str().ok());
+        assert_eq!(problem.status, response.status().as_u16());
+        (problem.status, header("stripe-should-retry"), problem.error)
+    }
+
+    #[test]
+    fn stripes_libraries_are_told_in_their_own_words() {
+        let unknown = || Refusal::OutcomeUnknown {
+            key: "k".into(),
+            caller: "c".into(),
+            fence: 1,
+        };
+        let in_progress = || Refusal::InProgress {
+            lease_left_seconds: 1.0,
+        };
+        type Case = (
+            fn() -> Refusal,
+            [u16; 2],
+            Option<&'static str>,
+            &'static str,
+        );
+        let cases: [Case; 6] = [
+            (unknown, [409, 400], Some("false"), "outcome_unknown"),
+            (
+                || Refusal::KeyReused,
+                [422, 400],
+                Some("false"),
+                "key_reused",
+            ),
+            (
+                || Refusal::KeyExpired,
+                [410, 400],
+                Some("false"),
+                "key_expired",
+            ),
+            (
+                in_progress,
+                [409, 409],
+                Some("true"),
+                "idempotency_key_in_use",
+            ),
+            (|| Refusal::Busy, [503, 503], Some("true"), "busy"),
+            (|| Refusal::TooLarge, [413, 413], None, "too_large"),
+        ];
+        for (refusal, [plain, theirs], should_retry, code) in cases {
+            let (status, should, error) = said(refusal(), Listener::StripeLibrary);
+            let kind = match code {
+                "busy" => "api_error",
+                "too_large" => "invalid_request_error",
+                _ => "idempotency_error",
+            };
+            assert_eq!(
+                (
+                    status,
+                    should.as_deref(),
+                    error.kind.as_str(),
+                    error.code.as_str()
+                ),
+                (theirs, should_retry, kind, code)
+            );
+            assert!(!error.message.is_empty());
+            let (status, should, _) = said(refusal(), Listener::Any);
+            assert_eq!((status, should), (plain, None), "{code}");
+        }
     }
 }

@@ -89,13 +89,15 @@ pub fn full(body: Bytes) -> Body {
         .boxed_unsync()
 }
 
-/// Why there is no answer, or none to its end.
+/// Why there is no answer, none to its end, or none that says what was done.
 #[derive(Debug)]
 pub enum Failure {
     /// Not a byte of the request went out.
     NeverSent(String),
     Late(Duration),
     Broken(String),
+    /// The answer's status leaves it open.
+    Undecided(u16),
 }
 
 impl std::fmt::Display for Failure {
@@ -104,6 +106,10 @@ impl std::fmt::Display for Failure {
             Self::NeverSent(why) => write!(f, "no connection to the upstream: {why}"),
             Self::Late(time) => write!(f, "no answer from the upstream within {time:?}"),
             Self::Broken(why) => write!(f, "the exchange with the upstream broke off: {why}"),
+            Self::Undecided(status) => write!(
+                f,
+                "the upstream answered {status}, which does not say whether something was done"
+            ),
         }
     }
 }

@@ -71,8 +71,8 @@ fn schemas(mut asked: SchemaGenerator, mut said: SchemaGenerator) -> Map<String,
         .chain(answers)
         .collect();
     schemas.insert("Problem".into(), Problem::json_schema(&mut said).into());
-    schemas.extend(said.take_definitions(true));
     let mut gateways: Value = GatewayProblem::json_schema(&mut said).into();
+    schemas.extend(said.take_definitions(true));
     let mut kinds: Vec<String> = GATEWAY_PROBLEMS
         .iter()
         .map(|(_, kind)| format!("{URN}{kind}"))

@@ -1,11 +1,13 @@
 //! `[gateways.NAME]`: a reverse proxy that gives an API what it lacks, the Idempotency-Key.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow, collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{ByteSize, Period};
+use super::{ByteSize, Period, SecretRef};
 
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -20,9 +22,15 @@ pub struct Gateway {
     pub key: KeyRule,
     #[serde(default)]
     pub key_from: KeyFrom,
+    /// The header that has the key.
+    #[serde(default = "default_key_header")]
+    pub key_header: String,
     /// The header that tells callers apart; each has keys of its own.
     #[serde(default = "default_caller")]
     pub caller: String,
+    /// Names of callers, for who looks at their steps: of each the whole value of that header.
+    #[serde(default)]
+    pub callers: BTreeMap<String, SecretRef>,
     /// The upstream knows the Idempotency-Key itself: it gets it, and a call whose answer was lost
     /// is made again.
     #[serde(default)]
@@ -30,6 +38,15 @@ pub struct Gateway {
     /// Calls in all to an upstream that is idempotent, before the caller is told.
     #[serde(default = "default_attempts_max")]
     pub attempts_max: u32,
+    /// Places of a request's body that may differ in a repeat (`body:PATH`, `form:NAME`).
+    #[serde(default)]
+    pub fingerprint_ignore: Vec<String>,
+    /// Statuses that say that nothing was done: the answer is passed on and the key is free.
+    #[serde(default = "default_not_kept")]
+    pub not_kept: Vec<u16>,
+    /// Statuses that leave open what was done: the answer is passed on and the outcome is unknown.
+    #[serde(default = "default_unknown")]
+    pub unknown: Vec<u16>,
     /// How long an answer is given again.
     #[serde(default = "default_keep")]
     pub keep: Period,
@@ -72,6 +89,13 @@ pub struct Gateway {
     /// fit is passed on and can't be given again.
     #[serde(default = "default_answers_max")]
     pub answers_max: ByteSize,
+    /// Origins whose scripts may read what the gateway says in its own name, beside those that the
+    /// upstream has let read its answers; `*` for all.
+    #[serde(default)]
+    pub cors_origins: Vec<String>,
+    /// The page that refusals name as their description (`Link: …; rel="describedby"`).
+    #[serde(default = "default_described_by")]
+    pub described_by: String,
     /// Other rules for some paths: the first that fits.
     #[serde(default)]
     pub paths: Vec<GatewayPath>,
@@ -84,6 +108,7 @@ pub struct GatewayPath {
     pub path: String,
     pub key: Option<KeyRule>,
     pub key_from: Option<KeyFrom>,
+    pub fingerprint_ignore: Option<Vec<String>>,
     pub upstream_idempotent: Option<bool>,
 }
 
@@ -147,6 +172,28 @@ impl JsonSchema for KeyFrom {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "description": "\"header\", \"digest\", or \"body:\" and a JSON pointer", "examples": ["header", "digest", "body:/order/id"] })
     }
+}
+
+fn default_key_header() -> String {
+    "idempotency-key".into()
+}
+
+/// Of these, 503 is what a balancer says that has nobody to send to (RFC 9110, 15.6.4).
+fn default_not_kept() -> Vec<u16> {
+    vec![401, 403, 408, 409, 423, 425, 429, 503]
+}
+
+/// A gateway says these of a request that it has sent, or may have (RFC 9110, 15.6.3 and 15.6.5).
+fn default_unknown() -> Vec<u16> {
+    vec![502, 504]
+}
+
+fn default_described_by() -> String {
+    concat!(
+        env!("CARGO_PKG_REPOSITORY"),
+        "/blob/main/docs/idempotency.md#what-a-gateway-refuses"
+    )
+    .into()
 }
 
 fn default_caller() -> String {

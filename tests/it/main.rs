@@ -22,6 +22,8 @@ mod destinations;
 mod gateway;
 mod gateway_hostile;
 mod gateway_process;
+mod gateway_refusals;
+mod gateway_rules;
 mod group_commits;
 mod handshakes;
 mod identity;

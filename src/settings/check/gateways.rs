@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use hookonce_scheme::Ignored;
+use url::Url;
+
 use super::{Check, MIB, overlap};
 use crate::settings::{ByteSize, Gateway, Settings};
 
@@ -71,7 +74,10 @@ impl Check<'_> {
             );
             self.problem(format!("{at}.connect_timeout"), message);
         }
-        self.caller_and_paths(&at, gateway);
+        self.headers_and_paths(&at, gateway);
+        self.statuses(&at, gateway);
+        self.fingerprint_ignore(&at, &gateway.fingerprint_ignore);
+        self.of_browsers(&at, gateway);
     }
 
     fn upstream(&mut self, at: &str, gateway: &Gateway) {
@@ -140,16 +146,71 @@ impl Check<'_> {
         }
     }
 
-    fn caller_and_paths(&mut self, at: &str, gateway: &Gateway) {
-        let is_of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if gateway.caller.is_empty() || !gateway.caller.bytes().all(is_of_a_name) {
-            self.problem(format!("{at}.caller"), "is no header's name");
+    fn headers_and_paths(&mut self, at: &str, gateway: &Gateway) {
+        for (key, name) in [
+            ("caller", &gateway.caller),
+            ("key_header", &gateway.key_header),
+        ] {
+            let is_of_a_name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            if name.is_empty() || !name.bytes().all(is_of_a_name) {
+                self.problem(format!("{at}.{key}"), "is no header's name");
+            }
+        }
+        if gateway.key_header.eq_ignore_ascii_case(&gateway.caller) {
+            self.problem(
+                format!("{at}.key_header"),
+                "is the header of caller: every key would be another caller's",
+            );
+        }
+        for (name, value) in &gateway.callers {
+            self.secret(format!("{at}.callers.{name}"), value);
         }
         for (index, rule) in gateway.paths.iter().enumerate() {
+            let at = format!("{at}.paths[{index}]");
             if !rule.path.starts_with(['/', '*']) {
+                self.problem(format!("{at}.path"), "must start with / or *");
+            }
+            self.fingerprint_ignore(&at, rule.fingerprint_ignore.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// A success is always kept, so the lists have other statuses alone, and each has one meaning.
+    fn statuses(&mut self, at: &str, gateway: &Gateway) {
+        for (key, statuses) in [
+            ("not_kept", &gateway.not_kept),
+            ("unknown", &gateway.unknown),
+        ] {
+            for (index, status) in statuses.iter().enumerate() {
+                self.between(format!("{at}.{key}[{index}]"), (*status).into(), 300, 599);
+            }
+        }
+        let mut unknown = gateway.unknown.iter();
+        if let Some(status) = unknown.find(|status| gateway.not_kept.contains(status)) {
+            self.problem(
+                format!("{at}.unknown"),
+                format!("has {status}, which not_kept has too: it is one or the other"),
+            );
+        }
+    }
+
+    fn fingerprint_ignore(&mut self, at: &str, places: &[String]) {
+        let Err(problems) = Ignored::new(places) else {
+            return;
+        };
+        for (index, message) in problems {
+            self.problem(format!("{at}.fingerprint_ignore[{index}]"), message);
+        }
+    }
+
+    fn of_browsers(&mut self, at: &str, gateway: &Gateway) {
+        self.http_url(format!("{at}.described_by"), &gateway.described_by);
+        for (index, origin) in gateway.cors_origins.iter().enumerate() {
+            let is_origin = Url::parse(origin)
+                .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *origin);
+            if origin != "*" && !is_origin {
                 self.problem(
-                    format!("{at}.paths[{index}].path"),
-                    "must start with / or *",
+                    format!("{at}.cors_origins[{index}]"),
+                    "is no origin: write \"https://HOST\", with a port where it is not the usual one, or \"*\"",
                 );
             }
         }

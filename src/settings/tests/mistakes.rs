@@ -217,6 +217,35 @@ fn a_wrong_gateway_has_one_problem() {
             "key_from: write \"header\", \"digest\" or \"body:/a/b\" with a JSON pointer",
         ),
         ("caller = \"x api\"", "caller: is no header's name"),
+        ("key_header = \"\"", "key_header: is no header's name"),
+        (
+            "key_header = \"Authorization\"",
+            "key_header: is the header of caller: every key would be another caller's",
+        ),
+        (
+            "not_kept = [201]",
+            "not_kept[0]: is 201: must be 300 to 599",
+        ),
+        (
+            "unknown = [503, 504]",
+            "unknown: has 503, which not_kept has too: it is one or the other",
+        ),
+        (
+            "fingerprint_ignore = [\"body:/at\", \"at\"]",
+            "fingerprint_ignore[1]: \"at\" is no place that can be ignored: write body:PATH or form:NAME",
+        ),
+        (
+            "[[gateways.pay.paths]]\npath = \"/a\"\nfingerprint_ignore = [\"header:date\"]",
+            "paths[0].fingerprint_ignore[0]: \"header:date\" is no place that can be ignored: write body:PATH or form:NAME",
+        ),
+        (
+            "cors_origins = [\"*\", \"https://shop.example/\"]",
+            "cors_origins[1]: is no origin: write \"https://HOST\", with a port where it is not the usual one, or \"*\"",
+        ),
+        (
+            "described_by = \"docs\"",
+            "described_by: is no URL: relative URL without a base",
+        ),
         (
             "keep = \"0s\"",
             "keep: is no time at all: must be longer than zero",

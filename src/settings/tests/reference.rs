@@ -75,6 +75,7 @@ fn the_references_examples_are_right() {
     let secrets = [
         ("STRIPE_WEBHOOK_SECRET", "whsec_a"),
         ("BILLING_TOKEN", "t"),
+        ("SHOP_AUTHORIZATION", "Bearer s"),
         ("PROXY_USER_AND_PASSWORD", "u:p"),
     ];
     let environment: Vec<_> = secrets.into_iter().chain([database]).collect();
