@@ -1,6 +1,9 @@
-//! The clients in other languages: their own tests, run against this build's binary. Where a
-//! language is missing its tests are shown as ignored, with the reason, and don't fail; with
-//! HOOKONCE_CLIENT_TESTS=required they do.
+//! The clients in other languages, and libraries that call through a gateway: their own tests, run
+//! against this build's binary. Where a language is missing its tests are shown as ignored, with the
+//! reason, and don't fail; with HOOKONCE_CLIENT_TESTS=required they do.
+
+#[path = "clients/stripe.rs"]
+mod stripe;
 
 use std::{
     fs,
@@ -126,12 +129,15 @@ impl Service {
             .prefix("hookonce-clients-")
             .tempdir()
             .map_err(|error| error.to_string())?;
-        let ports = HANDLERS.map(|name| {
+        let free_port = || {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")
                 .and_then(|listener| listener.local_addr());
-            (name, listener.expect("a port").port())
-        });
-        fs::write(folder.path().join("hookonce.toml"), config(&ports))
+            listener.expect("a port").port()
+        };
+        let ports = HANDLERS.map(|name| (name, free_port()));
+        let gateways = stripe::places(free_port);
+        let config = config(&ports) + &stripe::config(&gateways);
+        fs::write(folder.path().join("hookonce.toml"), config)
             .map_err(|error| error.to_string())?;
         let log = fs::File::create(folder.path().join("log")).map_err(|error| error.to_string())?;
         let process = in_folder(&folder, &["serve"])
@@ -152,7 +158,7 @@ impl Service {
             .into_iter()
             .map(|(name, port)| (name.to_owned(), port.into()))
             .collect();
-        let description = serde_json::json!({ "url": url, "folder": service.folder.path(), "handler_ports": ports }).to_string();
+        let description = serde_json::json!({ "url": url, "folder": service.folder.path(), "handler_ports": ports, "gateways": stripe::description(&gateways) }).to_string();
         KNOWN.get_or_init(|| Known { url, description });
         Ok(service)
     }
@@ -298,6 +304,8 @@ fn a_missing_language_is_said() -> Result<(), Failed> {
             "python: tests",
             "example: killed agent",
             "typescript: tests",
+            "stripe's library for python",
+            "stripe's library for node",
         ] {
             if !text.contains(&format!("{name}: NOT RUN: ")) {
                 return Err(format!(
@@ -337,7 +345,10 @@ fn main() {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
     let (python, typescript) = (python(), typescript());
-    let has_trials = python.is_ok() || typescript.is_ok();
+    let (stripe_python, stripe_node) = (stripe::python(), stripe::node());
+    let has_trials = [&python, &typescript, &stripe_python, &stripe_node]
+        .iter()
+        .any(|setup| setup.is_ok());
     let service = has_trials.then(|| {
         Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}"))
     });
@@ -372,6 +383,12 @@ fn main() {
         }),
         trial("typescript: tests", &typescript, |folder| {
             in_typescript(folder)
+        }),
+        trial("stripe's library for python", &stripe_python, |program| {
+            stripe::in_python(program)
+        }),
+        trial("stripe's library for node", &stripe_node, |folder| {
+            stripe::in_node(folder)
         }),
     ];
     if std::env::var_os(WITHOUT_LANGUAGES).is_none() {
