@@ -1,6 +1,6 @@
 //! `ledger`: list, runs, show, resolve.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{
     client::Client,
     output::{self, Column, Shown as _, columns},
 };
-use crate::contract::{Run, Settled, Step, StepState, WholeStep};
+use crate::contract::{Run, Settled, Step, StepOutcome, StepState, WholeStep};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -48,7 +48,7 @@ pub enum Command {
         run: String,
         step: String,
         #[arg(long, value_enum)]
-        outcome: Outcome,
+        outcome: StepOutcome,
         /// JSON
         #[arg(long, value_name = "JSON")]
         result: Option<String>,
@@ -61,14 +61,6 @@ pub enum Command {
         #[arg(long)]
         tenant: Option<String>,
     },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Outcome {
-    Done,
-    Failed,
-    /// It may be claimed again
-    NotExecuted,
 }
 
 const COLUMNS: [Column<Step>; 8] = columns!(
@@ -110,12 +102,6 @@ const FIELDS: [Column<WholeStep>; 13] = columns!(
     "lease until" => step.lease_until,
     "ended" => step.ended_at,
 );
-
-fn name(value: impl ValueEnum) -> Option<String> {
-    value
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned())
-}
 
 fn path(run: &str, step: Option<&str>, action: &str, tenant: Option<&str>) -> String {
     let part = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
@@ -194,7 +180,7 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
 
 /// What somebody found out about a step.
 struct Told {
-    outcome: Outcome,
+    outcome: StepOutcome,
     result: Option<String>,
     evidence: String,
     fence: Option<i64>,
@@ -220,7 +206,7 @@ impl Told {
         };
         let mut body = json!({
             "expected_fence": fence,
-            "outcome": name(self.outcome),
+            "outcome": self.outcome,
             "evidence": self.evidence,
         });
         if let Some(result) = result {

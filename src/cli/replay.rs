@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +16,7 @@ use super::{
     client::Client,
     output::{self, Column, columns},
 };
-use crate::contract::{Advanced, DryDestination, DryRun, EventId, Replay, ReplayId};
+use crate::contract::{Advanced, DryDestination, DryRun, EventId, Replay, ReplayId, ReplayStatus};
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
@@ -30,7 +30,7 @@ pub struct Arguments {
     r#type: Option<String>,
     /// Only where a delivery ended so (dead: and was not delivered there since)
     #[arg(long, value_enum)]
-    status: Option<Status>,
+    status: Option<ReplayStatus>,
     /// RFC 3339, a date, or how long ago: "2h"
     #[arg(long, value_name = "T")]
     since: Option<String>,
@@ -54,13 +54,6 @@ pub struct Arguments {
     /// Go on with a replay that was interrupted
     #[arg(long, value_name = "REPLAY", conflicts_with_all = ["id", "source", "type", "status", "since", "until", "to", "limit", "dry_run"])]
     resume: Option<ReplayId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Status {
-    Dead,
-    Delivered,
-    Any,
 }
 
 /// Events of one page. A page has fewer if the rate is lower than that.
@@ -148,11 +141,8 @@ fn request_of(arguments: &Arguments) -> anyhow::Result<Value> {
     if !arguments.id.is_empty() {
         request["ids"] = json!(arguments.id);
     }
-    if let Some(status) = arguments
-        .status
-        .and_then(|status| status.to_possible_value())
-    {
-        request["status"] = status.get_name().into();
+    if let Some(status) = arguments.status {
+        request["status"] = status.as_str().into();
     }
     if let Some(limit) = arguments.limit {
         request["limit"] = limit.into();

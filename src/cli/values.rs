@@ -2,7 +2,7 @@
 
 use clap::{ValueEnum, builder::PossibleValue};
 
-use crate::contract::{DeliveryState, Scope, StepState};
+use crate::contract::{DeliveryState, ReplayStatus, Scope, StepOutcome, StepState};
 
 macro_rules! values {
     ($($name:ident),+) => {$(
@@ -18,7 +18,21 @@ macro_rules! values {
     )+};
 }
 
-values!(DeliveryState, StepState);
+values!(DeliveryState, ReplayStatus, StepState);
+
+impl ValueEnum for StepOutcome {
+    fn value_variants<'a>() -> &'a [Self] {
+        Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let value = PossibleValue::new(self.as_str());
+        Some(match self {
+            Self::Done | Self::Failed => value,
+            Self::NotExecuted => value.help("It may be claimed again"),
+        })
+    }
+}
 
 impl ValueEnum for Scope {
     fn value_variants<'a>() -> &'a [Self] {

@@ -38,11 +38,11 @@ pub use self::{
     rejections::{
         Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections,
     },
-    replays::{Advanced, DryDestination, DryRun, Replay},
+    replays::{Advanced, DryDestination, DryRun, Replay, ReplayStatus},
     sources::{Forgotten, LearntSecret, SecretState, Source, SourceCounts},
     steps::{
         EndedStep, Extended, GatewayRequest, Granted, NotKeptReason, OnLost, ResultNotKept, Run,
-        Runs, Settled, Step, StepCounts, StepEnd, StepState, WholeStep,
+        Runs, Settled, Step, StepCounts, StepEnd, StepOutcome, StepState, WholeStep,
     },
     tokens::{NewToken, Scope, Token},
 };

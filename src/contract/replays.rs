@@ -4,7 +4,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ReplayId, Time};
+use super::{ReplayId, Time, named::named};
+
+named! {
+    /// Which deliveries of an event ask for it to be replayed.
+    pub enum ReplayStatus {
+        /// Every event, whatever became of it.
+        Any = "any",
+        /// Dead, and not delivered to the same destination since.
+        Dead = "dead",
+        Delivered = "delivered",
+    }
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Replay {

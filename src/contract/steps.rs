@@ -28,6 +28,18 @@ named! {
 }
 
 named! {
+    /// What came of a step whose holder was lost, by whom resolves it.
+    pub enum StepOutcome {
+        /// It was executed, and this is known.
+        Done = "done",
+        /// It was executed, and failed for good.
+        Failed = "failed",
+        /// It may be claimed again.
+        NotExecuted = "not-executed",
+    }
+}
+
+named! {
     /// What becomes of a step whose lease ends before it is completed.
     #[derive(Default)]
     pub enum OnLost {

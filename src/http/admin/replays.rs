@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    contract::{Advanced, DeliveryId, DryDestination, DryRun, Page, Replay},
+    contract::{Advanced, DeliveryId, DryDestination, DryRun, Page, Replay, ReplayStatus},
     event::{TypeGlob, id_floor},
     http::{
         admin::parameters::{PageQuery, id_at, next, page_rows},
@@ -33,24 +33,11 @@ const URL_BYTES_MAX: usize = 2048;
 /// Events of one page, where the call does not say.
 const ADVANCE_EVENTS: u32 = 200;
 
-/// Which deliveries of an event ask for it to be replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    /// Every event, whatever became of it.
-    Any,
-    /// Dead, and not delivered to the same destination since.
-    Dead,
-    Delivered,
-}
-
-impl Status {
-    fn filter(self) -> Option<&'static str> {
-        match self {
-            Self::Any => None,
-            Self::Dead => Some("dead"),
-            Self::Delivered => Some("delivered"),
-        }
+/// The state of deliveries that the status asks for; None if it asks for any.
+fn state_of(status: ReplayStatus) -> Option<&'static str> {
+    match status {
+        ReplayStatus::Any => None,
+        ReplayStatus::Dead | ReplayStatus::Delivered => Some(status.as_str()),
     }
 }
 
@@ -70,7 +57,7 @@ pub struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<ReplayStatus>,
     /// A destination's name, or a URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
@@ -90,7 +77,7 @@ impl Request {
                 .r#type
                 .as_ref()
                 .map(|pattern| TypeGlob::new(pattern).to_like()),
-            status: self.status.and_then(Status::filter),
+            status: self.status.and_then(state_of),
             after,
             before,
         }
@@ -202,7 +189,7 @@ fn destinations(
     }
     let routes = Routes::of(settings, source);
     let routed = routes.destinations(event_type).into_iter();
-    let is_any = request.status.and_then(Status::filter).is_none();
+    let is_any = request.status.and_then(state_of).is_none();
     routed
         .filter(|name| is_any || ended_at.iter().any(|ended| **ended == ***name))
         .cloned()

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    contract::{Settled, StepEnd, StepState},
+    contract::{Settled, StepEnd, StepOutcome, StepState},
     event::{GATEWAY_TENANT, digest_of},
     http::{
         answer::Exact,
@@ -22,19 +22,11 @@ use crate::{
     store::ledger::{self, Resolution},
 };
 
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    Done,
-    Failed,
-    NotExecuted,
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveBody {
     expected_fence: i64,
-    outcome: Outcome,
+    outcome: StepOutcome,
     #[schemars(with = "Option<serde_json::Value>")]
     result: Option<Box<RawValue>>,
     #[schemars(with = "serde_json::Value")]
@@ -97,14 +89,14 @@ fn resolution(body: ResolveBody, keep_seconds: f64, limit: usize) -> Result<Reso
         ));
     }
     let end = match outcome {
-        Outcome::Done => Some(StepEnd::Done),
-        Outcome::Failed => Some(StepEnd::Failed),
-        Outcome::NotExecuted if result.is_some() => {
+        StepOutcome::Done => Some(StepEnd::Done),
+        StepOutcome::Failed => Some(StepEnd::Failed),
+        StepOutcome::NotExecuted if result.is_some() => {
             return Err(ApiError::MalformedBody(
                 "a step that was not executed has no result".into(),
             ));
         }
-        Outcome::NotExecuted => None,
+        StepOutcome::NotExecuted => None,
     };
     let result = end.map(|_| {
         result.map_or_else(

@@ -43,13 +43,13 @@ fn events_go_where_the_routes_send_them_now() {
     assert_eq!(names(&any, "invoice.paid", &[]), ["a", "b"]);
     assert_eq!(names(&any, "charge.failed", &[]), ["b"]);
     let dead = Request {
-        status: Some(Status::Dead),
+        status: Some(ReplayStatus::Dead),
         ..Request::default()
     };
     assert_eq!(names(&dead, "invoice.paid", &["b", "gone"]), ["b"]);
     let to = Request {
         to: Some("http://x.example/".into()),
-        status: Some(Status::Dead),
+        status: Some(ReplayStatus::Dead),
         ..Request::default()
     };
     assert_eq!(names(&to, "invoice.paid", &["gone"]), ["http://x.example/"]);
