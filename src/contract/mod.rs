@@ -13,6 +13,7 @@ mod ids;
 mod named;
 mod node;
 mod problem;
+mod public;
 mod rejections;
 mod replays;
 mod sources;
@@ -35,6 +36,7 @@ pub use self::{
     ids::{ConflictId, DeliveryId, EffectKey, EventId, RejectionId, ReplayId, Time, TokenId},
     node::{Database, Pruned, Status},
     problem::{GatewayProblem, Problem, StripeError, URN},
+    public::{Ready, ReadyStatus, Refused, Taken, TakenItems, TakenStatus},
     rejections::{
         Check, Diagnosis, DiagnosisCode, Explained, Rejection, RejectionCount, Rejections,
     },

@@ -1,13 +1,14 @@
 //! Liveness and readiness, on both ports.
 
+use crate::{
+    contract::{Ready, ReadyStatus},
+    readiness::Readiness,
+};
 use actix_web::{
     HttpResponse,
     http::{Method, header},
     web,
 };
-use serde_json::json;
-
-use crate::readiness::Readiness;
 
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
@@ -35,14 +36,14 @@ pub fn answer(readiness: &Readiness, method: &Method, path: &str) -> Option<Http
 
 fn ready(readiness: &Readiness) -> HttpResponse {
     let (mut response, status) = if readiness.get() {
-        (HttpResponse::Ok(), "ready")
+        (HttpResponse::Ok(), ReadyStatus::Ready)
     } else {
         let mut response = HttpResponse::ServiceUnavailable();
         response.insert_header(("Retry-After", "1"));
-        (response, "not ready")
+        (response, ReadyStatus::NotReady)
     };
-    match readiness.skew().over_ms() {
-        Some(offset_ms) => response.json(json!({ "status": status, "clock_skew_ms": offset_ms })),
-        None => response.json(json!({ "status": status })),
-    }
+    response.json(Ready {
+        clock_skew_ms: readiness.skew().over_ms(),
+        status,
+    })
 }

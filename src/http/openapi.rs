@@ -10,7 +10,7 @@ use super::{
     table::{Entry, Face},
 };
 use crate::{
-    contract::{GatewayProblem, Problem, URN},
+    contract::{GatewayProblem, Problem, Ready, Refused, Taken, URN},
     problem::GATEWAY_PROBLEMS,
 };
 
@@ -36,13 +36,14 @@ pub fn document(faces: &[Face]) -> Value {
         item[entry.method.as_str().to_ascii_lowercase()] =
             described(face, entry, &mut asked, &mut said);
     }
+    paths.extend(public(&mut said));
     let schemas = schemas(asked, said);
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "hookonce",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "The admin API (/api/v1) and the ledger (/v1). A gateway has the API of its upstream; what it says in its own name is a GatewayProblem.",
+            "description": "The admin API (/api/v1), the ledger (/v1), and what the public port answers (/hooks). A gateway has the API of its upstream; what it says in its own name is a GatewayProblem.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "security": [{ "token": [] }],
@@ -53,6 +54,45 @@ pub fn document(faces: &[Face]) -> Value {
             "responses": { "Problem": problem_response("Problem"), "GatewayProblem": problem_response("GatewayProblem") },
         },
     })
+}
+
+/// Statuses of a request that is not taken.
+const REFUSALS: [u16; 9] = [400, 401, 404, 405, 408, 413, 415, 429, 503];
+
+/// What is asked without a token, at the public port.
+fn public(said: &mut SchemaGenerator) -> Map<String, Value> {
+    let answer = |kind: &str, schema: schemars::Schema| json!({ "description": "done", "content": { kind: { "schema": schema } } });
+    let taken = answer("application/json", said.subschema_for::<Taken>());
+    let refused = answer("application/problem+json", said.subschema_for::<Refused>());
+    let ready = answer("application/json", said.subschema_for::<Ready>());
+    let mut responses = Map::from_iter([("200".to_owned(), taken)]);
+    responses.extend(REFUSALS.map(|status| (status.to_string(), refused.clone())));
+    let described = |summary: &str, path: &str, responses: Value| {
+        json!({
+            "summary": summary,
+            "description": "Takes no token.",
+            "tags": ["public"],
+            "security": [],
+            "parameters": path_parameters(path),
+            "responses": responses,
+        })
+    };
+    let hook = "/hooks/{source}";
+    let mut hooks = described("Takes a provider's request", hook, responses.into());
+    hooks["requestBody"] = json!({ "required": true, "content": { "*/*": {} } });
+    let live = json!({ "200": { "description": "done" } });
+    let ready = json!({ "200": ready, "503": ready });
+    Map::from_iter([
+        (hook.to_owned(), json!({ "post": hooks })),
+        (
+            "/livez".to_owned(),
+            json!({ "get": described("The process runs", "", live) }),
+        ),
+        (
+            "/readyz".to_owned(),
+            json!({ "get": described("Whether the node takes requests", "", ready) }),
+        ),
+    ])
 }
 
 /// All schemas that are referred to. An answer has exactly the members that are described, but a

@@ -1,5 +1,6 @@
 //! The description of the API, held against what the API says.
 
+use hookonce::contract::{EventId, Ready, ReadyStatus, Refused, Taken, TakenStatus};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -452,4 +453,67 @@ async fn the_ledger_is_as_it_is_described() {
     assert_eq!(done(json!({ "key": "b", "fence": 1 })).await, 200);
     assert_eq!(done(json!({ "key": "b", "fence": 9 })).await, 409);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_public_port_answers_as_it_is_described() {
+    let app = spawn_app(&config(&[])).await;
+    let document = said(
+        app.http
+            .get(format!("{}/api/v1/openapi.json", app.admin))
+            .bearer_auth(TOKEN),
+    )
+    .await
+    .json();
+    let held = |template: &str, method: &str, answer: &Said| {
+        let operation = &document["paths"][template][method];
+        let content = &operation["responses"][answer.status.to_string()]["content"];
+        let kind = answer.headers["content-type"].to_str().expect("text");
+        let schema = &content[kind]["schema"];
+        assert!(schema.is_object(), "{template}: {answer:?}");
+        assert_eq!(fault(&document, schema, &answer.json(), template), None);
+    };
+    let mut answers = Vec::new();
+    for (id, body) in [("d-1", "{}"), ("d-1", "{}"), ("d-1", "[]")] {
+        answers.push(app.github(id, body).await);
+    }
+    let event = EventId(answers[0].event());
+    for (answer, status) in answers.iter().zip(TakenStatus::ALL) {
+        let taken: Taken = serde_json::from_str(&answer.text).expect("the answer");
+        let items = None;
+        let status = *status;
+        assert_eq!(
+            taken,
+            Taken {
+                status,
+                event,
+                items
+            }
+        );
+        // Byte for byte: some providers' settings compare it.
+        let text = format!(r#"{{"status":"{status}","event":"{event}"}}"#);
+        assert_eq!(answer.text, text);
+    }
+    answers.push(app.post("/hooks/github", &[], "unsigned").await);
+    answers.push(app.post("/hooks/nobody", &[], "{}").await);
+    for (answer, status) in answers[3..].iter().zip([401, 404]) {
+        let refused: Refused = serde_json::from_str(&answer.text).expect("the answer");
+        assert_eq!((refused.status, answer.status), (status, status));
+        assert!(
+            answer
+                .text
+                .starts_with(r#"{"type":"about:blank","title":""#)
+        );
+    }
+    for answer in &answers {
+        held("/hooks/{source}", "post", answer);
+    }
+    for port in [&app.url, &app.admin] {
+        let answer = said(app.http.get(format!("{port}/readyz"))).await;
+        held("/readyz", "get", &answer);
+        assert_eq!(answer.text, r#"{"status":"ready"}"#);
+        let ready: Ready = serde_json::from_str(&answer.text).expect("the answer");
+        assert_eq!(ready.status, ReadyStatus::Ready);
+    }
+    app.app.stop().await;
 }

@@ -12,6 +12,7 @@ use hookonce_scheme::{VerifiedRequest, is_form};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::{
+    contract::{EventId, Taken, TakenItems, TakenStatus},
     intake::{Recorded, sources::Source},
     tail::RequestStatus,
 };
@@ -26,52 +27,51 @@ pub fn recorded(
     all_recorded: &[Recorded],
     verified: &VerifiedRequest,
 ) -> HttpResponse {
-    let is_split = !verified.items().is_empty();
-    let ranked = [
-        (RequestStatus::New, "accepted"),
-        (RequestStatus::Conflict, "conflict"),
-        (RequestStatus::Duplicate, "duplicate"),
-    ];
     let all = |wanted: RequestStatus| {
         all_recorded
             .iter()
             .map(|one| one.told())
             .filter(move |(_, status)| *status == wanted)
     };
+    let ranked = [
+        (RequestStatus::New, TakenStatus::Accepted),
+        (RequestStatus::Conflict, TakenStatus::Conflict),
+        (RequestStatus::Duplicate, TakenStatus::Duplicate),
+    ];
     let found = ranked
         .into_iter()
-        .find_map(|(status, word)| Some((all(status).next()?.0, word)));
-    let (event, word) = found.unwrap_or((Uuid::nil(), "duplicate"));
-    let [new, conflict, duplicate] =
-        ranked.map(|(status, _)| if is_split { all(status).count() } else { 0 });
-    let items = match is_split {
-        true => format!(
-            r#","items":{{"accepted":{new},"duplicate":{duplicate},"conflict":{conflict}}}"#
-        ),
-        false => String::new(),
+        .find_map(|(told, status)| Some((all(told).next()?.0, status)));
+    let (event, status) = found.unwrap_or((Uuid::nil(), TakenStatus::Duplicate));
+    let is_split = !verified.items().is_empty();
+    let taken = Taken {
+        status,
+        event: EventId(event),
+        items: is_split.then(|| TakenItems {
+            accepted: all(RequestStatus::New).count(),
+            duplicate: all(RequestStatus::Duplicate).count(),
+            conflict: all(RequestStatus::Conflict).count(),
+        }),
     };
-    one_answer(source, verified.body(), event, word, &items)
+    one_answer(source, verified.body(), &taken)
 }
 
 /// The answer to a repeat that was recognised by its body.
 pub fn known(source: &Source, body: &[u8], event: Uuid) -> HttpResponse {
-    one_answer(source, body, event, "duplicate", "")
+    let taken = Taken {
+        status: TakenStatus::Duplicate,
+        event: EventId(event),
+        items: None,
+    };
+    one_answer(source, body, &taken)
 }
 
-/// `items` has further members of the JSON object.
-fn one_answer(
-    source: &Source,
-    body: &[u8],
-    event: Uuid,
-    word: &'static str,
-    items: &str,
-) -> HttpResponse {
+fn one_answer(source: &Source, body: &[u8], taken: &Taken) -> HttpResponse {
     let mut id = [0; Hyphenated::LENGTH];
-    let id: &str = event.hyphenated().encode_lower(&mut id);
+    let id: &str = taken.event.0.hyphenated().encode_lower(&mut id);
     let mut response = HttpResponse::Ok();
     response
         .insert_header((EVENT, id))
-        .insert_header((STATUS, HeaderValue::from_static(word)));
+        .insert_header((STATUS, HeaderValue::from_static(taken.status.as_str())));
     let spec = &source.verifier.scheme().spec;
     if source.bare_answers || spec.bare_answers_to_forms && is_form(body) {
         return response.finish();
@@ -81,19 +81,9 @@ fn one_answer(
             .content_type(spec.answer_type.as_deref().unwrap_or("text/plain"))
             .body(answer.clone());
     }
-    let body = [
-        r#"{"status":""#,
-        word,
-        r#"","event":""#,
-        id,
-        "\"",
-        items,
-        "}",
-    ]
-    .concat();
     response
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
-        .body(body)
+        .json(taken)
 }
 
 /// The answer to a handshake. It repeats what the sender asked for as plain data, so that a browser

@@ -12,6 +12,7 @@ use hookonce_scheme::{Reason, Rejection};
 
 use super::answer::STATUS;
 use crate::{
+    contract::Refused,
     group_commit::CommitError,
     intake::{receiver::NotTaken, sources::Source},
     port::body::BodyError,
@@ -141,13 +142,10 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 const REFUSED: HeaderValue = HeaderValue::from_static("refused");
 
 fn problem(status: StatusCode) -> String {
-    let title = status.canonical_reason().unwrap_or("Refused");
-    [
-        r#"{"type":"about:blank","title":""#,
-        title,
-        r#"","status":"#,
-        status.as_str(),
-        "}",
-    ]
-    .concat()
+    let refused = Refused {
+        kind: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or("Refused").into(),
+        status: status.as_u16(),
+    };
+    serde_json::to_string(&refused).unwrap_or_default()
 }
