@@ -29,6 +29,9 @@ pub enum Command {
         /// A pattern of types, such as "invoice.*"
         #[arg(long, value_name = "GLOB")]
         r#type: Option<String>,
+        /// The provider's key of an event, whole
+        #[arg(long)]
+        key: Option<String>,
         /// RFC 3339, a date, or how long ago: "2h"
         #[arg(long, value_name = "T")]
         since: Option<String>,
@@ -85,6 +88,7 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::List {
             source,
             r#type,
+            key,
             since,
             until,
             limit,
@@ -92,6 +96,7 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let query = [
                 ("source", source),
                 ("type", r#type),
+                ("key", key),
                 ("since", since),
                 ("until", until),
             ];

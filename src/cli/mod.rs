@@ -303,7 +303,7 @@ mod tests {
             "send stripe --type invoice.paid --data - --id evt_1 --to http://127.0.0.1:1/hooks/x --count 3 --duplicates 2",
             "verify --provider stripe --secret whsec_x --headers h --body b --now 1700000000 --url http://x/ --method GET",
             "verify --jsonl -",
-            "events list --source stripe --type invoice.* --since 2h --until 1h --limit 5 --output json",
+            "events list --source stripe --type invoice.* --key evt_1 --since 2h --until 1h --limit 5 --output json",
             "events show 01890000-0000-7000-8000-000000000000",
             "events tail --output ndjson",
             "deliveries list --state dead --destination billing --source stripe --event 01890000-0000-7000-8000-000000000000",

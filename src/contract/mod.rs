@@ -46,7 +46,7 @@ pub use self::{
         EndedStep, Extended, GatewayRequest, Granted, NotKeptReason, OnLost, ResultNotKept, Run,
         Runs, Settled, Step, StepCounts, StepEnd, StepOutcome, StepState, WholeStep,
     },
-    tokens::{NewToken, Scope, Token},
+    tokens::{NewToken, OwnToken, Scope, Token},
 };
 
 /// A page of a list, newest first.

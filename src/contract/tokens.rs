@@ -26,6 +26,15 @@ pub struct Token {
     pub revoked_at: Option<Time>,
 }
 
+/// What the token of the very call may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnToken {
+    /// Those that its scopes include are listed too.
+    pub scopes: Vec<Scope>,
+    /// The owner of the steps and keys that it sees; null where it sees all.
+    pub tenant: Option<String>,
+}
+
 /// A token that was made now, shown this once.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NewToken {

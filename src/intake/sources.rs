@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::{
     event::{Key, key_of, ruled_key_of},
     routing::Routes,
-    settings::{self, Dedup, OnConflict, ReplayGuard, SecretRef, Settings},
+    settings::{self, Dedup, LEDGER_SOURCE, OnConflict, ReplayGuard, SecretRef, Settings},
     store::learnt::LearntSecret,
 };
 
@@ -95,6 +95,25 @@ impl Sources {
 
     pub fn get(&self, name: &str) -> Option<&Arc<Source>> {
         self.0.get(name)
+    }
+
+    /// All keys that an event of this event key may have: of the one source, or of any. The ledger's
+    /// events, which no source sends, are among them; those of tenants are not.
+    pub fn keys_of(&self, source: Option<&str>, event_key: &str) -> Vec<Key> {
+        let asked = |name: &str| source.is_none_or(|source| source == name);
+        let mut keys = Vec::new();
+        if asked(LEDGER_SOURCE) {
+            keys.push(key_of(LEDGER_SOURCE, event_key));
+        }
+        for source in self.iter().filter(|source| asked(&source.name)) {
+            keys.extend([
+                source.key_of(event_key, false),
+                source.key_of(event_key, true),
+                // What a step emits, and what came before the settings had a rule.
+                key_of(&source.name, event_key),
+            ]);
+        }
+        keys
     }
 
     /// The same sources, with this secret for a source that had none. A secret that is not usable

@@ -61,6 +61,39 @@ pub async fn events(
     .await
 }
 
+/// Those of the filter that were recorded under one of these keys. A key that has expired finds
+/// nothing.
+pub async fn events_of_keys(
+    executor: impl PgExecutor<'_>,
+    keys: &[Uuid],
+    filter: &EventFilter,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"
+        select id, source, event_type, event_key, received_at, octet_length(body) as "body_bytes!", mark as "mark: Mark"
+          from event
+         where key = any($1)
+           and id in (select event_id from event_key where key = any($1))
+           and ($2::text is null or source = $2)
+           and ($3::text is null or event_type like $3)
+           and ($4::uuid is null or id >= $4)
+           and ($5::uuid is null or id < $5)
+         order by id desc
+         limit $6
+        "#,
+        keys,
+        filter.source.as_deref(),
+        filter.type_like.as_deref(),
+        filter.from,
+        filter.below,
+        limit,
+    )
+    .fetch_all(executor)
+    .await
+}
+
 /// An event with all that was received.
 #[derive(Clone, Debug)]
 pub struct WholeEvent {

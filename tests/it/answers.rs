@@ -86,6 +86,9 @@ async fn events() {
         )
         .await;
     record.get(&app, "/api/v1/events?source=stripe").await;
+    for query in ["key=d-2", "key=d-2&source=stripe", "key=d"] {
+        record.get(&app, &format!("/api/v1/events?{query}")).await;
+    }
     for id in [&first, &bytes, &dropped, &part] {
         record.get(&app, &format!("/api/v1/events/{id}")).await;
     }

@@ -177,6 +177,7 @@ async fn tokens() {
         .post(&app, &format!("{url}/{NOBODY}/revoke"), None)
         .await;
     record.get(&app, &format!("{url}?limit=0")).await;
+    record.get(&app, "/api/v1/token").await;
     app.stop().await;
     record.finish();
 }

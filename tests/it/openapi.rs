@@ -167,6 +167,7 @@ async fn the_api_is_as_it_is_described() {
         "sources",
         "status",
         "steps",
+        "token",
         "tokens",
     ] {
         let template = format!("/api/v1/{path}");

@@ -29,6 +29,9 @@ const PARTS_MAX: i64 = 200;
 pub struct ListQuery {
     source: Option<String>,
     r#type: Option<String>,
+    /// The event key, whole. It finds what was recorded under it for as long as the key is
+    /// remembered.
+    key: Option<String>,
     since: Option<String>,
     until: Option<String>,
     cursor: Option<Uuid>,
@@ -70,6 +73,11 @@ pub async fn list(
         query.cursor,
         ids::unix_ms(),
     )?;
+    let keys = query.key.map(|key| {
+        let sources = state.intake.sources.load();
+        let keys = sources.keys_of(query.source.as_deref(), &key);
+        keys.into_iter().map(|key| key.0).collect::<Vec<_>>()
+    });
     let type_like = query.r#type.map(|pattern| TypeGlob::new(pattern).to_like());
     let filter = EventFilter {
         source: query.source,
@@ -77,7 +85,10 @@ pub async fn list(
         from,
         below,
     };
-    let events = search::events(&state.pool, &filter, limit).await?;
+    let events = match keys {
+        Some(keys) => search::events_of_keys(&state.pool, &keys, &filter, limit).await?,
+        None => search::events(&state.pool, &filter, limit).await?,
+    };
     let next = next(&events, limit, |event| event.id.0);
     Ok(Answer(Page {
         items: events.into_iter().map(Event::from).collect(),

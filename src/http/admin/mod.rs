@@ -205,6 +205,12 @@ fn of_the_node() -> Vec<Entry> {
         ),
         get("/openapi.json", Read, description, "This"),
         get(
+            "/token",
+            Read,
+            tokens::own,
+            "What the token of this call may do",
+        ),
+        get(
             "/stream",
             Read,
             stream::stream,

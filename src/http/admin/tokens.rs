@@ -6,7 +6,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    contract::{NewToken, Page, Scope, Token},
+    contract::{NewToken, OwnToken, Page, Scope, Token},
     event::GATEWAY_TENANT,
     http::{
         admin::parameters::{PageQuery, next, page_rows},
@@ -14,7 +14,7 @@ use crate::{
         error::ApiError,
         object::Object,
         state::AdminState,
-        tokens,
+        tokens::{self, Grant},
     },
     ids,
     store::token::{self, TokenRow},
@@ -101,6 +101,22 @@ pub async fn create(
         revoked_at,
         token: secret,
     }))
+}
+
+pub async fn own(grant: web::ReqData<Grant>) -> Answer<OwnToken> {
+    let held = [
+        (grant.read, Scope::Read),
+        (grant.operate, Scope::Operate),
+        (grant.admin, Scope::Admin),
+        (grant.ledger, Scope::Ledger),
+    ];
+    Answer(OwnToken {
+        scopes: held
+            .into_iter()
+            .filter_map(|(held, scope)| held.then_some(scope))
+            .collect(),
+        tenant: grant.tenant.as_deref().map(str::to_owned),
+    })
 }
 
 pub async fn list(
