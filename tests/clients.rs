@@ -104,6 +104,21 @@ fn python() -> Result<PathBuf, String> {
     Ok(program)
 }
 
+/// A virtual environment with the official SDK of the Model Context Protocol.
+fn python_mcp() -> Result<PathBuf, String> {
+    has("python3", &["-c", PYTHON_VERSION])?;
+    let folder = work_folder().join("python-mcp");
+    let program = folder.join("venv/bin/python");
+    let wanted = "tests/mcp_requirements.txt";
+    once(&folder, &[wanted], || {
+        run(tool("python3", &["-m", "venv", "venv"]).current_dir(&folder))?;
+        let mut install = tool(&program, &["-m", "pip", "install", "--quiet"]);
+        install.args(["--disable-pip-version-check", "-r"]);
+        run(install.arg(root().join(wanted))).map(drop)
+    })?;
+    Ok(program)
+}
+
 const TOKEN: &str = "test-token";
 const SIGNING_SECRET: &str = "whsec_aG9va29uY2UtY29uZm9ybWFuY2Utc2VjcmV0";
 /// The handlers of the tests, each at a port of its own.
@@ -264,6 +279,11 @@ fn typescript() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// The MCP server of this build's binary, as the official Python SDK meets it.
+fn mcp_serve(program: &Path) -> Result<(), Failed> {
+    against_service(tool(program, &["mcp_serve.py"]).current_dir(root().join("tests")))
+}
+
 fn in_typescript(folder: &Path) -> Result<(), Failed> {
     let mut command = tool("npm", &["test"]);
     against_service(
@@ -302,6 +322,7 @@ fn a_missing_language_is_said() -> Result<(), Failed> {
         }
         for name in [
             "python: tests",
+            "python: mcp serve",
             "example: killed agent",
             "typescript: tests",
             "stripe's library for python",
@@ -344,11 +365,10 @@ fn main() {
     if arguments.list {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
-    let (python, typescript) = (python(), typescript());
+    let (python, python_mcp, typescript) = (python(), python_mcp(), typescript());
     let (stripe_python, stripe_node) = (stripe::python(), stripe::node());
-    let has_trials = [&python, &typescript, &stripe_python, &stripe_node]
-        .iter()
-        .any(|setup| setup.is_ok());
+    let setups = [&python, &python_mcp, &typescript, &stripe_python, &stripe_node];
+    let has_trials = setups.iter().any(|setup| setup.is_ok());
     let service = has_trials.then(|| {
         Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}"))
     });
@@ -380,6 +400,9 @@ fn main() {
         }),
         trial("example: payment gateway", &python, |program| {
             example(program, &["payment_gateway.py"])
+        }),
+        trial("python: mcp serve", &python_mcp, |program| {
+            mcp_serve(program)
         }),
         trial("typescript: tests", &typescript, |folder| {
             in_typescript(folder)

@@ -100,6 +100,17 @@ impl Client {
         .await
     }
 
+    /// Asks with those parameters that have a value.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> anyhow::Result<T> {
+        let given: Vec<_> = query.iter().filter(|(_, value)| value.is_some()).collect();
+        self.json(self.request(Method::GET, path)?.query(&given))
+            .await
+    }
+
     /// A response whose body does not end, such as the tail.
     pub async fn stream(&self, path: &str) -> anyhow::Result<Response> {
         accepted(self.answer(self.request(Method::GET, path)?).await?).await

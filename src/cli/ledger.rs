@@ -103,7 +103,8 @@ const FIELDS: [Column<WholeStep>; 13] = columns!(
     "ended" => step.ended_at,
 );
 
-fn path(run: &str, step: Option<&str>, action: &str, tenant: Option<&str>) -> String {
+/// Where a run is, or one of its steps, or an action on that.
+pub fn path(run: &str, step: Option<&str>, action: &str, tenant: Option<&str>) -> String {
     let part = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let mut path = format!("/v1/runs/{}/steps", part(run));
     if let Some(step) = step {

@@ -14,6 +14,7 @@ mod exit;
 mod globals;
 pub(crate) mod ledger;
 pub(crate) mod man;
+pub(crate) mod mcp_serve;
 mod output;
 pub(crate) mod providers;
 pub(crate) mod ready;
@@ -166,6 +167,9 @@ enum Command {
     /// Steps of your own code: who executes them, what came of them
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// For agents, over the Model Context Protocol
+    #[command(subcommand)]
+    Mcp(mcp_serve::Command),
     /// Who may use the API
     #[command(subcommand)]
     Tokens(tokens::Command),
@@ -269,6 +273,9 @@ async fn execute(cli: Cli) -> anyhow::Result<Exit> {
         Command::Destinations(command) => destinations::run(&globals, command).await,
         Command::Sources(command) => sources::run(&globals, command).await,
         Command::Ledger(command) => ledger::run(&globals, command).await,
+        Command::Mcp(mcp_serve::Command::Serve(arguments)) => {
+            mcp_serve::run(&globals, arguments).await
+        }
         Command::Tokens(command) => tokens::run(&globals, command).await,
         Command::Providers(command) => providers::run(&globals, command),
         Command::Config(command) => config::run(&globals, command),
@@ -323,6 +330,8 @@ mod tests {
             "ledger show run",
             "ledger show run step --tenant t",
             "ledger resolve run step --outcome not-executed --evidence x --fence 3",
+            "mcp serve --server http://127.0.0.1:8081",
+            "mcp serve --allow-write",
             "tokens create --scope ledger --tenant t",
             "tokens create --scope read --scope ledger",
             "tokens list",

@@ -36,6 +36,8 @@ mod ledger_kept;
 mod ledger_limits;
 mod ledger_process;
 mod ledger_storm;
+mod mcp_client;
+mod mcp_serve;
 mod metrics;
 mod nodes;
 mod openapi;

@@ -516,5 +516,5 @@ async fn the_public_port_answers_as_it_is_described() {
         let ready: Ready = serde_json::from_str(&answer.text).expect("the answer");
         assert_eq!(ready.status, ReadyStatus::Ready);
     }
-    app.app.stop().await;
+    app.stop().await;
 }
