@@ -126,14 +126,6 @@ def test_a_coroutine_that_lost_its_lease_is_cancelled(ledger: Ledger, order: Ord
     assert cancelled.is_set()
 
 
-def test_a_result_that_is_no_json_leaves_the_outcome_unknown(ledger: Ledger, order: Order) -> None:
-    run = ledger.run(order.id)
-    with pytest.raises(TypeError):
-        run.execute("s", lambda _: object())
-    with pytest.raises(OutcomeUnknown):
-        run.execute("s", lambda _: 1)
-
-
 def test_it_gives_up_after_a_time_and_at_once_where_trying_is_of_no_use(service: Service, order: Order) -> None:
     with pytest.raises(Unavailable):
         Ledger("http://127.0.0.1:9", TOKEN, give_up=0.2).run(order.id).execute("s", lambda _: 1)

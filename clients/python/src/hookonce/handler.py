@@ -5,18 +5,36 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from ._context import StepContext
 from ._errors import KeyLeased, LeaseLost, NotExecuted, OutcomeUnknown, StepFailed, StepRunning, Unavailable, VerificationFailed
-from ._ledger import Ledger, Reconcile, Run
+from ._execute import Reconcile, is_async
+from ._ledger import Ledger
+from ._outcome import Outcome
 from ._protocol import OnLost
+from ._run import Run
 from ._webhook import RelayedEvent, verify
 
 Work = Callable[[StepContext, RelayedEvent], Any]
 AsyncWork = Callable[[StepContext, RelayedEvent], Awaitable[Any]]
 
 UNKNOWN_RETRY_SECONDS = 60
+
+
+class HandlerTerms(TypedDict, total=False):
+    """How a handler works. All may be left out."""
+
+    name: str
+    """Two handlers of the same events have two names ("webhook")."""
+    lease: float
+    """Seconds, extended as long as the work runs (30)."""
+    on_lost: OnLost
+    """`"retry"` unless said otherwise."""
+    tolerance: float
+    """Seconds that a request may be old (300)."""
+    reconcile: Reconcile
+    """Asked what became of an event's work whose process died."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +69,16 @@ class Handler:
         self._ledger = ledger
         self._secrets = [secrets] if isinstance(secrets, str) else list(secrets)
         self._name, self._tolerance, self._now = name, tolerance, now
-        self._lease, self._on_lost, self._reconcile = lease, on_lost, reconcile
+        self._lease, self._reconcile = lease, reconcile
+        self._on_lost: OnLost = on_lost
 
     def handle(self, headers: Mapping[str, str], body: bytes, work: Work) -> Answer:
         """`body` is the exact bytes that came."""
+        if is_async(work):
+            raise TypeError("the handler's work is async: write `await handler.ahandle(…)`")
         try:
             event = self._verified(headers, body)
-            self._run(event).execute(
+            done = self._run(event).outcome(
                 "handle",
                 lambda context: work(context, event),
                 lease=self._lease,
@@ -65,14 +86,15 @@ class Handler:
                 wait=0.0,
                 reconcile=self._reconcile,
             )
-            return _answer(200, "done")
+            return _ended(done)
         except Exception as error:
             return _answer_to(error)
 
     async def ahandle(self, headers: Mapping[str, str], body: bytes, work: AsyncWork) -> Answer:
+        """The same for asyncio, with a coroutine function."""
         try:
             event = self._verified(headers, body)
-            await self._run(event).aexecute(
+            done = await self._run(event).aoutcome(
                 "handle",
                 lambda context: work(context, event),
                 lease=self._lease,
@@ -80,13 +102,16 @@ class Handler:
                 wait=0.0,
                 reconcile=self._reconcile,
             )
-            return _answer(200, "done")
+            return _ended(done)
         except Exception as error:
             return _answer_to(error)
 
     def flask(self, work: Work) -> Callable[[], Any]:
         """A view for Flask: `app.post("/webhooks")(handler.flask(work))`."""
         import flask
+
+        if is_async(work):
+            raise TypeError("a Flask view's work is a plain function; async work belongs to FastAPI, or to `handler.ahandle`")
 
         def view() -> flask.Response:
             answer = self.handle(dict(flask.request.headers), flask.request.get_data(), work)
@@ -120,6 +145,11 @@ class Handler:
 def _answer(status: int, said: str, **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, json.dumps({"status": said}).encode(), {"content-type": "application/json"} | named)
+
+
+def _ended(done: Outcome[Any]) -> Answer:
+    """Of an event that was handled, now or before."""
+    return _answer(200, "done") if done.status == "done" else _answer(422, "failed", hookonce_retry="no")
 
 
 def _answer_to(error: Exception) -> Answer:
