@@ -16,8 +16,10 @@ DOCUMENTS = [ROOT / "docs/idempotency.md", Path(__file__).parents[1] / "README.m
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_in(service: Service, document: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
-    assert len(blocks) == 1
-    code = blocks[0].replace("http://127.0.0.1:8081", service.url).replace('"order-1"', f'"{uuid.uuid4()}"')
+    assert blocks
+    code = "\n".join(blocks).replace("http://127.0.0.1:8081", service.url)
+    for name in ("order-1", "conversation-7"):
+        code = code.replace(f'"{name}"', f'"{uuid.uuid4()}"')
     charged: list[str] = []
 
     def charge(amount: int, idempotency_key: str) -> str:
@@ -32,4 +34,4 @@ def test_python_in(service: Service, document: Path) -> None:
     }
     for _ in range(2):
         exec(compile(code, str(document), "exec"), names)
-        assert charged and len(charged) == 1
+        assert len(charged) == len(set(charged)) == 2, "once each, whatever is called again"
