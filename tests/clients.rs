@@ -81,12 +81,16 @@ const PYTHON_VERSION: &str =
 
 /// A virtual environment with the Python client and what its tests need.
 fn python() -> Result<PathBuf, String> {
+    python_with("python", "test")
+}
+
+fn python_with(name: &str, extra: &str) -> Result<PathBuf, String> {
     has("python3", &["-c", PYTHON_VERSION])?;
-    let folder = work_folder().join("python");
+    let folder = work_folder().join(name);
     let program = folder.join("venv/bin/python");
     once(&folder, &["clients/python/pyproject.toml"], || {
         run(tool("python3", &["-m", "venv", "venv"]).current_dir(&folder))?;
-        let package = format!("{}[test]", root().join("clients/python").display());
+        let package = format!("{}[{extra}]", root().join("clients/python").display());
         run(&mut tool(
             &program,
             &[
@@ -117,6 +121,20 @@ fn python_mcp() -> Result<PathBuf, String> {
         run(install.arg(root().join(wanted))).map(drop)
     })?;
     Ok(program)
+}
+
+/// The adapters' libraries are large, and their examples are started many times: both take minutes,
+/// and are done where they are asked for.
+const ADAPTERS: &str = "HOOKONCE_ADAPTER_TESTS";
+/// Begins the reason why tests were not run that nobody asked for.
+const NOT_ASKED: &str = "not asked for: ";
+
+/// A virtual environment with what the Python client has adapters for.
+fn python_adapters() -> Result<PathBuf, String> {
+    if std::env::var_os(ADAPTERS).is_none_or(|value| value.is_empty()) {
+        return Err(format!("{NOT_ASKED}set {ADAPTERS}=1"));
+    }
+    python_with("python-adapters", "adapters-test")
 }
 
 const TOKEN: &str = "test-token";
@@ -348,8 +366,8 @@ where
     match setup.clone() {
         Ok(ready) => Trial::test(name, move || test(&ready)),
         Err(reason) => {
-            let is_required =
-                std::env::var("HOOKONCE_CLIENT_TESTS").is_ok_and(|value| value == "required");
+            let is_required = !reason.starts_with(NOT_ASKED)
+                && std::env::var("HOOKONCE_CLIENT_TESTS").is_ok_and(|value| value == "required");
             let summary = reason.lines().next().unwrap_or_default().to_owned();
             eprintln!("{name}: NOT RUN: {reason}");
             Trial::test(format!("{name}: not run: {summary}"), move || {
@@ -366,8 +384,16 @@ fn main() {
         libtest_mimic::run(&arguments, Vec::new()).exit();
     }
     let (python, python_mcp, typescript) = (python(), python_mcp(), typescript());
+    let adapters = python_adapters();
     let (stripe_python, stripe_node) = (stripe::python(), stripe::node());
-    let setups = [&python, &python_mcp, &typescript, &stripe_python, &stripe_node];
+    let setups = [
+        &python,
+        &python_mcp,
+        &adapters,
+        &typescript,
+        &stripe_python,
+        &stripe_node,
+    ];
     let has_trials = setups.iter().any(|setup| setup.is_ok());
     let service = has_trials.then(|| {
         Service::start().unwrap_or_else(|error| panic!("no service for the tests: {error}"))
@@ -378,6 +404,12 @@ fn main() {
         }),
         trial("python: tests", &python, |program| {
             in_python(program, &["-m", "pytest", "-p", "no:cacheprovider"])
+        }),
+        trial("python: adapters", &adapters, |program| {
+            in_python(
+                program,
+                &["-m", "pytest", "-p", "no:cacheprovider", "adapters"],
+            )
         }),
         trial("example: killed agent", &python, |program| {
             example(program, &["killed_agent.py"])
