@@ -17,7 +17,6 @@ from hookonce import (
     Ledger,
     NotExecuted,
     OutcomeUnknown,
-    Refused,
     RepeatRefused,
     Run,
     StepContext,
@@ -328,13 +327,3 @@ def test_frameworks_see_what_callers_give(ledger: Ledger) -> None:
 
     assert list(inspect.signature(charge).parameters) == ["order"]
     assert charge.__doc__ == "Charges." and "ctx" not in charge.__annotations__
-
-
-# ---- Waiting for an event --------------------------------------------------------------------------------------------------------
-
-
-def test_wait_for_needs_to_know_what_for(run: Run) -> None:
-    with pytest.raises(ValueError, match="match"):
-        run.wait_for("stripe", timeout=1)
-    with pytest.raises((Refused, ValueError)):
-        run.wait_for("no-such-source", type="t", timeout=1)
