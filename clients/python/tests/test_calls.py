@@ -175,6 +175,8 @@ def test_a_failed_call_stays_failed_and_says_since_when(run: Run) -> None:
     assert first.value.outcome is None
     with pytest.raises(StepFailed) as again:
         run.call("charge", ARGUMENTS, Tool())
+    with pytest.raises(StepFailed, match="declined"):
+        run.outcome(call_step("charge", ARGUMENTS), Tool())
     assert again.value.error == "declined" and again.value.outcome and again.value.outcome.owner == "worker-7"
     assert "it failed" in again.value.outcome.message
 

@@ -1,5 +1,6 @@
 """The documents' Python is run as it stands."""
 
+import inspect
 import re
 import uuid
 from pathlib import Path
@@ -7,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+import hookonce
 
 from .conftest import ROOT, TOKEN, Service
 
@@ -35,3 +38,17 @@ def test_python_in(service: Service, document: Path) -> None:
     for _ in range(2):
         exec(compile(code, str(document), "exec"), names)
         assert len(charged) == len(set(charged)) == 2, "once each, whatever is called again"
+
+
+def test_each_public_name_says_what_it_is() -> None:
+    silent = []
+    for name in hookonce.__all__:
+        public = getattr(hookonce, name)
+        named = {name: public} if inspect.isclass(public) or inspect.isfunction(public) else {}
+        if inspect.isclass(public):
+            named |= {f"{name}.{member}": value for member, value in vars(public).items() if not member.startswith("_")}
+        for place, value in named.items():
+            value = value.fget if isinstance(value, property) else value
+            if (inspect.isfunction(value) or inspect.isclass(value)) and (not value.__doc__ or value.__doc__.startswith(f"{name}(")):
+                silent.append(place)
+    assert not silent

@@ -34,7 +34,7 @@ class Outcome(Generic[T_co]):
     result: T_co
     """As JSON has it, the first time as every time after. Of one that was not kept: what the work returned, the first time; then None."""
     status: str = "done"
-    """`done` or `failed`; of a failed one `result` is the error that was recorded."""
+    """`done`; or `failed`, of `StepFailed.outcome`, and then `result` is the error that was recorded."""
     replayed_at: datetime.datetime | None = None
     """When the ledger gave this answer, by its own clock; None where the work was executed just now."""
     ended_at: datetime.datetime | None = None

@@ -159,7 +159,7 @@ class Run:
     ) -> Outcome[T]:
         """As `execute`, and tells whether this was the first execution or a replay, of when, and of whom."""
         terms = Terms(lease, on_lost, wait, self._input_hash(input))
-        return self.perform(step, work, terms, reconcile, detach)
+        return well_ended(self.perform(step, work, terms, reconcile, detach))
 
     @overload
     async def aoutcome(
@@ -201,7 +201,7 @@ class Run:
     ) -> Outcome[T]:
         """The same for asyncio."""
         terms = Terms(lease, on_lost, wait, self._input_hash(input))
-        return await self.aperform(step, work, terms, reconcile, detach)
+        return well_ended(await self.aperform(step, work, terms, reconcile, detach))
 
     def call(
         self,
@@ -481,8 +481,7 @@ class _Calls:
                 if self._at > OCCURRENCES_MAX:
                     raise ValueError(f"more than {OCCURRENCES_MAX} calls like this one in the run")
                 return False
-        if done.status == "failed":
-            raise StepFailed(done.result, done)
+        well_ended(done)
         return True
 
     def _is_over(self, done: Outcome[Any], after: float) -> bool:
@@ -491,9 +490,16 @@ class _Calls:
         return (done.replayed_at - done.ended_at).total_seconds() >= after
 
 
-def result_of(step: str, done: Outcome[T]) -> T:
+def well_ended(done: Outcome[T]) -> Outcome[T]:
+    """Raises what the work raised that failed."""
     if done.status == "failed":
         raise StepFailed(done.result, done)
+    return done
+
+
+def result_of(step: str, done: Outcome[T]) -> T:
+    """What callers get who ask for no more."""
+    well_ended(done)
     if done.result_not_kept is not None and done.replayed_at is not None:
         raise ResultNotKept(step, done.result_not_kept.reason, done.result_not_kept.detail, done)
     return done.result

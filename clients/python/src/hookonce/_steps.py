@@ -12,7 +12,7 @@ from ._execute import Reconcile, is_async, refuse_outside_asyncio
 from ._outcome import Outcome
 from ._protocol import Terms, input_hash
 from ._results import as_json
-from ._run import Run, current_run, result_of
+from ._run import Run, current_run, result_of, well_ended
 
 if TYPE_CHECKING:
     from ._ledger import Ledger
@@ -92,7 +92,7 @@ class StepDecorator:
                 return name, await run.aperform(name, lambda context: body(context), terms, reconcile, detach)
 
             async def aoutcome(*arguments: Any, **named: Any) -> Outcome[Any]:
-                return (await aperform(arguments, named))[1]
+                return well_ended((await aperform(arguments, named))[1])
 
             @functools.wraps(work)
             async def astep(*arguments: Any, **named: Any) -> Any:
@@ -106,7 +106,7 @@ class StepDecorator:
                 return name, run.perform(name, placed.work(arguments, named), terms, reconcile, detach)
 
             def soutcome(*arguments: Any, **named: Any) -> Outcome[Any]:
-                return perform(arguments, named)[1]
+                return well_ended(perform(arguments, named)[1])
 
             @functools.wraps(work)
             def step(*arguments: Any, **named: Any) -> Any:

@@ -29,6 +29,7 @@ class RelayedEvent:
     body: bytes
 
     def json(self) -> Any:
+        """The body as JSON; `ValueError` where it is none."""
         return json.loads(self.body)
 
 

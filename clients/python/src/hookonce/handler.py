@@ -1,7 +1,6 @@
 """A handler of relayed events that does each event's work once: verify, claim by the event's id, work, complete."""
 
 import asyncio
-import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from ._context import StepContext
 from ._errors import KeyLeased, LeaseLost, NotExecuted, OutcomeUnknown, StepFailed, StepRunning, Unavailable, VerificationFailed
 from ._execute import Reconcile, is_async
 from ._ledger import Ledger
-from ._outcome import Outcome
 from ._protocol import OnLost
 from ._run import Run
 from ._webhook import RelayedEvent, verify
@@ -78,7 +76,7 @@ class Handler:
             raise TypeError("the handler's work is async: write `await handler.ahandle(…)`")
         try:
             event = self._verified(headers, body)
-            done = self._run(event).outcome(
+            self._run(event).outcome(
                 "handle",
                 lambda context: work(context, event),
                 lease=self._lease,
@@ -86,7 +84,7 @@ class Handler:
                 wait=0.0,
                 reconcile=self._reconcile,
             )
-            return _ended(done)
+            return _answer(200, "done")
         except Exception as error:
             return _answer_to(error)
 
@@ -94,7 +92,7 @@ class Handler:
         """The same for asyncio, with a coroutine function."""
         try:
             event = self._verified(headers, body)
-            done = await self._run(event).aoutcome(
+            await self._run(event).aoutcome(
                 "handle",
                 lambda context: work(context, event),
                 lease=self._lease,
@@ -102,7 +100,7 @@ class Handler:
                 wait=0.0,
                 reconcile=self._reconcile,
             )
-            return _ended(done)
+            return _answer(200, "done")
         except Exception as error:
             return _answer_to(error)
 
@@ -127,7 +125,7 @@ class Handler:
 
         async def endpoint(request: Request) -> Response:
             headers, body = dict(request.headers), await request.body()
-            if inspect.iscoroutinefunction(work):
+            if is_async(work):
                 answer = await self.ahandle(headers, body, work)
             else:
                 answer = await asyncio.to_thread(self.handle, headers, body, work)
@@ -145,11 +143,6 @@ class Handler:
 def _answer(status: int, said: str, **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, json.dumps({"status": said}).encode(), {"content-type": "application/json"} | named)
-
-
-def _ended(done: Outcome[Any]) -> Answer:
-    """Of an event that was handled, now or before."""
-    return _answer(200, "done") if done.status == "done" else _answer(422, "failed", hookonce_retry="no")
 
 
 def _answer_to(error: Exception) -> Answer:
