@@ -1,14 +1,19 @@
-"""Steps that wait for a webhook, as the wire has it: against a server that is told what to say."""
+"""Steps that wait for a webhook: as the wire has it, against a server that is told what to say, and for a real one's events."""
 
 import asyncio
 import datetime
 import json
+import threading
+import time
+import uuid
 from typing import Any
 
 import httpx
 import pytest
 
 from hookonce import Ledger, Refused, StepWaiting, WaitTimedOut
+
+from .conftest import TOKEN, Service
 
 EVENT = {
     "event": "0197b2f4-7a1c-7d3e-9f00-1234567890ab",
@@ -101,3 +106,11 @@ def test_it_needs_to_know_what_for() -> None:
     with pytest.raises(ValueError, match="match"):
         server.ledger().run("r").wait_for("stripe", timeout=1)
     assert not server.asked
+
+
+def test_a_number_is_looked_for_as_json_writes_it() -> None:
+    server = Server(*[CAME] * 3)
+    run = server.ledger().run("r")
+    for value in (5.0, True, "5"):
+        run.wait_for("stripe", match=("body:/amount", value), timeout=60)
+    assert [body["match"]["value"] for _, body in server.asked] == ["5", "true", "5"]

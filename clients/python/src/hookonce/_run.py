@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from ._calls import OCCURRENCES_MAX, Occurrences, Repeat, call_step, occurrence_of, seconds_of
+from ._calls import OCCURRENCES_MAX, Occurrences, Repeat, call_step, canonical_json, occurrence_of, seconds_of
 from ._errors import InputChanged, RepeatRefused, ResultNotKept, StepFailed, WaitTimedOut
 from ._execute import (
     AnyWork,
@@ -297,7 +297,8 @@ class Run:
         wait: float | None = None,
         step: str | None = None,
     ) -> Outcome[Arrived]:
-        """The event of this source that has the type, the key, or a value at a place in its body (`("body:/data/object/id", "in_1")`).
+        """The event of this source that has the type, the key, or a value at a place in its body (`("body:/data/object/id", "in_1")`),
+        all that are given.
 
         One that came before counts too, within its retention. The step ends with the event, once, and whoever asks again gets the same,
         after any restart. After `timeout` seconds since the first call the step has failed: `WaitTimedOut`. `wait` is how long this call
@@ -426,7 +427,10 @@ class Run:
     ) -> tuple[str, Mapping[str, Any]]:
         if type is None and key is None and match is None:
             raise ValueError("wait_for: give `type`, `key` or `match`")
-        placed = None if match is None else {"place": match[0], "value": match[1]}
+        placed = None
+        if match is not None:
+            place, value = match
+            placed = {"place": place, "value": value if isinstance(value, str) else canonical_json(value)}
         event = fields(type=type, key=key, match=placed)
         return step or wait_step(source, event), {"source": source, **event}
 
