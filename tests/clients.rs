@@ -259,13 +259,24 @@ fn in_python(program: &Path, arguments: &[&str]) -> Result<(), Failed> {
 
 const NODE_VERSION: &str =
     "if (Number(process.versions.node.split('.')[0]) < 20) throw new Error('older than 20')";
-const TYPESCRIPT: [&str; 7] = [
+const TYPESCRIPT: [&str; 9] = [
     "package.json",
     "package-lock.json",
     ".npmrc",
+    "build.mjs",
     "tsconfig.json",
+    "tsconfig.cjs.json",
     "tsconfig.test.json",
     "src",
+    "test",
+];
+/// Beside the client, with the libraries of its adapters.
+const ADAPTER_FILES: [&str; 6] = [
+    "package.json",
+    "package-lock.json",
+    ".npmrc",
+    "link.mjs",
+    "examples",
     "test",
 ];
 
@@ -281,25 +292,50 @@ fn typescript() -> Result<PathBuf, String> {
         "clients/typescript/.npmrc",
     ];
     once(&folder, &files, || {
-        let copied = ["package.json", "package-lock.json", ".npmrc"]
-            .map(|name| fs::copy(from.join(name), to.join(name)));
-        copied
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| error.to_string())?;
+        copy(&from, &to, &TYPESCRIPT[..3])?;
         run(tool("npm", &["ci", "--ignore-scripts"]).current_dir(&to)).map(drop)
     })?;
     let _ = fs::remove_dir_all(folder.join("dist"));
-    for name in TYPESCRIPT {
-        let _ = fs::remove_dir_all(folder.join(name));
-        run(tool("cp", &["-R"]).arg(from.join(name)).arg(&folder))?;
-    }
+    copy(&from, &folder, &TYPESCRIPT)?;
     Ok(folder)
 }
 
 /// The MCP server of this build's binary, as the official Python SDK meets it.
 fn mcp_serve(program: &Path) -> Result<(), Failed> {
     against_service(tool(program, &["mcp_serve.py"]).current_dir(root().join("tests")))
+}
+
+/// The adapters' tests and examples, in the copy of the TypeScript client. Their libraries are many
+/// and large, so only where it is asked for.
+fn typescript_adapters(client: &Result<PathBuf, String>) -> Result<PathBuf, String> {
+    if std::env::var_os(ADAPTERS).is_none_or(|value| value.is_empty()) {
+        return Err(format!("{NOT_ASKED}set {ADAPTERS}=1"));
+    }
+    let (from, to) = (
+        root().join("clients/typescript/adapters"),
+        client.clone()?.join("adapters"),
+    );
+    let files = [
+        "clients/typescript/adapters/package.json",
+        "clients/typescript/adapters/package-lock.json",
+        "clients/typescript/adapters/.npmrc",
+    ];
+    once(&to, &files, || {
+        copy(&from, &to, &ADAPTER_FILES[..3])?;
+        run(tool("npm", &["ci", "--ignore-scripts"]).current_dir(&to)).map(drop)
+    })?;
+    let _ = fs::remove_dir_all(to.join("dist"));
+    copy(&from, &to, &ADAPTER_FILES)?;
+    Ok(to)
+}
+
+/// Copies files and folders, in the place of those that are there.
+fn copy(from: &Path, to: &Path, names: &[&str]) -> Result<(), String> {
+    for name in names {
+        let _ = fs::remove_dir_all(to.join(name));
+        run(tool("cp", &["-R"]).arg(from.join(name)).arg(to))?;
+    }
+    Ok(())
 }
 
 fn in_typescript(folder: &Path) -> Result<(), Failed> {
@@ -385,11 +421,13 @@ fn main() {
     }
     let (python, python_mcp, typescript) = (python(), python_mcp(), typescript());
     let adapters = python_adapters();
+    let typescript_adapters = typescript_adapters(&typescript);
     let (stripe_python, stripe_node) = (stripe::python(), stripe::node());
     let setups = [
         &python,
         &python_mcp,
         &adapters,
+        &typescript_adapters,
         &typescript,
         &stripe_python,
         &stripe_node,
@@ -444,6 +482,9 @@ fn main() {
         }),
         trial("stripe's library for node", &stripe_node, |folder| {
             stripe::in_node(folder)
+        }),
+        trial("typescript: adapters", &typescript_adapters, |folder| {
+            in_typescript(folder)
         }),
     ];
     if std::env::var_os(WITHOUT_LANGUAGES).is_none() {

@@ -1,11 +1,25 @@
 /** What can go wrong, each by its own name. */
 
-import type { Json } from "./protocol.js";
+import { type Json, shown } from "./json.js";
+import { refusal, type StepOutcome } from "./outcome.js";
+
+const BRAND = Symbol.for("hookonce.error");
 
 export class HookonceError extends Error {
-  constructor(message: string) {
-    super(message);
+  static readonly [BRAND] = true;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
     this.name = new.target.name;
+  }
+
+  /** The package may be there twice, as an ES module and as CommonJS. An error of the one is one of the other, by its class's name. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    for (let at: unknown = value; typeof at === "object" && at !== null; at = Object.getPrototypeOf(at)) {
+      const kind = (at as object).constructor as { name: string; [BRAND]?: boolean } | undefined;
+      if (kind === (this as unknown) || (kind?.[BRAND] && kind.name === this.name)) return true;
+    }
+    return false;
   }
 }
 
@@ -17,7 +31,7 @@ export class Refused extends HookonceError {
   constructor(
     readonly status: number,
     readonly kind: string,
-    detail: string,
+    readonly detail: string,
   ) {
     super(detail ? `${status} ${kind}: ${detail}` : `${status} ${kind}`);
   }
@@ -34,14 +48,44 @@ export class StepRunning extends HookonceError {
   }
 }
 
+/** The event that the step waits for has not come within `waitMs`: ask again, now or after a restart. */
+export class StepWaiting extends HookonceError {
+  constructor(
+    readonly step: string,
+    readonly retryAfterSeconds: number,
+  ) {
+    super(`step ${JSON.stringify(step)} still waits for its event`);
+  }
+}
+
+interface Lost {
+  owner: string | null;
+  claimedAt: string | null;
+  effectKey: string | null;
+  error: Json;
+}
+
 /** Who executed the step was lost, and nobody knows what came of it: find out, then resolve it with this fence. */
 export class OutcomeUnknown extends HookonceError {
+  declare readonly owner: string | null;
+  /** RFC 3339. */
+  declare readonly claimedAt: string | null;
+  declare readonly effectKey: string | null;
+  /** What the holder said as it gave up; null where it said nothing. */
+  declare readonly error: Json;
+
   constructor(
     readonly run: string,
     readonly step: string,
     readonly fence: number,
+    { owner = null, claimedAt = null, effectKey = null, error = null }: Partial<Lost> = {},
   ) {
-    super(`the outcome of step ${JSON.stringify(step)} of run ${JSON.stringify(run)} is not known (fence ${fence})`);
+    const by = owner === null ? "whoever executed it" : `${owner}, who executed it,`;
+    super(
+      `outcome unknown, not executed again: step ${JSON.stringify(step)} of run ${JSON.stringify(run)}: ${by} was lost, and its effect may have ` +
+        `happened. Find out, then resolve the step (fence ${fence})`,
+    );
+    Object.assign(this, { owner, claimedAt, effectKey, error });
   }
 }
 
@@ -53,13 +97,47 @@ export class LeaseLost extends HookonceError {}
 
 /** The step has failed for good. Thrown by the work, `error` is recorded as its end and given to all who come later. */
 export class StepFailed extends HookonceError {
-  constructor(readonly error: Json) {
-    super(`the step failed: ${JSON.stringify(error)}`);
+  readonly error: Json;
+
+  /** `error` is whatever can be JSON. Of one that had failed before, `outcome` says when and by whom. */
+  constructor(
+    error: unknown,
+    readonly outcome: StepOutcome<Json> | null = null,
+  ) {
+    super(`the step failed: ${shown(error)}`);
+    this.error = error as Json;
   }
 }
 
+/** No such event came in time. The step has ended so: whoever asks again is told the same. */
+export class WaitTimedOut extends StepFailed {}
+
 /** Thrown by the work: nothing was done, and the step is given back at once. */
 export class NotExecuted extends HookonceError {}
+
+/**
+ * The step is done, and its result could not be kept: it was too large, or no JSON. It is not executed again. `run.outcome` and `run.call`
+ * give its outcome instead of this error.
+ */
+export class ResultNotKept extends HookonceError {
+  constructor(
+    readonly step: string,
+    readonly outcome: StepOutcome<null>,
+  ) {
+    super(`step ${JSON.stringify(step)}: ${outcome.message}`);
+  }
+}
+
+/** A repeat of a call under `repeat: "ask"`: nothing was executed. `outcome` is that of the first. */
+export class RepeatRefused extends HookonceError {
+  constructor(
+    readonly tool: string,
+    readonly args: unknown,
+    readonly outcome: StepOutcome<unknown>,
+  ) {
+    super(refusal(tool, outcome));
+  }
+}
 
 /** Another is handling the key: neither handle it nor acknowledge the message. */
 export class KeyLeased extends HookonceError {
@@ -77,3 +155,6 @@ export class VerificationFailed extends HookonceError {
     super(reason);
   }
 }
+
+/** A body parser came first, and the exact bytes, which the signature covers, are gone. The message says what to change. */
+export class BodyAlreadyParsed extends HookonceError {}

@@ -1,8 +1,19 @@
 /** A handler of relayed events that does each event's work once: verify, claim by the event's id, work, complete. */
 
-import { LeaseLost, NotExecuted, OutcomeUnknown, StepFailed, StepRunning, Unavailable, VerificationFailed } from "./errors.js";
-import type { Context, Ledger, Reconcile } from "./ledger.js";
+import {
+  BodyAlreadyParsed,
+  LeaseLost,
+  NotExecuted,
+  OutcomeUnknown,
+  StepFailed,
+  StepRunning,
+  Unavailable,
+  VerificationFailed,
+} from "./errors.js";
+import type { Context } from "./holder.js";
+import type { Ledger } from "./ledger.js";
 import type { OnLost } from "./protocol.js";
+import type { Reconcile } from "./run.js";
 import { type HeadersLike, type RelayedEvent, verify } from "./webhook.js";
 
 export type Work = (context: Context, event: RelayedEvent) => unknown;
@@ -23,6 +34,8 @@ export interface HandlerOptions {
   /** Largest body that `node` reads. Default: 16 MiB. */
   bodyBytesMax?: number;
   now?: () => number;
+  /** Is told the errors that are answered 500: those of the work's own, from `node`, and a body that was parsed. Default: `console.error`. */
+  onError?: (error: unknown) => void;
 }
 
 /** What to answer hookonce with. */
@@ -33,10 +46,11 @@ export interface Answer {
 }
 
 /** As much of `node:http` as is needed. */
-interface NodeRequest extends AsyncIterable<Uint8Array> {
+export interface NodeRequest extends AsyncIterable<Uint8Array> {
   readonly headers: Record<string, string | string[] | undefined>;
+  readonly readableDidRead?: boolean;
 }
-interface NodeResponse {
+export interface NodeResponse {
   writeHead(status: number, headers: Record<string, string>): unknown;
   end(body: string): unknown;
 }
@@ -59,43 +73,91 @@ export class Handler {
       await this.ledger.run(`${name}:${event.id}`).execute("handle", (context) => work(context, event), terms);
       return answer(200, "done");
     } catch (error) {
-      return answerTo(error);
+      return answerToError(error);
     }
   }
 
-  /** For servers that speak `Request` and `Response`. */
+  /** For servers that speak `Request` and `Response`. Errors of the work's own are thrown. */
   fetch(work: Work): (request: Request) => Promise<Response> {
-    return async (request) => {
-      const { status, headers, body } = await this.handle(request.headers, new Uint8Array(await request.arrayBuffer()), work);
-      return new Response(body, { status, headers });
-    };
+    return async (request) => responseOf(await this.answerTo(() => bytesOf(request, "read it before, or give the handler a clone"), request.headers, work));
   }
 
-  /** For `http.createServer`, and for Express before any body parser. Errors of the work's own are answered 500. */
+  /** For `http.createServer`. Errors of the work's own are answered 500. */
   node(work: Work): (request: NodeRequest, response: NodeResponse) => Promise<void> {
     return async (request, response) => {
-      const { status, headers, body } = await this.answerNode(request, work).catch(() => answer(500, "failed"));
+      const { status, headers, body } = await this.answerNode(request, work, "call the handler before it is read").catch((error: unknown) => {
+        this.report(error);
+        return answer(500, "failed");
+      });
       response.writeHead(status, headers);
       response.end(body);
     };
   }
 
-  private async answerNode(request: NodeRequest, work: Work): Promise<Answer> {
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of request) {
-      size += chunk.length;
-      if (size > (this.options.bodyBytesMax ?? 16 << 20)) return answer(413, "too-large");
-      chunks.push(chunk);
-    }
-    const body = new Uint8Array(size);
-    let at = 0;
-    for (const chunk of chunks) {
-      body.set(chunk, at);
-      at += chunk.length;
-    }
-    return this.handle(request.headers, body, work);
+  /** `cure`: what to write where the body was read before. */
+  answerNode(request: NodeRequest, work: Work, cure: string): Promise<Answer> {
+    return this.answerTo(() => bytesOfNode(request, this.bodyBytesMax, cure), request.headers, work);
   }
+
+  /** The answer to a request whose body is to be had so. A body that was parsed before is an error of the setup, and answered as one. */
+  async answerTo(bytes: () => Promise<Uint8Array | null>, headers: HeadersLike, work: Work): Promise<Answer> {
+    let body: Uint8Array | null;
+    try {
+      body = await bytes();
+    } catch (error) {
+      if (!(error instanceof BodyAlreadyParsed)) throw error;
+      this.report(error);
+      return { ...answer(500, ""), body: JSON.stringify({ status: "misconfigured", detail: error.message }) };
+    }
+    return body === null ? answer(413, "too-large") : this.handle(headers, body, work);
+  }
+
+  get bodyBytesMax(): number {
+    return this.options.bodyBytesMax ?? 16 << 20;
+  }
+
+  private report(error: unknown): void {
+    (this.options.onError ?? console.error)(error);
+  }
+}
+
+export function responseOf({ status, headers, body }: Answer): Response {
+  return new Response(body, { status, headers });
+}
+
+/** The bytes of a `Request`. */
+export async function bytesOf(request: Request, cure: string): Promise<Uint8Array> {
+  if (request.bodyUsed) throw alreadyParsed(cure);
+  return new Uint8Array(await request.arrayBuffer());
+}
+
+/** Null where they are too many. Where a parser has read them, those that it kept: `rawBody`, or a `body` that is bytes or text. */
+async function bytesOfNode(request: NodeRequest, most: number, cure: string): Promise<Uint8Array | null> {
+  if (request.readableDidRead) {
+    const { rawBody, body } = request as { rawBody?: unknown; body?: unknown };
+    const kept = rawBody ?? body;
+    if (kept instanceof Uint8Array) return kept;
+    if (typeof kept === "string") return new TextEncoder().encode(kept);
+    throw alreadyParsed(cure);
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += chunk.length;
+    if (size > most) return null;
+    chunks.push(chunk);
+  }
+  const body = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.length;
+  }
+  return body;
+}
+
+export function alreadyParsed(cure: string): BodyAlreadyParsed {
+  return new BodyAlreadyParsed(`the body was read before it came here, and its exact bytes, which the signature covers, are gone: ${cure}`);
 }
 
 function answer(status: number, said: string, more: Record<string, string> = {}): Answer {
@@ -103,7 +165,7 @@ function answer(status: number, said: string, more: Record<string, string> = {})
 }
 
 /** What makes hookonce do the right thing next. */
-function answerTo(error: unknown): Answer {
+function answerToError(error: unknown): Answer {
   if (error instanceof VerificationFailed) return answer(401, "refused");
   if (error instanceof StepFailed) return answer(422, "failed", { "hookonce-retry": "no" });
   if (error instanceof OutcomeUnknown) return answer(503, "unknown", { "retry-after": String(UNKNOWN_RETRY_SECONDS) });

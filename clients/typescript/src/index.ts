@@ -1,24 +1,29 @@
 /** Do the work once: the client of hookonce's step ledger, dedup and relayed webhooks. */
 
-export * from "./errors.js";
-export { Handler, type Answer, type HandlerOptions, type Work } from "./handler.js";
+export { DedupLease } from "./dedup.js";
 export {
-  type Context,
-  DedupLease,
-  Ledger,
-  type LedgerOptions,
-  type Reconcile,
-  Run,
-  type StepOptions,
-} from "./ledger.js";
-export {
-  type Ended,
-  type Grant,
-  inputHash,
-  type Json,
-  type LostStep,
-  type OnLost,
-  type Outcome,
-  type StepState,
-} from "./protocol.js";
-export { type RelayedEvent, verify, type VerifyOptions } from "./webhook.js";
+  BodyAlreadyParsed,
+  HookonceError,
+  InputChanged,
+  KeyLeased,
+  LeaseLost,
+  NotExecuted,
+  OutcomeUnknown,
+  Refused,
+  RepeatRefused,
+  ResultNotKept,
+  StepFailed,
+  StepRunning,
+  StepWaiting,
+  Unavailable,
+  VerificationFailed,
+  WaitTimedOut,
+} from "./errors.js";
+export { type Answer, Handler, type HandlerOptions, type Work } from "./handler.js";
+export type { Context } from "./holder.js";
+export { callStep, canonicalJson, type Encode, inputHash, type Json, type Kept } from "./json.js";
+export { type FunctionOptions, Ledger, type LedgerOptions } from "./ledger.js";
+export type { Ended, ResultNotKeptReason, StepOutcome } from "./outcome.js";
+export type { EventFound, EventWanted, Grant, LostStep, OnLost, Outcome, StepState } from "./protocol.js";
+export { type CallOptions, type Reconcile, type Repeat, Run, type StepOptions, type WaitOptions } from "./run.js";
+export { type HeadersLike, type RelayedEvent, verify, type VerifyOptions } from "./webhook.js";

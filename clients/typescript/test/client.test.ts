@@ -17,7 +17,6 @@ import {
   LeaseLost,
   NotExecuted,
   type Outcome,
-  OutcomeUnknown,
   Refused,
   type RelayedEvent,
   type Run,
@@ -247,12 +246,6 @@ test("work that lost its lease is told, and its error is that", async () => {
     await new Promise((_, reject) => context.signal.addEventListener("abort", () => reject(new Error("aborted"))));
   };
   await assert.rejects(run.execute("s", work, { leaseMs: 900, onLost: "retry" }), LeaseLost);
-});
-
-test("a result that is no JSON leaves the outcome unknown", async () => {
-  const run = new Ledger({ url: service.url, token: TOKEN }).run(randomUUID());
-  await assert.rejects(run.execute("s", () => () => 1), TypeError);
-  await assert.rejects(run.execute("s", () => 1), OutcomeUnknown);
 });
 
 test("it gives up after a time, and at once where trying is of no use", async () => {

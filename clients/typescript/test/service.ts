@@ -13,8 +13,8 @@ import { promisify } from "node:util";
 
 export const TOKEN = "test-token";
 export const SECRET = "whsec_aG9va29uY2UtY29uZm9ybWFuY2Utc2VjcmV0";
-/** The folder of all clients: the tests are run in this package's folder, or in a copy of it. */
-export const CLIENTS = process.env.HOOKONCE_CLIENTS ?? resolve("..");
+/** The folder of all clients: the tests are run in this package's folder, or that of its adapters, or in a copy. */
+export const CLIENTS = process.env.HOOKONCE_CLIENTS ?? resolve(existsSync("../conformance.json") ? ".." : "../..");
 const run = promisify(execFile);
 
 export class Service {
