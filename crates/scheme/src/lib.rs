@@ -34,7 +34,7 @@ pub use self::{
     encoding::{BASE64, push_escaped},
     error::SchemeError,
     keys::key_set::{KeySet, KnownKeys},
-    nearest::nearest,
+    nearest::{near, nearest},
     period::Period,
     plan::{
         catalog::{Catalog, Scheme},
@@ -46,7 +46,9 @@ pub use self::{
     request::{Request, is_form},
     sign::{
         draft::{Draft, Signed},
+        replace::{IdPlace, Replaced, id_headers, renew, replace_id, replace_type},
         sample::sample_body,
+        samples::{Made, Sample, Samples, Scenario, Story},
         secret::generate_secret,
         sender::sign,
         standard,

@@ -98,6 +98,23 @@ pub(crate) fn timestamp<'a>(
     Ok(Some(text))
 }
 
+/// A time as the provider writes it.
+pub(crate) fn written(unit: TimeUnit, unix_seconds: i64) -> String {
+    match unit {
+        TimeUnit::S => unix_seconds.to_string(),
+        TimeUnit::Ms => unix_seconds.saturating_mul(1000).to_string(),
+        TimeUnit::HttpDate => {
+            let time = std::time::UNIX_EPOCH
+                + std::time::Duration::from_secs(u64::try_from(unix_seconds).unwrap_or(0));
+            httpdate::fmt_http_date(time)
+        }
+        TimeUnit::Rfc3339 => OffsetDateTime::from_unix_timestamp(unix_seconds)
+            .ok()
+            .and_then(|time| time.format(&Rfc3339).ok())
+            .unwrap_or_default(),
+    }
+}
+
 /// A time in unix milliseconds. None for a text that is not written in this unit.
 pub(crate) fn unix_ms(unit: TimeUnit, text: &str) -> Option<i64> {
     if unit == TimeUnit::HttpDate {

@@ -3,7 +3,9 @@
 
 pub(crate) mod draft;
 mod put;
+pub(crate) mod replace;
 pub(crate) mod sample;
+pub(crate) mod samples;
 pub(crate) mod secret;
 pub(crate) mod sender;
 pub mod standard;

@@ -1,11 +1,8 @@
 //! Signs as a provider does: from the same scheme data that verifies. For `send`, for `dev`'s
 //! generated secrets and for tests.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     error::SchemeError,
@@ -15,11 +12,12 @@ use crate::{
         selector::{Inputs, Part, Place, Selector},
         template::Template,
     },
-    plan::{catalog::Scheme, compiled::Plan},
+    plan::{catalog::Scheme, compiled::Plan, time::written},
     request::Request,
     sign::{
         draft::{Draft, Signed},
         put::Outgoing,
+        replace::replace_type,
         secret::own_keys,
         token::token,
     },
@@ -105,7 +103,9 @@ fn unsigned(scheme: &Scheme, plan: &Plan, draft: &Draft<'_>, timestamp: Option<&
         body: draft.body.to_vec(),
         url: draft.url.map(str::to_owned),
     };
-    if let (Some(selector), Some(event_type)) = (&plan.event_type, draft.event_type) {
+    if let (Some(selector), Some(event_type)) = (&plan.event_type, draft.event_type)
+        && !is_in_body(scheme, selector, draft)
+    {
         outgoing.put_in_headers(selector, event_type);
     }
     if let (Some(part), Some(timestamp)) = (time_part(plan), timestamp) {
@@ -127,6 +127,16 @@ fn unsigned(scheme: &Scheme, plan: &Plan, draft: &Draft<'_>, timestamp: Option<&
     }
     complete(plan, draft, &mut outgoing);
     outgoing
+}
+
+/// Whether the body has the type at the place where it is looked for first. A header that only
+/// stands in for it is then the provider's own matter, and may have another text.
+fn is_in_body(scheme: &Scheme, selector: &Selector, draft: &Draft<'_>) -> bool {
+    let first = selector.alternatives[0].first();
+    first.is_some_and(|part| matches!(part.place, Place::Body(_)))
+        && draft.event_type.is_some_and(|event_type| {
+            replace_type(scheme, draft.body, event_type).is_ok_and(|body| body.is_some())
+        })
 }
 
 /// Whether the signature is in the JSON text, which is put into its form last.
@@ -273,21 +283,6 @@ fn unsignable(absent: Absent) -> SchemeError {
             Absent::Repeated(name) => format!("{name} stands twice"),
         },
     )
-}
-
-fn written(unit: TimeUnit, unix_seconds: i64) -> String {
-    match unit {
-        TimeUnit::S => unix_seconds.to_string(),
-        TimeUnit::Ms => unix_seconds.saturating_mul(1000).to_string(),
-        TimeUnit::HttpDate => {
-            let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_seconds).unwrap_or(0));
-            httpdate::fmt_http_date(time)
-        }
-        TimeUnit::Rfc3339 => OffsetDateTime::from_unix_timestamp(unix_seconds)
-            .ok()
-            .and_then(|time| time.format(&Rfc3339).ok())
-            .unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

@@ -262,6 +262,11 @@ impl Verifier {
         &self.scheme
     }
 
+    /// The same, to be kept.
+    pub fn shared_scheme(&self) -> Arc<Scheme> {
+        Arc::clone(&self.scheme)
+    }
+
     /// The headers that are themselves the secret (a shared token, one that a handshake brings),
     /// lower-case: not for logs, nor for handlers.
     pub fn secret_headers(&self) -> impl Iterator<Item = &str> {
