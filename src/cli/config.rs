@@ -110,6 +110,16 @@ pub fn load(globals: &Globals) -> Result<Loaded, Problems> {
     })
 }
 
+/// The same, as far as they can be read here: a service with this file may have variables that are
+/// not set for this command.
+pub fn load_readable(globals: &Globals) -> Result<Loaded, Problems> {
+    settings::load_readable(&Inputs {
+        file: globals.config.clone(),
+        environment: std::env::vars().collect(),
+        overlay: None,
+    })
+}
+
 /// What is wrong with providers and with the sources that use them.
 pub fn scheme_problems(loaded: &Loaded) -> Problems {
     let catalog = match Catalog::new(&loaded.settings.providers) {
@@ -194,14 +204,19 @@ fn without_a_route(loaded: &Loaded) -> Vec<Problem> {
 
 /// The providers: built in, and those of the settings where these can be read.
 pub fn catalog(globals: &Globals) -> anyhow::Result<Catalog> {
-    let own = match load(globals) {
-        Ok(loaded) => loaded.settings.providers,
+    match load(globals) {
+        Ok(loaded) => catalog_of(Some(&loaded.settings)),
         // A file that was named must be right. One that was only found must not keep a built-in
         // provider from being used.
-        Err(problems) if globals.config.is_some() => return Err(problems.into()),
-        Err(_) => BTreeMap::new(),
-    };
-    Catalog::new(&own).map_err(|errors| {
+        Err(problems) if globals.config.is_some() => Err(problems.into()),
+        Err(_) => catalog_of(None),
+    }
+}
+
+/// The providers: built in, and those of these settings.
+pub fn catalog_of(settings: Option<&settings::Settings>) -> anyhow::Result<Catalog> {
+    let own = settings.map(|settings| settings.providers.clone());
+    Catalog::new(&own.unwrap_or_default()).map_err(|errors| {
         let problems = errors
             .into_iter()
             .map(|error| Problem::new("[providers]", error.key, error.message));

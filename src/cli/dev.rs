@@ -70,7 +70,7 @@ pub async fn run(globals: &Globals, forward_to: Option<&str>, port: u16) -> anyh
     }
     let tail = Tail::new(TAIL_LINES_MAX);
     let lines = tail.read();
-    let node = serve::Node::start(loaded.settings, data_dir, tail, true).await?;
+    let node = serve::Node::start(loaded, data_dir, tail, true).await?;
     anstream::println!("{}", screen(&node, &secrets, forward_to));
     let printing = tokio::spawn(print(lines));
     let shutdown = node.shutdown.clone();

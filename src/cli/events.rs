@@ -14,6 +14,7 @@ use super::{
     deliveries::COLUMNS as DELIVERY_COLUMNS,
     dev,
     output::{self, Column, columns},
+    send,
 };
 use crate::{
     contract::{Event, EventId, Original, WholeEvent},
@@ -45,8 +46,11 @@ pub enum Command {
         id: EventId,
         /// The exact body of the request that it came in, and nothing else: of one that was split,
         /// the whole
-        #[arg(long)]
+        #[arg(long, conflicts_with = "as_send")]
         original: bool,
+        /// The command that sends it again, signed anew
+        #[arg(long)]
+        as_send: bool,
     },
     /// Requests and attempts as they happen
     Tail {
@@ -103,7 +107,9 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
             let events: Vec<Event> = client.list("/api/v1/events", &query, limit).await?;
             output::list(globals, &events, &COLUMNS)?;
         }
-        Command::Show { id, original: true } => {
+        Command::Show {
+            id, original: true, ..
+        } => {
             let body = client
                 .stream(&format!("/api/v1/events/{id}/original"))
                 .await?
@@ -117,9 +123,14 @@ pub async fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Show {
             id,
             original: false,
+            as_send,
         } => {
             let event: WholeEvent = client.get(&format!("/api/v1/events/{id}")).await?;
-            output::one(globals, &event, text)?;
+            if as_send {
+                output::print(&send::command_for(globals, &client, &event).await?)?;
+            } else {
+                output::one(globals, &event, text)?;
+            }
         }
         Command::Tail { source } => tail(globals, &client, source.as_deref()).await?,
     }

@@ -20,7 +20,6 @@ pub(crate) mod providers;
 pub(crate) mod ready;
 pub(crate) mod rejections;
 pub(crate) mod replay;
-pub(crate) mod sample;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod sources;

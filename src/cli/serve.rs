@@ -8,13 +8,13 @@ use crate::{
     cli::Globals,
     clock::Clock,
     node::{
-        application::{Application, Parts},
+        application::{Addresses, Application, Parts},
         data_dir::DataDir,
         database::{self, Database},
     },
     postgres::Server,
     settings::{
-        LogFormat, Settings,
+        LogFormat,
         load::{self, Inputs, Loaded},
         without_password,
     },
@@ -39,7 +39,7 @@ pub async fn run(globals: &Globals) -> anyhow::Result<()> {
     telemetry::init(&log.filter, format, None)?;
     say(&loaded);
     let data_dir = DataDir::new(globals.data_dir.clone());
-    let node = Node::start(loaded.settings, data_dir, Tail::new(1024), false).await?;
+    let node = Node::start(loaded, data_dir, Tail::new(1024), false).await?;
     tracing::info!(public = %node.application.public, admin = %node.application.admin, "ready");
     for (gateway, address) in &node.application.gateways {
         tracing::info!(gateway, %address, "ready");
@@ -98,11 +98,12 @@ pub struct Node {
 impl Node {
     /// `install` lets a missing PostgreSQL be downloaded.
     pub async fn start(
-        settings: Settings,
+        loaded: Loaded,
         data_dir: DataDir,
         tail: Tail,
         install: bool,
     ) -> anyhow::Result<Self> {
+        let Loaded { settings, file, .. } = loaded;
         // The signal handlers come first, so that a signal during the start is not lost.
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("can't listen for signals")?;
@@ -121,7 +122,9 @@ impl Node {
             clock: Clock::System,
             tail,
             fetch: None,
-            announce: Box::new(move |address| announced.write_admin_address(address)),
+            announce: Box::new(move |addresses| {
+                announced.write_running(addresses, file.as_deref())
+            }),
             background: true,
         };
         let application = match Application::start(parts).await {
@@ -165,12 +168,15 @@ impl Node {
             }
         };
         tracing::info!("stopping");
-        let admin = application.admin;
+        let addresses = Addresses {
+            public: application.public,
+            admin: application.admin,
+        };
         tokio::select! {
             () = application.stop() => {}
             () = shutdown.hard().cancelled() => tracing::warn!("stopped at once: leases end by themselves"),
         }
-        data_dir.remove_admin_address(admin);
+        data_dir.remove_running(addresses);
         if shutdown.hard().is_cancelled() {
             Err(anyhow::anyhow!("stopped at once"))
         } else {

@@ -45,10 +45,17 @@ pub struct Parts {
     pub tail: Tail,
     /// How providers' keys are fetched. None fetches them over the network.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// Called with the bound admin address, before the node says that it is ready.
-    pub announce: Box<dyn FnOnce(SocketAddr) + Send>,
+    /// Called with the bound addresses, before the node says that it is ready.
+    pub announce: Box<dyn FnOnce(Addresses) + Send>,
     /// False lets tests leave the background roles out and call them step by step.
     pub background: bool,
+}
+
+/// Where a node is bound, with the real ports if 0 was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 /// A running node.
@@ -111,7 +118,10 @@ impl Application {
             readiness: &readiness,
         }
         .start()?;
-        (parts.announce)(servers.admin.address);
+        (parts.announce)(Addresses {
+            public: servers.public.address,
+            admin: servers.admin.address,
+        });
         readiness.set(is_well);
         let background = TaskTracker::new();
         if parts.background {

@@ -1,5 +1,5 @@
-//! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the admin address of
-//! the running node, and the secrets of `dev`. Only the folder's owner can read it.
+//! What hookonce keeps in the data folder besides PostgreSQL: the admin token, the addresses of the
+//! running node and the file that it read, and the secrets of `dev`. Only the folder's owner can read it.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,17 @@ use std::{
 use anyhow::Context as _;
 use rand::RngExt as _;
 use secrecy::SecretString;
+
+use crate::node::application::Addresses;
+
+/// A node that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Where its public port is bound.
+    pub public: SocketAddr,
+    /// The file of its settings, if it has one.
+    pub settings: Option<PathBuf>,
+}
 
 /// A data folder, which need not exist yet.
 #[derive(Clone, Debug)]
@@ -46,20 +57,49 @@ impl DataDir {
         Ok(token.into())
     }
 
-    /// Writes the address by which commands on this machine find the node. If it can't be written,
-    /// they only need `--server`.
-    pub fn write_admin_address(&self, address: SocketAddr) {
-        if let Err(error) = self.write(&self.0.join("admin.address"), &address.to_string()) {
-            tracing::warn!(%error, "the admin address was not written: commands need --server");
+    /// Writes the addresses by which commands on this machine find the node, and which file its
+    /// settings are in. If they can't be written, commands only need `--server` and `--to`.
+    pub fn write_running(&self, addresses: Addresses, settings: Option<&Path>) {
+        let settings = settings.map(|file| std::path::absolute(file).unwrap_or(file.into()));
+        let settings = settings
+            .as_deref()
+            .and_then(Path::to_str)
+            .unwrap_or_default();
+        for (name, text) in [
+            ("settings.path", settings.to_owned()),
+            ("public.address", addresses.public.to_string()),
+            ("admin.address", addresses.admin.to_string()),
+        ] {
+            if let Err(error) = self.write(&self.0.join(name), &text) {
+                tracing::warn!(%error, name, "the addresses were not written: commands need --server and --to");
+                return;
+            }
         }
     }
 
-    /// Removes the address if it is still this node's.
-    pub fn remove_admin_address(&self, address: SocketAddr) {
-        let path = self.0.join("admin.address");
-        if fs::read_to_string(&path).is_ok_and(|written| written.trim() == address.to_string()) {
-            let _ = fs::remove_file(path);
+    /// Removes what was written if it is still this node's.
+    pub fn remove_running(&self, addresses: Addresses) {
+        for (name, address) in [
+            ("admin.address", addresses.admin),
+            ("public.address", addresses.public),
+        ] {
+            let path = self.0.join(name);
+            let written = fs::read_to_string(&path);
+            if written.is_ok_and(|written| written.trim() == address.to_string()) {
+                let _ = fs::remove_file(path);
+            }
         }
+    }
+
+    /// The node that runs with this folder, as far as it said so.
+    pub fn running(&self) -> Option<Running> {
+        let read = |name: &str| fs::read_to_string(self.0.join(name)).ok();
+        let public = read("public.address")?.trim().parse().ok()?;
+        let settings = read("settings.path").filter(|path| !path.trim().is_empty());
+        Some(Running {
+            public,
+            settings: settings.map(|path| PathBuf::from(path.trim())),
+        })
     }
 
     fn dev_secrets_path(&self) -> PathBuf {

@@ -115,6 +115,21 @@ impl Loaded {
 /// Reads and checks the settings. All problems come together, except that a file that is no TOML is
 /// reported alone.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
+    let (loaded, problems) = read(inputs)?;
+    loaded
+        .filter(|_| problems.is_empty())
+        .ok_or(Problems(problems))
+}
+
+/// The settings as far as they can be read, whatever else is wrong with them: for a command beside
+/// a service that has checked them, which may see fewer variables and files than the service.
+pub fn load_readable(inputs: &Inputs) -> Result<Loaded, Problems> {
+    let (loaded, problems) = read(inputs)?;
+    loaded.ok_or(Problems(problems))
+}
+
+/// The settings, if their values have the right types, and all problems.
+fn read(inputs: &Inputs) -> Result<(Option<Loaded>, Vec<Problem>), Problems> {
     let file = inputs.file.clone().or_else(|| search(&inputs.environment));
     let mut layers = vec![Layer::parse(DEFAULTS_NAME.into(), DEFAULTS)?];
     if let Some(overlay) = &inputs.overlay {
@@ -174,14 +189,12 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
                 .map(|(key, message)| Problem::new(origins.of(&key), key, message)),
         );
     }
-    match typed.settings {
-        Some(settings) if found.is_empty() => Ok(Loaded {
-            settings,
-            file,
-            origins,
-        }),
-        _ => Err(Problems(found)),
-    }
+    let loaded = typed.settings.map(|settings| Loaded {
+        settings,
+        file,
+        origins,
+    });
+    Ok((loaded, found))
 }
 
 fn search(environment: &[(String, String)]) -> Option<PathBuf> {

@@ -17,7 +17,7 @@ pub mod value;
 pub use check::LEASE_MARGIN;
 pub use gateway::{Gateway, GatewayPath, KeyFrom, KeyRule};
 pub use hookonce_scheme::{nearest, spec as scheme};
-pub use load::{Inputs, Loaded, Problem, Problems, load};
+pub use load::{Inputs, Loaded, Problem, Problems, load, load_readable};
 pub use scheme::{Dedup, OneOrMany, SchemeSpec, SplitAt};
 pub use sections::{
     Admin, Auth, Breaker, Database, Destination, Egress, Ingress, LEDGER_SOURCE, Ledger,

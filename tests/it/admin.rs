@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hookonce::clock::Clock;
+use hookonce::{clock::Clock, node::application::Addresses};
 use reqwest::Method;
 use serde_json::json;
 
@@ -575,7 +575,9 @@ fn readyz(address: SocketAddr) -> String {
 async fn a_node_is_ready_only_once_its_admin_address_is_told() {
     let said = Arc::new(Mutex::new(String::new()));
     let heard = said.clone();
-    let announce = Box::new(move |address| *heard.lock().expect("the answer") = readyz(address));
+    let announce = Box::new(move |addresses: Addresses| {
+        *heard.lock().expect("the answer") = readyz(addresses.admin);
+    });
     let app = spawn_announced(&config(&[]), database().await, Clock::System, announce).await;
     assert_eq!(*said.lock().expect("the answer"), "503", "while it is told");
     assert_eq!(readyz(app.app.admin), "200");

@@ -14,7 +14,7 @@ use std::{
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use hookonce::{
     clock::Clock,
-    node::application::{Application, Parts},
+    node::application::{Addresses, Application, Parts},
     postgres,
     settings::load,
     store::{link, schema},
@@ -424,7 +424,7 @@ pub async fn spawn_announced(
     config: &str,
     database_url: String,
     clock: Clock,
-    announce: Box<dyn FnOnce(SocketAddr) + Send>,
+    announce: Box<dyn FnOnce(Addresses) + Send>,
 ) -> TestApp {
     let tail = Tail::new(1024);
     let parts = Parts {

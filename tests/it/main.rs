@@ -50,6 +50,7 @@ mod recording;
 mod rejections;
 mod relay;
 mod schema;
+mod sending;
 mod shutdown;
 mod silence;
 mod tls;

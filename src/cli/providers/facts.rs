@@ -1,6 +1,6 @@
 //! What is known of a provider, as comments above its scheme.
 
-use hookonce_scheme::Scheme;
+use hookonce_scheme::{Sample, Samples, Scheme};
 
 use super::words::{algorithms, dedup_of, established, key_in_short, named, spelt};
 use crate::settings::scheme::{
@@ -33,6 +33,9 @@ pub(super) fn facts(scheme: &Scheme) -> String {
             "types",
             format!("{} … (some, as recalled)", spec.events.join(", ")),
         );
+    }
+    if let Some(samples) = Samples::of(&scheme.name) {
+        facts.samples(samples);
     }
     if !spec.sources.is_empty() {
         facts.say("read in", spec.sources.join(", "));
@@ -68,6 +71,17 @@ impl Facts {
             );
         }
         self.say("covers", covers(scheme));
+    }
+
+    /// What `send` can send.
+    fn samples(&mut self, samples: &Samples) {
+        let names: Vec<&str> = samples.all().iter().map(Sample::name).collect();
+        self.say("samples", names.join(", "));
+        for (name, scenario) in samples.scenarios() {
+            let steps = scenario.steps.join(", ");
+            self.say("scenario", format!("{name}: {} ({steps})", scenario.about));
+        }
+        self.say("sure", samples.sure.clone());
     }
 
     /// What is checked besides the signature: where the keys come from, bound values and the time.
