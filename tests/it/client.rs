@@ -13,8 +13,8 @@ use std::{
 };
 
 use hookonce_client::{
-    Claim, DedupLease, Error, Grant, Handler as ClientHandler, Ledger, OnLost, Outcome, Run, Step,
-    StepContext, Verifier, WorkError, input_hash,
+    Claim, DedupLease, Error, Grant, Handler as ClientHandler, Ledger, OnLost, Outcome, Repeat,
+    Run, Step, StepContext, Verifier, WorkError, input_hash,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -590,4 +590,131 @@ async fn what_is_relayed_is_verified_and_handled_once() {
     ));
     assert_eq!(run.resume().await.expect("the run").len(), 2);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_later_is_told_what_was_done_when_and_by_whom() {
+    let app = spawn_app(&(config(&[]) + "[ledger]\nresult_max = \"1KiB\"\n")).await;
+    let ledger = Ledger::new(&app.admin, TOKEN)
+        .expect("a ledger")
+        .owner("worker-7");
+    let run = ledger.run("r");
+    let large = "x".repeat(2000);
+    let first = run.step("large").outcome(|_| async { Ok(large.clone()) });
+    let first = first.await.expect("the result");
+    assert_eq!(first.result, large);
+    assert_eq!(first.not_kept.expect("a reason").reason, "too-large");
+    let later = run.step("large").outcome(|_| async { Ok(String::new()) });
+    let Err(Error::ResultNotKept {
+        reason,
+        owner,
+        ended_at,
+        ..
+    }) = later.await
+    else {
+        panic!("it was executed again");
+    };
+    assert_eq!(
+        (reason.as_str(), owner.as_deref()),
+        ("too-large", Some("worker-7"))
+    );
+    assert!(ended_at.is_some());
+
+    let arguments = json!({ "customer": "cus_1", "amount": 500 });
+    let executed = AtomicUsize::new(0);
+    let charge = |_| async { Ok::<_, WorkError>(executed.fetch_add(1, Ordering::Relaxed) + 1) };
+    let call = |repeat| run.call("charge", &arguments, repeat).expect("a call");
+    let done = call(Repeat::Once).execute(charge).await.expect("a result");
+    assert_eq!(
+        (done.result, done.replayed_at, done.message),
+        (1, None, None)
+    );
+    let replay = call(Repeat::Once).execute(charge).await.expect("a result");
+    assert_eq!(replay.result, 1);
+    assert!(replay.replayed_at.expect("a time") >= replay.ended_at.expect("a time"));
+    assert!(
+        replay
+            .message
+            .expect("words")
+            .contains(" by worker-7; this is its result.")
+    );
+    let refused = call(Repeat::Ask).execute(charge).await;
+    assert!(matches!(refused, Err(Error::RepeatRefused { result, .. }) if result == 1));
+    let lately = call(Repeat::After(LONG * 100)).execute(charge).await;
+    assert_eq!(lately.expect("a result").result, 1);
+    let anew = call(Repeat::After(Duration::ZERO)).execute(charge).await;
+    assert_eq!(anew.expect("a result").result, 2);
+    for (number, expected) in [(1, 1), (2, 2), (3, 3)] {
+        let numbered = call(Repeat::Numbered).execute(charge).await;
+        assert_eq!(
+            numbered.expect("a result").result,
+            expected,
+            "call {number}"
+        );
+    }
+
+    let begun = tokio::sync::Notify::new();
+    let work = |_| async {
+        begun.notify_one();
+        std::future::pending::<Result<(), WorkError>>().await
+    };
+    tokio::select! {
+        _ = run.step("dropped").execute(work) => panic!("it can't end"),
+        () = begun.notified() => {}
+    }
+    let later = run.step("dropped").execute(|_| async { Ok(()) }).await;
+    let Err(Error::OutcomeUnknown {
+        owner, evidence, ..
+    }) = later
+    else {
+        panic!("{later:?}");
+    };
+    assert_eq!(owner.as_deref(), Some("worker-7"));
+    assert!(
+        evidence.expect("evidence")["error"]
+            .as_str()
+            .expect("words")
+            .contains("went away")
+    );
+    app.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_keeps_its_key_while_it_works_and_gives_it_back() {
+    let app = spawn_app(&config(&[])).await;
+    let ledger = Ledger::new(&app.admin, TOKEN).expect("a ledger");
+    let (window, lease) = (Duration::from_secs(3600), Duration::from_millis(600));
+    let fails = || async { Err::<(), _>(std::io::Error::other("boom")) };
+    let failed = ledger
+        .dedup_handle("orders", "k", window, LONG, fails)
+        .await;
+    assert!(matches!(failed, Err(Error::Work(_))), "{failed:?}");
+    let slow = || async {
+        // Longer than the lease: by then another would have the key.
+        tokio::time::sleep(lease * 2).await;
+        let another = ledger.dedup_leased("orders", "k", window, lease).await;
+        assert!(matches!(another, Err(Error::KeyLeased { .. })));
+        Ok::<_, std::io::Error>(7)
+    };
+    let again = async {
+        loop {
+            // The key is given back beside the answer to the one that failed.
+            match ledger
+                .dedup_handle("orders", "k", window, lease, slow)
+                .await
+            {
+                Err(Error::KeyLeased { .. }) => tokio::task::yield_now().await,
+                ended => return ended,
+            }
+        }
+    };
+    let handled = tokio::time::timeout(LONG / 2, again)
+        .await
+        .expect("the key");
+    assert_eq!(handled.expect("a result"), Some(7));
+    let seen = ledger
+        .dedup_handle("orders", "k", window, lease, fails)
+        .await;
+    assert!(matches!(seen, Ok(None)), "{seen:?}");
+    app.app.stop().await;
 }

@@ -88,11 +88,6 @@ fn check_numbers(value: &Value) -> Result<(), Error> {
 }
 
 /// Whether a double holds the number as it is.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "what is lost is what is looked for"
-)]
 fn is_exact(number: &Number) -> bool {
     let wide = number
         .as_u64()

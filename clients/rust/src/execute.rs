@@ -186,7 +186,7 @@ impl Step {
     ///
     /// Those of [`Step::execute`].
     pub async fn outcome<T, F>(
-        &self,
+        self,
         work: impl FnOnce(StepContext) -> F,
     ) -> Result<StepOutcome<T>, Error>
     where
