@@ -42,3 +42,33 @@ impl Routes {
         destinations
     }
 }
+
+/// The routes of all sources, column by column, for a statement that routes by itself. A route has
+/// a row for each of its patterns, in the words of LIKE, or one without a pattern.
+#[derive(Debug, Default)]
+pub struct LikeRoutes {
+    pub sources: Vec<String>,
+    pub patterns: Vec<Option<String>>,
+    pub destinations: Vec<String>,
+}
+
+impl LikeRoutes {
+    pub fn of(settings: &Settings) -> Self {
+        let mut rows = Self::default();
+        for route in &settings.routes {
+            let types = route.types.iter();
+            let mut patterns: Vec<Option<String>> = types
+                .map(|pattern| Some(TypeGlob::new(pattern).to_like()))
+                .collect();
+            if patterns.is_empty() {
+                patterns.push(None);
+            }
+            for pattern in patterns {
+                rows.sources.push(route.source.clone());
+                rows.patterns.push(pattern);
+                rows.destinations.push(route.destination.clone());
+            }
+        }
+        rows
+    }
+}

@@ -2,5 +2,6 @@
 //! serves a request.
 
 pub mod counting;
+pub mod emitter;
 pub mod pruner;
 pub mod rescuer;

@@ -22,7 +22,7 @@ use crate::{
         rejections::Rejections,
     },
     ledger::Ledger,
-    maintenance::{counting, pruner, rescuer},
+    maintenance::{counting, emitter::Emitter, pruner, rescuer},
     meters::Meters,
     node::{
         learner::{self, Learner},
@@ -230,9 +230,16 @@ impl Roles<'_> {
             pool,
             meters,
             stopping,
+            hint,
             ..
         } = self.shared;
         let current = self.settings.clone();
+        let for_emitter = self.settings.clone();
+        let emitter = Emitter {
+            pool: pool.clone(),
+            current: move || for_emitter.load_full(),
+            hint: hint.clone(),
+        };
         tracker.spawn(probing);
         tracker.spawn(self.relays.clone().claim_until_stopped());
         tracker.spawn(tell_malformed(stopping.clone()));
@@ -248,6 +255,7 @@ impl Roles<'_> {
             meters.clone(),
             stopping.clone(),
         ));
+        tracker.spawn(emitter.run_until_stopped(stopping.clone()));
         tracker.spawn(pruner::run(
             pool.clone(),
             move || current.load_full(),

@@ -55,6 +55,7 @@ mod shutdown;
 mod silence;
 mod tls;
 mod tokens;
+mod transactions;
 mod transitions;
 mod upgrade;
 mod upstream;

@@ -16,6 +16,9 @@ const CONSTRAINTS: &str = "select format('constraint %s on %s: %s', k.conname, c
 const INDEXES: &str =
     "select indexdef from pg_indexes i join pg_class c on c.relname = i.tablename and c.relnamespace = 'public'::regnamespace
   where schemaname = 'public' and not c.relispartition and tablename <> '_sqlx_migrations' order by tablename, indexname";
+const FUNCTIONS: &str = "select format('function %s returns %s%s', p.oid::regprocedure, pg_get_function_result(p.oid),
+        case when p.prosecdef then ' security definer, ' || array_to_string(p.proconfig, ', ') else '' end)
+   from pg_proc p where p.pronamespace in ('public'::regnamespace, 'hookonce'::regnamespace) order by 1";
 const VIEWS: &str = "select format('view %s: %s', viewname, regexp_replace(definition, '\\s+', ' ', 'g')) from pg_views where schemaname = 'public'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +27,7 @@ async fn the_schema_is_the_reviewed_one() {
         .await
         .expect("a database");
     let mut dump = String::new();
-    for sql in [COLUMNS, CONSTRAINTS, INDEXES, VIEWS] {
+    for sql in [COLUMNS, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS] {
         let lines: Vec<String> = sqlx::query_scalar(sql)
             .fetch_all(&pool)
             .await

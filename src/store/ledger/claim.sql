@@ -6,15 +6,18 @@ with u as (
     select s.key, s.step, s.id, s.state, s.fence, s.attempt, s.claim_id, s.owner, s.input_hash, s.claimed_at, s.lease_until,
            s.ended_at, s.result, s.result_not_kept, s.error
       from u join step s on s.key = u.key and s.step = u.step
+), open as materialized (
+    -- A transaction that called hookonce.claim or hookonce.complete has the lock of its step until it ends. Nobody waits for it here.
+    select u.*, pg_try_advisory_xact_lock_shared(uuid_hash_extended(u.key, hashtextextended(u.step, 0))) as is_free
+      from u left join found f on f.key = u.key and f.step = u.step
+     where f.key is null
+        or ((f.state = 'released' or f.lease_until < now()) and coalesce(f.input_hash = u.input_hash, true))
 ), taken as (
     insert into step as s (key, step, id, tenant, run, state, fence, attempt, claim_id, owner, on_lost, input_hash, claimed_at,
                            lease_until, about)
     select u.key, u.step, u.id, u.tenant, u.run, 'running', 1, 1, u.claim_id, u.owner, u.on_lost, u.input_hash, now(),
            now() + u.lease_seconds * interval '1 second', u.about
-      from u left join found f on f.key = u.key and f.step = u.step
-     where f.key is null
-        or ((f.state = 'released' or f.lease_until < now()) and coalesce(f.input_hash = u.input_hash, true))
-     order by u.key, u.step
+      from open as u where u.is_free order by u.key, u.step
     on conflict (key, step) do update set
         state       = case when s.state = 'running' and s.on_lost = 'hold' then 'unknown' else 'running' end,
         listed      = case when s.state = 'running' and s.on_lost = 'hold' then 'lost' else 'running' end,
@@ -40,4 +43,8 @@ select key as "key!", step as "step!", id as "id!", state as "state!: StepState"
        extract(epoch from lease_until - now())::float8 as lease_left, ended_at, result, result_not_kept, error, now() as "at!"
   from (select * from taken
         union all
-        select * from found f where not exists (select from taken t where t.key = f.key and t.step = f.step)) as r
+        select o.key, o.step, coalesce(f.id, o.id), 'running', coalesce(f.fence, 0), coalesce(f.attempt, 1), '', f.owner, f.input_hash,
+               coalesce(f.claimed_at, now()), now() + interval '1 second', null, null, null, null
+          from open o left join found f on f.key = o.key and f.step = o.step where not o.is_free
+        union all
+        select * from found f where not exists (select from open o where o.key = f.key and o.step = f.step)) as r

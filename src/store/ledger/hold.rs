@@ -17,7 +17,8 @@ pub struct Beat {
 }
 
 /// Makes the lease end this many seconds from now. A lease that is over is extended too, unless
-/// somebody has claimed the step meanwhile.
+/// somebody has claimed the step meanwhile. While a transaction that called `hookonce.complete` is
+/// open nobody else can take the step, so its row is not waited for and the lease stays as it is.
 pub async fn heartbeat(
     executor: impl PgExecutor<'_> + Copy,
     place: &StepAddress,
@@ -28,7 +29,8 @@ pub async fn heartbeat(
         Beat,
         r#"
         update step set lease_until = now() + $4 * interval '1 second'
-         where key = $1 and step = $2 and fence = $3 and state = 'running'
+         where (key, step) in (select key, step from step where key = $1 and step = $2 and fence = $3 and state = 'running'
+                                  for no key update skip locked)
         returning lease_until as "until!", claim_id
         "#,
         place.key.0,
@@ -38,6 +40,23 @@ pub async fn heartbeat(
     )
     .fetch_optional(executor)
     .await?;
+    let beat = match beat {
+        Some(beat) => Some(beat),
+        None => {
+            sqlx::query_as!(
+                Beat,
+                r#"
+                select lease_until as "until!", claim_id from step
+                 where key = $1 and step = $2 and fence = $3 and state = 'running'
+                "#,
+                place.key.0,
+                &*place.step,
+                fence,
+            )
+            .fetch_optional(executor)
+            .await?
+        }
+    };
     match beat {
         Some(beat) => Ok(Fenced::Done(beat)),
         None => stale(executor, place).await,

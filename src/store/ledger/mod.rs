@@ -14,7 +14,7 @@ mod settled;
 
 pub use claim::{Claim, Claimed, NewClaim, claim};
 pub use complete::{Completion, complete};
-pub use emit::Emitted;
+pub use emit::{EMITTED_HEADERS, Emitted};
 pub use fenced::Fenced;
 pub use hold::{Abandoned, Abandonment, Beat, abandon, heartbeat, release};
 pub use lost::{LostStep, become_unknown, lost};
