@@ -3,6 +3,9 @@
 -- They lock what they change until the caller's transaction ends. So nothing of hookonce's own may wait for those rows: events are only laid
 -- down in `emitted`, and who claims over HTTP asks for the step's advisory lock without waiting (src/store/ledger/claim.sql).
 
+-- A role named hookonce has the schema of that name in its path from now on: what this and later migrations make stays with the other tables.
+select set_config('search_path', (select relnamespace::regnamespace::text from pg_class where oid = 'event_key'::regclass), true);
+
 create table emitted (
     seq         bigint      generated always as identity primary key,
     key         uuid        not null,

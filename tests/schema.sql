@@ -42,6 +42,15 @@ table delivery_ended: created_at timestamp with time zone not null
 table delivery_ended: ended_at timestamp with time zone not null default now()
 table destination_pause: destination text not null
 table destination_pause: paused_at timestamp with time zone not null default now()
+table emitted: seq bigint not null
+table emitted: key uuid not null
+table emitted: source text not null
+table emitted: event_key text not null
+table emitted: event_type text
+table emitted: body bytea not null
+table emitted: body_digest bytea not null
+table emitted: emitted_at timestamp with time zone not null default now()
+table emitted: held_at timestamp with time zone
 table event: id uuid not null
 table event: key uuid not null
 table event: source text not null
@@ -93,6 +102,16 @@ table replay: after uuid not null
 table replay: before uuid not null
 table replay: deliveries bigint not null default 0
 table replay: ended_at timestamp with time zone
+table sql_terms: is_only boolean not null default true
+table sql_terms: keep_seconds double precision not null
+table sql_terms: scope_tenants text[] not null
+table sql_terms: scope_runs text[] not null
+table sql_terms: scope_keeps double precision[] not null
+table sql_terms: lease_max_seconds double precision not null
+table sql_terms: window_max_seconds double precision not null
+table sql_terms: result_bytes_max integer not null
+table sql_terms: emit_bytes_max integer not null
+table sql_terms: emit_max integer not null
 table step: key uuid not null
 table step: step text not null
 table step: id uuid not null
@@ -139,6 +158,10 @@ constraint dedup_key_pkey on dedup_key: PRIMARY KEY (key)
 constraint delivery_ended_pkey on delivery_ended: PRIMARY KEY (id, key)
 constraint delivery_ended_state_check on delivery_ended: CHECK ((state = ANY (ARRAY['delivered'::text, 'dead'::text, 'cancelled'::text])))
 constraint destination_pause_pkey on destination_pause: PRIMARY KEY (destination)
+constraint emitted_body_digest_check on emitted: CHECK ((octet_length(body_digest) = 32))
+constraint emitted_event_key_check on emitted: CHECK ((event_key <> ''::text))
+constraint emitted_pkey on emitted: PRIMARY KEY (seq)
+constraint emitted_source_check on emitted: CHECK ((source <> ''::text))
 constraint event_body_digest_check on event: CHECK ((octet_length(body_digest) = 32))
 constraint event_event_key_check on event: CHECK ((event_key <> ''::text))
 constraint event_mark_check on event: CHECK ((mark = ANY (ARRAY['same-body'::text, 'other-body'::text]))) NOT VALID
@@ -166,6 +189,8 @@ constraint outbox_epoch_check on outbox: CHECK ((epoch >= 0))
 constraint outbox_pkey on outbox: PRIMARY KEY (id, key)
 constraint outbox_state_check on outbox: CHECK ((state = ANY (ARRAY['pending'::text, 'leased'::text])))
 constraint replay_pkey on replay: PRIMARY KEY (id)
+constraint sql_terms_is_only_check on sql_terms: CHECK (is_only)
+constraint sql_terms_pkey on sql_terms: PRIMARY KEY (is_only)
 constraint step_attempt_check on step: CHECK ((attempt >= 0))
 constraint step_check on step: CHECK (((state = 'running'::text) = (lease_until IS NOT NULL)))
 constraint step_check1 on step: CHECK (((state = ANY (ARRAY['done'::text, 'failed'::text])) = (ended_at IS NOT NULL)))
@@ -198,6 +223,9 @@ CREATE UNIQUE INDEX dedup_key_pkey ON public.dedup_key USING btree (key)
 CREATE INDEX delivery_ended_event ON ONLY public.delivery_ended USING btree (event_id)
 CREATE UNIQUE INDEX delivery_ended_pkey ON ONLY public.delivery_ended USING btree (id, key)
 CREATE UNIQUE INDEX destination_pause_pkey ON public.destination_pause USING btree (destination)
+CREATE INDEX emitted_held ON public.emitted USING btree (source) WHERE (held_at IS NOT NULL)
+CREATE INDEX emitted_open ON public.emitted USING btree (seq) WHERE (held_at IS NULL)
+CREATE UNIQUE INDEX emitted_pkey ON public.emitted USING btree (seq)
 CREATE UNIQUE INDEX event_pkey ON ONLY public.event USING btree (id, key)
 CREATE INDEX event_key_expires_at ON public.event_key USING brin (expires_at)
 CREATE UNIQUE INDEX event_key_pkey ON public.event_key USING btree (key)
@@ -210,6 +238,7 @@ CREATE INDEX outbox_lease ON public.outbox USING btree (lease_until) WHERE (stat
 CREATE UNIQUE INDEX outbox_pkey ON public.outbox USING btree (id, key)
 CREATE INDEX outbox_url ON public.outbox USING btree (due_at) WHERE ((state = 'pending'::text) AND (destination ~~ 'http%://%'::text))
 CREATE UNIQUE INDEX replay_pkey ON public.replay USING btree (id)
+CREATE UNIQUE INDEX sql_terms_pkey ON public.sql_terms USING btree (is_only)
 CREATE INDEX step_id ON public.step USING btree (id)
 CREATE INDEX step_listed ON public.step USING btree (listed, id) WHERE (listed IS NOT NULL)
 CREATE INDEX step_of_run ON public.step USING btree (tenant COLLATE "C", run COLLATE "C", id)
@@ -219,4 +248,19 @@ CREATE UNIQUE INDEX token_digest_key ON public.token USING btree (digest)
 CREATE UNIQUE INDEX token_pkey ON public.token USING btree (id)
 
 view delivery:  SELECT o.id, o.key, o.event_id, o.source, o.destination, o.replay_id, CASE WHEN ((o.state = 'pending'::text) AND (p.destination IS NOT NULL)) THEN 'paused'::text ELSE o.state END AS state, o.epoch, o.attempts, o.created_at, o.due_at, o.lease_until, NULL::timestamp with time zone AS ended_at FROM (outbox o LEFT JOIN destination_pause p ON ((p.destination = o.destination))) UNION ALL SELECT delivery_ended.id, delivery_ended.key, delivery_ended.event_id, delivery_ended.source, delivery_ended.destination, delivery_ended.replay_id, delivery_ended.state, delivery_ended.epoch, delivery_ended.attempts, delivery_ended.created_at, NULL::timestamp with time zone AS due_at, NULL::timestamp with time zone AS lease_until, delivery_ended.ended_at FROM delivery_ended;
+
+function hookonce.claim(text,text,interval,text,text,text,text,text) returns record security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function hookonce.complete(text,text,bigint,json,json,json,text) returns void security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function hookonce.emit(text,text,text,json) returns text security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function hookonce.handled(text,text,interval,text) returns boolean security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function hookonce_check_entry(json,bigint,integer) returns void
+function hookonce_emit(text,text,text,text,text) returns void
+function hookonce_keep(text,text) returns interval
+function hookonce_key(text,bytea,text) returns uuid
+function hookonce_name(text,text,integer,boolean) returns void
+function hookonce_new_id() returns uuid
+function hookonce_pair(text,text) returns bytea
+function hookonce_part(text) returns text
+function hookonce_sized(text) returns bytea
+function hookonce_step_lock(uuid,text) returns bigint
 

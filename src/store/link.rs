@@ -102,8 +102,14 @@ impl Dialer {
         watch_sockets(self.options.get_port());
         let names: Vec<&str> = self.settings.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = self.settings.iter().map(|(_, value)| *value).collect();
+        // By the usual path a role named hookonce would make its tables in the schema of that name,
+        // which is there for the functions of migration 0009. So the path is where the tables are.
         let told = sqlx::query_scalar::<_, String>(
-            "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)",
+            "select set_config(name, value, false)
+               from (select name, value from unnest($1::text[], $2::text[]) as s (name, value)
+                     union all
+                     select 'search_path', coalesce((select relnamespace::regnamespace::text from pg_class where oid = to_regclass('event_key')),
+                                                    quote_ident(current_schema()), current_setting('search_path'))) as s",
         );
         told.bind(names)
             .bind(values)

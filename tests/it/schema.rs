@@ -18,7 +18,7 @@ const INDEXES: &str =
   where schemaname = 'public' and not c.relispartition and tablename <> '_sqlx_migrations' order by tablename, indexname";
 const FUNCTIONS: &str = "select format('function %s returns %s%s', p.oid::regprocedure, pg_get_function_result(p.oid),
         case when p.prosecdef then ' security definer, ' || array_to_string(p.proconfig, ', ') else '' end)
-   from pg_proc p where p.pronamespace in ('public'::regnamespace, 'hookonce'::regnamespace) order by 1";
+   from pg_proc p where p.pronamespace in ('public'::regnamespace, 'hookonce'::regnamespace) order by p.oid::regprocedure::text collate \"C\"";
 const VIEWS: &str = "select format('view %s: %s', viewname, regexp_replace(definition, '\\s+', ' ', 'g')) from pg_views where schemaname = 'public'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
