@@ -1,7 +1,7 @@
 //! hookonce: a webhook receiver and dedup relay. ARCHITECTURE.md has the map.
 
 mod backoff;
-mod chance;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod contract;
@@ -23,7 +23,7 @@ mod port;
 pub mod postgres;
 mod problem;
 mod readiness;
-mod routing;
+pub mod routing;
 pub mod settings;
 mod shutdown;
 pub mod store;

@@ -676,7 +676,7 @@ async fn who_comes_later_is_told_what_was_done_when_and_by_whom() {
             .expect("words")
             .contains("went away")
     );
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -716,5 +716,5 @@ async fn a_consumer_keeps_its_key_while_it_works_and_gives_it_back() {
         .dedup_handle("orders", "k", window, lease, fails)
         .await;
     assert!(matches!(seen, Ok(None)), "{seen:?}");
-    app.app.stop().await;
+    app.stop().await;
 }

@@ -163,7 +163,7 @@ async fn a_step_its_rows_and_its_events_are_one_transaction() {
     // In a transaction the same repeat would write the caller's rows twice.
     assert_eq!(refused(&mut sql, complete).await, "OC007");
     role.drop().await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,7 +260,7 @@ async fn what_can_t_be_done_has_a_code_of_its_own() {
     assert_eq!(status(&mut sql, &claim("s", "")).await, "failed");
     assert_eq!(app.count("select count(*) from emitted").await, 0);
     role.drop().await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -329,7 +329,7 @@ async fn the_role_may_do_nothing_else() {
     assert_eq!(app.count("select count(*) from public.dedup_key").await, 1);
     drop(sql);
     role.drop().await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// Waits until a session of this database waits for a lock.
@@ -391,7 +391,7 @@ async fn the_second_transaction_waits_for_the_end_of_the_first() {
     );
     drop((first, second));
     role.drop().await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -453,7 +453,7 @@ async fn who_claims_over_http_never_waits_for_a_transaction() {
     );
     drop(open);
     role.drop().await;
-    app.app.stop().await;
+    app.stop().await;
 }
 
 /// What a database whose owner is named hookonce has in the schema of that name: by the usual path
@@ -466,11 +466,11 @@ async fn tables_stay_together_beside_the_schema_of_the_functions() {
     let days = "select count(*) from pg_class where relname like 'event\\_2%' and relkind = 'r' and relnamespace = 'public'::regnamespace";
     assert!(app.count(days).await > 7);
     let again = app.database_url.clone();
-    app.app.stop().await;
+    app.stop().await;
     // Another start finds all of it, whatever the path of its role says.
     let app = spawn_on(&config(&[]), again).await;
     assert_eq!(app.count(made).await, 0);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -565,7 +565,7 @@ destination = "i"
         assert_eq!(destinations, expected, "{event_type:?}");
     }
     assert_eq!(TypeGlob::new(r"a_%\*").to_like(), r"a\_\%\\%");
-    app.app.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -648,7 +648,7 @@ async fn events_are_recorded_once_and_wait_for_their_source() {
     }
     let kept = "select count(*) from step where round(extract(epoch from expires_at - ended_at) / 86400) = (case when run like 'n%' then 7 else 30 end)";
     assert_eq!(app.count(kept).await, 2);
-    app.app.stop().await;
+    app.stop().await;
 }
 
 const WORKERS: usize = 4;
@@ -850,5 +850,5 @@ async fn killed_at_random_nothing_is_there_without_the_other() {
             .unwrap();
         role.drop().await;
     }
-    app.app.stop().await;
+    app.stop().await;
 }
