@@ -249,10 +249,10 @@ CREATE UNIQUE INDEX token_pkey ON public.token USING btree (id)
 
 view delivery:  SELECT o.id, o.key, o.event_id, o.source, o.destination, o.replay_id, CASE WHEN ((o.state = 'pending'::text) AND (p.destination IS NOT NULL)) THEN 'paused'::text ELSE o.state END AS state, o.epoch, o.attempts, o.created_at, o.due_at, o.lease_until, NULL::timestamp with time zone AS ended_at FROM (outbox o LEFT JOIN destination_pause p ON ((p.destination = o.destination))) UNION ALL SELECT delivery_ended.id, delivery_ended.key, delivery_ended.event_id, delivery_ended.source, delivery_ended.destination, delivery_ended.replay_id, delivery_ended.state, delivery_ended.epoch, delivery_ended.attempts, delivery_ended.created_at, NULL::timestamp with time zone AS due_at, NULL::timestamp with time zone AS lease_until, delivery_ended.ended_at FROM delivery_ended;
 
-function hookonce.claim(text,text,interval,text,text,text,text,text) returns record security definer, search_path=public, pg_temp, standard_conforming_strings=on
-function hookonce.complete(text,text,bigint,json,json,json,text) returns void security definer, search_path=public, pg_temp, standard_conforming_strings=on
-function hookonce.emit(text,text,text,json) returns text security definer, search_path=public, pg_temp, standard_conforming_strings=on
-function hookonce.handled(text,text,interval,text) returns boolean security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function claim(text,text,interval,text,text,text,text,text) returns record security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function complete(text,text,bigint,json,json,json,text) returns void security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function emit(text,text,text,json) returns text security definer, search_path=public, pg_temp, standard_conforming_strings=on
+function handled(text,text,interval,text) returns boolean security definer, search_path=public, pg_temp, standard_conforming_strings=on
 function hookonce_check_entry(json,bigint,integer) returns void
 function hookonce_emit(text,text,text,text,text) returns void
 function hookonce_keep(text,text) returns interval

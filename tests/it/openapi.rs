@@ -417,6 +417,16 @@ async fn the_ledger_is_as_it_is_described() {
         .status,
         200
     );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dedup_is_as_it_is_described() {
+    let app = spawn_app(&config(&[])).await;
+    let description = format!("{}/api/v1/openapi.json", app.admin);
+    let document = said(app.http.get(description).bearer_auth(TOKEN))
+        .await
+        .json();
     let mark = async |body: Value| {
         held(
             &app,

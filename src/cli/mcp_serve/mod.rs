@@ -5,6 +5,7 @@
 //! started the server said so, and replay what was not counted before.
 
 mod arguments;
+mod counted;
 mod events;
 mod issues;
 mod rejections;

@@ -9,7 +9,7 @@ use std::{
 use rmcp::{Peer, RoleServer, model::ProgressNotificationParam, model::ProgressToken};
 use tokio::sync::Semaphore;
 
-use super::replays::DryRuns;
+use super::counted::DryRuns;
 use crate::{
     cli::{Globals, client::Client},
     contract::{OwnToken, Scope},

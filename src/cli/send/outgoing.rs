@@ -9,7 +9,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 use url::Url;
 
-use super::{Arguments, fresh, target::Target, unknown_scenario};
+use super::{arguments::Arguments, fresh, target::Target};
 use crate::{chance, cli::Failure, clock::Clock};
 
 /// A signed request.
@@ -299,6 +299,19 @@ fn distinct(body: Vec<u8>, id: &str) -> Vec<u8> {
         }
         _ => body,
     }
+}
+
+/// What `--scenario` names.
+fn unknown_scenario(provider: &str, name: &str, samples: Option<&Samples>) -> Failure {
+    let scenarios = samples.into_iter().flat_map(|samples| samples.scenarios());
+    let known: Vec<String> = scenarios
+        .map(|(name, scenario)| format!("\n  {name}: {}", scenario.about))
+        .collect();
+    let known = match known.as_slice() {
+        [] => format!("{provider} has no scenarios"),
+        known => format!("{provider} has these:{}", known.concat()),
+    };
+    Failure::not_found(format!("there is no scenario {name:?}: {known}"))
 }
 
 #[cfg(test)]

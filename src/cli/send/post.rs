@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Interval};
 
 use super::{
-    Arguments,
+    arguments::Arguments,
     outgoing::{Outgoing, Signed},
     report::Sent,
     target::Target,

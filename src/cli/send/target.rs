@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::SecretString;
 use url::Url;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::{
     cli::{
         Failure, Globals,

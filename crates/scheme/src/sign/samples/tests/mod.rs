@@ -1,3 +1,5 @@
+//! The samples as a service meets them: verified, with their keys, types, ids and fields.
+
 mod fields;
 mod forms;
 
