@@ -644,8 +644,11 @@ async fn who_comes_later_is_told_what_was_done_when_and_by_whom() {
     assert_eq!(lately.expect("a result").result, 1);
     let anew = call(Repeat::After(Duration::ZERO)).execute(charge).await;
     assert_eq!(anew.expect("a result").result, 2);
+    // A run that is resumed counts its calls from the first.
+    let resumed = ledger.run("r");
     for (number, expected) in [(1, 1), (2, 2), (3, 3)] {
-        let numbered = call(Repeat::Numbered).execute(charge).await;
+        let numbered = resumed.call("charge", &arguments, Repeat::Numbered);
+        let numbered = numbered.expect("a call").execute(charge).await;
         assert_eq!(
             numbered.expect("a result").result,
             expected,

@@ -219,9 +219,7 @@ async fn what_can_t_be_done_has_a_code_of_its_own() {
             "54000",
         ),
         (
-            format!(
-                "select hookonce.complete('r', 's', 1, emit => (select json_agg(json_build_object('data', n)) from generate_series(1, 33) n))"
-            ),
+            "select hookonce.complete('r', 's', 1, emit => (select json_agg(json_build_object('data', n)) from generate_series(1, 33) n))".to_owned(),
             "54000",
         ),
         ("select hookonce.handled('', 'c')".to_owned(), "22023"),

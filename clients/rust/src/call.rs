@@ -194,12 +194,25 @@ impl Call {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T, WorkError>>,
     {
-        match self.repeat {
+        // Every call counts as one, however its repeats are taken.
+        let mut taken = Taken::of(&self.run.occurrences, &self.name);
+        let ended = match self.repeat {
             Repeat::Once => self.first(work, false).await,
             Repeat::Ask => self.first(work, true).await,
-            Repeat::Numbered => self.numbered(work).await,
+            Repeat::Numbered => {
+                self.step.name = self.occurrence(taken.number);
+                self.first(work, false).await
+            }
             Repeat::After(time) => self.after(time, work).await,
-        }
+        };
+        taken.has_ended = matches!(
+            ended,
+            Ok(_)
+                | Err(Error::StepFailed(_)
+                    | Error::ResultNotKept { .. }
+                    | Error::RepeatRefused { .. })
+        );
+        ended
     }
 
     async fn first<T, F>(
@@ -230,24 +243,6 @@ impl Call {
                 "{done} To take that result, call again with repeat \"once\"; to do it again, with \"numbered\"."
             ),
         })
-    }
-
-    async fn numbered<T, F>(
-        &mut self,
-        work: impl FnOnce(StepContext) -> F,
-    ) -> Result<StepOutcome<T>, Error>
-    where
-        T: Serialize + DeserializeOwned,
-        F: Future<Output = Result<T, WorkError>>,
-    {
-        let mut taken = Taken::of(&self.run.occurrences, &self.name);
-        self.step.name = self.occurrence(taken.number);
-        let ended = self.first(work, false).await;
-        taken.has_ended = matches!(
-            ended,
-            Ok(_) | Err(Error::StepFailed(_) | Error::ResultNotKept { .. })
-        );
-        ended
     }
 
     async fn after<T, F>(

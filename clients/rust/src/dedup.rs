@@ -153,10 +153,9 @@ impl DedupLease {
         loop {
             tokio::time::sleep(interval.saturating_sub(last.elapsed())).await;
             last = Instant::now();
-            match self.extend(lease, Some(interval)).await {
-                Err(lost @ Error::LeaseLost(_)) => return lost,
-                // The next beat may get through.
-                Ok(()) | Err(_) => {}
+            // After any other error the next beat may get through.
+            if let Err(lost @ Error::LeaseLost(_)) = self.extend(lease, Some(interval)).await {
+                return lost;
             }
         }
     }

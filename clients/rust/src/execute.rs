@@ -218,7 +218,7 @@ impl Step {
         let ended = tokio::select! {
             ended = work(context.clone()) => ended,
             () = context.lost.cancelled() => {
-                held.is_over();
+                held.over();
                 return Err(context.lost_error());
             }
         };
@@ -268,7 +268,7 @@ impl Step {
             let claimed = protocol
                 .claim(run, &self.name, &self.terms, &claim_id)
                 .await;
-            asking.is_answered();
+            asking.answered();
             let (Err(Error::OutcomeUnknown { fence, .. }), Some(hook)) = (&claimed, &self.hook)
             else {
                 return claimed;

@@ -57,7 +57,7 @@ impl Held {
     }
 
     /// There is nothing to tell any more: another has the step.
-    pub(crate) fn is_over(mut self) {
+    pub(crate) fn over(mut self) {
         self.inner = None;
     }
 
@@ -145,7 +145,7 @@ impl Asking {
         }
     }
 
-    pub(crate) fn is_answered(mut self) {
+    pub(crate) fn answered(mut self) {
         self.inner = None;
     }
 }
