@@ -14,7 +14,7 @@ export interface LedgerOptions {
   token?: string;
   /** Who executes, for people to read. */
   owner?: string;
-  /** How long one call without an answer, or with 429, 502, 503 or 504, is sent again; then `Unavailable`. Default: 60,000. */
+  /** How long one call without an answer, or with 408, 429, 502, 503 or 504, is sent again; then `Unavailable`. Default: 60,000. */
   giveUpMs?: number;
   fetch?: typeof fetch;
   /** How results are made JSON where they are none: see `Encode`. */

@@ -28,7 +28,7 @@ export interface Reply {
 /** A call that waited was cut off, to make room. */
 export class Cut extends Error {}
 
-const RETRIED = [429, 502, 503, 504];
+const RETRIED = [408, 429, 502, 503, 504];
 const BACKOFF_BASE_MS = 100;
 const BACKOFF_MAX_MS = 5_000;
 /** How long one call may take: the server's own `call_timeout`, and some. */

@@ -65,9 +65,9 @@ function pooled(connections: number): typeof fetch {
 }
 
 const crowds: [string, number, LedgerOptions][] = [
-  ["the fetch of Node, which opens a connection for each", 200, {}],
-  ["a pool of 10 connections", 60, { fetch: pooled(10) }],
-  ["a pool of 6 connections, and 3 that may wait, as in browsers", 60, { fetch: pooled(6), waitersMax: 3 }],
+  ["the fetch of Node, which opens a connection for each", 150, {}],
+  ["a pool of 10 connections", 40, { fetch: pooled(10) }],
+  ["a pool of 6 connections, and 3 that may wait, as in browsers", 40, { fetch: pooled(6), waitersMax: 3 }],
 ];
 
 test("a crowd of waiters does not cost the holder its lease", { concurrency: crowds.length }, async (together) => {
@@ -84,7 +84,7 @@ test("a crowd of waiters does not cost the holder its lease", { concurrency: cro
         beats = context.heartbeats;
         return "once";
       };
-      const call = () => shared.run(name).execute("one", hold, { leaseMs: 6_000, onLost: "retry", waitMs: 40_000 });
+      const call = () => shared.run(name).execute("one", hold, { leaseMs: 9_000, onLost: "retry", waitMs: 60_000 });
       const results = await Promise.all(Array.from({ length: count }, call));
       assert.deepEqual(new Set(results), new Set(["once"]));
       assert.deepEqual([executed, beats >= 4], [[1], true], `${executed.length} executions of 1 wanted`);
