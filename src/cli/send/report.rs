@@ -231,8 +231,8 @@ pub fn show(globals: &Globals, sent: &Sent, reasons: &[String]) -> anyhow::Resul
     match globals.output {
         Format::Table if is_many => output::print(&sent.summary())?,
         Format::Table | Format::Json => {
-            let rows: Vec<&Value> = sent.rows.iter().map(|posted| &posted.row).collect();
-            let rows: Vec<Value> = rows.into_iter().cloned().collect();
+            let rows = sent.rows.iter().map(|posted| posted.row.clone());
+            let rows: Vec<Value> = rows.collect();
             output::list(globals, &rows, &COLUMNS)?;
         }
         Format::Ndjson => {}
