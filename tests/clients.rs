@@ -284,7 +284,12 @@ const ADAPTER_FILES: [&str; 6] = [
 fn typescript() -> Result<PathBuf, String> {
     has("node", &["-e", NODE_VERSION])?;
     has("npm", &["--version"])?;
-    let folder = work_folder().join("typescript");
+    typescript_in("typescript")
+}
+
+/// Under this name: trials run beside each other, and each builds its own copy.
+fn typescript_in(name: &str) -> Result<PathBuf, String> {
+    let folder = work_folder().join(name);
     let (from, to) = (root().join("clients/typescript"), folder.clone());
     let files = [
         "clients/typescript/package.json",
@@ -305,15 +310,16 @@ fn mcp_serve(program: &Path) -> Result<(), Failed> {
     against_service(tool(program, &["mcp_serve.py"]).current_dir(root().join("tests")))
 }
 
-/// The adapters' tests and examples, in the copy of the TypeScript client. Their libraries are many
+/// The adapters' tests and examples, in a copy of the TypeScript client. Their libraries are many
 /// and large, so only where it is asked for.
 fn typescript_adapters(client: &Result<PathBuf, String>) -> Result<PathBuf, String> {
     if std::env::var_os(ADAPTERS).is_none_or(|value| value.is_empty()) {
         return Err(format!("{NOT_ASKED}set {ADAPTERS}=1"));
     }
+    client.clone()?;
     let (from, to) = (
         root().join("clients/typescript/adapters"),
-        client.clone()?.join("adapters"),
+        typescript_in("typescript-adapters")?.join("adapters"),
     );
     let files = [
         "clients/typescript/adapters/package.json",
