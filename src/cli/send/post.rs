@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, time::Interval};
 use super::{
     arguments::Arguments,
     outgoing::{Outgoing, Signed},
-    report::Sent,
+    report::{Posted, Sent},
     target::Target,
 };
 use crate::{
@@ -25,17 +25,6 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// From so many requests on, a terminal sees how far they are.
 const BAR_FROM: u64 = 10;
-
-/// What one request came to.
-pub struct Posted {
-    /// As it is shown.
-    pub row: Value,
-    /// None if there was no answer.
-    pub http: Option<u16>,
-    /// By which a refusal is found among others.
-    pub digest: BodyDigest,
-    pub elapsed: Duration,
-}
 
 struct Poster<'a> {
     http: &'a reqwest::Client,

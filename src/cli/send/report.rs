@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{post::Posted, target::Target};
+use super::target::Target;
 use crate::{
     cli::{
         Exit, Format, Globals,
         output::{self, Column, Shown as _},
     },
     contract::{Explained, RejectionId, Rejections},
+    event::BodyDigest,
 };
 
 /// Of more requests a table shows the summary alone.
@@ -29,6 +30,17 @@ const COLUMNS: [Column<Value>; 6] = [
     ("EVENT", |row| row["event"].shown()),
     ("MS", |row| row["ms"].shown()),
 ];
+
+/// What one request came to.
+pub struct Posted {
+    /// As it is shown.
+    pub row: Value,
+    /// None if there was no answer.
+    pub http: Option<u16>,
+    /// By which a refusal is found among others.
+    pub digest: BodyDigest,
+    pub elapsed: Duration,
+}
 
 /// What was sent, and what each came to.
 pub struct Sent {
@@ -251,7 +263,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::BodyDigest;
 
     fn posted(http: Option<u16>, status: &str, ms: u64) -> Posted {
         Posted {
