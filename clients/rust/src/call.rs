@@ -1,12 +1,7 @@
 //! Tool calls by what they are: the step is the tool and its arguments within the run, so that a
 //! model that plans a call twice does it once. Executing a step is `execute`'s business.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Number, Value};
@@ -18,6 +13,7 @@ use crate::{
     context::StepContext,
     error::{Error, WorkError},
     execute::{Step, StepOutcome, replayed},
+    occurrences::Taken,
     run::Run,
 };
 
@@ -94,25 +90,6 @@ fn is_exact(number: &Number) -> bool {
         .map(i128::from)
         .or_else(|| number.as_i64().map(i128::from));
     wide.is_none_or(|integer| (integer as f64) as i128 == integer)
-}
-
-/// Which occurrences of each call this process has in use or behind it.
-pub(crate) type Occurrences = Arc<Mutex<HashMap<String, Numbers>>>;
-
-#[derive(Default)]
-pub(crate) struct Numbers {
-    last: u32,
-    /// Numbers whose call has come to no end.
-    open: BTreeSet<u32>,
-}
-
-impl Numbers {
-    fn take(&mut self) -> u32 {
-        self.open.pop_first().unwrap_or_else(|| {
-            self.last += 1;
-            self.last
-        })
-    }
 }
 
 impl Run {
@@ -290,60 +267,11 @@ fn age(ended: &Ended) -> Result<Duration, Error> {
     Ok(age.try_into().unwrap_or(Duration::ZERO))
 }
 
-/// An occurrence in use. If its call comes to no end, the next call is the same occurrence.
-struct Taken {
-    occurrences: Occurrences,
-    name: String,
-    number: u32,
-    has_ended: bool,
-}
-
-impl Taken {
-    fn of(occurrences: &Occurrences, name: &str) -> Self {
-        let mut all = occurrences.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = all.entry(name.to_owned()).or_default().take();
-        Self {
-            occurrences: occurrences.clone(),
-            name: name.to_owned(),
-            number,
-            has_ended: false,
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
-        let mut all = self
-            .occurrences
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(numbers) = all.get_mut(&self.name) {
-            numbers.open.insert(self.number);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_number_whose_call_came_to_no_end_is_the_next_ones() {
-        let all = Occurrences::default();
-        let take = || Taken::of(&all, "call:a");
-        let (mut first, second) = (take(), take());
-        assert_eq!((first.number, second.number), (1, 2));
-        first.has_ended = true;
-        drop((first, second));
-        let (again, third) = (take(), take());
-        assert_eq!((again.number, third.number), (2, 3));
-        assert_eq!(Taken::of(&all, "call:b").number, 1);
-    }
 
     #[test]
     fn tools_and_numbers_that_can_t_be_named_are_refused() {

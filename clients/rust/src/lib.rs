@@ -109,6 +109,7 @@ mod execute;
 mod handler;
 mod holding;
 mod ledger;
+mod occurrences;
 mod protocol;
 mod run;
 mod transport;

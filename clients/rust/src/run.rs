@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::{Value, value::to_raw_value};
 
 use crate::{
-    call::Occurrences,
     claim::{Ended, Grant, NotKept, Outcome, StepState, Terms},
     error::Error,
     ledger::Ledger,
+    occurrences::Occurrences,
     protocol::Protocol,
 };
 
