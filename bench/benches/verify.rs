@@ -8,11 +8,11 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookonce::{
     event::{BodyDigest, key_of},
-    provider::{
-        Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign,
-        spec::SourceSpec, standard::Signer,
-    },
     store::inbox::{self, Lessee, NewDelivery, NewEvent},
+};
+use hookonce_scheme::{
+    Catalog, Draft, Request, Verifier, generate_secret, parts, sample_body, sign, spec::SourceSpec,
+    standard::Signer,
 };
 use uuid::Uuid;
 
