@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{ReplayId, Time, named::named};
 
 named! {
-    /// Which deliveries of an event ask for it to be replayed.
+    /// Selects events by the state of their deliveries.
     pub enum ReplayStatus {
         /// Every event, whatever became of it.
         Any = "any",

@@ -6,7 +6,7 @@ use time::{OffsetDateTime, UtcOffset};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) unix_ms: i64,
-    /// What is finer than a millisecond: below 1,000.
+    /// Microseconds within the millisecond, 0 to 999.
     pub(super) micros: u16,
 }
 
