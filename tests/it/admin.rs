@@ -402,7 +402,7 @@ async fn pruning_drops_old_days_and_forgotten_keys_but_not_what_is_open() {
             hookonce::event::id_floor(to),
         );
         let sql = format!(
-            "create table event_{day} partition of event for values from ('{from}') to ('{to}')"
+            "create table public.event_{day} partition of event for values from ('{from}') to ('{to}')"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .execute(&app.pool)

@@ -76,7 +76,11 @@ impl Target {
             None => known.secret(&source, client.as_ref()).await?,
         };
         let scheme = match configured {
-            Some(configured) => of_source(&catalog, &source, configured, &secret)?,
+            // Settings that are wrong are not in force: a secret that was given is enough.
+            Some(configured) => match of_source(&catalog, &source, configured, &secret) {
+                Err(_) if arguments.secret.is_some() => Arc::clone(scheme),
+                of_source => of_source?,
+            },
             None => Arc::clone(scheme),
         };
         let url = match url {
