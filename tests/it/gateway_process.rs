@@ -88,7 +88,7 @@ async fn killed_before_the_claim_is_committed_the_key_is_free() {
     assert_eq!(shop.charge("other").await.status, 201);
     let held = hold(&pool).await;
     let first = begin(&shop, "k");
-    let backend = waiting(&pool, "taken as (").await;
+    let backend = waiting(&pool, "lease_seconds, input_hash, about").await;
     served.signal("KILL");
     assert!(first.await.expect("the request"), "it was answered");
     served.ended().await;
