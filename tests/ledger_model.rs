@@ -335,11 +335,15 @@ impl Model for Protocol {
         for (worker, (life, phase)) in world.workers.iter().enumerate() {
             match phase {
                 Phase::Idle => actions.push(Action::Begin(worker, Call::Claim)),
-                Phase::Calling(_) => {
+                Phase::Calling(call) => {
                     actions.extend([false, true].map(|answer_lost| Action::Arrive {
                         worker,
                         answer_lost,
                     }));
+                    // Who is cancelled while it completes abandons; its completion may come later.
+                    if let Call::Complete(fence) = call {
+                        actions.push(Action::Begin(worker, Call::Abandon(*fence)));
+                    }
                 }
                 Phase::Holding(fence) => actions.extend([
                     Action::Work(worker),
@@ -386,7 +390,12 @@ impl Model for Protocol {
     fn next_state(&self, before: &World, action: Action) -> Option<World> {
         let mut world = before.clone();
         match action {
-            Action::Begin(worker, call) => world.workers[worker].1 = Phase::Calling(call),
+            Action::Begin(worker, call) => {
+                if let Phase::Calling(given_up) = world.workers[worker].1 {
+                    world.keep_late(self, worker, given_up);
+                }
+                world.workers[worker].1 = Phase::Calling(call);
+            }
             Action::Work(worker) => {
                 let Phase::Holding(fence) = world.workers[worker].1 else {
                     return None;
