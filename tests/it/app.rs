@@ -449,6 +449,17 @@ pub struct Said {
     pub text: String,
 }
 
+/// Sends a request and reads its answer.
+pub async fn said(request: reqwest::RequestBuilder) -> Said {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Said {
+        status,
+        headers,
+        text: response.text().await.expect("a body"),
+    }
+}
+
 impl Said {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
@@ -523,13 +534,7 @@ impl TestApp {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Said {
-            status,
-            headers,
-            text: response.text().await.expect("a body"),
-        }
+        said(request).await
     }
 
     pub async fn github(&self, id: &str, body: &str) -> Said {
@@ -564,13 +569,7 @@ impl TestApp {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Said {
-            status,
-            headers,
-            text: response.text().await.expect("a body"),
-        }
+        said(request).await
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {

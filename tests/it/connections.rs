@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{app::*, gateway::said, upstream::*};
+use crate::{app::*, upstream::*};
 
 /// All four kinds of ports, with a name each.
 fn ports(app: &TestApp) -> Vec<(&'static str, SocketAddr)> {

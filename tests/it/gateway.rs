@@ -52,16 +52,6 @@ impl Shop {
     }
 }
 
-pub async fn said(request: RequestBuilder) -> Said {
-    let response = request.send().await.expect("an answer");
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Said {
-        status,
-        headers,
-        text: response.text().await.expect("a body"),
-    }
-}
-
 impl Said {
     pub fn replayed(&self) -> &str {
         self.headers

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     app::*,
-    gateway::{Shop, raw, said, spawn},
+    gateway::{Shop, raw, spawn},
     ingress::stalled,
     process::{Place, free_port},
     upstream::*,

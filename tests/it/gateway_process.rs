@@ -3,12 +3,7 @@
 
 use sqlx::PgPool;
 
-use crate::{
-    app::*,
-    gateway::{Shop, said},
-    process::*,
-    upstream::*,
-};
+use crate::{app::*, gateway::Shop, process::*, upstream::*};
 
 /// One connection for each kind of statement, so that none is prepared while a test holds the
 /// table.

@@ -5,7 +5,7 @@ use reqwest::Method;
 
 use crate::{
     app::*,
-    gateway::{Shop, said, spawn},
+    gateway::{Shop, spawn},
     upstream::*,
 };
 

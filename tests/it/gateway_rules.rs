@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     app::*,
-    gateway::{raw, resolve, said, spawn},
+    gateway::{raw, resolve, spawn},
     upstream::*,
 };
 

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{app::*, gateway::said};
+use crate::app::*;
 
 const WAITERS: usize = 2000;
 

@@ -9,13 +9,7 @@ async fn scrape(app: &TestApp, token: Option<&str>) -> Said {
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
-    let response = request.send().await.expect("an answer");
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Said {
-        status,
-        headers,
-        text: response.text().await.expect("a body"),
-    }
+    said(request).await
 }
 
 fn value(text: &str, series: &str) -> Option<f64> {

@@ -4,7 +4,7 @@ use hookonce::contract::{EventId, Ready, ReadyStatus, Refused, Taken, TakenStatu
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{app::*, gateway::said};
+use crate::app::*;
 
 /// Why a value is not what its schema says; None where it is. As much of JSON Schema as the answers
 /// use.
@@ -131,6 +131,12 @@ async fn held(
     answer
 }
 
+/// The description that the service gives of itself.
+async fn description(app: &TestApp) -> Value {
+    let path = format!("{}/api/v1/openapi.json", app.admin);
+    said(app.http.get(path).bearer_auth(TOKEN)).await.json()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_is_as_it_is_described() {
     let handler = Handler::start(vec![Reply::Status(500)]).await;
@@ -140,13 +146,7 @@ async fn the_api_is_as_it_is_described() {
         "retry = { base = \"1ms\" }",
     )]))
     .await;
-    let document = said(
-        app.http
-            .get(format!("{}/api/v1/openapi.json", app.admin))
-            .bearer_auth(TOKEN),
-    )
-    .await
-    .json();
+    let document = description(&app).await;
     assert_eq!(document["openapi"], "3.1.0");
     let event = app.stripe("evt_1", "x").await.event();
     app.until(
@@ -294,13 +294,7 @@ async fn the_api_is_as_it_is_described() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ledger_is_as_it_is_described() {
     let app = spawn_app(&config(&[])).await;
-    let document = said(
-        app.http
-            .get(format!("{}/api/v1/openapi.json", app.admin))
-            .bearer_auth(TOKEN),
-    )
-    .await
-    .json();
+    let document = description(&app).await;
     let call = async |step: &str, action: &str, body: Value| {
         let template = format!("/v1/runs/{{run}}/steps/{{step}}/{action}");
         held(
@@ -423,10 +417,7 @@ async fn the_ledger_is_as_it_is_described() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dedup_is_as_it_is_described() {
     let app = spawn_app(&config(&[])).await;
-    let description = format!("{}/api/v1/openapi.json", app.admin);
-    let document = said(app.http.get(description).bearer_auth(TOKEN))
-        .await
-        .json();
+    let document = description(&app).await;
     let mark = async |body: Value| {
         held(
             &app,
@@ -469,13 +460,7 @@ async fn dedup_is_as_it_is_described() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_public_port_answers_as_it_is_described() {
     let app = spawn_app(&config(&[])).await;
-    let document = said(
-        app.http
-            .get(format!("{}/api/v1/openapi.json", app.admin))
-            .bearer_auth(TOKEN),
-    )
-    .await
-    .json();
+    let document = description(&app).await;
     let held = |template: &str, method: &str, answer: &Said| {
         let operation = &document["paths"][template][method];
         let content = &operation["responses"][answer.status.to_string()]["content"];
