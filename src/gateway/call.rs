@@ -22,7 +22,7 @@ use crate::{
     },
     group_commit::CommitError,
     ids,
-    ledger::kept::KeptAnswer,
+    ledger::{About, kept::KeptAnswer},
     port::{
         body::{self, Limits, announced},
         reading::Share,
@@ -78,17 +78,6 @@ fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-/// What is kept with the claim for who looks into a call whose outcome is unknown: JSON, without the
-/// query and without credentials.
-fn about(request: &HttpRequest, caller: Option<&String>) -> String {
-    serde_json::json!({
-        "caller": caller,
-        "method": request.method().as_str(),
-        "path": request.path().chars().take(PATH_CHARS_MAX).collect::<String>(),
-    })
-    .to_string()
-}
-
 pub async fn start(
     gateway: &Arc<Gateway>,
     request: &HttpRequest,
@@ -117,7 +106,11 @@ pub async fn start(
         caller: caller.into(),
         rule,
         fingerprint,
-        about: about(request, shown.as_ref()),
+        about: About {
+            caller: shown,
+            method: request.method().to_string(),
+            path: request.path().chars().take(PATH_CHARS_MAX).collect(),
+        },
         wait,
         _room: room,
     };
@@ -147,7 +140,7 @@ async fn decide(gateway: Arc<Gateway>, call: Call, reply: oneshot::Sender<Reply>
             OnLost::Hold
         },
         input_hash: Some(format!("sha256:{}", hex::encode(call.fingerprint))),
-        about: Some(call.about.clone()),
+        about: Some(call.about.to_json()),
     };
     let said = match gateway
         .ledger

@@ -19,6 +19,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
+    ledger::About,
     port::reading::Share,
     store::ledger::{self, StepAddress},
 };
@@ -40,8 +41,8 @@ pub struct Call {
     pub rule: Rule,
     /// Equal in a repeat; see `key::fingerprint`.
     pub fingerprint: [u8; 32],
-    /// JSON: method, path and caller, kept with the claim.
-    pub about: String,
+    /// Kept with the claim.
+    pub about: About,
     /// How long the call may wait for the first one with its key.
     pub wait: Duration,
     /// Its place among the calls, and its body's among the bodies. Both are given back when it is

@@ -2,12 +2,13 @@
 //! together are written by one statement. It knows no HTTP, and its faces, `http::ledger` and
 //! `gateway`, decide who may do what.
 
+mod about;
 pub mod kept;
 mod statements;
 mod sweep;
 pub mod waiters;
 
-pub use sweep::request_of;
+pub use about::{About, request_of};
 
 use std::{sync::Arc, time::Duration};
 

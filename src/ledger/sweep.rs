@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Ledger;
+use super::{Ledger, about::request_of};
 use crate::{
     backoff::jittered,
     contract::{DeliveryId, EffectKey, EventId, GatewayRequest, StepState, Time},
@@ -150,27 +150,6 @@ impl Sweep<'_> {
         // Where nothing changed, others have these rows: they are looked at again later.
         Ok(told > 0 && i64::try_from(lost.len()) == Ok(LOST_ROWS_MAX))
     }
-}
-
-/// What the caller of a gateway asked for, as it was kept with the claim.
-pub fn request_of(about: Option<&str>, claimed_at: Time) -> Option<GatewayRequest> {
-    #[derive(serde::Deserialize)]
-    struct About {
-        caller: Option<String>,
-        method: String,
-        path: String,
-    }
-    let About {
-        caller,
-        method,
-        path,
-    } = serde_json::from_str(about?).ok()?;
-    Some(GatewayRequest {
-        caller,
-        method,
-        path,
-        sent_at: claimed_at,
-    })
 }
 
 fn event_of(settings: &Settings, lost: &LostStep) -> Emitted {
